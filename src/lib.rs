@@ -1,0 +1,6 @@
+//! An event server.
+
+pub mod engine;
+pub mod loadgen;
+pub mod protocol;
+pub mod server;

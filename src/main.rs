@@ -1,0 +1,2 @@
+//! The `eventserver` program.
+fn main() {}
