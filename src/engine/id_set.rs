@@ -57,9 +57,7 @@ impl IdSet {
         let last = self.members.len() - 1;
         if let Some(positions) = &mut self.positions {
             let moved = self.members[last];
-            if let Ok(entry) =
-                positions.find_entry(hash(member), |&at| at as usize == position)
-            {
+            if let Ok(entry) = positions.find_entry(hash(member), |&at| at as usize == position) {
                 entry.remove();
             }
             if let Some(at) = positions.find_mut(hash(moved), |&at| at as usize == last) {

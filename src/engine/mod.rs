@@ -186,7 +186,9 @@ impl Engine {
             Head::Void => self.counters.void += 1,
             Head::Line(line) => {
                 // Only lines that were parsed before are kept.
-                let Some(kind) = Event::kind_of(line) else { unreachable!("a kept line is an event") };
+                let Some(kind) = Event::kind_of(line) else {
+                    unreachable!("a kept line is an event")
+                };
                 if apply(kind, line, &mut self.graph, sink) == Offer::Refused {
                     return Step::Refused;
                 }

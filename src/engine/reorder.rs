@@ -176,9 +176,8 @@ impl ReorderBuffer {
         }
         let capacity = self.slots.len();
         let ahead = (self.awaited..).take(capacity);
-        let first_waiting = ahead
-            .skip(1)
-            .find(|&sequence| self.slots[index(sequence, capacity)] != Slot::Empty)?;
+        let first_waiting =
+            ahead.skip(1).find(|&sequence| self.slots[index(sequence, capacity)] != Slot::Empty)?;
         Some(self.awaited..first_waiting)
     }
 

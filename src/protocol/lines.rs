@@ -6,6 +6,9 @@ use smallvec::SmallVec;
 /// How many bytes of an over-long line are kept: the longest sequence, its `|`, and some to show.
 const HEAD_BYTES: usize = 64;
 
+/// The size of a buffer that has not been full yet.
+const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+
 /// One line, without its terminator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -46,17 +49,18 @@ impl LineSplitter {
         LineSplitter { max_line_bytes, ..LineSplitter::default() }
     }
 
-    /// Room for exactly `bytes` more bytes. What was handed out before is overwritten.
-    pub fn spare(&mut self, bytes: usize) -> &mut [u8] {
-        if self.buffer.len() - self.end < bytes {
-            self.move_to_front();
+    /// Room for more bytes, at least one and at most `most` (at least 1). A full buffer is doubled,
+    /// so that it grows to what one round of reading brings, and no further. What was handed out
+    /// before is overwritten.
+    pub fn spare(&mut self, most: usize) -> &mut [u8] {
+        self.move_to_front();
+        if self.end == self.buffer.len() {
+            let bytes = (2 * self.buffer.len()).max(most.min(FIRST_BUFFER_BYTES));
+            self.buffer.reserve_exact(bytes - self.buffer.len());
+            self.buffer.resize(bytes, 0);
         }
-        let needed = self.end + bytes;
-        if self.buffer.len() < needed {
-            self.buffer.reserve_exact(needed - self.buffer.len());
-            self.buffer.resize(needed, 0);
-        }
-        &mut self.buffer[self.end..needed]
+        let end = self.buffer.len().min(self.end + most);
+        &mut self.buffer[self.end..end]
     }
 
     /// Takes the first `bytes` of the [`spare`](Self::spare) room as read.
@@ -97,6 +101,13 @@ impl LineSplitter {
         if self.discarding { &self.head } else { &self.buffer[self.start..self.end] }
     }
 
+    /// Whether the unfinished line at the end is over the limit already. Known once
+    /// [`next_line`](Self::next_line) has returned `None`.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.discarding
+    }
+
     /// How many bytes have been read and not yet handed out.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
@@ -130,6 +141,9 @@ impl LineSplitter {
     }
 
     fn move_to_front(&mut self) {
+        if self.start == 0 {
+            return;
+        }
         self.buffer.copy_within(self.start..self.end, 0);
         self.scanned -= self.start;
         self.end -= self.start;
@@ -149,9 +163,18 @@ mod tests {
     /// A line as a test compares it: its bytes, or the first ones of a line too long.
     type Owned = Result<Vec<u8>, Vec<u8>>;
 
+    fn put(splitter: &mut LineSplitter, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let spare = splitter.spare(piece.len());
+            let (now, later) = piece.split_at(spare.len());
+            spare.copy_from_slice(now);
+            splitter.filled(now.len());
+            piece = later;
+        }
+    }
+
     fn feed(splitter: &mut LineSplitter, piece: &[u8], lines: &mut Vec<Owned>) {
-        splitter.spare(piece.len()).copy_from_slice(piece);
-        splitter.filled(piece.len());
+        put(splitter, piece);
         while let Some(line) = splitter.next_line() {
             lines.push(match line {
                 Line::Whole(line) => Ok(line.to_vec()),
@@ -254,12 +277,10 @@ mod tests {
     #[test]
     fn unread_bytes_survive_a_request_for_more_room() {
         let mut splitter = LineSplitter::new(64);
-        splitter.spare(8).copy_from_slice(b"1|B\n2|B\n");
-        splitter.filled(8);
+        put(&mut splitter, b"1|B\n2|B\n");
         assert_eq!(splitter.next_line(), Some(Line::Whole(b"1|B")));
         assert_eq!(splitter.pending_bytes(), 4);
-        splitter.spare(4).copy_from_slice(b"3|B\n");
-        splitter.filled(4);
+        put(&mut splitter, b"3|B\n");
         assert_eq!(splitter.next_line(), Some(Line::Whole(b"2|B")));
         assert_eq!(splitter.next_line(), Some(Line::Whole(b"3|B")));
         assert_eq!(splitter.next_line(), None);
@@ -269,8 +290,8 @@ mod tests {
     #[should_panic(expected = "more bytes filled")]
     fn filling_more_than_the_room_is_a_mistake_of_the_caller() {
         let mut splitter = LineSplitter::new(64);
-        splitter.spare(2);
-        splitter.filled(3);
+        let room = splitter.spare(2).len();
+        splitter.filled(room + 1);
     }
 
     proptest! {
