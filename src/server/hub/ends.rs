@@ -38,7 +38,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Closes what a stop waits for no longer.
-    fn drain(&mut self, deadline: Instant) {
+    pub(super) fn drain(&mut self, deadline: Instant) {
         let is_over = self.now >= deadline;
         let has_lines = |key: &u32| self.source(*key).is_some_and(|source| source.has_lines);
         let is_applied = !self.engine.is_due() && !self.sources.iter().any(has_lines);

@@ -140,7 +140,9 @@ impl<A: Acceptor> Hub<A> {
         if self.drain_deadline.is_some() {
             return;
         }
-        self.drain_deadline = Some(now + self.config.drain_timeout);
+        self.now = now;
+        let deadline = now + self.config.drain_timeout;
+        self.drain_deadline = Some(deadline);
         self.event_door = None;
         self.client_door = None;
         for (key, connection) in &self.deliveries.connections {
@@ -153,6 +155,9 @@ impl<A: Acceptor> Hub<A> {
                 self.deliveries.doom(key, CloseReason::Stopped, None);
             }
         }
+        // Whoever has nothing queued will not become ready and cause a turn.
+        self.drain(deadline);
+        self.close();
     }
 
     /// Whether a stop is complete.
