@@ -1,6 +1,7 @@
 //! The only rooms with sockets, clock and signals.
 
 mod acceptor;
+mod byte_queue;
 mod close_reason;
 mod connection;
 mod deliveries;

@@ -56,7 +56,7 @@ impl<A: Acceptor> Hub<A> {
         let members = self.deliveries.members();
         let done: Vec<(u32, CloseReason)> = members
             .iter()
-            .filter_map(|&key| match self.deliveries.client(key)?.outbox.is_empty() {
+            .filter_map(|&key| match self.deliveries.client(key)?.outbox.len() == 0 {
                 true => Some((key, CloseReason::Stopped)),
                 false => is_over.then_some((key, CloseReason::DrainTimeout)),
             })

@@ -211,7 +211,7 @@ impl<A: Acceptor> Hub<A> {
             assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
             assert!(client.closing.is_none(), "what is to be closed is closed within the turn");
             assert!(
-                client.outbox.is_empty() || !client.writable,
+                client.outbox.len() == 0 || !client.writable,
                 "bytes wait only where the socket refused them"
             );
         }
@@ -246,7 +246,7 @@ impl<A: Acceptor> Hub<A> {
                     self.deliveries.touch(key as u32);
                 }
             }
-            None => {}
+            Some(Connection::Lent) | None => {}
         }
     }
 
