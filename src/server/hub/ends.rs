@@ -73,9 +73,6 @@ impl<A: Acceptor> Hub<A> {
         for (key, reason, error) in self.deliveries.take_doomed() {
             self.close_client(key, reason, error);
         }
-        if !self.has_work_left() {
-            self.deliveries.trim_spare_buffers();
-        }
     }
 
     fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {

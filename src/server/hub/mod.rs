@@ -17,6 +17,7 @@ use log::Level;
 
 use self::door::Door;
 use super::acceptor::Acceptor;
+use super::capture::Capture;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Source};
 use super::deliveries::Deliveries;
@@ -73,6 +74,8 @@ pub struct Hub<A: Acceptor> {
     gap_watch: GapWatch,
     /// When a stop gives up what has not left; `None` while the server runs.
     drain_deadline: Option<Instant>,
+    /// Where accepted lines are written, if anywhere.
+    capture: Option<Capture>,
     notices: Notices,
     tally: Tally,
     now: Instant,
@@ -100,6 +103,7 @@ impl<A: Acceptor> Hub<A> {
             identify_timeouts: Timeouts::new(config.identify_timeout),
             gap_watch: GapWatch::new(config.gap_timeout, now),
             drain_deadline: None,
+            capture: None,
             notices: Notices::default(),
             tally: Tally::default(),
             now,
@@ -107,6 +111,11 @@ impl<A: Acceptor> Hub<A> {
             max_clients,
             config,
         }
+    }
+
+    /// Writes every line that is accepted from now on to `capture`.
+    pub(crate) fn capture_to(&mut self, capture: Capture) {
+        self.capture = Some(capture);
     }
 
     /// One turn at the time `now`, with what the poll has said is `ready`.
@@ -132,6 +141,7 @@ impl<A: Acceptor> Hub<A> {
         self.watch_gap();
         self.expire();
         self.close();
+        self.tidy();
     }
 
     /// Closes the listeners and stops reading. What was read is applied and delivered in the turns
@@ -218,6 +228,17 @@ impl<A: Acceptor> Hub<A> {
         for &key in &self.sources {
             let connection = self.deliveries.connections.get(key as usize);
             assert!(matches!(connection, Some(Connection::Source(_))), "a source is a source");
+        }
+    }
+
+    /// Hands over and gives back what the turn has no more use for.
+    fn tidy(&mut self) {
+        let is_resting = !self.has_work_left();
+        if let Some(capture) = &mut self.capture {
+            capture.end_turn(self.now, is_resting);
+        }
+        if is_resting {
+            self.deliveries.trim_spare_buffers();
         }
     }
 

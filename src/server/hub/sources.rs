@@ -154,9 +154,7 @@ impl<A: Acceptor> Hub<A> {
             let (receipt, sequence) = match source.lines.next_line() {
                 None => return Pending::Nothing,
                 Some(Line::Whole(line)) => match Event::parse(line) {
-                    Ok(event) => {
-                        (self.engine.receive(&event, line, &mut self.deliveries), event.sequence)
-                    }
+                    Ok(event) => (self.receive(&event, line), event.sequence),
                     Err(error) => self.receive_malformed(peer, line, error),
                 },
                 Some(Line::TooLong(head)) => {
@@ -176,6 +174,15 @@ impl<A: Acceptor> Hub<A> {
                 }
             }
         }
+    }
+
+    #[inline]
+    fn receive(&mut self, event: &Event, line: &[u8]) -> Receipt {
+        let receipt = self.engine.receive(event, line, &mut self.deliveries);
+        if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
+            capture.take(line);
+        }
+        receipt
     }
 
     /// Counts a malformed line, and lets the turn of its sequence pass if it has one. Returns what
