@@ -1,6 +1,7 @@
 //! The only rooms with sockets, clock and signals.
 
 mod acceptor;
+mod address_count;
 mod byte_queue;
 mod capture;
 mod close_reason;

@@ -87,9 +87,10 @@ impl<A: Acceptor> Hub<A> {
         if reason.is_ordinary() {
             read_what_is_left(&mut client.stream);
         }
-        self.count_closed(reason);
+        self.tally.clients_closed.count(reason);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
         let (peer, queued) = (client.peer, client.outbox.len());
+        self.clients_by_address.depart(peer.ip().to_canonical());
         match client.user() {
             Some(user) => self.say(
                 Topic::ClientClosed,
@@ -108,10 +109,6 @@ impl<A: Acceptor> Hub<A> {
                 ),
             ),
         }
-    }
-
-    pub(super) fn count_closed(&mut self, reason: CloseReason) {
-        self.tally.closed[reason as usize] += 1;
     }
 }
 

@@ -17,6 +17,7 @@ use log::Level;
 
 use self::door::Door;
 use super::acceptor::Acceptor;
+use super::address_count::AddressCount;
 use super::capture::Capture;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Source};
@@ -71,6 +72,7 @@ pub struct Hub<A: Acceptor> {
     unread_clients: Vec<u32>,
     /// Clients that have to identify themselves, by key and start; one that has may still stand here.
     identify_timeouts: Timeouts<(u32, Instant)>,
+    clients_by_address: AddressCount,
     gap_watch: GapWatch,
     /// When a stop gives up what has not left; `None` while the server runs.
     drain_deadline: Option<Instant>,
@@ -101,6 +103,7 @@ impl<A: Acceptor> Hub<A> {
             sources: VecDeque::new(),
             unread_clients: Vec::new(),
             identify_timeouts: Timeouts::new(config.identify_timeout),
+            clients_by_address: AddressCount::new(config.max_clients_per_address),
             gap_watch: GapWatch::new(config.gap_timeout, now),
             drain_deadline: None,
             capture: None,

@@ -78,7 +78,7 @@ impl<A: Acceptor> Hub<A> {
         self.tally.sources_ever += 1;
         if self.sources.len() >= self.config.max_sources {
             let most = self.config.max_sources;
-            self.count_closed(CloseReason::TooManySources);
+            self.tally.sources_closed.count(CloseReason::TooManySources);
             self.say(
                 Topic::SourceClosed,
                 Level::Warn,
@@ -301,7 +301,7 @@ impl<A: Acceptor> Hub<A> {
             return;
         };
         let End { reason, error } = end;
-        self.count_closed(reason);
+        self.tally.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
         self.say(
