@@ -157,12 +157,11 @@ impl Engine {
     /// [`apply_next`](Self::apply_next) for those that waited behind it.
     #[inline]
     pub fn receive(&mut self, event: &Event, line: Line<'_>, sink: &mut impl Sink) -> Receipt {
-        if event.sequence.get() == self.reorder.awaited() && !self.is_due() {
-            if apply(event.kind, line, &mut self.graph, sink) == Offer::Taken {
-                self.counters.count(event.kind);
-                self.reorder.advance();
-                return Receipt::Applied;
-            }
+        let is_awaited = event.sequence.get() == self.reorder.awaited() && !self.is_due();
+        if is_awaited && apply(event.kind, line, &mut self.graph, sink) == Offer::Taken {
+            self.counters.count(event.kind);
+            self.reorder.advance();
+            return Receipt::Applied;
         }
         let receipt = Receipt::from(self.reorder.insert(event.sequence, line));
         match receipt {

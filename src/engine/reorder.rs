@@ -292,7 +292,7 @@ mod tests {
                 Head::Missing => return taken,
                 Head::Void => taken.push("void".into()),
                 Head::Line(line) => {
-                    taken.push(String::from_utf8(line.as_bytes().to_vec()).unwrap())
+                    taken.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
                 }
             }
             buffer.advance();
