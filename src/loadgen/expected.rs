@@ -171,11 +171,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// The longest slice that comes next, empty at the end.
-    pub(crate) fn next_bytes<'a>(
-        &self,
-        expected: &'a Expected,
-        shared: &'a Shared,
-    ) -> &'a [u8] {
+    pub(crate) fn next_bytes<'a>(&self, expected: &'a Expected, shared: &'a Shared) -> &'a [u8] {
         match expected.pieces.get(self.piece) {
             Some(&piece) => &expected.bytes_of(piece, shared)[self.within..],
             None => &[],

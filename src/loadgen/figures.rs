@@ -28,7 +28,8 @@ impl Figures {
     /// Works out the rates once everything else is known.
     pub(crate) fn with_rates(mut self, measured: Duration) -> Figures {
         self.seconds = measured.as_secs_f64();
-        let rate = |amount: u64| if self.seconds > 0.0 { amount as f64 / self.seconds } else { 0.0 };
+        let rate =
+            |amount: u64| if self.seconds > 0.0 { amount as f64 / self.seconds } else { 0.0 };
         self.events_per_second = rate(self.events);
         self.deliveries_per_second = rate(self.deliveries);
         self.delivered_megabytes_per_second = rate(self.delivered_bytes) / 1e6;

@@ -20,8 +20,10 @@ impl Process {
     pub(crate) fn cpu_time(self) -> Option<Duration> {
         let mut total = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{}/task", self.id)).ok()? {
-            let path = task.ok()?.path().join("schedstat");
-            let text = fs::read_to_string(path).ok()?;
+            // A thread may end while its siblings are read.
+            let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+                continue;
+            };
             total += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
         }
         Some(total)

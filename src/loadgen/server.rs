@@ -54,10 +54,15 @@ impl Program {
                 path.display()
             )));
         }
-        let free_ports =
-            ["--event-listen", "127.0.0.1:0", "--client-listen", "127.0.0.1:0", "--log-level", "warn"];
-        let arguments =
-            free_ports.into_iter().chain(extra_arguments.iter().map(String::as_str));
+        let free_ports = [
+            "--event-listen",
+            "127.0.0.1:0",
+            "--client-listen",
+            "127.0.0.1:0",
+            "--log-level",
+            "warn",
+        ];
+        let arguments = free_ports.into_iter().chain(extra_arguments.iter().map(String::as_str));
         Ok(Program { path, arguments: arguments.map(OsString::from).collect(), core })
     }
 

@@ -82,11 +82,7 @@ impl Session {
     /// # Errors
     ///
     /// A connection that is refused or that fails.
-    pub(crate) fn connect(
-        to: Addresses,
-        users: &[u64],
-        timeout: Duration,
-    ) -> io::Result<Session> {
+    pub(crate) fn connect(to: Addresses, users: &[u64], timeout: Duration) -> io::Result<Session> {
         let poll = Poll::new()?;
         let source = Source::connect(to.events, &poll)?;
         let mut clients = Vec::with_capacity(users.len());

@@ -7,8 +7,9 @@ use super::model::Deliveries;
 
 /// A slice ends at this many events …
 pub(crate) const SLICE_EVENTS: u64 = 2_000_000;
-/// … or when what clients must receive for it takes this many bytes of memory.
-pub(crate) const SLICE_BYTES: usize = 1 << 30;
+/// … or when what clients must receive for it takes this many bytes: they stay in the processor's
+/// last cache, so that comparing does not wait for memory.
+pub(crate) const SLICE_BYTES: usize = 1 << 26;
 
 /// What the source sends, and what every client must receive for it.
 #[derive(Default)]

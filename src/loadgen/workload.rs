@@ -222,7 +222,7 @@ mod tests {
         let mut slice = Slice::for_clients(workload.clients().len());
         let mut events = Vec::new();
         while workload.prepare(&mut slice).unwrap() {
-            for line in slice.wire.split_terminator(|&byte| byte == b'\n') {
+            for line in slice.wire.trim_ascii_end().split(|&byte| byte == b'\n') {
                 let Line::Event(sequence, event) = Line::read(line) else { panic!("{line:?}") };
                 events.push((sequence, event));
             }
