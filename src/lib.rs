@@ -1,5 +1,6 @@
 //! An event server.
 
+pub mod config;
 pub mod engine;
 pub mod loadgen;
 pub mod protocol;

@@ -1,1 +1,300 @@
-//! What events mean. Pure and deterministic.
+//! What events mean. Pure and deterministic: no I/O, no clock, no log, no random source.
+//!
+//! Lines go in as they arrive; what is due goes out, in order, through a [`Sink`]:
+//!
+//! ```text
+//! Event ─▶ ReorderBuffer ─in sequence─▶ FollowerGraph ─(audience, line)─▶ Sink
+//! ```
+//!
+//! The sink may refuse an event for want of room. Then nothing of it has happened: it stays at the
+//! head of the order until [`Engine::apply_next`] is called again.
+
+mod followers;
+mod id_set;
+mod reorder;
+
+use std::ops::Range;
+
+pub use followers::{FollowerGraph, Recipient};
+pub use reorder::{Head, Placement, ReorderBuffer};
+
+use crate::protocol::{Event, EventKind, Sequence, UserId};
+
+/// Who is told of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience<'a> {
+    /// One connected user.
+    One(Recipient),
+    /// Several connected users, each once: the numbers inside their [`Recipient`]s.
+    Several(&'a [u32]),
+    /// Everybody who is connected.
+    Everybody,
+}
+
+/// What a [`Sink`] did with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Offer {
+    /// It is queued for every one of its audience.
+    Taken,
+    /// There is no room for it: it is queued for nobody.
+    Refused,
+}
+
+/// Where deliveries go.
+pub trait Sink {
+    /// Takes an event's line (without terminator) for all of `audience`, or for none of it.
+    fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer;
+}
+
+/// What became of a line handed to the [`Engine`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It was the awaited one and is applied.
+    Applied,
+    /// It waits: for its turn, or for room.
+    Waits,
+    /// Its sequence waits already; dropped.
+    Duplicate,
+    /// Its sequence was applied or passed over before; dropped.
+    Late,
+    /// Its sequence is a window or more ahead; dropped. Whoever sent it cannot go on.
+    TooFar,
+}
+
+impl From<Placement> for Receipt {
+    fn from(placement: Placement) -> Receipt {
+        match placement {
+            Placement::Waits => Receipt::Waits,
+            Placement::Duplicate => Receipt::Duplicate,
+            Placement::Late => Receipt::Late,
+            Placement::TooFar => Receipt::TooFar,
+        }
+    }
+}
+
+/// What became of the awaited sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Its turn is over.
+    Advanced,
+    /// The sink has no room for it.
+    Refused,
+    /// It has not arrived.
+    NothingDue,
+}
+
+/// What the engine has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Follow events applied.
+    pub follows: u64,
+    /// Unfollow events applied.
+    pub unfollows: u64,
+    /// Broadcasts applied.
+    pub broadcasts: u64,
+    /// Private messages applied.
+    pub private_messages: u64,
+    /// Status updates applied.
+    pub status_updates: u64,
+    /// Sequences whose turn passed with nothing but a malformed line.
+    pub void: u64,
+    /// Well-formed lines dropped since the same sequence waited already.
+    pub duplicate: u64,
+    /// Well-formed lines dropped since the turn of their sequence was over.
+    pub late: u64,
+    /// Sequences skipped as missing, and events thrown away behind a gap by a reset.
+    pub lost: u64,
+}
+
+impl Counters {
+    /// Events applied, of all types.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.follows
+            + self.unfollows
+            + self.broadcasts
+            + self.private_messages
+            + self.status_updates
+    }
+
+    fn count(&mut self, kind: EventKind) {
+        *match kind {
+            EventKind::Follow { .. } => &mut self.follows,
+            EventKind::Unfollow { .. } => &mut self.unfollows,
+            EventKind::Broadcast => &mut self.broadcasts,
+            EventKind::PrivateMessage { .. } => &mut self.private_messages,
+            EventKind::StatusUpdate { .. } => &mut self.status_updates,
+        } += 1;
+    }
+}
+
+/// The order of events, and what each of them does.
+#[derive(Debug)]
+pub struct Engine {
+    first: Sequence,
+    reorder: ReorderBuffer,
+    graph: FollowerGraph,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine that awaits `first`, with nobody connected and nobody followed.
+    ///
+    /// A sequence `window` or more ahead of the awaited one is refused.
+    #[must_use]
+    pub fn new(first: Sequence, window: u32) -> Engine {
+        Engine {
+            first,
+            reorder: ReorderBuffer::new(first, window),
+            graph: FollowerGraph::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes an event and its line as it arrived. Applies it if it is due; call
+    /// [`apply_next`](Self::apply_next) for those that waited behind it.
+    #[inline]
+    pub fn receive(&mut self, event: &Event, line: &[u8], sink: &mut impl Sink) -> Receipt {
+        if event.sequence.get() == self.reorder.awaited() && !self.is_due() {
+            if apply(event.kind, line, &mut self.graph, sink) == Offer::Taken {
+                self.counters.count(event.kind);
+                self.reorder.advance();
+                return Receipt::Applied;
+            }
+        }
+        let receipt = Receipt::from(self.reorder.insert(event.sequence, line));
+        match receipt {
+            Receipt::Duplicate => self.counters.duplicate += 1,
+            Receipt::Late => self.counters.late += 1,
+            Receipt::Applied | Receipt::Waits | Receipt::TooFar => {}
+        }
+        receipt
+    }
+
+    /// Takes the sequence of a malformed line: its turn is to pass without an event, unless an
+    /// event with the same sequence comes before.
+    pub fn receive_void(&mut self, sequence: Sequence) -> Receipt {
+        self.reorder.insert_void(sequence).into()
+    }
+
+    /// Applies the awaited event if it has arrived, or passes over a void.
+    #[inline]
+    pub fn apply_next(&mut self, sink: &mut impl Sink) -> Step {
+        match self.reorder.head() {
+            Head::Missing => return Step::NothingDue,
+            Head::Void => self.counters.void += 1,
+            Head::Line(line) => {
+                // Only lines that were parsed before are kept.
+                let Some(kind) = Event::kind_of(line) else {
+                    unreachable!("a kept line is an event")
+                };
+                if apply(kind, line, &mut self.graph, sink) == Offer::Refused {
+                    return Step::Refused;
+                }
+                self.counters.count(kind);
+            }
+        }
+        self.reorder.advance();
+        Step::Advanced
+    }
+
+    /// Whether [`apply_next`](Self::apply_next) has something to do.
+    #[inline]
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.reorder.head() != Head::Missing
+    }
+
+    /// The user is reached at `recipient` from now on. Returns where it was reached before.
+    pub fn register(&mut self, user: UserId, recipient: Recipient) -> Option<Recipient> {
+        self.graph.connect(user, recipient)
+    }
+
+    /// The user is not reached at `recipient` any more; nothing changes if it is not now.
+    pub fn depart(&mut self, user: UserId, recipient: Recipient) {
+        self.graph.disconnect(user, recipient);
+    }
+
+    /// The sequence whose turn it is; 2⁶⁴−1 once every sequence is over.
+    #[must_use]
+    pub fn awaited(&self) -> u64 {
+        self.reorder.awaited()
+    }
+
+    /// The missing sequences that hold up what waits behind them. Costs time in proportion to
+    /// their number; [`has_gap`](Self::has_gap) does not.
+    #[must_use]
+    pub fn gap(&self) -> Option<Range<u64>> {
+        self.reorder.gap()
+    }
+
+    /// Whether something waits behind a missing sequence, which is the awaited one.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        self.reorder.occupied() > 0 && !self.is_due()
+    }
+
+    /// Gives the missing sequences of the [`gap`](Self::gap) up as lost, and says which.
+    pub fn skip_gap(&mut self) -> Option<Range<u64>> {
+        let gap = self.reorder.skip_gap()?;
+        self.counters.lost += gap.end - gap.start;
+        Some(gap)
+    }
+
+    /// Starts the order and the graph anew; who is connected stays so. Returns how many events
+    /// waited and are lost.
+    pub fn reset(&mut self) -> usize {
+        let lost = self.reorder.reset(self.first);
+        self.counters.lost += lost as u64;
+        self.graph.clear_follows();
+        lost
+    }
+
+    /// What was counted so far; a reset does not change it.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The buffer of what waits, to look at.
+    #[must_use]
+    pub fn reorder(&self) -> &ReorderBuffer {
+        &self.reorder
+    }
+
+    /// The follower graph, to look at.
+    #[must_use]
+    pub fn graph(&self) -> &FollowerGraph {
+        &self.graph
+    }
+}
+
+/// Offers an event to its audience and, once it is taken, does to the graph what it says.
+#[inline]
+fn apply(kind: EventKind, line: &[u8], graph: &mut FollowerGraph, sink: &mut impl Sink) -> Offer {
+    match kind {
+        EventKind::Broadcast => sink.offer(Audience::Everybody, line),
+        EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink),
+        EventKind::StatusUpdate { from } => match graph.connected_followers(from) {
+            [] => Offer::Taken,
+            followers => sink.offer(Audience::Several(followers), line),
+        },
+        EventKind::Follow { follower, followed } => {
+            let offer = offer_to_one(graph.recipient(followed), line, sink);
+            if offer == Offer::Taken {
+                graph.follow(follower, followed);
+            }
+            offer
+        }
+        EventKind::Unfollow { follower, followed } => {
+            graph.unfollow(follower, followed);
+            Offer::Taken
+        }
+    }
+}
+
+#[inline]
+fn offer_to_one(recipient: Option<Recipient>, line: &[u8], sink: &mut impl Sink) -> Offer {
+    recipient.map_or(Offer::Taken, |recipient| sink.offer(Audience::One(recipient), line))
+}

@@ -1,1 +1,224 @@
 //! The only rooms with sockets, clock and signals.
+
+mod acceptor;
+mod close_reason;
+mod connection;
+mod deliveries;
+mod descriptors;
+mod gap_watch;
+pub mod hub;
+mod notices;
+mod outbox;
+mod timeouts;
+mod totals;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+
+pub use acceptor::Acceptor;
+use acceptor::TcpAcceptor;
+pub use close_reason::CloseReason;
+use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
+pub use totals::Totals;
+
+use crate::config::Config;
+
+const SIGNALS: Token = Token(usize::MAX - 3);
+
+/// Readiness taken from the kernel in one call.
+const EVENTS_A_POLL: usize = 1024;
+
+/// Why a server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be listened on.
+    Listen {
+        /// For whom: "events" or "clients".
+        purpose: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The poll or the signal handlers could not be set up.
+    Setup(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Listen { purpose, address, error } => {
+                write!(f, "cannot listen on {address} for {purpose}: {error}")
+            }
+            StartError::Setup(error) => write!(f, "cannot set up the event loop: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// After SIGINT or SIGTERM and a drain.
+    Drained,
+    /// At once, after a second signal.
+    Forced,
+}
+
+/// The poll, and whether it told of a signal.
+#[derive(Debug)]
+struct Poller {
+    poll: Poll,
+    events: Events,
+    signalled: bool,
+}
+
+impl Poller {
+    /// Waits for readiness, no longer than `timeout`, and appends it to `ready`. Returns whether
+    /// there may be more than fitted.
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
+            result => result?,
+        }
+        let mut told = 0;
+        for event in &self.events {
+            told += 1;
+            match event.token() {
+                SIGNALS => self.signalled = true,
+                Token(token) => ready.push(Readiness {
+                    token,
+                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+                    writable: event.is_writable(),
+                }),
+            }
+        }
+        Ok(told == EVENTS_A_POLL)
+    }
+}
+
+/// The server: one poll, one thread, both listeners open.
+pub struct Server {
+    poller: Poller,
+    signals: Signals,
+    hub: Hub<TcpAcceptor>,
+    event_address: SocketAddr,
+    client_address: SocketAddr,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("event_address", &self.event_address)
+            .field("client_address", &self.client_address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Opens both listeners and takes over SIGINT, SIGTERM and SIGUSR1.
+    ///
+    /// # Errors
+    ///
+    /// Names the address that could not be listened on.
+    pub fn bind(config: &Config) -> Result<Server, StartError> {
+        let descriptors = descriptors::raise_limit();
+        let fitting = descriptors::clients_that_fit(descriptors);
+        let max_clients = config.max_clients.unwrap_or(fitting);
+        log::info!("descriptor limit {descriptors}: at most {max_clients} clients");
+        if max_clients > fitting {
+            log::warn!(
+                "max_clients ({max_clients}) is above what the descriptor limit allows ({fitting})"
+            );
+        }
+        let poll = Poll::new().map_err(StartError::Setup)?;
+        let registry = poll.registry();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Setup)?;
+        registry.register(&mut signals, SIGNALS, Interest::READABLE).map_err(StartError::Setup)?;
+        let listen = |purpose, address, token| {
+            TcpAcceptor::bind(address, registry, token)
+                .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
+                .map_err(|error| StartError::Listen { purpose, address, error })
+        };
+        let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
+        let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
+        let hub = Hub::new(config.clone(), max_clients, sources, clients, Instant::now());
+        let events = Events::with_capacity(EVENTS_A_POLL);
+        let poller = Poller { poll, events, signalled: false };
+        Ok(Server { poller, signals, hub, event_address, client_address })
+    }
+
+    /// Where event sources connect.
+    #[must_use]
+    pub fn event_address(&self) -> SocketAddr {
+        self.event_address
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Serves until a signal ends it, and logs the totals then.
+    ///
+    /// # Errors
+    ///
+    /// Only when the poll itself fails.
+    pub fn run(mut self) -> io::Result<Stop> {
+        let mut ready = Vec::with_capacity(EVENTS_A_POLL);
+        let mut stop = Stop::Drained;
+        while !self.hub.is_stopped() && stop != Stop::Forced {
+            ready.clear();
+            self.poller.wait(self.sleep(), &mut ready)?;
+            self.turn(&ready)?;
+            if std::mem::take(&mut self.poller.signalled) {
+                stop = self.obey_signals();
+            }
+        }
+        log::info!("{}", self.hub.totals());
+        Ok(stop)
+    }
+
+    fn turn(&mut self, ready: &[Readiness]) -> io::Result<()> {
+        let mut result = Ok(false);
+        self.hub.turn(Instant::now(), ready, |more| {
+            result = self.poller.wait(Some(Duration::ZERO), more);
+            matches!(result, Ok(true))
+        });
+        result.map(|_| ())
+    }
+
+    /// How long the next poll may sleep; `None` for ever.
+    fn sleep(&self) -> Option<Duration> {
+        match self.hub.next_turn() {
+            NextTurn::Now => Some(Duration::ZERO),
+            NextTurn::Until(when) => Some(when.saturating_duration_since(Instant::now())),
+            NextTurn::WhenReady => None,
+        }
+    }
+
+    /// Does what the signals ask for that have come.
+    fn obey_signals(&mut self) -> Stop {
+        for signal in self.signals.pending() {
+            match signal {
+                SIGUSR1 => log::info!("{}", self.hub.totals()),
+                _ if self.hub.is_draining() => {
+                    log::warn!("second signal: stopping at once");
+                    return Stop::Forced;
+                }
+                _ => {
+                    log::info!("stopping: what was read is delivered first");
+                    self.hub.stop(Instant::now());
+                }
+            }
+        }
+        Stop::Drained
+    }
+}

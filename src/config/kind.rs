@@ -1,0 +1,256 @@
+//! Kinds of settings: what is allowed for one, and how it is read and printed.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How a setting of type `T` is read and printed. Reading errors say what is allowed.
+pub(super) trait Kind<T> {
+    /// Reads the value of a flag.
+    fn read_flag(&self, text: &str) -> Result<T, String>;
+
+    /// Reads the value of a key. `now` is the setting so far: a key may be only a part of it.
+    fn read_json(&self, value: &Value, now: &T) -> Result<T, String>;
+
+    /// Prints the value of a key. `None`: it is left out.
+    fn print_json(&self, setting: &T) -> Option<Value>;
+}
+
+/// A whole number within bounds.
+pub(super) struct Whole<T>(pub(super) RangeInclusive<T>);
+
+/// The numbers that settings are made of.
+pub(super) trait Number: Copy + PartialOrd + Display + TryFrom<u64> + Into<Value> {}
+
+impl<T: Copy + PartialOrd + Display + TryFrom<u64> + Into<Value>> Number for T {}
+
+impl<T: Number> Whole<T> {
+    fn check(&self, number: Option<u64>) -> Result<T, String> {
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .filter(|number| self.0.contains(number))
+            .ok_or_else(|| {
+                format!("must be a whole number from {} to {}", self.0.start(), self.0.end())
+            })
+    }
+}
+
+impl<T: Number> Kind<T> for Whole<T> {
+    fn read_flag(&self, text: &str) -> Result<T, String> {
+        self.check(text.parse().ok())
+    }
+
+    fn read_json(&self, value: &Value, _now: &T) -> Result<T, String> {
+        self.check(value.as_u64())
+    }
+
+    fn print_json(&self, setting: &T) -> Option<Value> {
+        Some((*setting).into())
+    }
+}
+
+/// A whole number within bounds, or nothing where it was not given.
+pub(super) struct WholeIfGiven<T>(pub(super) RangeInclusive<T>);
+
+impl<T: Number> Kind<Option<T>> for WholeIfGiven<T> {
+    fn read_flag(&self, text: &str) -> Result<Option<T>, String> {
+        Whole(self.0.clone()).check(text.parse().ok()).map(Some)
+    }
+
+    fn read_json(&self, value: &Value, _now: &Option<T>) -> Result<Option<T>, String> {
+        Whole(self.0.clone()).check(value.as_u64()).map(Some)
+    }
+
+    fn print_json(&self, setting: &Option<T>) -> Option<Value> {
+        setting.map(Into::into)
+    }
+}
+
+/// A time in whole milliseconds, within bounds.
+pub(super) struct Millis(pub(super) RangeInclusive<u64>);
+
+impl Millis {
+    fn check(&self, number: Option<u64>) -> Result<Duration, String> {
+        Whole(self.0.clone())
+            .check(number)
+            .map(Duration::from_millis)
+            .map_err(|allowed| format!("{allowed}, in milliseconds"))
+    }
+}
+
+impl Kind<Duration> for Millis {
+    fn read_flag(&self, text: &str) -> Result<Duration, String> {
+        self.check(text.parse().ok())
+    }
+
+    fn read_json(&self, value: &Value, _now: &Duration) -> Result<Duration, String> {
+        self.check(value.as_u64())
+    }
+
+    fn print_json(&self, setting: &Duration) -> Option<Value> {
+        u64::try_from(setting.as_millis()).ok().map(Value::from)
+    }
+}
+
+/// A time in whole milliseconds up to a bound, where 0 stands for never.
+pub(super) struct MillisOrNever(pub(super) u64);
+
+impl MillisOrNever {
+    fn check(&self, number: Option<u64>) -> Result<Option<Duration>, String> {
+        Millis(0..=self.0)
+            .check(number)
+            .map(|time| (!time.is_zero()).then_some(time))
+            .map_err(|allowed| format!("{allowed}; 0 means never"))
+    }
+}
+
+impl Kind<Option<Duration>> for MillisOrNever {
+    fn read_flag(&self, text: &str) -> Result<Option<Duration>, String> {
+        self.check(text.parse().ok())
+    }
+
+    fn read_json(
+        &self,
+        value: &Value,
+        _now: &Option<Duration>,
+    ) -> Result<Option<Duration>, String> {
+        self.check(value.as_u64())
+    }
+
+    fn print_json(&self, setting: &Option<Duration>) -> Option<Value> {
+        Millis(0..=self.0).print_json(&setting.unwrap_or_default())
+    }
+}
+
+/// One of a few names, each with what it stands for.
+pub(super) struct OneOf<T: 'static>(pub(super) &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> OneOf<T> {
+    fn named(&self, text: &str) -> Option<T> {
+        self.0.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
+    fn read_flag(&self, text: &str) -> Result<T, String> {
+        self.named(text).ok_or_else(|| format!("must be one of {}", self.names().join(", ")))
+    }
+
+    fn read_json(&self, value: &Value, _now: &T) -> Result<T, String> {
+        value.as_str().and_then(|text| self.named(text)).ok_or_else(|| {
+            let names: Vec<String> = self.names().iter().map(|it| format!("{it:?}")).collect();
+            format!("must be one of {}", names.join(", "))
+        })
+    }
+
+    fn print_json(&self, setting: &T) -> Option<Value> {
+        self.0.iter().find(|(_, meaning)| meaning == setting).map(|(name, _)| (*name).into())
+    }
+}
+
+/// Off unless the flag is there or the file says `true`.
+pub(super) struct Switch;
+
+impl Kind<bool> for Switch {
+    fn read_flag(&self, text: &str) -> Result<bool, String> {
+        text.parse().map_err(|_| "must be true or false".to_owned())
+    }
+
+    fn read_json(&self, value: &Value, _now: &bool) -> Result<bool, String> {
+        value.as_bool().ok_or_else(|| "must be true or false".to_owned())
+    }
+
+    fn print_json(&self, setting: &bool) -> Option<Value> {
+        Some((*setting).into())
+    }
+}
+
+/// The name of a file, or nothing where none was given.
+pub(super) struct FileIfGiven;
+
+impl FileIfGiven {
+    fn check(text: Option<&str>) -> Result<Option<PathBuf>, String> {
+        text.filter(|text| !text.is_empty())
+            .map(|text| Some(PathBuf::from(text)))
+            .ok_or_else(|| "must be the name of a file".to_owned())
+    }
+}
+
+impl Kind<Option<PathBuf>> for FileIfGiven {
+    fn read_flag(&self, text: &str) -> Result<Option<PathBuf>, String> {
+        FileIfGiven::check(Some(text))
+    }
+
+    fn read_json(&self, value: &Value, _now: &Option<PathBuf>) -> Result<Option<PathBuf>, String> {
+        FileIfGiven::check(value.as_str())
+    }
+
+    fn print_json(&self, setting: &Option<PathBuf>) -> Option<Value> {
+        setting.as_ref().map(|path| path.to_string_lossy().into())
+    }
+}
+
+/// Where a listener listens. The flag gives the address and the port, the key the port only.
+pub(super) struct ListenPort;
+
+impl Kind<SocketAddr> for ListenPort {
+    fn read_flag(&self, text: &str) -> Result<SocketAddr, String> {
+        let bare_port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        bare_port.or_else(|_| text.parse()).map_err(|_| {
+            "must be [ADDRESS:]PORT with an IP address and a port from 0 to 65535, such as 9090, \
+             0.0.0.0:9090 or [::]:9090"
+                .to_owned()
+        })
+    }
+
+    fn read_json(&self, value: &Value, now: &SocketAddr) -> Result<SocketAddr, String> {
+        let port = Whole(0..=u16::MAX).check(value.as_u64())?;
+        let mut address = *now;
+        address.set_port(port);
+        Ok(address)
+    }
+
+    fn print_json(&self, setting: &SocketAddr) -> Option<Value> {
+        Some(setting.port().into())
+    }
+}
+
+/// The key that gives the address of a listener only.
+pub(super) struct ListenAddress;
+
+impl Kind<SocketAddr> for ListenAddress {
+    fn read_flag(&self, text: &str) -> Result<SocketAddr, String> {
+        // Brackets and a zone, as in `fe80::1%2`, are parts of a socket address only.
+        [format!("{text}:0"), format!("[{text}]:0")]
+            .iter()
+            .find_map(|address| address.parse().ok())
+            .ok_or_else(|| {
+                "must be an IP address such as \"127.0.0.1\", \"0.0.0.0\" or \"::\"".to_owned()
+            })
+    }
+
+    fn read_json(&self, value: &Value, now: &SocketAddr) -> Result<SocketAddr, String> {
+        let mut address = self.read_flag(value.as_str().unwrap_or_default())?;
+        address.set_port(now.port());
+        Ok(address)
+    }
+
+    fn print_json(&self, setting: &SocketAddr) -> Option<Value> {
+        let zone = match setting {
+            SocketAddr::V6(address) if address.scope_id() != 0 => {
+                format!("%{}", address.scope_id())
+            }
+            _ => String::new(),
+        };
+        let address: IpAddr = setting.ip();
+        Some(format!("{address}{zone}").into())
+    }
+}

@@ -1,0 +1,424 @@
+//! The table against a second list of what it should hold, and every way to get a setting wrong.
+
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Each setting with a plain range: flag, key, least, greatest, default (`None`: left out).
+const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 12] = [
+    ("--first-sequence", "firstSequence", 0, 18_446_744_073_709_551_614, Some(1)),
+    ("--reorder-window", "reorderWindow", 1, 67_108_864, Some(262_144)),
+    ("--gap-timeout-ms", "gapTimeoutMs", 0, 86_400_000, Some(0)),
+    ("--max-sources", "maxSources", 1, 1024, Some(64)),
+    ("--max-clients", "maxClients", 1, 16_777_216, None),
+    ("--max-clients-per-address", "maxClientsPerAddress", 1, 16_777_216, None),
+    ("--max-line-bytes", "maxLineBytes", 64, 65_536, Some(256)),
+    ("--identify-timeout-ms", "identifyTimeoutMs", 10, 3_600_000, Some(10_000)),
+    ("--client-queue-bytes", "clientQueueBytes", 4096, 4_294_967_296, Some(4_194_304)),
+    ("--total-queue-bytes", "totalQueueBytes", 4096, 1_099_511_627_776, Some(536_870_912)),
+    ("--stall-timeout-ms", "stallTimeoutMs", 10, 3_600_000, Some(30_000)),
+    ("--drain-timeout-ms", "drainTimeoutMs", 0, 3_600_000, Some(5000)),
+];
+
+/// Each setting with a few names: flag, key, names, default.
+const CHOICES: [(&str, &str, &[&str], &str); 3] = [
+    ("--on-source-disconnect", "onSourceDisconnect", &["keep", "reset"], "keep"),
+    ("--slow-client", "slowClient", &["pause", "disconnect"], "pause"),
+    ("--log-level", "logLevel", &["off", "error", "warn", "info", "debug", "trace"], "info"),
+];
+
+fn read(text: &str) -> Result<Config, String> {
+    Config::from_json("conf.json", text).map_err(|error| error.to_string())
+}
+
+fn run_with(arguments: &[&str]) -> Result<Config, String> {
+    match Request::from_arguments(arguments) {
+        Ok(Request::Serve(config)) => Ok(*config),
+        Ok(Request::Print(text)) => panic!("prints {text}"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn printed_by(arguments: &[&str]) -> String {
+    match Request::from_arguments(arguments).unwrap() {
+        Request::Print(text) => text,
+        Request::Serve(_) => panic!("serves"),
+    }
+}
+
+/// Room for any limit of one client.
+fn with_room(entry: &str) -> String {
+    if entry.contains("totalQueueBytes") {
+        format!(r#"{{{entry}, "clientQueueBytes": 4096}}"#)
+    } else {
+        format!(r#"{{{entry}, "totalQueueBytes": 1099511627776}}"#)
+    }
+}
+
+#[test]
+fn an_empty_file_object_and_no_flags_give_the_defaults() {
+    assert_eq!(read("{}").unwrap(), Config::default());
+    assert_eq!(run_with(&[]).unwrap(), Config::default());
+}
+
+#[test]
+fn every_number_is_taken_at_its_bounds_from_file_and_flag() {
+    for (flag, key, least, greatest, default) in NUMBERS {
+        let by_default = Config::default().to_json().get(key).cloned();
+        assert_eq!(by_default, default.map(Value::from), "{key}");
+        for number in [least, greatest] {
+            let config = read(&with_room(&format!("{key:?}: {number}"))).unwrap();
+            assert_eq!(config.to_json()[key], Value::from(number), "{key}");
+
+            let room = if key == "totalQueueBytes" {
+                ["--client-queue-bytes", "4096"]
+            } else {
+                ["--total-queue-bytes", "1099511627776"]
+            };
+            let config = run_with(&[&[flag, number.to_string().as_str()], &room[..]].concat());
+            assert_eq!(config.unwrap().to_json()[key], Value::from(number), "{flag}");
+        }
+    }
+}
+
+#[test]
+fn every_number_out_of_bounds_is_refused_with_its_place_and_range() {
+    for (flag, key, least, greatest, _) in NUMBERS {
+        let range = format!("must be a whole number from {least} to {greatest}");
+        let below = i128::from(least) - 1;
+        let above = i128::from(greatest) + 1;
+        for number in [below, above] {
+            let error = read(&format!("{{{key:?}: {number}}}")).unwrap_err();
+            assert!(
+                error.starts_with(&format!("conf.json: {key:?}: {number}: {range}")),
+                "{error}"
+            );
+            let error = run_with(&[flag, &number.to_string()]).unwrap_err();
+            assert!(error.starts_with(&format!("{flag} {number}: {range}")), "{error}");
+        }
+        for value in ["1.5", "\"64\"", "true", "null", "[64]", "1e30"] {
+            let error = read(&format!("{{{key:?}: {value}}}")).unwrap_err();
+            assert!(error.starts_with(&format!("conf.json: {key:?}: ")), "{error}");
+            assert!(error.contains(&range), "{error}");
+        }
+        for value in ["", "many", "1.5", "99999999999999999999999", "64 "] {
+            let error = run_with(&[flag, value]).unwrap_err();
+            assert!(error.starts_with(&format!("{flag} {value}: {range}")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_choice_takes_its_names_and_nothing_else() {
+    for (flag, key, names, default) in CHOICES {
+        assert_eq!(Config::default().to_json()[key], default);
+        for name in names {
+            assert_eq!(read(&format!("{{{key:?}: {name:?}}}")).unwrap().to_json()[key], *name);
+            assert_eq!(run_with(&[flag, name]).unwrap().to_json()[key], *name);
+        }
+        let error = run_with(&[flag, "Maybe"]).unwrap_err();
+        assert_eq!(error, format!("{flag} Maybe: must be one of {}", names.join(", ")));
+        for value in ["\"Maybe\"", "1", "null", "\"\""] {
+            let error = read(&format!("{{{key:?}: {value}}}")).unwrap_err();
+            let names = names.join("\", \"");
+            assert_eq!(error, format!("conf.json: {key:?}: {value}: must be one of \"{names}\""));
+        }
+    }
+}
+
+#[test]
+fn the_switch_is_off_unless_flag_or_file_turn_it_on() {
+    assert!(!Config::default().busy_poll);
+    assert!(run_with(&["--busy-poll"]).unwrap().busy_poll);
+    assert!(read(r#"{"busyPoll": true}"#).unwrap().busy_poll);
+    assert!(!read(r#"{"busyPoll": false}"#).unwrap().busy_poll);
+    let error = read(r#"{"busyPoll": 1}"#).unwrap_err();
+    assert_eq!(error, r#"conf.json: "busyPoll": 1: must be true or false"#);
+}
+
+#[test]
+fn a_gap_timeout_of_zero_means_never() {
+    assert_eq!(read(r#"{"gapTimeoutMs": 0}"#).unwrap().gap_timeout, None);
+    assert_eq!(
+        read(r#"{"gapTimeoutMs": 1500}"#).unwrap().gap_timeout,
+        Some(Duration::from_millis(1500))
+    );
+}
+
+#[test]
+fn a_capture_needs_a_name() {
+    let capture = Some(PathBuf::from("events.txt"));
+    assert_eq!(read(r#"{"capture": "events.txt"}"#).unwrap().capture, capture);
+    assert_eq!(run_with(&["--capture", "events.txt"]).unwrap().capture, capture);
+    let error = run_with(&["--capture", ""]).unwrap_err();
+    assert_eq!(error, "--capture : must be the name of a file");
+    let error = read(r#"{"capture": 5}"#).unwrap_err();
+    assert_eq!(error, r#"conf.json: "capture": 5: must be the name of a file"#);
+}
+
+#[test]
+fn a_listen_flag_takes_a_port_or_an_address_with_one() {
+    for (text, address) in [
+        ("9099", "127.0.0.1:9099"),
+        ("0", "127.0.0.1:0"),
+        ("0.0.0.0:9099", "0.0.0.0:9099"),
+        ("[::]:9099", "[::]:9099"),
+        ("[fe80::1%2]:9099", "[fe80::1%2]:9099"),
+    ] {
+        let address: SocketAddr = address.parse().unwrap();
+        assert_eq!(
+            run_with(&["--event-listen", text, "--client-listen", "1"]).unwrap().event_listen,
+            address
+        );
+        assert_eq!(run_with(&["--client-listen", text]).unwrap().client_listen, address);
+    }
+    for text in ["", "65536", "-1", "localhost:9099", ":9099", "0.0.0.0", "0.0.0.0:65536", "::9099"]
+    {
+        for flag in ["--event-listen", "--client-listen"] {
+            let error = run_with(&[flag, text]).unwrap_err();
+            let start = format!("{flag} {text}: must be [ADDRESS:]PORT");
+            assert!(error.starts_with(&start), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_gives_address_and_port_in_either_order_or_one_of_them() {
+    for (text, address) in [
+        (r#"{"eventListenerPort": 7}"#, "127.0.0.1:7"),
+        (r#"{"eventListenerAddress": "0.0.0.0"}"#, "0.0.0.0:9090"),
+        (r#"{"eventListenerAddress": "::1", "eventListenerPort": 7}"#, "[::1]:7"),
+        (r#"{"eventListenerPort": 7, "eventListenerAddress": "[::1]"}"#, "[::1]:7"),
+        (r#"{"eventListenerAddress": "fe80::1%2"}"#, "[fe80::1%2]:9090"),
+    ] {
+        assert_eq!(read(text).unwrap().event_listen, address.parse().unwrap());
+        let text = text.replace("event", "client").replace("7", "8");
+        let address = address.replace(":7", ":8").replace("9090", "9099");
+        assert_eq!(read(&text).unwrap().client_listen, address.parse().unwrap());
+    }
+    for (key, value, reason) in [
+        ("eventListenerPort", "65536", "must be a whole number from 0 to 65535"),
+        ("clientListenerPort", "\"9099\"", "must be a whole number from 0 to 65535"),
+        ("eventListenerAddress", "\"localhost\"", "must be an IP address"),
+        ("clientListenerAddress", "\"127.0.0.1:80\"", "must be an IP address"),
+        ("clientListenerAddress", "127", "must be an IP address"),
+        ("clientListenerAddress", "\"\"", "must be an IP address"),
+    ] {
+        let error = read(&format!("{{{key:?}: {value}}}")).unwrap_err();
+        assert!(error.starts_with(&format!("conf.json: {key:?}: {value}: {reason}")), "{error}");
+    }
+}
+
+#[test]
+fn listeners_cannot_share_an_address_unless_any_port_will_do() {
+    let error = run_with(&["--client-listen", "9090"]).unwrap_err();
+    assert_eq!(
+        error,
+        "events (default) and clients (--client-listen) cannot both listen on 127.0.0.1:9090: \
+         give one of them another port"
+    );
+    let error = read(r#"{"eventListenerPort": 5, "clientListenerPort": 5}"#).unwrap_err();
+    assert_eq!(
+        error,
+        "events (conf.json: \"eventListenerPort\") and clients (conf.json: \"clientListenerPort\") \
+         cannot both listen on 127.0.0.1:5: give one of them another port"
+    );
+    run_with(&["--event-listen", "0", "--client-listen", "0"]).unwrap();
+    run_with(&["--event-listen", "127.0.0.2:5", "--client-listen", "5"]).unwrap();
+}
+
+#[test]
+fn the_total_limit_holds_at_least_one_client() {
+    let error = run_with(&["--client-queue-bytes", "536870913"]).unwrap_err();
+    assert_eq!(
+        error,
+        "the queue limit for all clients, 536870912 bytes (default), is below the one for each \
+         client, 536870913 bytes (--client-queue-bytes): raise --total-queue-bytes \
+         (\"totalQueueBytes\") or lower --client-queue-bytes (\"clientQueueBytes\")"
+    );
+    let error = read(r#"{"totalQueueBytes": 4194303}"#).unwrap_err();
+    assert!(error.contains("4194303 bytes (conf.json: \"totalQueueBytes\")"), "{error}");
+    assert!(error.contains("4194304 bytes (default)"), "{error}");
+    run_with(&["--client-queue-bytes", "536870912"]).unwrap();
+    read(r#"{"totalQueueBytes": 4194304}"#).unwrap();
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_one_it_resembles_or_all() {
+    for (key, near) in [
+        ("reorderWindw", "reorderWindow"),
+        ("gap_timeout_ms", "gapTimeoutMs"),
+        ("max-sources", "maxSources"),
+        ("eventlistenerport", "eventListenerPort"),
+    ] {
+        let error = read(&format!("{{{key:?}: 5}}")).unwrap_err();
+        assert_eq!(error, format!("conf.json: {key:?}: 5: unknown key; did you mean {near}?"));
+    }
+    for key in ["port", "", "a", &"long".repeat(1000)] {
+        let error = read(&format!("{{{key:?}: 5}}")).unwrap_err();
+        assert!(
+            error.starts_with(&format!("conf.json: {key:?}: 5: unknown key; the known ones are "))
+        );
+        for known in KEYS {
+            assert!(error.contains(known), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_long_value_is_cut_in_the_message() {
+    let error = read(&format!(r#"{{"slowClient": "{}"}}"#, "é".repeat(100_000))).unwrap_err();
+    assert!(error.len() < 300, "{error}");
+    assert!(error.contains("é…: must be one of"), "{error}");
+}
+
+#[test]
+fn a_key_that_stands_there_twice_is_an_error() {
+    let error = read("{\"maxSources\": 3,\n \"maxSources\": 4}").unwrap_err();
+    assert!(
+        error.starts_with("conf.json: \"maxSources\" stands there twice, first as 3, then as 4")
+    );
+    assert!(error.contains("at line 2 column "), "{error}");
+}
+
+#[test]
+fn what_is_not_json_is_named_by_line_and_column() {
+    for (text, reason) in [
+        ("", "not JSON: EOF while parsing a value at line 1 column 0"),
+        ("{\n  \"maxSources\": 3,\n}", "not JSON: trailing comma at line 3 column 1"),
+        ("{} {}", "not JSON: trailing characters at line 1 column 4"),
+        ("{\"maxSources\": 1e999}", "not JSON: number out of range at line 1 column 20"),
+        ("[]", "invalid type: sequence, expected a JSON object of settings at line 1 column 0"),
+    ] {
+        assert_eq!(read(text).unwrap_err(), format!("conf.json: {reason}"));
+    }
+}
+
+#[test]
+fn unknown_flags_are_told_from_wrong_use() {
+    for (arguments, start) in [
+        (&["--foo"][..], "unknown argument --foo\nUsage: eventserver "),
+        (&["9090"], "unknown argument 9090\nUsage: "),
+        (&["--max-source", "5"], "unknown argument --max-source; did you mean --max-sources?\n"),
+        (&["--max-sources=5"], "unknown argument --max-sources=5; did you mean --max-sources?\n"),
+        (&["--max-sources"], "No value provided for option '--max-sources'.\nUsage: "),
+        (
+            &["--max-sources", "1", "--max-sources", "2"],
+            "Error parsing option '--max-sources' with value '2': duplicate values provided\nUsage: ",
+        ),
+    ] {
+        let error = run_with(arguments).unwrap_err();
+        assert!(error.starts_with(start), "{error}");
+    }
+}
+
+#[test]
+fn help_names_every_flag_and_key_with_range_and_default() {
+    let help = printed_by(&["--help"]);
+    let about = |flag: &str| {
+        let (_, rest) = help
+            .split_once(&format!("\n  {flag} "))
+            .or(help.split_once(&format!("\n  {flag}\n")))
+            .unwrap();
+        let text = rest.split("\n  -").next().unwrap();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (flag, _, least, greatest, default) in NUMBERS {
+        let text = about(flag);
+        assert!(text.contains(&format!("{least} to {greatest}")), "{flag}: {text}");
+        match default {
+            Some(default) => {
+                assert!(text.contains(&format!("(default {default}")), "{flag}: {text}");
+            }
+            None => assert!(text.contains("(default: "), "{flag}: {text}"),
+        }
+    }
+    for (flag, _, names, default) in CHOICES {
+        let text = about(flag);
+        assert!(names.iter().all(|name| text.contains(name)), "{flag}: {text}");
+        assert!(text.contains(&format!("(default {default})")), "{flag}: {text}");
+    }
+    assert!(about("--event-listen").contains("(default 127.0.0.1:9090)"));
+    assert!(about("--client-listen").contains("(default 127.0.0.1:9099)"));
+    assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
+    assert_eq!(printed_by(&["-h"]), help);
+}
+
+#[test]
+fn the_example_in_the_help_is_a_configuration() {
+    let help = printed_by(&["--help"]);
+    let example = help.lines().find(|line| line.trim_start().starts_with('{')).unwrap();
+    assert_ne!(read(example).unwrap(), Config::default());
+}
+
+#[test]
+fn every_key_is_the_camel_case_name_of_its_flag() {
+    let listeners = ["ListenerPort", "ListenerAddress"];
+    let keys = KEYS.iter().filter(|key| !listeners.iter().any(|it| key.ends_with(it)));
+    for key in keys {
+        let kebab: String = key
+            .chars()
+            .flat_map(|c| {
+                if c.is_ascii_uppercase() { vec!['-', c.to_ascii_lowercase()] } else { vec![c] }
+            })
+            .collect();
+        assert!(FLAGS.contains(&format!("--{kebab}").as_str()), "{key}");
+    }
+}
+
+fn addresses() -> impl Strategy<Value = SocketAddr> {
+    any::<SocketAddr>().prop_map(|mut address| {
+        // A flow label has no place in text.
+        if let SocketAddr::V6(address) = &mut address {
+            address.set_flowinfo(0);
+        }
+        address
+    })
+}
+
+fn millis(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+prop_compose! {
+    fn configs()(
+        (event_listen, client_listen) in (addresses(), addresses())
+            .prop_filter("one address", |(event, client)| event != client),
+        (first_sequence, reorder_window) in (0..u64::MAX, 1..=1_u32 << 26),
+        gap_timeout in option::of(millis(1..=86_400_000)),
+        on_source_disconnect in
+            prop_oneof![Just(OnSourceDisconnect::Keep), Just(OnSourceDisconnect::Reset)],
+        (max_sources, max_line_bytes) in (1..=1024_usize, 64..=65_536_usize),
+        max_clients in option::of(1..=1_usize << 24),
+        max_clients_per_address in option::of(1..=1_usize << 24),
+        (identify_timeout, stall_timeout, drain_timeout) in
+            (millis(10..=3_600_000), millis(10..=3_600_000), millis(0..=3_600_000)),
+        (client_queue_bytes, total_queue_bytes) in (4096..=1_u64 << 32)
+            .prop_flat_map(|client| (Just(client), client..=1 << 40)),
+        slow_client in prop_oneof![Just(SlowClient::Pause), Just(SlowClient::Disconnect)],
+        busy_poll in any::<bool>(),
+        log_level in (0..6_usize).prop_map(|level| LevelFilter::iter().nth(level).unwrap()),
+        capture in option::of(".+".prop_map(PathBuf::from)),
+    ) -> Config {
+        Config {
+            event_listen, client_listen, first_sequence, reorder_window, gap_timeout,
+            on_source_disconnect, max_sources, max_clients, max_clients_per_address,
+            max_line_bytes, identify_timeout, client_queue_bytes, total_queue_bytes, slow_client,
+            stall_timeout, drain_timeout, busy_poll, log_level, capture,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_configuration_printed_and_read_back_is_the_same(config in configs()) {
+        prop_assert_eq!(read(&config.to_string()), Ok(config));
+    }
+
+    #[test]
+    fn no_text_panics(text in ".*") {
+        let _ = read(&text);
+        let _ = read(&format!("{{{text:?}: {text:?}}}"));
+    }
+}

@@ -1,0 +1,452 @@
+//! Events that came before their turn.
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::protocol::Sequence;
+
+/// Lines up to this long wait inside the ring itself; the few longer ones take an allocation each.
+/// A sequence of 8 digits and two ids of 6 fit.
+const INLINE_BYTES: usize = 24;
+
+/// The ring's first size, in slots: enough for the batches of a well-behaved source.
+const MIN_SLOTS: usize = 128;
+
+/// A ring this large is kept when it runs empty; a larger one is given back.
+const KEPT_SLOTS: usize = 4096;
+
+/// What has arrived for one sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Slot {
+    /// Nothing yet.
+    #[default]
+    Empty,
+    /// A malformed line: its turn passes without an event.
+    Void,
+    /// The bytes of an event. They are parsed once more when their turn comes: that costs less than
+    /// it does to move the parsed event through the cache beside them.
+    Line(SmallVec<[u8; INLINE_BYTES]>),
+}
+
+/// What became of a sequence handed to the [`ReorderBuffer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// It waits for its turn, which may be now.
+    Waits,
+    /// The same sequence waits already; the first one stays.
+    Duplicate,
+    /// Its turn is over.
+    Late,
+    /// It is a window or more ahead of the awaited one; nothing was kept.
+    TooFar,
+}
+
+/// What stands at the awaited sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head<'a> {
+    /// It has not arrived.
+    Missing,
+    /// Nothing but a malformed line arrived for it.
+    Void,
+    /// This event.
+    Line(&'a [u8]),
+}
+
+/// A ring of the sequences from the awaited one up to a window ahead, indexed by
+/// `sequence & mask`.
+///
+/// It grows by doubling, up to the power of two that holds its window, and gives a large ring back
+/// when it runs empty. A slot has 40 bytes, so that a ring filled by half or more costs at most 80
+/// bytes an event, in whatever order they came, as long as lines have up to 24 bytes.
+///
+/// The awaited sequence always fits.
+#[derive(Debug)]
+pub struct ReorderBuffer {
+    /// Empty, or a power of two.
+    slots: Vec<Slot>,
+    /// The sequence whose turn it is; one more than [`Sequence::MAX`] when all are over.
+    awaited: u64,
+    window: u64,
+    /// Slots that are not empty.
+    occupied: usize,
+    highest_occupancy: usize,
+}
+
+impl ReorderBuffer {
+    /// An empty buffer that awaits `first` and takes sequences less than `window` (at least 1)
+    /// ahead. It allocates nothing until something has to wait.
+    #[must_use]
+    pub fn new(first: Sequence, window: u32) -> ReorderBuffer {
+        ReorderBuffer {
+            slots: Vec::new(),
+            awaited: first.get(),
+            window: u64::from(window.max(1)),
+            occupied: 0,
+            highest_occupancy: 0,
+        }
+    }
+
+    /// The sequence whose turn it is; 2⁶⁴−1 once every sequence is over.
+    #[inline]
+    #[must_use]
+    pub fn awaited(&self) -> u64 {
+        self.awaited
+    }
+
+    /// How many sequences wait, void ones included.
+    #[must_use]
+    pub fn occupied(&self) -> usize {
+        self.occupied
+    }
+
+    /// The most that ever waited at once.
+    #[must_use]
+    pub fn highest_occupancy(&self) -> usize {
+        self.highest_occupancy
+    }
+
+    /// Keeps the line of an event until its turn comes. A line takes the place of a void.
+    #[inline]
+    pub fn insert(&mut self, sequence: Sequence, line: &[u8]) -> Placement {
+        let slot = match self.slot(sequence) {
+            Ok(slot) => slot,
+            Err(elsewhere) => return elsewhere,
+        };
+        let replaced = std::mem::replace(slot, Slot::Empty);
+        if let Slot::Line(first) = replaced {
+            *slot = Slot::Line(first);
+            return Placement::Duplicate;
+        }
+        *slot = Slot::Line(SmallVec::from_slice(line));
+        if replaced == Slot::Empty {
+            self.count_one();
+        }
+        Placement::Waits
+    }
+
+    /// Lets the turn of `sequence` pass without an event, unless one waits or comes before.
+    pub fn insert_void(&mut self, sequence: Sequence) -> Placement {
+        match self.slot(sequence) {
+            Ok(slot @ Slot::Empty) => {
+                *slot = Slot::Void;
+                self.count_one();
+                Placement::Waits
+            }
+            Ok(_) => Placement::Duplicate,
+            Err(elsewhere) => elsewhere,
+        }
+    }
+
+    /// What stands at the awaited sequence.
+    #[inline]
+    #[must_use]
+    pub fn head(&self) -> Head<'_> {
+        if self.occupied == 0 {
+            return Head::Missing;
+        }
+        match &self.slots[index(self.awaited, self.slots.len())] {
+            Slot::Empty => Head::Missing,
+            Slot::Void => Head::Void,
+            Slot::Line(line) => Head::Line(line),
+        }
+    }
+
+    /// Ends the turn of the awaited sequence, whether it had arrived or not.
+    #[inline]
+    pub fn advance(&mut self) {
+        if self.occupied > 0 {
+            let at = index(self.awaited, self.slots.len());
+            if std::mem::take(&mut self.slots[at]) != Slot::Empty {
+                self.occupied -= 1;
+                if self.occupied == 0 {
+                    self.give_back();
+                }
+            }
+        }
+        self.awaited += 1;
+    }
+
+    /// The missing sequences in front of the first that waits, if any waits and the awaited one is
+    /// missing. Costs time in proportion to the gap.
+    #[must_use]
+    pub fn gap(&self) -> Option<Range<u64>> {
+        if self.occupied == 0 || self.head() != Head::Missing {
+            return None;
+        }
+        let capacity = self.slots.len();
+        let ahead = (self.awaited..).take(capacity);
+        let first_waiting =
+            ahead.skip(1).find(|&sequence| self.slots[index(sequence, capacity)] != Slot::Empty)?;
+        Some(self.awaited..first_waiting)
+    }
+
+    /// Ends the turns of the missing sequences in front of the first that waits, and says which.
+    pub fn skip_gap(&mut self) -> Option<Range<u64>> {
+        let gap = self.gap()?;
+        self.awaited = gap.end;
+        Some(gap)
+    }
+
+    /// Forgets everything and awaits `first`; returns how many events (not voids) waited.
+    pub fn reset(&mut self, first: Sequence) -> usize {
+        let lost = self.slots.iter().filter(|slot| matches!(slot, Slot::Line(_))).count();
+        self.slots = Vec::new();
+        self.occupied = 0;
+        self.awaited = first.get();
+        lost
+    }
+
+    /// The slot of a sequence within the window, in a ring grown to hold it.
+    #[inline]
+    fn slot(&mut self, sequence: Sequence) -> Result<&mut Slot, Placement> {
+        let sequence = sequence.get();
+        let Some(ahead) = sequence.checked_sub(self.awaited) else { return Err(Placement::Late) };
+        if ahead >= self.window {
+            return Err(Placement::TooFar);
+        }
+        if ahead >= self.slots.len() as u64 {
+            self.grow(ahead);
+        }
+        let at = index(sequence, self.slots.len());
+        Ok(&mut self.slots[at])
+    }
+
+    fn count_one(&mut self) {
+        self.occupied += 1;
+        self.highest_occupancy = self.highest_occupancy.max(self.occupied);
+    }
+
+    /// Doubles the ring until it holds the sequence that is `ahead` of the awaited one.
+    #[cold]
+    fn grow(&mut self, ahead: u64) {
+        let capacity = (ahead as usize + 1).next_power_of_two().max(MIN_SLOTS);
+        let mut slots = Vec::new();
+        slots.resize_with(capacity, Slot::default);
+        let old = self.slots.len();
+        for sequence in (self.awaited..).take(old) {
+            slots[index(sequence, capacity)] =
+                std::mem::take(&mut self.slots[index(sequence, old)]);
+        }
+        self.slots = slots;
+    }
+
+    /// Frees a large ring that has run empty. To grow it again costs less than filling it did.
+    #[inline]
+    fn give_back(&mut self) {
+        if self.slots.len() > KEPT_SLOTS {
+            self.slots = Vec::new();
+        }
+    }
+}
+
+/// Where a sequence stands in a ring of `capacity` slots, a power of two.
+#[inline]
+fn index(sequence: u64, capacity: usize) -> usize {
+    sequence as usize & (capacity - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn sequence(number: u64) -> Sequence {
+        Sequence::new(number).unwrap()
+    }
+
+    fn buffer(first: u64, window: u32) -> ReorderBuffer {
+        ReorderBuffer::new(sequence(first), window)
+    }
+
+    fn take_all(buffer: &mut ReorderBuffer) -> Vec<String> {
+        let mut taken = Vec::new();
+        loop {
+            match buffer.head() {
+                Head::Missing => return taken,
+                Head::Void => taken.push("void".into()),
+                Head::Line(line) => taken.push(String::from_utf8(line.to_vec()).unwrap()),
+            }
+            buffer.advance();
+        }
+    }
+
+    #[test]
+    fn a_slot_is_small() {
+        assert_eq!(size_of::<Slot>(), 40);
+    }
+
+    #[test]
+    fn what_came_early_waits_for_its_turn() {
+        let mut buffer = buffer(1, 10);
+        assert_eq!(buffer.insert(sequence(3), b"3"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(2), b"2"), Placement::Waits);
+        assert_eq!(buffer.head(), Head::Missing);
+        assert_eq!(buffer.gap(), Some(1..2));
+        assert_eq!(buffer.insert(sequence(1), b"1"), Placement::Waits);
+        assert_eq!(take_all(&mut buffer), ["1", "2", "3"]);
+        assert_eq!(buffer.awaited(), 4);
+        assert_eq!((buffer.occupied(), buffer.highest_occupancy()), (0, 3));
+    }
+
+    #[test]
+    fn the_first_of_two_stays_and_what_is_over_is_late() {
+        let mut buffer = buffer(5, 10);
+        assert_eq!(buffer.insert(sequence(5), b"first"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(5), b"second"), Placement::Duplicate);
+        assert_eq!(buffer.insert(sequence(4), b"4"), Placement::Late);
+        assert_eq!(take_all(&mut buffer), ["first"]);
+        assert_eq!(buffer.insert(sequence(5), b"third"), Placement::Late);
+        assert_eq!(buffer.insert_void(sequence(5)), Placement::Late);
+    }
+
+    #[test]
+    fn an_event_replaces_a_void_and_not_the_other_way_round() {
+        let mut buffer = buffer(1, 10);
+        assert_eq!(buffer.insert_void(sequence(2)), Placement::Waits);
+        assert_eq!(buffer.insert_void(sequence(2)), Placement::Duplicate);
+        assert_eq!(buffer.insert_void(sequence(3)), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(3), b"3"), Placement::Waits);
+        assert_eq!(buffer.insert_void(sequence(3)), Placement::Duplicate);
+        assert_eq!(buffer.occupied(), 2);
+        assert_eq!(buffer.insert(sequence(1), b"1"), Placement::Waits);
+        assert_eq!(take_all(&mut buffer), ["1", "void", "3"]);
+    }
+
+    #[test]
+    fn the_window_ends_where_it_says_and_the_awaited_always_fits() {
+        for window in [1, 2, 3, 100, 128, 129, 1000] {
+            let mut buffer = buffer(7, window);
+            let edge = 7 + u64::from(window);
+            assert_eq!(buffer.insert(sequence(edge), b"x"), Placement::TooFar, "window {window}");
+            assert_eq!(buffer.insert_void(sequence(edge)), Placement::TooFar);
+            for number in (7..edge).rev() {
+                assert_eq!(buffer.insert(sequence(number), b"x"), Placement::Waits);
+            }
+            assert_eq!(take_all(&mut buffer).len(), window as usize);
+        }
+    }
+
+    #[test]
+    fn the_last_sequences_of_all() {
+        let last = Sequence::MAX.get();
+        let mut buffer = buffer(last - 1, 1 << 26);
+        assert_eq!(buffer.insert(sequence(last), b"last"), Placement::Waits);
+        assert_eq!(buffer.gap(), Some(last - 1..last));
+        assert_eq!(buffer.insert(sequence(last - 1), b"last but one"), Placement::Waits);
+        assert_eq!(take_all(&mut buffer), ["last but one", "last"]);
+        assert_eq!(buffer.insert(sequence(last), b"again"), Placement::Late);
+        assert_eq!(buffer.head(), Head::Missing);
+    }
+
+    #[test]
+    fn a_gap_is_skipped_up_to_the_first_that_waits() {
+        let mut buffer = buffer(1, 1000);
+        assert_eq!(buffer.skip_gap(), None);
+        buffer.insert(sequence(500), b"500");
+        buffer.insert_void(sequence(499));
+        assert_eq!(buffer.skip_gap(), Some(1..499));
+        assert_eq!(buffer.skip_gap(), None);
+        assert_eq!(take_all(&mut buffer), ["void", "500"]);
+    }
+
+    #[test]
+    fn a_reset_counts_the_events_that_waited() {
+        let mut buffer = buffer(1, 1000);
+        buffer.insert(sequence(3), b"3");
+        buffer.insert(sequence(4), b"4");
+        buffer.insert_void(sequence(5));
+        assert_eq!(buffer.reset(sequence(1)), 2);
+        assert_eq!((buffer.awaited(), buffer.occupied()), (1, 0));
+    }
+
+    #[test]
+    fn a_large_ring_is_given_back() {
+        let mut buffer = buffer(1, 1 << 20);
+        for number in (1..=100_000).rev() {
+            buffer.insert(sequence(number), b"x");
+        }
+        assert_eq!(buffer.slots.len(), 1 << 17);
+        assert_eq!(take_all(&mut buffer).len(), 100_000);
+        assert!(buffer.slots.len() <= KEPT_SLOTS);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64),
+        Void(u64),
+        Take,
+        Skip,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0..400_u64).prop_map(Step::Insert),
+            1 => (0..400_u64).prop_map(Step::Void),
+            2 => Just(Step::Take),
+            1 => Just(Step::Skip),
+        ];
+        proptest::collection::vec(step, 0..400)
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_sorted_map_does(window in 1..300_u32, first in 0..50_u64, steps in steps()) {
+            let mut buffer = buffer(first, window);
+            let mut awaited = first;
+            let mut map: BTreeMap<u64, Option<u64>> = BTreeMap::new();
+            for (count, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert(number) => {
+                        let line = format!("{number} {count} {}", "long ".repeat(count % 6));
+                        let placement = buffer.insert(sequence(number), line.as_bytes());
+                        let expected = if number < awaited {
+                            Placement::Late
+                        } else if number - awaited >= u64::from(window) {
+                            Placement::TooFar
+                        } else if let Some(Some(_)) = map.get(&number) {
+                            Placement::Duplicate
+                        } else {
+                            map.insert(number, Some(count as u64));
+                            Placement::Waits
+                        };
+                        prop_assert_eq!(placement, expected);
+                    }
+                    Step::Void(number) => {
+                        let placement = buffer.insert_void(sequence(number));
+                        if placement == Placement::Waits {
+                            prop_assert!(!map.contains_key(&number));
+                            map.insert(number, None);
+                        }
+                    }
+                    Step::Take => {
+                        let expected = map.remove(&awaited);
+                        match (buffer.head(), expected) {
+                            (Head::Missing, None) => continue,
+                            (Head::Void, Some(None)) => {}
+                            (Head::Line(line), Some(Some(count))) => {
+                                let start = format!("{awaited} {count} ");
+                                prop_assert!(line.starts_with(start.as_bytes()));
+                            }
+                            (head, expected) => prop_assert!(false, "{head:?} for {expected:?}"),
+                        }
+                        buffer.advance();
+                        awaited += 1;
+                    }
+                    Step::Skip => {
+                        let gap = match map.keys().next() {
+                            Some(&next) if next > awaited => Some(awaited..next),
+                            _ => None,
+                        };
+                        prop_assert_eq!(buffer.gap(), gap.clone());
+                        prop_assert_eq!(buffer.skip_gap(), gap.clone());
+                        awaited = gap.map_or(awaited, |gap| gap.end);
+                    }
+                }
+                prop_assert_eq!(buffer.awaited(), awaited);
+                prop_assert_eq!(buffer.occupied(), map.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A byte stream, cut into lines.
+
+use memchr::memchr;
+use smallvec::SmallVec;
+
+/// How many bytes of an over-long line are kept: the longest sequence, its `|`, and some to show.
+const HEAD_BYTES: usize = 64;
+
+/// The size of a buffer that has not been full yet.
+const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+
+/// One line, without its terminator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// The line.
+    Whole(&'a [u8]),
+    /// The first bytes (at most 64) of a line longer than the limit; the rest was discarded.
+    TooLong(&'a [u8]),
+}
+
+/// Cuts a byte stream into lines that end with LF or CRLF, whatever pieces it arrives in.
+///
+/// Bytes are read straight into [`spare`](Self::spare) room behind those that wait, announced with
+/// [`filled`](Self::filled), and handed out as slices of the same buffer by
+/// [`next_line`](Self::next_line). The buffer never holds more of an unfinished line than the limit:
+/// beyond it the line is discarded as it comes.
+///
+/// Invariant: `start <= scanned <= end <= buffer.len()`.
+#[derive(Debug, Default)]
+pub struct LineSplitter {
+    buffer: Vec<u8>,
+    /// Where the first line not yet handed out starts.
+    start: usize,
+    /// No LF stands between `start` and here.
+    scanned: usize,
+    /// Where the bytes read so far end; what lies behind is spare.
+    end: usize,
+    max_line_bytes: usize,
+    /// The line under way is over the limit; its first bytes are in `head`.
+    discarding: bool,
+    head: SmallVec<[u8; HEAD_BYTES]>,
+}
+
+impl LineSplitter {
+    /// A splitter for lines of at most `max_line_bytes` without their terminator. It allocates
+    /// nothing until room is asked for.
+    #[must_use]
+    pub fn new(max_line_bytes: usize) -> LineSplitter {
+        LineSplitter { max_line_bytes, ..LineSplitter::default() }
+    }
+
+    /// Room for more bytes, at least one and at most `most` (at least 1). A full buffer is doubled,
+    /// so that it grows to what one round of reading brings, and no further. What was handed out
+    /// before is overwritten.
+    pub fn spare(&mut self, most: usize) -> &mut [u8] {
+        self.move_to_front();
+        if self.end == self.buffer.len() {
+            let bytes = (2 * self.buffer.len()).max(most.min(FIRST_BUFFER_BYTES));
+            self.buffer.reserve_exact(bytes - self.buffer.len());
+            self.buffer.resize(bytes, 0);
+        }
+        let end = self.buffer.len().min(self.end + most);
+        &mut self.buffer[self.end..end]
+    }
+
+    /// Takes the first `bytes` of the [`spare`](Self::spare) room as read.
+    ///
+    /// # Panics
+    ///
+    /// When they are more than there was room for.
+    pub fn filled(&mut self, bytes: usize) {
+        assert!(bytes <= self.buffer.len() - self.end, "more bytes filled than there was room");
+        self.end += bytes;
+    }
+
+    /// The next complete line, or `None` until more bytes come.
+    #[inline]
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
+        let Some(offset) = memchr(b'\n', &self.buffer[self.scanned..self.end]) else {
+            self.keep_unfinished();
+            return None;
+        };
+        let newline = self.scanned + offset;
+        let line = without_cr(&self.buffer[self.start..newline]);
+        self.start = newline + 1;
+        self.scanned = self.start;
+        if self.discarding {
+            self.discarding = false;
+            return Some(Line::TooLong(&self.head));
+        }
+        if line.len() > self.max_line_bytes {
+            return Some(Line::TooLong(&line[..self.head_bytes()]));
+        }
+        Some(Line::Whole(line))
+    }
+
+    /// The first bytes of the unfinished line at the end: empty when the stream stands at the
+    /// start of a line. Complete once [`next_line`](Self::next_line) has returned `None`.
+    #[must_use]
+    pub fn unfinished(&self) -> &[u8] {
+        if self.discarding { &self.head } else { &self.buffer[self.start..self.end] }
+    }
+
+    /// Whether the unfinished line at the end is over the limit already. Known once
+    /// [`next_line`](Self::next_line) has returned `None`.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.discarding
+    }
+
+    /// How many bytes have been read and not yet handed out.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// How much memory the buffer holds, in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Remembers that no LF is there yet, and stops keeping a line that is too long.
+    fn keep_unfinished(&mut self) {
+        self.scanned = self.end;
+        // One byte over the limit may be the CR of the terminator.
+        if !self.discarding && self.end - self.start > self.max_line_bytes + 1 {
+            let head = &self.buffer[self.start..self.start + self.head_bytes()];
+            self.head = SmallVec::from_slice(head);
+            self.discarding = true;
+        }
+        if self.discarding {
+            self.start = self.end;
+        }
+    }
+
+    /// How many bytes of a line too long are kept: no more than every such line has, so that they
+    /// do not depend on the pieces in which it came.
+    fn head_bytes(&self) -> usize {
+        HEAD_BYTES.min(self.max_line_bytes + 1)
+    }
+
+    fn move_to_front(&mut self) {
+        if self.start == 0 {
+            return;
+        }
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.scanned -= self.start;
+        self.end -= self.start;
+        self.start = 0;
+    }
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A line as a test compares it: its bytes, or the first ones of a line too long.
+    type Owned = Result<Vec<u8>, Vec<u8>>;
+
+    fn put(splitter: &mut LineSplitter, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let spare = splitter.spare(piece.len());
+            let (now, later) = piece.split_at(spare.len());
+            spare.copy_from_slice(now);
+            splitter.filled(now.len());
+            piece = later;
+        }
+    }
+
+    fn feed(splitter: &mut LineSplitter, piece: &[u8], lines: &mut Vec<Owned>) {
+        put(splitter, piece);
+        while let Some(line) = splitter.next_line() {
+            lines.push(match line {
+                Line::Whole(line) => Ok(line.to_vec()),
+                Line::TooLong(head) => Err(head.to_vec()),
+            });
+        }
+    }
+
+    fn split_in_pieces<'a>(
+        max_line_bytes: usize,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> (Vec<Owned>, Vec<u8>) {
+        let mut splitter = LineSplitter::new(max_line_bytes);
+        let mut lines = Vec::new();
+        for piece in pieces {
+            feed(&mut splitter, piece, &mut lines);
+        }
+        (lines, splitter.unfinished().to_vec())
+    }
+
+    /// The same by the standard library, all at once.
+    fn split_plainly(max_line_bytes: usize, stream: &[u8]) -> Vec<Owned> {
+        let mut lines: Vec<&[u8]> = stream.split(|&byte| byte == b'\n').collect();
+        lines.pop();
+        lines
+            .into_iter()
+            .map(|line| match line {
+                [line @ .., b'\r'] => line,
+                line => line,
+            })
+            .map(|line| {
+                if line.len() <= max_line_bytes {
+                    Ok(line.to_vec())
+                } else {
+                    Err(line[..HEAD_BYTES.min(max_line_bytes + 1)].to_vec())
+                }
+            })
+            .collect()
+    }
+
+    fn whole(line: &str) -> Owned {
+        Ok(line.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn lf_and_crlf_end_a_line() {
+        let (lines, rest) = split_in_pieces(64, [&b"1|B\n2|B\r\n\n\r\n3|\rB\n4|B"[..]].into_iter());
+        assert_eq!(lines, [whole("1|B"), whole("2|B"), whole(""), whole(""), whole("3|\rB")]);
+        assert_eq!(rest, b"4|B");
+    }
+
+    #[test]
+    fn every_chunking_of_a_short_stream_gives_the_same_lines() {
+        let stream = b"1|B\r\n\n123456789\n1234567890\n12345678\r\n\r\r\nab";
+        let expected = split_plainly(8, stream);
+        assert_eq!(expected.iter().filter(|line| line.is_err()).count(), 2);
+        for size in 1..=stream.len() {
+            let (lines, rest) = split_in_pieces(8, stream.chunks(size));
+            assert_eq!(lines, expected, "pieces of {size}");
+            assert_eq!(rest, b"ab", "pieces of {size}");
+        }
+        for first in 0..stream.len() {
+            for second in first..stream.len() {
+                let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                let (lines, _) = split_in_pieces(8, pieces.into_iter());
+                assert_eq!(lines, expected, "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_the_line_without_its_terminator() {
+        for end in ["\n", "\r\n"] {
+            let fits = format!("12345678{end}");
+            let over = format!("123456789{end}");
+            for size in 1..=fits.len() {
+                assert_eq!(split_in_pieces(8, fits.as_bytes().chunks(size)).0, [whole("12345678")]);
+                let (lines, _) = split_in_pieces(8, over.as_bytes().chunks(size));
+                assert_eq!(lines, [Err(b"123456789".to_vec())]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory() {
+        let mut splitter = LineSplitter::new(256);
+        let mut lines = Vec::new();
+        feed(&mut splitter, b"77|S|", &mut lines);
+        for _ in 0..1000 {
+            feed(&mut splitter, &[b'0'; 10_000], &mut lines);
+        }
+        assert!(splitter.capacity() < 50_000, "{} bytes", splitter.capacity());
+        assert_eq!(splitter.unfinished().len(), HEAD_BYTES);
+        feed(&mut splitter, b"\n1|B\n", &mut lines);
+        assert_eq!(lines.len(), 2);
+        assert!(matches!(&lines[0], Err(head) if head.starts_with(b"77|S|000")));
+        assert_eq!(lines[1], whole("1|B"));
+    }
+
+    #[test]
+    fn unread_bytes_survive_a_request_for_more_room() {
+        let mut splitter = LineSplitter::new(64);
+        put(&mut splitter, b"1|B\n2|B\n");
+        assert_eq!(splitter.next_line(), Some(Line::Whole(b"1|B")));
+        assert_eq!(splitter.pending_bytes(), 4);
+        put(&mut splitter, b"3|B\n");
+        assert_eq!(splitter.next_line(), Some(Line::Whole(b"2|B")));
+        assert_eq!(splitter.next_line(), Some(Line::Whole(b"3|B")));
+        assert_eq!(splitter.next_line(), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "more bytes filled")]
+    fn filling_more_than_the_room_is_a_mistake_of_the_caller() {
+        let mut splitter = LineSplitter::new(64);
+        let room = splitter.spare(2).len();
+        splitter.filled(room + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_lines_of_the_standard_library(
+            stream in proptest::collection::vec(
+                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'1'), any::<u8>()], 0..400),
+            cuts in proptest::collection::vec(1..40_usize, 1..60),
+            max_line_bytes in 1..80_usize,
+        ) {
+            let mut pieces = Vec::new();
+            let mut rest = &stream[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break }
+                let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+                pieces.push(piece);
+                rest = behind;
+            }
+            let (lines, _) = split_in_pieces(max_line_bytes, pieces.into_iter());
+            prop_assert_eq!(lines, split_plainly(max_line_bytes, &stream));
+        }
+    }
+}

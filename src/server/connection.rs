@@ -1,0 +1,202 @@
+//! One connection: its stream, what it is, and what has been read of it.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::close_reason::CloseReason;
+use super::outbox::Outbox;
+use crate::protocol::{LineSplitter, UserId};
+
+/// The longest id line that is looked at, without its terminator.
+pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) enum Connection<S> {
+    Source(Box<Source<S>>),
+    Client(Client<S>),
+}
+
+/// How a source ended.
+#[derive(Debug)]
+pub(crate) struct SourceEnd {
+    pub(crate) reason: CloseReason,
+    pub(crate) error: Option<io::Error>,
+}
+
+/// A connection that sends events.
+#[derive(Debug)]
+pub(crate) struct Source<S> {
+    pub(crate) stream: S,
+    pub(crate) peer: SocketAddr,
+    pub(crate) lines: LineSplitter,
+    /// The kernel may hold bytes that were not read.
+    pub(crate) readable: bool,
+    /// `lines` may hold complete lines that were not handed out.
+    pub(crate) has_lines: bool,
+    /// Lines handed out so far.
+    pub(crate) lines_received: u64,
+    /// Nothing more can be read; takes effect once all that was read has been applied.
+    pub(crate) end: Option<SourceEnd>,
+}
+
+/// What a client has sent of its id line.
+#[derive(Debug)]
+pub(crate) struct IdLine {
+    pub(crate) lines: LineSplitter,
+    /// When the client connected.
+    pub(crate) since: Instant,
+}
+
+/// Who a client is.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    /// It has not sent its id line yet, or not all of it.
+    Unknown(Box<IdLine>),
+    /// It is registered, at this place in the list of those who are.
+    Registered { user: UserId, place: u32 },
+    /// It was registered, and waits to be closed.
+    Departed { user: UserId },
+}
+
+/// Why a client has a stall running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StallCause {
+    /// An event did not fit its own queue: applying waits for this client.
+    OwnQueue,
+    /// All queues together are full, and it has a share in that.
+    TotalQueue,
+}
+
+/// A queue that has to come down, or its client is given up.
+#[derive(Debug)]
+pub(crate) struct Stall {
+    pub(crate) since: Instant,
+    /// The stall is over when the queue has no more bytes than this.
+    pub(crate) target: u64,
+    pub(crate) cause: StallCause,
+}
+
+/// A connection that receives events.
+#[derive(Debug)]
+pub(crate) struct Client<S> {
+    pub(crate) stream: S,
+    pub(crate) peer: SocketAddr,
+    pub(crate) identity: Identity,
+    pub(crate) outbox: Outbox,
+    /// How much of the broadcast block its outbox has, or its socket.
+    pub(crate) block_cursor: usize,
+    /// The socket has not refused bytes since it last said that it takes some.
+    pub(crate) writable: bool,
+    /// It stands on the list of those to flush.
+    pub(crate) touched: bool,
+    /// It stands on the list of those to read.
+    pub(crate) awaits_reading: bool,
+    /// It is to be closed at the end of this turn, and receives nothing more.
+    pub(crate) closing: Option<CloseReason>,
+    pub(crate) stall: Option<Box<Stall>>,
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub(crate) enum ReadOutcome {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Dry,
+    /// Nothing ever again.
+    Ended(SourceEnd),
+}
+
+/// Reads once, and again only if interrupted.
+pub(crate) fn read_once(stream: &mut impl Read, buffer: &mut [u8]) -> ReadOutcome {
+    loop {
+        return match stream.read(buffer) {
+            Ok(0) => {
+                ReadOutcome::Ended(SourceEnd { reason: CloseReason::ClosedByPeer, error: None })
+            }
+            Ok(bytes) => ReadOutcome::Bytes(bytes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => ReadOutcome::Dry,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                ReadOutcome::Ended(SourceEnd { reason: CloseReason::IoError, error: Some(error) })
+            }
+        };
+    }
+}
+
+impl<S> Source<S> {
+    pub(crate) fn new(stream: S, peer: SocketAddr, max_line_bytes: usize) -> Source<S> {
+        Source {
+            stream,
+            peer,
+            lines: LineSplitter::new(max_line_bytes),
+            readable: true,
+            has_lines: false,
+            lines_received: 0,
+            end: None,
+        }
+    }
+
+    /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
+    pub(crate) fn is_dry(&self) -> bool {
+        !self.readable && !self.has_lines
+    }
+}
+
+impl<S: Read> Source<S> {
+    /// Reads until `most` bytes have come, or none are left.
+    pub(crate) fn read(&mut self, most: usize) {
+        let mut room = most;
+        while room > 0 {
+            match read_once(&mut self.stream, self.lines.spare(room)) {
+                ReadOutcome::Bytes(bytes) => {
+                    self.lines.filled(bytes);
+                    self.has_lines = true;
+                    room -= bytes;
+                }
+                ReadOutcome::Dry => {
+                    self.readable = false;
+                    return;
+                }
+                ReadOutcome::Ended(end) => {
+                    self.readable = false;
+                    self.end = Some(end);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl<S> Client<S> {
+    pub(crate) fn new(stream: S, peer: SocketAddr, since: Instant) -> Client<S> {
+        let lines = LineSplitter::new(MAX_ID_LINE_BYTES);
+        Client {
+            stream,
+            peer,
+            identity: Identity::Unknown(Box::new(IdLine { lines, since })),
+            outbox: Outbox::default(),
+            block_cursor: 0,
+            writable: true,
+            touched: false,
+            awaits_reading: false,
+            closing: None,
+            stall: None,
+        }
+    }
+
+    /// Whether it connected at `since` and has not sent its id yet.
+    pub(crate) fn is_unknown_since(&self, since: Instant) -> bool {
+        matches!(&self.identity, Identity::Unknown(id_line) if id_line.since == since)
+    }
+
+    /// Its user id, once known.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        match self.identity {
+            Identity::Unknown(_) => None,
+            Identity::Registered { user, .. } | Identity::Departed { user } => Some(user),
+        }
+    }
+}

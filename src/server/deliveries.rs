@@ -1,0 +1,517 @@
+//! Who receives, what is queued for whom, and when that is too much.
+//!
+//! The engine offers events here. What an event adds is either queued for all of its audience or for
+//! none of it. Broadcasts are written once, into a block that all outboxes share until the end of the
+//! turn: a client's outbox catches up with the block when something of its own follows, and the rest
+//! goes to the sockets straight from the block.
+//!
+//! Accounts, true between any two calls:
+//!
+//! - what is queued for a client is its outbox and the part of the block that it lacks;
+//! - `queued_total` is the sum of that over the members;
+//! - `largest_queue` is at least what is queued for any member.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::close_reason::CloseReason;
+use super::connection::{Client, Connection, Identity, Stall, StallCause};
+use super::outbox::{Flush, TERMINATOR};
+use super::timeouts::Timeouts;
+use crate::config::{Config, SlowClient};
+use crate::engine::{Audience, Offer, Recipient, Sink};
+use crate::protocol::UserId;
+
+/// Buffers of emptied outboxes that are kept for the next ones, in bytes all together. Enough for a
+/// busy turn of a thousand clients; beyond it memory goes back to the allocator.
+const SPARE_BYTES: usize = 16 << 20;
+
+/// The same while the server waits for something to do.
+const SPARE_BYTES_AT_REST: usize = 1 << 20;
+
+/// A buffer larger than this came from a burst and is not kept.
+const LARGEST_SPARE_BUFFER: usize = 256 << 10;
+
+/// Every connection, and all that is queued.
+#[derive(Debug)]
+pub(crate) struct Deliveries<S> {
+    pub(crate) connections: Slab<Connection<S>>,
+    /// Keys of the registered clients.
+    members: Vec<u32>,
+    /// The broadcasts of this turn, each with its terminator.
+    block: Vec<u8>,
+    /// Keys of clients whose outbox got something since it was last flushed.
+    touched: Vec<u32>,
+    /// Clients to be closed at the end of this turn.
+    doomed: Vec<(u32, CloseReason, Option<io::Error>)>,
+    queued_total: u64,
+    largest_queue: u64,
+    client_limit: u64,
+    total_limit: u64,
+    slow_client: SlowClient,
+    /// Stalls under way, by client and start; one that is over may still stand here.
+    stalls: Timeouts<(u32, Instant)>,
+    /// How many clients have a stall for their own queue.
+    full_clients: usize,
+    /// The queues of all together are full until they hold no more bytes than this.
+    total_target: Option<u64>,
+    spare_buffers: Vec<Vec<u8>>,
+    spare_bytes: usize,
+    now: Instant,
+    /// Lines queued so far.
+    pub(crate) deliveries: u64,
+    /// Bytes that sockets have taken so far.
+    pub(crate) bytes_written: u64,
+    /// Bytes queued in this turn.
+    pub(crate) queued_this_turn: u64,
+}
+
+impl<S> Deliveries<S> {
+    pub(crate) fn new(config: &Config, now: Instant) -> Deliveries<S> {
+        Deliveries {
+            connections: Slab::new(),
+            members: Vec::new(),
+            block: Vec::new(),
+            touched: Vec::new(),
+            doomed: Vec::new(),
+            queued_total: 0,
+            largest_queue: 0,
+            client_limit: config.client_queue_bytes,
+            total_limit: config.total_queue_bytes,
+            slow_client: config.slow_client,
+            stalls: Timeouts::new(config.stall_timeout),
+            full_clients: 0,
+            total_target: None,
+            spare_buffers: Vec::new(),
+            spare_bytes: 0,
+            now,
+            deliveries: 0,
+            bytes_written: 0,
+            queued_this_turn: 0,
+        }
+    }
+
+    /// Starts a turn at `now`.
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+        self.queued_this_turn = 0;
+    }
+
+    /// Keys of the registered clients.
+    pub(crate) fn members(&self) -> &[u32] {
+        &self.members
+    }
+
+    /// Whether events have to wait until queues have come down.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.full_clients > 0 || self.total_target.is_some()
+    }
+
+    /// Bytes queued for all clients together.
+    pub(crate) fn queued_total(&self) -> u64 {
+        self.queued_total
+    }
+
+    pub(crate) fn client(&self, key: u32) -> Option<&Client<S>> {
+        match self.connections.get(key as usize) {
+            Some(Connection::Client(client)) => Some(client),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn client_mut(&mut self, key: u32) -> Option<&mut Client<S>> {
+        client_mut(&mut self.connections, key)
+    }
+
+    /// From now on the client is `user` and receives what is for it.
+    pub(crate) fn join(&mut self, key: u32, user: UserId) {
+        debug_assert!(self.block.is_empty(), "clients register before anything is applied");
+        let place = self.members.len() as u32;
+        if let Some(client) = client_mut(&mut self.connections, key) {
+            client.identity = Identity::Registered { user, place };
+            self.members.push(key);
+        }
+    }
+
+    /// The client receives nothing from now on. What is queued for it is forgotten. Returns how many
+    /// bytes that were, and who it was, if it was registered.
+    pub(crate) fn leave(&mut self, key: u32) -> Option<(UserId, usize)> {
+        let client = client_mut(&mut self.connections, key)?;
+        let Identity::Registered { user, place } = client.identity else { return None };
+        client.identity = Identity::Departed { user };
+        let queued = client.outbox.len() + self.block.len() - client.block_cursor;
+        self.queued_total -= queued as u64;
+        self.end_stall(key);
+        self.members.swap_remove(place as usize);
+        if let Some(&moved) = self.members.get(place as usize)
+            && let Some(Client { identity: Identity::Registered { place: its, .. }, .. }) =
+                client_mut(&mut self.connections, moved)
+        {
+            *its = place;
+        }
+        self.lift_total_pause();
+        Some((user, queued))
+    }
+
+    /// Closes the client at the end of this turn.
+    pub(crate) fn doom(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+        if let Some(client) = client_mut(&mut self.connections, key)
+            && client.closing.is_none()
+        {
+            client.closing = Some(reason);
+            self.doomed.push((key, reason, error));
+        }
+    }
+
+    /// The clients to be closed now.
+    pub(crate) fn take_doomed(&mut self) -> Vec<(u32, CloseReason, Option<io::Error>)> {
+        std::mem::take(&mut self.doomed)
+    }
+
+    /// Dooms the clients that have been stalled for too long.
+    pub(crate) fn expire_stalls(&mut self) {
+        let connections = &self.connections;
+        let is_over = |&(key, since): &(u32, Instant)| !is_stalled(connections, key, since);
+        let mut expired = Vec::new();
+        while let Some(entry) = self.stalls.pop_due(self.now, is_over) {
+            if !is_over(&entry) {
+                expired.push(entry.0);
+            }
+        }
+        for key in expired {
+            self.doom(key, CloseReason::Stalled, None);
+        }
+    }
+
+    /// When a stall may be due, if ever.
+    pub(crate) fn next_stall(&self) -> Option<Instant> {
+        self.stalls.next()
+    }
+
+    /// Puts the client on the list of those to flush.
+    #[inline]
+    pub(crate) fn touch(&mut self, key: u32) {
+        if let Some(client) = client_mut(&mut self.connections, key)
+            && !client.touched
+        {
+            client.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    fn start_stall(&mut self, key: u32, cause: StallCause, target: u64) {
+        let Some(client) = client_mut(&mut self.connections, key) else { return };
+        match (&mut client.stall, cause) {
+            (Some(stall), StallCause::OwnQueue) if stall.cause == StallCause::TotalQueue => {
+                stall.cause = cause;
+                stall.target = target;
+                self.full_clients += 1;
+            }
+            (Some(_), _) => {}
+            (None, _) => {
+                client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
+                self.full_clients += usize::from(cause == StallCause::OwnQueue);
+                self.stalls.start(self.now, (key, self.now));
+            }
+        }
+    }
+
+    fn end_stall(&mut self, key: u32) {
+        let stall = client_mut(&mut self.connections, key).and_then(|client| client.stall.take());
+        if stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
+            self.full_clients -= 1;
+        }
+    }
+
+    /// Ends the pause for the total once the queues of all have come down far enough.
+    fn lift_total_pause(&mut self) {
+        if self.total_target.is_some_and(|target| self.queued_total <= target) {
+            self.total_target = None;
+            for place in 0..self.members.len() {
+                let key = self.members[place];
+                if let Some(Client { stall: Some(stall), .. }) = self.client(key)
+                    && stall.cause == StallCause::TotalQueue
+                {
+                    self.end_stall(key);
+                }
+            }
+        }
+    }
+
+    /// Gives most of the spare buffers back to the allocator.
+    pub(crate) fn trim_spare_buffers(&mut self) {
+        while self.spare_bytes > SPARE_BYTES_AT_REST
+            && let Some(buffer) = self.spare_buffers.pop()
+        {
+            self.spare_bytes -= buffer.capacity();
+        }
+    }
+
+    /// What is queued for a member.
+    fn queued(&self, key: u32) -> u64 {
+        self.client(key).map_or(0, |client| {
+            (client.outbox.len() + self.block.len() - client.block_cursor) as u64
+        })
+    }
+
+    /// Panics unless the accounts are right. Looks at every client.
+    pub(crate) fn check(&self) {
+        let queued = self.members.iter().map(|&key| self.queued(key));
+        assert_eq!(self.queued_total, queued.clone().sum(), "the total is the sum of its parts");
+        assert!(self.largest_queue >= queued.max().unwrap_or(0), "no queue is above the largest");
+        let full = self.members.iter().filter(|&&key| {
+            let stall = self.client(key).and_then(|client| client.stall.as_ref());
+            stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue)
+        });
+        assert_eq!(self.full_clients, full.count(), "the pause knows who holds it");
+        for (place, &key) in self.members.iter().enumerate() {
+            let Some(client) = self.client(key) else { panic!("a member is a client") };
+            let its_place = match client.identity {
+                Identity::Registered { place, .. } => Some(place as usize),
+                Identity::Unknown(_) | Identity::Departed { .. } => None,
+            };
+            assert_eq!(its_place, Some(place), "a member knows its place");
+            assert!(client.block_cursor <= self.block.len(), "nobody is ahead of the block");
+        }
+    }
+}
+
+impl<S: Write> Deliveries<S> {
+    /// Writes what is queued for every client that got something since the last time, as far as
+    /// the sockets take it.
+    pub(crate) fn flush_touched(&mut self) {
+        if !self.block.is_empty() {
+            for place in 0..self.members.len() {
+                let key = self.members[place];
+                self.flush(key);
+                if let Some(client) = client_mut(&mut self.connections, key) {
+                    client.block_cursor = 0;
+                }
+            }
+            self.block.clear();
+        }
+        while let Some(key) = self.touched.pop() {
+            if let Some(client) = client_mut(&mut self.connections, key) {
+                client.touched = false;
+                self.flush(key);
+            }
+        }
+        self.lift_total_pause();
+    }
+
+    /// Writes what is queued for one client, as far as its socket takes it; what it lacks of the
+    /// block is in its outbox then, or written.
+    pub(crate) fn flush(&mut self, key: u32) {
+        let Some(client) = client_mut(&mut self.connections, key) else { return };
+        let Identity::Registered { .. } = client.identity else { return };
+        let block = &self.block[client.block_cursor..];
+        let before = client.outbox.len() + block.len();
+        if before == 0 {
+            return;
+        }
+        client.block_cursor = self.block.len();
+        if client.closing.is_some() || !client.writable {
+            client.outbox.push_block(block);
+            return;
+        }
+        let flushed = client.outbox.flush(&mut client.stream, block);
+        let after = client.outbox.len();
+        let written = (before - after) as u64;
+        self.queued_total -= written;
+        self.bytes_written += written;
+        if client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target) {
+            self.end_stall(key);
+        }
+        match flushed {
+            Ok(Flush::Emptied) => self.keep_spare_buffer(key),
+            Ok(Flush::Blocked) => self.await_writability(key),
+            Err(error) => self.doom(key, CloseReason::IoError, Some(error)),
+        }
+    }
+
+    fn keep_spare_buffer(&mut self, key: u32) {
+        let Some(client) = client_mut(&mut self.connections, key) else { return };
+        let buffer = client.outbox.release();
+        let bytes = buffer.capacity();
+        if bytes > 0 && bytes <= LARGEST_SPARE_BUFFER && self.spare_bytes + bytes <= SPARE_BYTES {
+            self.spare_bytes += bytes;
+            self.spare_buffers.push(buffer);
+        }
+    }
+
+    fn await_writability(&mut self, key: u32) {
+        if let Some(client) = client_mut(&mut self.connections, key) {
+            client.writable = false;
+        }
+    }
+
+    /// Queues a line for one client.
+    #[inline]
+    fn queue(&mut self, key: u32, line: &[u8]) {
+        let Some(client) = client_mut(&mut self.connections, key) else { return };
+        if client.closing.is_some() {
+            return;
+        }
+        if !client.outbox.has_buffer()
+            && let Some(buffer) = self.spare_buffers.pop()
+        {
+            self.spare_bytes -= buffer.capacity();
+            client.outbox.adopt(buffer);
+        }
+        if client.block_cursor < self.block.len() {
+            client.outbox.push_block(&self.block[client.block_cursor..]);
+            client.block_cursor = self.block.len();
+        }
+        client.outbox.push_line(line);
+        let queued = client.outbox.len() as u64;
+        if !client.touched {
+            client.touched = true;
+            self.touched.push(key);
+        }
+        self.largest_queue = self.largest_queue.max(queued);
+        let size = (line.len() + TERMINATOR.len()) as u64;
+        self.queued_total += size;
+        self.queued_this_turn += size;
+        self.deliveries += 1;
+    }
+
+    /// Queues a line for everybody.
+    fn queue_for_all(&mut self, line: &[u8]) {
+        if self.members.is_empty() {
+            return;
+        }
+        self.block.extend_from_slice(line);
+        self.block.extend_from_slice(TERMINATOR);
+        let size = (line.len() + TERMINATOR.len()) as u64;
+        let members = self.members.len() as u64;
+        self.largest_queue += size;
+        self.queued_total += size * members;
+        self.queued_this_turn += size * members;
+        self.deliveries += members;
+    }
+
+    /// Whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
+    /// in the way. If it does not, starts the stalls that it has to wait for. Clients that are to be
+    /// disconnected instead are doomed, and not in the way.
+    #[cold]
+    fn make_room(&mut self, audience: Audience<'_>, size: u64) -> bool {
+        let mut fits = true;
+        let count = match audience {
+            Audience::One(Recipient(key)) => {
+                fits = self.fits_client(key, size);
+                1
+            }
+            Audience::Several(keys) => {
+                for &key in keys {
+                    fits &= self.fits_client(key, size);
+                }
+                keys.len()
+            }
+            Audience::Everybody => {
+                for place in 0..self.members.len() {
+                    fits &= self.fits_client(self.members[place], size);
+                }
+                self.measure_largest_queue();
+                self.members.len()
+            }
+        };
+        fits && self.fits_total(size * count as u64)
+    }
+
+    /// Makes `largest_queue` exact.
+    fn measure_largest_queue(&mut self) {
+        let queues = self.members.iter().map(|&key| self.queued(key));
+        self.largest_queue = queues.max().unwrap_or(0);
+    }
+
+    fn fits_client(&mut self, key: u32, size: u64) -> bool {
+        if self.queued(key) + size > self.client_limit {
+            self.flush(key);
+        }
+        let queued = self.queued(key);
+        let is_closing = self.client(key).is_none_or(|client| client.closing.is_some());
+        if is_closing || queued == 0 || queued + size <= self.client_limit {
+            return true;
+        }
+        match self.slow_client {
+            SlowClient::Disconnect => {
+                self.doom(key, CloseReason::QueueFull, None);
+                true
+            }
+            SlowClient::Pause => {
+                self.start_stall(key, StallCause::OwnQueue, target(self.client_limit, size));
+                false
+            }
+        }
+    }
+
+    fn fits_total(&mut self, size: u64) -> bool {
+        let limit = self.total_limit;
+        if self.queued_total + size <= limit {
+            return true;
+        }
+        for place in 0..self.members.len() {
+            self.flush(self.members[place]);
+        }
+        if self.queued_total == 0 || self.queued_total + size <= limit {
+            return true;
+        }
+        self.total_target = Some(target(limit, size));
+        for place in 0..self.members.len() {
+            let key = self.members[place];
+            let queued = self.queued(key);
+            if queued > 0 {
+                self.start_stall(key, StallCause::TotalQueue, queued / 2);
+            }
+        }
+        false
+    }
+}
+
+impl<S: Write> Sink for Deliveries<S> {
+    #[inline]
+    fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer {
+        let size = (line.len() + TERMINATOR.len()) as u64;
+        let count = match audience {
+            Audience::One(_) => 1,
+            Audience::Several(keys) => keys.len(),
+            Audience::Everybody => self.members.len(),
+        };
+        let surely_fits = self.largest_queue + size <= self.client_limit
+            && self.queued_total + size * count as u64 <= self.total_limit;
+        if !surely_fits && !self.make_room(audience, size) {
+            return Offer::Refused;
+        }
+        match audience {
+            Audience::One(Recipient(key)) => self.queue(key, line),
+            Audience::Several(keys) => keys.iter().for_each(|&key| self.queue(key, line)),
+            Audience::Everybody => self.queue_for_all(line),
+        }
+        Offer::Taken
+    }
+}
+
+/// How far a queue that cannot take `size` more bytes has to come down: to half, or further where
+/// that is not enough for what waits.
+fn target(limit: u64, size: u64) -> u64 {
+    (limit / 2).min(limit.saturating_sub(size))
+}
+
+fn is_stalled<S>(connections: &Slab<Connection<S>>, key: u32, since: Instant) -> bool {
+    match connections.get(key as usize) {
+        Some(Connection::Client(client)) => {
+            client.stall.as_ref().is_some_and(|stall| stall.since == since)
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+fn client_mut<S>(connections: &mut Slab<Connection<S>>, key: u32) -> Option<&mut Client<S>> {
+    match connections.get_mut(key as usize) {
+        Some(Connection::Client(client)) => Some(client),
+        _ => None,
+    }
+}
