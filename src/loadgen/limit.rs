@@ -5,11 +5,12 @@
 //! proportion to what it has read, as a server would that costs nothing.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::expected::{Cursor, Expected};
 use super::server::ready_line;
@@ -21,6 +22,9 @@ use super::workload::{Plan, Workload};
 const READ_BYTES: usize = 256 * 1024;
 /// A client is written to when so much is due to it, or when the slice has been read.
 const PIECE_BYTES: u64 = 64 * 1024;
+
+/// Connections that wait to be accepted, as many as the event server lets wait.
+const BACKLOG: i32 = 4096;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 
@@ -71,7 +75,12 @@ impl Listeners {
     ///
     /// The system gives no port.
     pub(crate) fn open() -> io::Result<Listeners> {
-        let open = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let open = || -> io::Result<TcpListener> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        };
         Ok(Listeners { events: open()?, clients: open()? })
     }
 

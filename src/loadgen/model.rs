@@ -28,11 +28,11 @@ impl Model {
                 self.tell(followed, line, deliveries);
             }
             Event::Unfollow { follower, followed } => self.unfollow(follower, followed),
-            Event::Broadcast => deliveries.to_all(line),
+            Event::Broadcast => deliveries.add_for_all(line),
             Event::Private { from: _, to } => self.tell(to, line, deliveries),
             Event::Status { from } => {
                 for &client in self.followers.get(&from).into_iter().flatten() {
-                    deliveries.to_one(client, line);
+                    deliveries.add_for(client, line);
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Model {
 
     fn tell(&self, user: u64, line: &[u8], deliveries: &mut Deliveries) {
         if let Some(&client) = self.clients.get(&user) {
-            deliveries.to_one(client, line);
+            deliveries.add_for(client, line);
         }
     }
 }
@@ -77,14 +77,14 @@ impl Deliveries {
         Deliveries { clients, ..Deliveries::default() }
     }
 
-    pub(crate) fn to_one(&mut self, client: usize, line: &[u8]) {
+    pub(crate) fn add_for(&mut self, client: usize, line: &[u8]) {
         let expected = &mut self.clients[client];
         let before = expected.memory();
         expected.push_line(line, &self.shared);
         self.own_bytes += expected.memory() - before;
     }
 
-    pub(crate) fn to_all(&mut self, line: &[u8]) {
+    pub(crate) fn add_for_all(&mut self, line: &[u8]) {
         self.shared.push_line(line);
     }
 

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::figures::{Figures, count, median};
 use super::server::{Program, Server};
-use super::settings::Settings;
+use super::settings::Habits;
 use super::verify::{limit, summary, verify};
+use super::workload::Plan;
 
 /// One mix, measured.
 #[derive(Debug, Serialize)]
@@ -34,28 +35,21 @@ pub(crate) struct Pair {
     pub(crate) limit: Figures,
 }
 
-/// Where the two run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cores {
-    pub(crate) own: Option<usize>,
-    pub(crate) server: Option<usize>,
-}
-
-/// Measures `settings` `runs` times against `program` and against the limit, in turn.
+/// Measures `plan` `runs` times against `program` and against the limit, in turn.
 ///
 /// # Errors
 ///
 /// A run fails, or a client received what it should not have.
 pub(crate) fn measure(
-    settings: &Settings,
+    plan: &Plan,
+    habits: Habits,
     program: &Program,
-    cores: Cores,
     runs: usize,
 ) -> io::Result<Row> {
     let mut pairs = Vec::with_capacity(runs);
     for _ in 0..runs {
-        let server = verify(settings, Server::start(program, cores.own)?, false)?;
-        let limit = limit(settings, cores.own, cores.server)?;
+        let server = verify(plan, habits, Server::start(program)?, false)?;
+        let limit = limit(plan, habits, program.cores)?;
         for outcome in [&server, &limit] {
             if !outcome.faults.is_empty() {
                 return Err(io::Error::other(summary(outcome)));
@@ -63,16 +57,16 @@ pub(crate) fn measure(
         }
         pairs.push(Pair { server: server.figures, limit: limit.figures });
     }
-    Ok(Row::from_pairs(settings, pairs))
+    Ok(Row::from_pairs(plan, pairs))
 }
 
 impl Row {
-    fn from_pairs(settings: &Settings, runs: Vec<Pair>) -> Row {
+    fn from_pairs(plan: &Plan, runs: Vec<Pair>) -> Row {
         let middle = |figure: fn(&Pair) -> f64| median(runs.iter().map(figure).collect());
         Row {
-            mix: settings.plan.mix.to_string(),
-            clients: settings.plan.clients,
-            users: settings.plan.users,
+            mix: plan.mix.to_string(),
+            clients: plan.clients,
+            users: plan.users,
             events_per_second: middle(|pair| pair.server.events_per_second),
             deliveries_per_second: middle(|pair| pair.server.deliveries_per_second),
             limit_events_per_second: middle(|pair| pair.limit.events_per_second),

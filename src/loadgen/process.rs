@@ -47,6 +47,13 @@ impl Process {
     }
 }
 
+/// The cores that the two sides of a run keep to; `None`: any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores {
+    pub(crate) own: Option<usize>,
+    pub(crate) server: Option<usize>,
+}
+
 /// Keeps this thread, and the processes that it starts from now on, on one core.
 ///
 /// # Errors
@@ -79,7 +86,7 @@ pub(crate) fn machine() -> Value {
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     json!({
         "cpu": model.map(|text| text.trim_start_matches(['\t', ' ', ':'])),
-        "cores": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
+        "cores": std::thread::available_parallelism().map_or(1, usize::from),
         "memory": memory.map(str::trim),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
     })

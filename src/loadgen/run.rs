@@ -12,21 +12,24 @@ use super::process::Process;
 use super::progress::Progress;
 use super::server::Server;
 use super::session::{Observer, Session};
+use super::settings::Habits;
 use super::slice::{Load, Slice};
 
 /// Time between two points of a run's course.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a run shows and when it stops, apart from its load.
+/// How a run is done, apart from its load.
+#[derive(Clone, Copy)]
 pub(crate) struct Manner {
     /// Events that the run will have, for the progress line.
     pub(crate) total_events: u64,
-    pub(crate) timeout: Duration,
-    pub(crate) log_interval: Duration,
+    pub(crate) habits: Habits,
     /// The server says on its output when it has prepared a slice as well.
     pub(crate) server_prepares: bool,
     /// Keep the course of the run.
     pub(crate) sample: bool,
+    /// Check what clients receive; otherwise only count it.
+    pub(crate) check: bool,
 }
 
 /// What came of a run.
@@ -59,21 +62,30 @@ pub(crate) fn run(
     load: &mut dyn Load,
     users: &[u64],
     server: &mut Server,
-    manner: &Manner,
+    manner: Manner,
 ) -> io::Result<Outcome> {
     let mut slice = Slice::for_clients(users.len());
     // Prepared first, so that nothing lies between the last client's id and the first event.
     let mut more = prepare(load, &mut slice, server, manner)?;
-    let mut session = Session::connect(server.addresses, users, manner.timeout)?;
+    let mut session = Session::connect(server.addresses, users, load, manner.habits.timeout)?;
     let mut watch = Watch::new(manner, server.process);
     while more && !session.has_faults() {
         watch.start(&slice);
-        let time = session.exchange(&slice, &mut watch)?;
-        watch.stop(&slice, time);
-        debug!("{} events took {time:?}", slice.events);
+        if manner.check {
+            let time = session.exchange(&slice, &mut watch)?;
+            watch.stop(&slice, slice.deliveries.lines(), slice.deliveries.bytes(), time);
+        } else {
+            let count = session.count(&slice, &mut watch)?;
+            watch.stop(&slice, count.lines, count.bytes, count.time);
+        }
+        debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
         more = !session.has_faults() && prepare(load, &mut slice, server, manner)?;
     }
-    let faults = if session.has_faults() { session.into_faults() } else { session.finish()? };
+    let faults = if session.has_faults() || !manner.check {
+        session.into_faults()
+    } else {
+        session.finish()?
+    };
     let peak = server.process.and_then(Process::peak_memory);
     Ok(watch.into_outcome(faults, peak))
 }
@@ -82,7 +94,7 @@ fn prepare(
     load: &mut dyn Load,
     slice: &mut Slice,
     server: &mut Server,
-    manner: &Manner,
+    manner: Manner,
 ) -> io::Result<bool> {
     let more = load.prepare(slice)?;
     if more && manner.server_prepares {
@@ -112,10 +124,10 @@ struct SliceSize {
 }
 
 impl Watch {
-    fn new(manner: &Manner, process: Option<Process>) -> Watch {
+    fn new(manner: Manner, process: Option<Process>) -> Watch {
         let now = Instant::now();
         Watch {
-            progress: Progress::new(manner.total_events, manner.log_interval),
+            progress: Progress::new(manner.total_events, manner.habits.log_interval),
             process,
             figures: Figures::default(),
             measured: Duration::ZERO,
@@ -133,15 +145,15 @@ impl Watch {
         self.slice_start = Instant::now();
     }
 
-    fn stop(&mut self, slice: &Slice, time: Duration) {
+    fn stop(&mut self, slice: &Slice, lines: u64, bytes: u64, time: Duration) {
         let cpu_after = self.process.and_then(Process::cpu_time);
         let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
         self.measured += time;
         self.figures.events += slice.events;
         self.figures.source_bytes += slice.wire.len() as u64;
-        self.figures.deliveries += slice.deliveries.lines();
-        self.figures.delivered_bytes += slice.deliveries.bytes();
+        self.figures.deliveries += lines;
+        self.figures.delivered_bytes += bytes;
     }
 
     fn into_outcome(self, faults: Vec<Fault>, peak_memory: Option<u64>) -> Outcome {

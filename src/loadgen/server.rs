@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{self, Process};
+use super::process::{self, Cores, Process};
 use super::session::Addresses;
 
 /// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
@@ -33,8 +33,8 @@ struct Running {
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
-    /// The only core that it may use.
-    pub(crate) core: Option<usize>,
+    /// Where it runs, and where this process goes on.
+    pub(crate) cores: Cores,
 }
 
 impl Program {
@@ -43,10 +43,7 @@ impl Program {
     /// # Errors
     ///
     /// There is none.
-    pub(crate) fn event_server(
-        extra_arguments: &[String],
-        core: Option<usize>,
-    ) -> io::Result<Program> {
+    pub(crate) fn event_server(extra_arguments: &[String], cores: Cores) -> io::Result<Program> {
         let path = std::env::current_exe()?.with_file_name("eventserver");
         if !path.is_file() {
             return Err(io::Error::other(format!(
@@ -63,7 +60,7 @@ impl Program {
             "warn",
         ];
         let arguments = free_ports.into_iter().chain(extra_arguments.iter().map(String::as_str));
-        Ok(Program { path, arguments: arguments.map(OsString::from).collect(), core })
+        Ok(Program { path, arguments: arguments.map(OsString::from).collect(), cores })
     }
 
     /// One of the servers in this executable.
@@ -71,13 +68,9 @@ impl Program {
     /// # Errors
     ///
     /// This executable cannot be found.
-    pub(crate) fn built_in(
-        name: &str,
-        argument: String,
-        core: Option<usize>,
-    ) -> io::Result<Program> {
+    pub(crate) fn built_in(name: &str, argument: String, cores: Cores) -> io::Result<Program> {
         let path = std::env::current_exe()?;
-        Ok(Program { path, arguments: vec![name.into(), argument.into()], core })
+        Ok(Program { path, arguments: vec![name.into(), argument.into()], cores })
     }
 }
 
@@ -106,14 +99,12 @@ impl Server {
 
     /// Starts a server and waits for its line that says where it listens.
     ///
-    /// `own_core` is where this process goes on, when the server has a core of its own.
-    ///
     /// # Errors
     ///
     /// It does not start, or its first line is another one.
-    pub(crate) fn start(program: &Program, own_core: Option<usize>) -> io::Result<Server> {
+    pub(crate) fn start(program: &Program) -> io::Result<Server> {
         // A child inherits the core, so it never runs elsewhere, not even while it starts.
-        if let Some(core) = program.core {
+        if let Some(core) = program.cores.server {
             process::pin_to(core)?;
         }
         let spawned = Command::new(&program.path)
@@ -121,7 +112,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
-        if let Some(core) = own_core {
+        if let Some(core) = program.cores.own {
             process::pin_to(core)?;
         }
         let mut child = spawned.map_err(|error| {

@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::expected::{Cursor, ExpectedLine};
 use super::fault::{Fault, FaultKind};
-use super::slice::Slice;
+use super::slice::{Greeting, Load, Slice};
 
 /// Read from one client at a time; large, as every read costs a system call.
 const READ_BYTES: usize = 256 * 1024;
@@ -19,6 +19,9 @@ const READ_BYTES: usize = 256 * 1024;
 const WRITE_BYTES: usize = 1024 * 1024;
 /// How long to listen for bytes that nobody should get, before and after the source closes.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// Where nobody knows what must come, it is over when nothing has come for so long.
+const QUIET: Duration = Duration::from_millis(500);
 
 const SOURCE: Token = Token(usize::MAX - 1);
 
@@ -33,6 +36,15 @@ pub(crate) struct Addresses {
 pub(crate) trait Observer {
     /// `sent` and `received` are bytes of the slice under way.
     fn progress(&mut self, now: Instant, sent: u64, received: u64);
+}
+
+/// What came, where nobody knows what must come.
+#[derive(Default)]
+pub(crate) struct Count {
+    pub(crate) bytes: u64,
+    pub(crate) lines: u64,
+    /// From the first byte sent to the last one received.
+    pub(crate) time: Duration,
 }
 
 /// A source and its clients, connected.
@@ -54,6 +66,8 @@ struct Source {
     writable: bool,
     /// Bytes of the slice written.
     sent: usize,
+    /// What the server writes to it is no fault.
+    is_answered: bool,
     /// By us: from then on the server may close it too.
     closed: bool,
 }
@@ -75,19 +89,25 @@ struct Client {
 
 impl Session {
     /// Connects the source, then one client for each of `users`, each of which says who it is.
-    /// Nothing acknowledges that.
+    /// An event server acknowledges nothing of that.
     ///
     /// A run stops when nothing has moved for `timeout`.
     ///
     /// # Errors
     ///
     /// A connection that is refused or that fails.
-    pub(crate) fn connect(to: Addresses, users: &[u64], timeout: Duration) -> io::Result<Session> {
+    pub(crate) fn connect(
+        to: Addresses,
+        users: &[u64],
+        load: &dyn Load,
+        timeout: Duration,
+    ) -> io::Result<Session> {
         let poll = Poll::new()?;
-        let source = Source::connect(to.events, &poll)?;
+        let source = Source::connect(to.events, load, &poll)?;
         let mut clients = Vec::with_capacity(users.len());
         for (place, &user) in users.iter().enumerate() {
-            clients.push(Client::connect(to.clients, user, Token(place), &poll)?);
+            let greeting = load.client_greeting(user);
+            clients.push(Client::connect(to.clients, user, &greeting, Token(place), &poll)?);
         }
         Ok(Session {
             poll,
@@ -135,6 +155,39 @@ impl Session {
         }
         self.settle(slice);
         Ok(now - start)
+    }
+
+    /// Sends `slice` and counts what comes, until all has been sent and nothing has come for
+    /// [`QUIET`].
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails.
+    pub(crate) fn count(
+        &mut self,
+        slice: &Slice,
+        observer: &mut dyn Observer,
+    ) -> io::Result<Count> {
+        self.start(slice);
+        let mut count = Count::default();
+        let start = Instant::now();
+        let (mut now, mut last_move) = (start, start);
+        while self.source.sent < slice.wire.len() || now - last_move < QUIET {
+            let due = slice.sendable(now - start);
+            let sent = self.source.write(&slice.wire[..due])?;
+            self.wait(self.patience(slice, due, now - start))?;
+            let before = count.bytes;
+            self.count_clients(&mut count);
+            now = Instant::now();
+            observer.progress(now, self.source.sent as u64, count.bytes);
+            if sent > 0 || count.bytes > before {
+                last_move = now;
+            } else if self.source.sent < due && now - last_move > self.timeout {
+                return Err(source_failed("the server takes nothing more"));
+            }
+        }
+        count.time = last_move - start;
+        Ok(count)
     }
 
     /// Listens for bytes and closes that should not come, first with the source open, then with
@@ -234,6 +287,22 @@ impl Session {
         total
     }
 
+    /// Reads once from every client that may have something, whatever it is.
+    fn count_clients(&mut self, count: &mut Count) {
+        let (clients, buffer) = (&mut self.clients, &mut self.buffer);
+        self.readable.retain(|&place| {
+            let client = &mut clients[place];
+            let read = client.stream.read(buffer);
+            if let Ok(bytes @ 1..) = read {
+                count.bytes += bytes as u64;
+                count.lines += buffer[..bytes].iter().filter(|&&byte| byte == b'\n').count() as u64;
+            }
+            client.ended = matches!(read, Ok(0));
+            client.listed = matches!(read, Ok(1..));
+            client.listed
+        });
+    }
+
     /// Listens for [`GRACE`] to clients that should receive nothing.
     fn listen(&mut self, nothing: &Slice) -> io::Result<()> {
         let end = Instant::now() + GRACE;
@@ -280,10 +349,16 @@ struct Reading {
 }
 
 impl Source {
-    fn connect(to: SocketAddr, poll: &Poll) -> io::Result<Source> {
-        let mut stream = connect(to, "the event source")?;
+    fn connect(to: SocketAddr, load: &dyn Load, poll: &Poll) -> io::Result<Source> {
+        let mut stream = connect(to, "the event source", &load.source_greeting())?;
         poll.registry().register(&mut stream, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Source { stream, writable: true, sent: 0, closed: false })
+        Ok(Source {
+            stream,
+            writable: true,
+            sent: 0,
+            is_answered: load.source_is_answered(),
+            closed: false,
+        })
     }
 
     /// Writes what of `text` has not been written, as far as the kernel takes it.
@@ -309,21 +384,21 @@ impl Source {
         }
     }
 
-    /// A server never answers a source, and closes it only where something is wrong.
+    /// An event server never answers a source, and closes it only where something is wrong.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        match self.stream.read(buffer) {
-            Ok(0) if self.closed => Ok(()),
-            Ok(0) => Err(source_failed("the server closed it")),
-            Ok(count) => {
-                let answer = buffer[..count.min(64)].escape_ascii();
-                Err(source_failed(&format!("the server wrote `{answer}` to it")))
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) if self.closed => return Ok(()),
+                Ok(0) => return Err(source_failed("the server closed it")),
+                Ok(_) if self.is_answered => {}
+                Ok(count) => {
+                    let answer = buffer[..count.min(64)].escape_ascii();
+                    return Err(source_failed(&format!("the server wrote `{answer}` to it")));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(source_failed(&error.to_string())),
             }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(source_failed(&error.to_string())),
         }
     }
 
@@ -338,9 +413,14 @@ fn source_failed(why: &str) -> io::Error {
 }
 
 impl Client {
-    fn connect(to: SocketAddr, user: u64, token: Token, poll: &Poll) -> io::Result<Client> {
-        let mut stream = connect(to, "a client")?;
-        stream.write_all(format!("{user}\n").as_bytes())?;
+    fn connect(
+        to: SocketAddr,
+        user: u64,
+        greeting: &Greeting,
+        token: Token,
+        poll: &Poll,
+    ) -> io::Result<Client> {
+        let mut stream = connect(to, "a client", greeting)?;
         poll.registry().register(&mut stream, token, Interest::READABLE)?;
         Ok(Client {
             user,
@@ -421,10 +501,33 @@ impl Client {
     }
 }
 
-fn connect(to: SocketAddr, who: &str) -> io::Result<TcpStream> {
-    let stream = std::net::TcpStream::connect(to)
-        .map_err(|error| io::Error::new(error.kind(), format!("{who} to {to}: {error}")))?;
-    stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
-    Ok(TcpStream::from_std(stream))
+/// A connection that has greeted, and that neither blocks nor delays small writes.
+///
+/// # Errors
+///
+/// It is refused or fails; says that it is `who` that wanted to connect.
+pub(crate) fn connect(to: SocketAddr, who: &str, greeting: &Greeting) -> io::Result<TcpStream> {
+    let open = || {
+        let mut stream = std::net::TcpStream::connect(to)?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&greeting.text)?;
+        read_answer(&mut stream, greeting.answer_end)?;
+        stream.set_nonblocking(true)?;
+        Ok(TcpStream::from_std(stream))
+    };
+    open()
+        .map_err(|error: io::Error| io::Error::new(error.kind(), format!("{who} to {to}: {error}")))
+}
+
+/// Reads up to the end of an answer; nothing follows it before the source sends.
+fn read_answer(stream: &mut std::net::TcpStream, end: &[u8]) -> io::Result<()> {
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while !answer.ends_with(end) {
+        match stream.read(&mut part)? {
+            0 => return Err(io::Error::other("closed before it answered")),
+            count => answer.extend_from_slice(&part[..count]),
+        }
+    }
+    Ok(())
 }

@@ -5,10 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::mix::Mix;
+use super::process::Cores;
 use super::workload::Plan;
 
 /// Events of a run of the original verification program.
@@ -27,15 +26,32 @@ pub(crate) struct LoadFlags {
     pub(crate) number_of_users: Option<u64>,
     pub(crate) random_seed: Option<i128>,
     pub(crate) max_event_source_batch_size: Option<u64>,
+}
+
+/// The flags that every subcommand has, as given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommonFlags {
+    pub(crate) cores: Cores,
     pub(crate) timeout: Option<u64>,
     pub(crate) log_interval: Option<u64>,
     pub(crate) log_level: Option<LevelFilter>,
 }
 
-/// A generated load, and how long to wait and how much to say.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) plan: Plan,
+/// The flags that say which server is meant, as given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TargetFlags<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) event_port: Option<u16>,
+    pub(crate) client_port: Option<u16>,
+    pub(crate) spawn: bool,
+    pub(crate) server_arguments: &'a [String],
+    pub(crate) server_process: Option<u32>,
+}
+
+/// How long to wait and how much to say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    /// Without any progress.
     pub(crate) timeout: Duration,
     pub(crate) log_interval: Duration,
     pub(crate) log_level: LevelFilter,
@@ -44,7 +60,27 @@ pub(crate) struct Settings {
 /// Looks up an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-impl Settings {
+impl Habits {
+    /// Puts flags, environment and defaults together.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable whose value cannot be used.
+    pub(crate) fn resolve(
+        flags: CommonFlags,
+        environment: Environment<'_>,
+    ) -> Result<Habits, String> {
+        let timeout = given(flags.timeout, environment, "timeout", 20_000)?;
+        let log_interval = given(flags.log_interval, environment, "logInterval", 1000)?;
+        Ok(Habits {
+            timeout: Duration::from_millis(timeout),
+            log_interval: Duration::from_millis(log_interval.max(1)),
+            log_level: given(flags.log_level, environment, "logLevel", LevelFilter::Info)?,
+        })
+    }
+}
+
+impl Plan {
     /// Puts flags, environment and defaults together.
     ///
     /// # Errors
@@ -54,51 +90,25 @@ impl Settings {
         flags: LoadFlags,
         environment: Environment<'_>,
         default_total_events: u64,
-    ) -> Result<Settings, String> {
-        let number = |flag: Option<u64>, name: &str, default: u64| {
-            flag.map_or_else(|| variable(environment, name, default), Ok)
-        };
+    ) -> Result<Plan, String> {
+        let number = |flag, name, default| given(flag, environment, name, default);
         let clients = number(flags.concurrency_level, "concurrencyLevel", 100)?;
         let users = number(flags.number_of_users, "numberOfUsers", clients.saturating_mul(10))?;
-        let seed = match flags.random_seed {
-            Some(seed) => seed,
-            None => variable(environment, "randomSeed", 666)?,
-        };
-        let log_level = match flags.log_level {
-            Some(level) => level,
-            None => variable(environment, "logLevel", LevelFilter::Info)?,
-        };
         let total_events = number(flags.total_events, "totalEvents", default_total_events)?;
         let largest_batch =
             number(flags.max_event_source_batch_size, "maxEventSourceBatchSize", 100)?;
-        let timeout = number(flags.timeout, "timeout", 20_000)?;
-        let log_interval = number(flags.log_interval, "logInterval", 1000)?;
-
         in_range("concurrencyLevel", clients, 1, MOST_USERS)?;
         in_range("numberOfUsers", users, clients, MOST_USERS)?;
         in_range("maxEventSourceBatchSize", largest_batch, 1, MOST_USERS)?;
         in_range("totalEvents", total_events, 1, u64::MAX - 1)?;
-        Ok(Settings {
-            plan: Plan {
-                mix: flags.mix.unwrap_or_else(Mix::verification),
-                total_events,
-                users,
-                clients: clients as usize,
-                // Negative seeds are numbers like any other.
-                seed: seed as u64,
-                largest_batch,
-            },
-            timeout: Duration::from_millis(timeout),
-            log_interval: Duration::from_millis(log_interval.max(1)),
-            log_level,
-        })
-    }
-
-    /// For the result's file.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "plan": self.plan,
-            "timeoutMs": self.timeout.as_millis() as u64,
+        Ok(Plan {
+            mix: flags.mix.unwrap_or_else(Mix::verification),
+            total_events,
+            users,
+            clients: clients as usize,
+            // Negative seeds are numbers like any other.
+            seed: given(flags.random_seed, environment, "randomSeed", 666)? as u64,
+            largest_batch,
         })
     }
 }
@@ -106,10 +116,17 @@ impl Settings {
 /// All ids are kept in memory; more would not fit there.
 const MOST_USERS: u64 = 1 << 30;
 
-fn variable<T: FromStr>(environment: Environment<'_>, name: &str, default: T) -> Result<T, String> {
-    match environment(name) {
-        None => Ok(default),
-        Some(text) => {
+/// The flag's value, or else the variable's, or else the default.
+fn given<T: FromStr>(
+    flag: Option<T>,
+    environment: Environment<'_>,
+    name: &str,
+    default: T,
+) -> Result<T, String> {
+    match (flag, environment(name)) {
+        (Some(value), _) => Ok(value),
+        (None, None) => Ok(default),
+        (None, Some(text)) => {
             text.trim().parse().map_err(|_| format!("{name}: `{text}` is no value for it"))
         }
     }
@@ -124,7 +141,7 @@ fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), String>
 }
 
 /// The ports of a server that runs already.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
     pub(crate) events: u16,
     pub(crate) clients: u16,
@@ -135,16 +152,12 @@ impl Ports {
     ///
     /// Names the variable that is no port.
     pub(crate) fn resolve(
-        events: Option<u16>,
-        clients: Option<u16>,
+        flags: TargetFlags<'_>,
         environment: Environment<'_>,
     ) -> Result<Ports, String> {
-        let port = |flag: Option<u16>, name: &str, default: u16| {
-            flag.map_or_else(|| variable(environment, name, default), Ok)
-        };
         Ok(Ports {
-            events: port(events, "eventListenerPort", 9090)?,
-            clients: port(clients, "clientListenerPort", 9099)?,
+            events: given(flags.event_port, environment, "eventListenerPort", 9090)?,
+            clients: given(flags.client_port, environment, "clientListenerPort", 9099)?,
         })
     }
 }
@@ -153,39 +166,48 @@ impl Ports {
 mod tests {
     use super::*;
 
-    fn resolve(flags: LoadFlags, variables: &[(&str, &str)]) -> Result<Settings, String> {
-        let environment = |name: &str| {
+    const NO_FLAGS: CommonFlags = CommonFlags {
+        cores: Cores { own: None, server: None },
+        timeout: None,
+        log_interval: None,
+        log_level: None,
+    };
+
+    fn environment<'a>(variables: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| {
             let found = variables.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
-        };
-        Settings::resolve(flags, &environment, ORIGINAL_TOTAL_EVENTS)
+        }
+    }
+
+    fn plan(flags: LoadFlags, variables: &[(&str, &str)]) -> Result<Plan, String> {
+        Plan::resolve(flags, &environment(variables), ORIGINAL_TOTAL_EVENTS)
     }
 
     #[test]
     fn the_original_defaults() {
-        let settings = resolve(LoadFlags::default(), &[]).unwrap();
-        let plan = settings.plan;
+        let plan = plan(LoadFlags::default(), &[]).unwrap();
         assert_eq!((plan.total_events, plan.clients, plan.users), (10_000_000, 100, 1000));
         assert_eq!((plan.seed, plan.largest_batch), (666, 100));
-        assert_eq!(settings.timeout, Duration::from_secs(20));
-        assert_eq!(settings.log_interval, Duration::from_secs(1));
-        assert_eq!(settings.log_level, LevelFilter::Info);
+        let habits = Habits::resolve(NO_FLAGS, &environment(&[])).unwrap();
+        assert_eq!(habits.timeout, Duration::from_secs(20));
+        assert_eq!(habits.log_interval, Duration::from_secs(1));
+        assert_eq!(habits.log_level, LevelFilter::Info);
     }
 
     #[test]
     fn flags_win_over_the_environment() {
         let flags = LoadFlags { total_events: Some(5), ..LoadFlags::default() };
-        let variables = [
-            ("totalEvents", "7"),
-            ("concurrencyLevel", "20"),
-            ("randomSeed", "-1"),
-            ("logLevel", "debug"),
-        ];
-        let settings = resolve(flags, &variables).unwrap();
-        assert_eq!(settings.plan.total_events, 5);
-        assert_eq!((settings.plan.clients, settings.plan.users), (20, 200));
-        assert_eq!(settings.plan.seed, u64::MAX);
-        assert_eq!(settings.log_level, LevelFilter::Debug);
+        let variables = [("totalEvents", "7"), ("concurrencyLevel", "20"), ("randomSeed", "-1")];
+        let plan = plan(flags, &variables).unwrap();
+        assert_eq!(plan.total_events, 5);
+        assert_eq!((plan.clients, plan.users), (20, 200));
+        assert_eq!(plan.seed, u64::MAX);
+        let flags = CommonFlags { timeout: Some(3), ..NO_FLAGS };
+        let variables = [("timeout", "7"), ("logLevel", "debug")];
+        let habits = Habits::resolve(flags, &environment(&variables)).unwrap();
+        assert_eq!(habits.timeout, Duration::from_millis(3));
+        assert_eq!(habits.log_level, LevelFilter::Debug);
     }
 
     #[test]
@@ -193,17 +215,23 @@ mod tests {
         for (name, value) in
             [("totalEvents", "many"), ("numberOfUsers", "50"), ("maxEventSourceBatchSize", "0")]
         {
-            let error = resolve(LoadFlags::default(), &[(name, value)]).unwrap_err();
+            let error = plan(LoadFlags::default(), &[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
     }
 
     #[test]
     fn ports() {
-        let environment = |name: &str| (name == "eventListenerPort").then(|| "1234".to_owned());
-        let ports = Ports::resolve(None, None, &environment).unwrap();
-        assert_eq!(ports, Ports { events: 1234, clients: 9099 });
-        let ports = Ports::resolve(Some(1), Some(2), &environment).unwrap();
+        let flags = TargetFlags {
+            host: "localhost",
+            event_port: None,
+            client_port: Some(2),
+            spawn: false,
+            server_arguments: &[],
+            server_process: None,
+        };
+        let variables = [("eventListenerPort", "1"), ("clientListenerPort", "9")];
+        let ports = Ports::resolve(flags, &environment(&variables)).unwrap();
         assert_eq!(ports, Ports { events: 1, clients: 2 });
     }
 }

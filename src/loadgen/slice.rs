@@ -62,7 +62,7 @@ impl Slice {
     }
 }
 
-/// Where slices come from.
+/// Where slices come from, and how source and clients introduce themselves before them.
 pub(crate) trait Load {
     /// Replaces `slice` by the next one; `false` when there is none.
     ///
@@ -70,4 +70,27 @@ pub(crate) trait Load {
     ///
     /// A file that cannot be read.
     fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool>;
+
+    /// What the source writes first.
+    fn source_greeting(&self) -> Greeting {
+        Greeting::default()
+    }
+
+    /// What the client of `user` writes first.
+    fn client_greeting(&self, user: u64) -> Greeting {
+        Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" }
+    }
+
+    /// Whether the server may write to the source; what it writes is not looked at.
+    fn source_is_answered(&self) -> bool {
+        false
+    }
+}
+
+/// What one side says before a run.
+#[derive(Default)]
+pub(crate) struct Greeting {
+    pub(crate) text: Vec<u8>,
+    /// What the server answers ends like this; empty where it answers nothing.
+    pub(crate) answer_end: &'static [u8],
 }

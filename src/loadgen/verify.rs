@@ -2,65 +2,63 @@
 
 use std::io;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::figures::Figures;
-use super::process::{self, machine};
+use super::process::{Cores, machine};
 use super::run::{Manner, Outcome, run};
 use super::server::{Program, Server};
-use super::settings::Settings;
-use super::workload::Workload;
+use super::settings::Habits;
+use super::workload::{Plan, Workload};
 
-/// Runs the load of `settings` against `server` and stops the server.
+/// Runs `plan` against `server` and stops the server.
 ///
 /// # Errors
 ///
 /// A connection fails, or the server does not stop as it should.
-pub(crate) fn verify(settings: &Settings, mut server: Server, sample: bool) -> io::Result<Outcome> {
-    process::raise_descriptor_limit();
-    let manner = manner(settings, false, sample);
-    let mut workload = Workload::new(settings.plan.clone());
+pub(crate) fn verify(
+    plan: &Plan,
+    habits: Habits,
+    mut server: Server,
+    sample: bool,
+) -> io::Result<Outcome> {
+    let manner = Manner { sample, ..manner(plan, habits) };
+    let mut workload = Workload::new(plan.clone());
     let users = workload.clients().to_vec();
-    let outcome = run(&mut workload, &users, &mut server, &manner)?;
+    let outcome = run(&mut workload, &users, &mut server, manner)?;
     server.stop()?;
     Ok(outcome)
 }
 
-/// Runs the load of `settings` against a server that parses nothing.
+/// Runs `plan` against a server that parses nothing.
 ///
 /// # Errors
 ///
 /// A connection fails.
-pub(crate) fn limit(
-    settings: &Settings,
-    own_core: Option<usize>,
-    server_core: Option<usize>,
-) -> io::Result<Outcome> {
-    process::raise_descriptor_limit();
-    let plan = serde_json::to_string(&settings.plan)?;
-    let program = Program::built_in(LIMIT_SERVER, plan, server_core)?;
-    let mut server = Server::start(&program, own_core)?;
-    let mut workload = Workload::new(settings.plan.clone());
+pub(crate) fn limit(plan: &Plan, habits: Habits, cores: Cores) -> io::Result<Outcome> {
+    let program = Program::built_in(LIMIT_SERVER, serde_json::to_string(plan)?, cores)?;
+    let mut server = Server::start(&program)?;
+    let mut workload = Workload::new(plan.clone());
     let users = workload.clients().to_vec();
-    run(&mut workload, &users, &mut server, &manner(settings, true, false))
+    let manner = Manner { server_prepares: true, ..manner(plan, habits) };
+    run(&mut workload, &users, &mut server, manner)
 }
 
 /// The subcommand, not for people, that serves the limit.
 pub(crate) const LIMIT_SERVER: &str = "serve-limit";
 
-fn manner(settings: &Settings, server_prepares: bool, sample: bool) -> Manner {
+fn manner(plan: &Plan, habits: Habits) -> Manner {
     Manner {
-        total_events: settings.plan.total_events,
-        timeout: settings.timeout,
-        log_interval: settings.log_interval,
-        server_prepares,
-        sample,
+        total_events: plan.total_events,
+        habits,
+        server_prepares: false,
+        sample: false,
+        check: true,
     }
 }
 
 /// Says what will be done.
-pub(crate) fn introduction(command: &str, settings: &Settings) -> String {
-    let plan = &settings.plan;
+pub(crate) fn introduction(command: &str, plan: &Plan) -> String {
     format!(
         "{command}: {} events of the mix `{}`, seed {}, in batches of up to {}, {} of {} users connected",
         plan.total_events, plan.mix, plan.seed, plan.largest_batch, plan.clients, plan.users
@@ -88,16 +86,16 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
 const FAULTS_SHOWN: usize = 4;
 
 /// The result for programs.
-pub(crate) fn result_json(command: &str, settings: &Settings, outcome: &Outcome) -> Value {
+pub(crate) fn result_json(command: &str, settings: &impl Serialize, outcome: &Outcome) -> Value {
     let right = outcome.faults.is_empty();
-    let figures: Option<&Figures> = right.then_some(&outcome.figures);
     let faults: Vec<String> = outcome.faults.iter().map(ToString::to_string).collect();
     json!({
         "command": command,
-        "settings": settings.to_json(),
+        "settings": settings,
         "machine": machine(),
         "ok": right,
-        "figures": figures,
+        // Where something was wrong, the figures are of no use.
+        "figures": right.then_some(&outcome.figures),
         "faults": faults,
     })
 }
