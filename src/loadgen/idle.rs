@@ -14,8 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::process::{Process, raise_descriptor_limit};
 use super::server::Server;
 
-/// Connections from one loopback address, below the 28,232 ports that Linux gives by default.
-const CONNECTIONS_PER_ADDRESS: usize = 20_000;
+/// Connections from one loopback address: Linux has 28,232 ports for them by default, and takes
+/// ever longer to find a free one once half of them are taken.
+const CONNECTIONS_PER_ADDRESS: usize = 10_000;
 /// The server's processor time at rest is watched for so long.
 const REST: Duration = Duration::from_secs(1);
 /// The server's memory is read once it has stayed the same for so long.

@@ -86,7 +86,8 @@ pub(crate) fn machine() -> Value {
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     json!({
         "cpu": model.map(|text| text.trim_start_matches(['\t', ' ', ':'])),
-        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        // Not those that this process may use: it may be pinned to one.
+        "cores": cpu.lines().filter(|line| line.starts_with("processor")).count(),
         "memory": memory.map(str::trim),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
     })

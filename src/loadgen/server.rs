@@ -26,6 +26,16 @@ pub(crate) struct Server {
 struct Running {
     child: Child,
     output: BufReader<ChildStdout>,
+    stopping: Stopping,
+}
+
+/// How a server comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// When it gets SIGTERM.
+    OnSignal,
+    /// When its source has closed.
+    ByItself,
 }
 
 /// How to start a server.
@@ -33,6 +43,8 @@ struct Running {
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
+    /// How it ends.
+    stopping: Stopping,
     /// Where it runs, and where this process goes on.
     pub(crate) cores: Cores,
 }
@@ -60,7 +72,12 @@ impl Program {
             "warn",
         ];
         let arguments = free_ports.into_iter().chain(extra_arguments.iter().map(String::as_str));
-        Ok(Program { path, arguments: arguments.map(OsString::from).collect(), cores })
+        Ok(Program {
+            path,
+            arguments: arguments.map(OsString::from).collect(),
+            stopping: Stopping::OnSignal,
+            cores,
+        })
     }
 
     /// One of the servers in this executable.
@@ -70,7 +87,8 @@ impl Program {
     /// This executable cannot be found.
     pub(crate) fn built_in(name: &str, argument: String, cores: Cores) -> io::Result<Program> {
         let path = std::env::current_exe()?;
-        Ok(Program { path, arguments: vec![name.into(), argument.into()], cores })
+        let arguments = vec![name.into(), argument.into()];
+        Ok(Program { path, arguments, stopping: Stopping::ByItself, cores })
     }
 }
 
@@ -120,7 +138,8 @@ impl Server {
         })?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
         let process = Some(Process { id: child.id() });
-        let mut running = Running { child, output: BufReader::new(output) };
+        let mut running =
+            Running { child, output: BufReader::new(output), stopping: program.stopping };
         let line = running.next_line()?;
         let addresses = read_ready_line(&line).ok_or_else(|| {
             io::Error::other(format!("{} said `{line}` at its start", program.path.display()))
@@ -140,20 +159,23 @@ impl Server {
         }
     }
 
-    /// Stops a server that was started here, and leaves any other alone.
+    /// Stops a server that was started here, once its connections are closed, and leaves any other
+    /// alone.
     ///
     /// # Errors
     ///
     /// It has to be killed, or it ends with another status than 0.
     pub(crate) fn stop(mut self) -> io::Result<()> {
         let Some(mut running) = self.child.take() else { return Ok(()) };
-        running.terminate()?;
+        if running.stopping == Stopping::OnSignal {
+            running.terminate()?;
+        }
         let status = running.wait_until(Instant::now() + STOP_TIMEOUT)?;
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(io::Error::other(format!("the server ended with {status}"))),
             None => Err(io::Error::other(format!(
-                "the server did not stop within {} s of SIGTERM and was killed",
+                "the server did not stop within {} s and was killed",
                 STOP_TIMEOUT.as_secs()
             ))),
         }

@@ -259,7 +259,11 @@ impl<S> Deliveries<S> {
     /// Panics unless the accounts are right. Looks at every client.
     pub(crate) fn check(&self) {
         let queued = self.members.iter().map(|&key| self.queued(key));
-        assert_eq!(self.queued_total, queued.clone().sum::<u64>(), "the total is the sum of its parts");
+        assert_eq!(
+            self.queued_total,
+            queued.clone().sum::<u64>(),
+            "the total is the sum of its parts"
+        );
         assert!(self.largest_queue >= queued.max().unwrap_or(0), "no queue is above the largest");
         let full = self.members.iter().filter(|&&key| {
             let stall = self.client(key).and_then(|client| client.stall.as_ref());

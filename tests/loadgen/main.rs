@@ -1,6 +1,9 @@
 //! The judge, judged: it must accept a right server and find each fault of a wrong one.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first thing that is not as it should be"
+)]
 
 mod reference;
 
