@@ -8,10 +8,10 @@ use hdrhistogram::Histogram;
 use log::info;
 use serde::Serialize;
 
+use super::connect::Addresses;
 use super::figures::median;
 use super::probe::{Kind, Latencies, Probe, Schedule, histogram};
 use super::server::Server;
-use super::session::Addresses;
 
 /// Sent before the measurement and left out of it, so that caches and buffers are as they will be.
 const WARM_UP: Duration = Duration::from_millis(500);

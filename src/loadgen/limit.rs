@@ -12,9 +12,9 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::connect::Addresses;
 use super::expected::{Cursor, Expected};
 use super::server::ready_line;
-use super::session::Addresses;
 use super::slice::{Load, Slice};
 use super::workload::{Plan, Workload};
 

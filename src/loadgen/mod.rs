@@ -14,6 +14,7 @@
 //! time in [`model`], as plainly as it goes, so that one mistake cannot cancel another.
 
 mod cli;
+mod connect;
 mod event;
 mod expected;
 mod fault;

@@ -21,10 +21,9 @@ use rustix::time::{
 };
 use serde::Serialize;
 
+use super::connect::{Addresses, Greeted, Greeting};
 use super::event::{Event, write_event, write_number};
 use super::random::Random;
-use super::session::{Addresses, connect};
-use super::slice::Greeting;
 
 /// Latencies above this are recorded as this, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
@@ -134,13 +133,14 @@ impl Probe {
         let registry = poll.registry();
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
-        let mut source = connect(to.events, "the event source", &Greeting::default())?;
+        let mut source =
+            Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
         registry.register(&mut source, SOURCE, Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
         for place in 0..clients {
             let user = place as u64 + 1;
-            let id = Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" };
-            let mut stream = connect(to.clients, "a client", &id)?;
+            let id = Greeting::of_user(user);
+            let mut stream = Greeted::open(to.clients, "a client", &id)?.ready()?;
             registry.register(&mut stream, Token(place), Interest::READABLE)?;
             let (awaited, partial) = (VecDeque::new(), Vec::new());
             connected.push(Client { stream, user, awaited, partial });

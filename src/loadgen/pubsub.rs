@@ -9,10 +9,11 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::connect::Greeting;
 use super::event::{Event, write_event};
 use super::model::Model;
 use super::random::Random;
-use super::slice::{Greeting, Load, Slice};
+use super::slice::{Load, Slice};
 use super::workload::Plan;
 
 /// Whose protocol is spoken.
@@ -37,8 +38,11 @@ impl FromStr for Dialect {
     }
 }
 
-/// Users that connect: what a client of NATS says before it says anything else.
+/// What a client of NATS says before it says anything else.
 const NATS_CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+/// NATS pings two seconds after connecting, and then every two minutes: waiting for the first one
+/// keeps it from coming amid messages. It need not be answered within minutes.
+const NATS_FIRST_PING: &[u8] = b"PING\r\n";
 
 impl Dialect {
     fn publish(self, channel: &str, message: &[u8], wire: &mut Vec<u8>) {
@@ -73,18 +77,19 @@ impl Dialect {
                 answer_end: b":1\r\n",
             },
             Dialect::Nats => Greeting {
-                text: format!("{NATS_CONNECT}SUB {channel} 1\r\nPING\r\n").into_bytes(),
-                answer_end: b"PONG\r\n",
+                text: format!("{NATS_CONNECT}SUB {channel} 1\r\n").into_bytes(),
+                answer_end: NATS_FIRST_PING,
             },
         }
     }
 
     fn introduce_publisher(self) -> Greeting {
-        let text = match self {
-            Dialect::Redis => "PING\r\n".to_owned(),
-            Dialect::Nats => format!("{NATS_CONNECT}PING\r\n"),
-        };
-        Greeting { text: text.into_bytes(), answer_end: b"PONG\r\n" }
+        match self {
+            Dialect::Redis => Greeting { text: b"PING\r\n".to_vec(), answer_end: b"PONG\r\n" },
+            Dialect::Nats => {
+                Greeting { text: NATS_CONNECT.as_bytes().to_vec(), answer_end: NATS_FIRST_PING }
+            }
+        }
     }
 }
 

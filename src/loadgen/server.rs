@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::connect::Addresses;
 use super::process::{self, Cores, Process};
-use super::session::Addresses;
 
 /// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);

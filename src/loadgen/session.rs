@@ -3,15 +3,16 @@
 //! While the clock runs this does nothing but write, read and compare.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::connect::{Addresses, Greeted};
 use super::expected::{Cursor, ExpectedLine};
 use super::fault::{Fault, FaultKind};
-use super::slice::{Greeting, Load, Slice};
+use super::slice::{Load, Slice};
 
 /// Read from one client at a time; large, as every read costs a system call.
 const READ_BYTES: usize = 256 * 1024;
@@ -24,13 +25,6 @@ const GRACE: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(500);
 
 const SOURCE: Token = Token(usize::MAX - 1);
-
-/// Where a server listens.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Addresses {
-    pub(crate) events: SocketAddr,
-    pub(crate) clients: SocketAddr,
-}
 
 /// Is told how far a run is, often.
 pub(crate) trait Observer {
@@ -103,11 +97,13 @@ impl Session {
         timeout: Duration,
     ) -> io::Result<Session> {
         let poll = Poll::new()?;
-        let source = Source::connect(to.events, load, &poll)?;
+        let source = Greeted::open(to.events, "the event source", &load.source_greeting())?;
+        let open = |&user| Greeted::open(to.clients, "a client", &load.client_greeting(user));
+        let greeted: Vec<Greeted> = users.iter().map(open).collect::<io::Result<_>>()?;
+        let source = Source::new(source.ready()?, load.source_is_answered(), &poll)?;
         let mut clients = Vec::with_capacity(users.len());
-        for (place, &user) in users.iter().enumerate() {
-            let greeting = load.client_greeting(user);
-            clients.push(Client::connect(to.clients, user, &greeting, Token(place), &poll)?);
+        for (&user, greeted) in users.iter().zip(greeted) {
+            clients.push(Client::new(user, greeted.ready()?, Token(clients.len()), &poll)?);
         }
         Ok(Session {
             poll,
@@ -349,16 +345,9 @@ struct Reading {
 }
 
 impl Source {
-    fn connect(to: SocketAddr, load: &dyn Load, poll: &Poll) -> io::Result<Source> {
-        let mut stream = connect(to, "the event source", &load.source_greeting())?;
+    fn new(mut stream: TcpStream, is_answered: bool, poll: &Poll) -> io::Result<Source> {
         poll.registry().register(&mut stream, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Source {
-            stream,
-            writable: true,
-            sent: 0,
-            is_answered: load.source_is_answered(),
-            closed: false,
-        })
+        Ok(Source { stream, writable: true, sent: 0, is_answered, closed: false })
     }
 
     /// Writes what of `text` has not been written, as far as the kernel takes it.
@@ -413,14 +402,7 @@ fn source_failed(why: &str) -> io::Error {
 }
 
 impl Client {
-    fn connect(
-        to: SocketAddr,
-        user: u64,
-        greeting: &Greeting,
-        token: Token,
-        poll: &Poll,
-    ) -> io::Result<Client> {
-        let mut stream = connect(to, "a client", greeting)?;
+    fn new(user: u64, mut stream: TcpStream, token: Token, poll: &Poll) -> io::Result<Client> {
         poll.registry().register(&mut stream, token, Interest::READABLE)?;
         Ok(Client {
             user,
@@ -499,35 +481,4 @@ impl Client {
         let text = line.map_or(Vec::new(), |line| line.text);
         self.fault.insert(fault.expecting(text))
     }
-}
-
-/// A connection that has greeted, and that neither blocks nor delays small writes.
-///
-/// # Errors
-///
-/// It is refused or fails; says that it is `who` that wanted to connect.
-pub(crate) fn connect(to: SocketAddr, who: &str, greeting: &Greeting) -> io::Result<TcpStream> {
-    let open = || {
-        let mut stream = std::net::TcpStream::connect(to)?;
-        stream.set_nodelay(true)?;
-        stream.write_all(&greeting.text)?;
-        read_answer(&mut stream, greeting.answer_end)?;
-        stream.set_nonblocking(true)?;
-        Ok(TcpStream::from_std(stream))
-    };
-    open()
-        .map_err(|error: io::Error| io::Error::new(error.kind(), format!("{who} to {to}: {error}")))
-}
-
-/// Reads up to the end of an answer; nothing follows it before the source sends.
-fn read_answer(stream: &mut std::net::TcpStream, end: &[u8]) -> io::Result<()> {
-    let mut answer = Vec::new();
-    let mut part = [0; 4096];
-    while !answer.ends_with(end) {
-        match stream.read(&mut part)? {
-            0 => return Err(io::Error::other("closed before it answered")),
-            count => answer.extend_from_slice(&part[..count]),
-        }
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::connect::Greeting;
 use super::model::Deliveries;
 
 /// A slice ends at this many events …
@@ -78,19 +79,11 @@ pub(crate) trait Load {
 
     /// What the client of `user` writes first.
     fn client_greeting(&self, user: u64) -> Greeting {
-        Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" }
+        Greeting::of_user(user)
     }
 
     /// Whether the server may write to the source; what it writes is not looked at.
     fn source_is_answered(&self) -> bool {
         false
     }
-}
-
-/// What one side says before a run.
-#[derive(Default)]
-pub(crate) struct Greeting {
-    pub(crate) text: Vec<u8>,
-    /// What the server answers ends like this; empty where it answers nothing.
-    pub(crate) answer_end: &'static [u8],
 }
