@@ -18,9 +18,9 @@ pub(crate) enum Connection<S> {
     Client(Client<S>),
 }
 
-/// How a source ended.
+/// How a connection ended.
 #[derive(Debug)]
-pub(crate) struct SourceEnd {
+pub(crate) struct End {
     pub(crate) reason: CloseReason,
     pub(crate) error: Option<io::Error>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Source<S> {
     /// Lines handed out so far.
     pub(crate) lines_received: u64,
     /// Nothing more can be read; takes effect once all that was read has been applied.
-    pub(crate) end: Option<SourceEnd>,
+    pub(crate) end: Option<End>,
 }
 
 /// What a client has sent of its id line.
@@ -106,21 +106,19 @@ pub(crate) enum ReadOutcome {
     /// Nothing for now.
     Dry,
     /// Nothing ever again.
-    Ended(SourceEnd),
+    Ended(End),
 }
 
 /// Reads once, and again only if interrupted.
 pub(crate) fn read_once(stream: &mut impl Read, buffer: &mut [u8]) -> ReadOutcome {
     loop {
         return match stream.read(buffer) {
-            Ok(0) => {
-                ReadOutcome::Ended(SourceEnd { reason: CloseReason::ClosedByPeer, error: None })
-            }
+            Ok(0) => ReadOutcome::Ended(End { reason: CloseReason::ClosedByPeer, error: None }),
             Ok(bytes) => ReadOutcome::Bytes(bytes),
             Err(error) if error.kind() == ErrorKind::WouldBlock => ReadOutcome::Dry,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
-                ReadOutcome::Ended(SourceEnd { reason: CloseReason::IoError, error: Some(error) })
+                ReadOutcome::Ended(End { reason: CloseReason::IoError, error: Some(error) })
             }
         };
     }

@@ -83,10 +83,13 @@ impl Poller {
     /// Waits for readiness, no longer than `timeout`, and appends it to `ready`. Returns whether
     /// there may be more than fitted.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
-            result => result?,
+        let mut polled = self.poll.poll(&mut self.events, timeout);
+        // Whoever was interrupted does not know yet what is ready: a turn with nothing ready would
+        // take every source for read dry.
+        while polled.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+            polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        polled?;
         let mut told = 0;
         for event in &self.events {
             told += 1;

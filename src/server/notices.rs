@@ -1,6 +1,7 @@
 //! Log lines that peers can cause, held to a rate.
 
 use std::fmt;
+use std::io;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -126,6 +127,18 @@ impl fmt::Display for Shown<'_> {
         let shown = &self.0[..self.0.len().min(SHOWN_BYTES)];
         let more = if self.0.len() > SHOWN_BYTES { "…" } else { "" };
         write!(f, "\"{}\"{more}", shown.escape_ascii())
+    }
+}
+
+/// An error behind a reason, if there is one.
+pub(crate) struct Because(pub(crate) Option<io::Error>);
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(error) => write!(f, " ({error})"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,0 +1,154 @@
+//! Clients: accept, identify, register, ignore.
+
+use std::io;
+use std::net::SocketAddr;
+
+use log::Level;
+
+use super::Hub;
+use crate::engine::Recipient;
+use crate::protocol::{Line, UserId};
+use crate::server::acceptor::{Acceptor, BACKLOG};
+use crate::server::close_reason::CloseReason;
+use crate::server::connection::{
+    Client, Connection, End, Identity, MAX_ID_LINE_BYTES, ReadOutcome, read_once,
+};
+use crate::server::notices::Topic;
+
+/// The most that identified clients' input is read in one turn, each and together, in bytes.
+const IGNORED_BYTES_A_CLIENT: usize = 16 << 10;
+const IGNORED_BYTES_A_TURN: usize = 256 << 10;
+
+impl<A: Acceptor> Hub<A> {
+    /// Accepts and reads clients until the kernel holds nothing more on that side.
+    pub(super) fn serve_clients(&mut self) {
+        if self.is_draining() {
+            return;
+        }
+        self.accept_clients();
+        let mut ignorable = IGNORED_BYTES_A_TURN;
+        for key in std::mem::take(&mut self.unread_clients) {
+            self.read_client(key, &mut ignorable);
+        }
+    }
+
+    fn accept_clients(&mut self) {
+        for _ in 0..BACKLOG {
+            let Some(door) = &mut self.client_door else { return };
+            let key = self.deliveries.connections.vacant_key();
+            match door.accept(key, self.now) {
+                Ok(Some((stream, peer))) => self.welcome_client(stream, peer),
+                Ok(None) => return,
+                Err(error) => return self.rest_from_accepting("client", &error),
+            }
+        }
+    }
+
+    fn welcome_client(&mut self, stream: A::Stream, peer: SocketAddr) {
+        self.tally.clients_ever += 1;
+        if self.client_count() >= self.max_clients {
+            let most = self.max_clients;
+            self.count_closed(CloseReason::TooManyClients);
+            self.say(
+                Topic::ClientClosed,
+                Level::Warn,
+                format_args!("client {peer} turned away: max_clients ({most}) are connected"),
+            );
+            return;
+        }
+        let mut client = Client::new(stream, peer, self.now);
+        client.awaits_reading = true;
+        let key = self.deliveries.connections.insert(Connection::Client(client)) as u32;
+        self.identify_timeouts.start(self.now, (key, self.now));
+        self.unread_clients.push(key);
+    }
+
+    fn read_client(&mut self, key: u32, ignorable: &mut usize) {
+        let Some(client) = self.deliveries.client_mut(key) else { return };
+        client.awaits_reading = false;
+        if client.closing.is_some() {
+            return;
+        }
+        if client.user().is_none() && !self.identify(key) {
+            return;
+        }
+        self.ignore_input(key, ignorable);
+    }
+
+    /// Reads the id line of a client. Returns whether the client is registered now.
+    fn identify(&mut self, key: u32) -> bool {
+        let Some(client) = self.deliveries.client_mut(key) else { return false };
+        let Identity::Unknown(id_line) = &mut client.identity else { return false };
+        let lines = &mut id_line.lines;
+        let id = loop {
+            match read_once(&mut client.stream, lines.spare(MAX_ID_LINE_BYTES + 2)) {
+                ReadOutcome::Bytes(bytes) => lines.filled(bytes),
+                ReadOutcome::Dry => return false,
+                ReadOutcome::Ended(End { reason, error }) => {
+                    self.deliveries.doom(key, reason, error);
+                    return false;
+                }
+            }
+            match lines.next_line() {
+                Some(Line::Whole(line)) => break UserId::parse(line),
+                Some(Line::TooLong(_)) => break None,
+                None => {}
+            }
+            if lines.is_too_long() {
+                break None;
+            }
+        };
+        match id {
+            Some(user) => self.register(key, user),
+            None => self.deliveries.doom(key, CloseReason::BadId, None),
+        }
+        id.is_some()
+    }
+
+    /// From now on the client is the one connection of `user`.
+    fn register(&mut self, key: u32, user: UserId) {
+        if let Some(Recipient(older)) = self.engine.register(user, Recipient(key)) {
+            self.deliveries.flush(older);
+            self.deliveries.leave(older);
+            self.deliveries.doom(older, CloseReason::TakenOver, None);
+        }
+        self.deliveries.join(key, user);
+        if let Some(client) = self.deliveries.client(key) {
+            let peer = client.peer;
+            self.say(
+                Topic::ClientRegistered,
+                Level::Debug,
+                format_args!("user {user} connected from {peer}"),
+            );
+        }
+    }
+
+    /// Reads what an identified client sends, and forgets it.
+    fn ignore_input(&mut self, key: u32, ignorable: &mut usize) {
+        let Some(client) = self.deliveries.client_mut(key) else { return };
+        let mut scratch = [0; 4096];
+        let mut room = IGNORED_BYTES_A_CLIENT.min(*ignorable);
+        while room > 0 {
+            match read_once(&mut client.stream, &mut scratch) {
+                ReadOutcome::Bytes(bytes) => {
+                    room = room.saturating_sub(bytes);
+                    *ignorable = ignorable.saturating_sub(bytes);
+                }
+                ReadOutcome::Dry => return,
+                ReadOutcome::Ended(End { reason, error }) => {
+                    return self.lose_client(key, reason, error);
+                }
+            }
+        }
+        client.awaits_reading = true;
+        self.unread_clients.push(key);
+    }
+
+    /// The client is gone: nothing is delivered to it from now on.
+    fn lose_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+        if let Some((user, _)) = self.deliveries.leave(key) {
+            self.engine.depart(user, Recipient(key));
+        }
+        self.deliveries.doom(key, reason, error);
+    }
+}

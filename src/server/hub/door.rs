@@ -1,0 +1,63 @@
+//! A listener, and when to look behind it.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::server::acceptor::Acceptor;
+
+/// How long accepting rests when the system has no descriptor or memory for a connection.
+pub(super) const ACCEPT_REST: Duration = Duration::from_millis(500);
+
+/// A listener, and whether connections may wait behind it.
+#[derive(Debug)]
+pub(super) struct Door<A> {
+    acceptor: A,
+    may_wait: bool,
+    pub(super) rests_until: Option<Instant>,
+}
+
+impl<A: Acceptor> Door<A> {
+    pub(super) fn new(acceptor: A) -> Door<A> {
+        Door { acceptor, may_wait: true, rests_until: None }
+    }
+
+    /// The poll has told that a connection waits.
+    pub(super) fn note(&mut self) {
+        self.may_wait = true;
+    }
+
+    /// Whether it is time to look for connections.
+    pub(super) fn is_open(&self) -> bool {
+        self.may_wait && self.rests_until.is_none()
+    }
+
+    /// Accepts the next connection, if one waits. Errors that concern only that connection are
+    /// passed over; after any other, accepting rests.
+    pub(super) fn accept(
+        &mut self,
+        token: usize,
+        now: Instant,
+    ) -> io::Result<Option<(A::Stream, SocketAddr)>> {
+        self.rests_until = self.rests_until.filter(|&until| now < until);
+        while self.is_open() {
+            match self.acceptor.accept(token) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.may_wait = false,
+                    ErrorKind::Interrupted
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::InvalidInput
+                    | ErrorKind::NotConnected
+                    | ErrorKind::PermissionDenied => {}
+                    _ => {
+                        self.rests_until = Some(now + ACCEPT_REST);
+                        return Err(error);
+                    }
+                },
+            }
+        }
+        Ok(None)
+    }
+}

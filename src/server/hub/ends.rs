@@ -1,0 +1,130 @@
+//! Ends: timeouts, the drain of a stop, closing.
+
+use std::io::{self, Read};
+use std::time::Instant;
+
+use log::Level;
+
+use super::Hub;
+use crate::engine::Recipient;
+use crate::server::acceptor::Acceptor;
+use crate::server::close_reason::CloseReason;
+use crate::server::connection::{Connection, End, ReadOutcome, read_once};
+use crate::server::notices::{Because, Topic};
+
+/// The most that is read of a peer before it is closed, in bytes.
+const LEFT_BYTES: usize = 16 << 10;
+
+impl<A: Acceptor> Hub<A> {
+    pub(super) fn expire(&mut self) {
+        let connections = &self.deliveries;
+        let has_identified = |&(key, since): &(u32, Instant)| {
+            !connections.client(key).is_some_and(|client| client.is_unknown_since(since))
+        };
+        let mut expired = Vec::new();
+        while let Some(entry) = self.identify_timeouts.pop_due(self.now, has_identified) {
+            if !has_identified(&entry) {
+                expired.push(entry.0);
+            }
+        }
+        for key in expired {
+            self.deliveries.doom(key, CloseReason::IdentifyTimeout, None);
+        }
+        self.deliveries.expire_stalls();
+        self.notices.report_left_out(self.now);
+        if let Some(deadline) = self.drain_deadline {
+            self.drain(deadline);
+        }
+    }
+
+    /// Closes what a stop waits for no longer.
+    fn drain(&mut self, deadline: Instant) {
+        let is_over = self.now >= deadline;
+        let has_lines = |key: &u32| self.source(*key).is_some_and(|source| source.has_lines);
+        let is_applied = !self.engine.is_due() && !self.sources.iter().any(has_lines);
+        if !is_over && !is_applied {
+            return;
+        }
+        if !is_applied {
+            log::warn!("the drain timeout is over before all that was read could be applied");
+        }
+        for key in std::mem::take(&mut self.sources) {
+            let end = self.source_mut(key).and_then(|source| source.end.take());
+            let stopped = End { reason: CloseReason::Stopped, error: None };
+            self.close_source(key, end.unwrap_or(stopped));
+        }
+        let members = self.deliveries.members();
+        let done: Vec<(u32, CloseReason)> = members
+            .iter()
+            .filter_map(|&key| match self.deliveries.client(key)?.outbox.is_empty() {
+                true => Some((key, CloseReason::Stopped)),
+                false => is_over.then_some((key, CloseReason::DrainTimeout)),
+            })
+            .collect();
+        for (key, reason) in done {
+            self.deliveries.doom(key, reason, None);
+        }
+    }
+
+    /// Closes what is to be closed. Nothing is freed earlier in a turn, so that readiness told in
+    /// this turn cannot reach a new tenant of the same key.
+    pub(super) fn close(&mut self) {
+        self.close_ended_sources();
+        for (key, reason, error) in self.deliveries.take_doomed() {
+            self.close_client(key, reason, error);
+        }
+        if !self.has_work_left() {
+            self.deliveries.trim_spare_buffers();
+        }
+    }
+
+    fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+        if let Some((user, _)) = self.deliveries.leave(key) {
+            self.engine.depart(user, Recipient(key));
+        }
+        let Some(Connection::Client(mut client)) =
+            self.deliveries.connections.try_remove(key as usize)
+        else {
+            return;
+        };
+        if reason.is_ordinary() {
+            read_what_is_left(&mut client.stream);
+        }
+        self.count_closed(reason);
+        let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
+        let (peer, queued) = (client.peer, client.outbox.len());
+        match client.user() {
+            Some(user) => self.say(
+                Topic::ClientClosed,
+                level,
+                format_args!(
+                    "user {user} at {peer} closed: {reason}{}, {queued} bytes queued",
+                    Because(error)
+                ),
+            ),
+            None => self.say(
+                Topic::ClientClosed,
+                level,
+                format_args!(
+                    "client {peer} closed before it was known: {reason}{}",
+                    Because(error)
+                ),
+            ),
+        }
+    }
+
+    pub(super) fn count_closed(&mut self, reason: CloseReason) {
+        self.tally.closed[reason as usize] += 1;
+    }
+}
+
+/// Reads what a peer has sent, up to a limit: closing a socket with unread bytes resets the
+/// connection, and with it what the kernel still has to send.
+fn read_what_is_left(stream: &mut impl Read) {
+    let mut scratch = [0; 4096];
+    for _ in 0..LEFT_BYTES / scratch.len() {
+        if !matches!(read_once(stream, &mut scratch), ReadOutcome::Bytes(_)) {
+            return;
+        }
+    }
+}

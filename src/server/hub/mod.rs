@@ -1,0 +1,304 @@
+//! The turn of the loop: every connection, and what is done for them in which order.
+//!
+//! A [`Hub`] is the server without poll, clock and signals: readiness and the time come in as
+//! values, and the connections come from two [`Acceptor`]s. So the very code that serves real
+//! sockets runs under a simulation.
+
+mod clients;
+mod door;
+mod ends;
+mod sources;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+use log::Level;
+
+use self::door::Door;
+use super::acceptor::Acceptor;
+use super::close_reason::CloseReason;
+use super::connection::{Client, Connection, Identity, Source};
+use super::deliveries::Deliveries;
+use super::gap_watch::GapWatch;
+use super::notices::{Notices, Topic};
+use super::timeouts::Timeouts;
+use super::totals::{Tally, Totals};
+use crate::config::Config;
+use crate::engine::{Engine, Recipient};
+use crate::protocol::Sequence;
+
+/// The token of the listener for event sources.
+pub const EVENT_LISTENER: usize = usize::MAX - 1;
+/// The token of the listener for clients.
+pub const CLIENT_LISTENER: usize = usize::MAX - 2;
+
+/// What the poll says of a connection or a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The connection's token, or [`EVENT_LISTENER`] or [`CLIENT_LISTENER`].
+    pub token: usize,
+    /// Bytes, an end, an error or a connection may wait.
+    pub readable: bool,
+    /// The socket takes bytes again.
+    pub writable: bool,
+}
+
+/// When the next turn is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTurn {
+    /// At once: there is work left.
+    Now,
+    /// When something is ready, but not after this.
+    Until(Instant),
+    /// When something is ready.
+    WhenReady,
+}
+
+/// All that the server knows.
+#[derive(Debug)]
+pub struct Hub<A: Acceptor> {
+    config: Config,
+    max_clients: usize,
+    engine: Engine,
+    deliveries: Deliveries<A::Stream>,
+    event_door: Option<Door<A>>,
+    client_door: Option<Door<A>>,
+    /// Keys of the sources, the next to be served in front.
+    sources: VecDeque<u32>,
+    /// Keys of clients that may have sent something.
+    unread_clients: Vec<u32>,
+    /// Clients that have to identify themselves, by key and start; one that has may still stand here.
+    identify_timeouts: Timeouts<(u32, Instant)>,
+    gap_watch: GapWatch,
+    /// When a stop gives up what has not left; `None` while the server runs.
+    drain_deadline: Option<Instant>,
+    notices: Notices,
+    tally: Tally,
+    now: Instant,
+    more_readiness: Vec<Readiness>,
+}
+
+impl<A: Acceptor> Hub<A> {
+    /// A hub that serves who comes through the two acceptors: `max_clients` clients at most, and
+    /// else as `config` says. No time may lie before `now`.
+    pub fn new(
+        config: Config,
+        max_clients: usize,
+        event_acceptor: A,
+        client_acceptor: A,
+        now: Instant,
+    ) -> Hub<A> {
+        let first = Sequence::new(config.first_sequence).unwrap_or(Sequence::MAX);
+        Hub {
+            engine: Engine::new(first, config.reorder_window),
+            deliveries: Deliveries::new(&config, now),
+            event_door: Some(Door::new(event_acceptor)),
+            client_door: Some(Door::new(client_acceptor)),
+            sources: VecDeque::new(),
+            unread_clients: Vec::new(),
+            identify_timeouts: Timeouts::new(config.identify_timeout),
+            gap_watch: GapWatch::new(config.gap_timeout, now),
+            drain_deadline: None,
+            notices: Notices::default(),
+            tally: Tally::default(),
+            now,
+            more_readiness: Vec::new(),
+            max_clients,
+            config,
+        }
+    }
+
+    /// One turn at the time `now`, with what the poll has said is `ready`.
+    ///
+    /// `poll_again` is asked, without waiting, for what has become ready since; it returns whether
+    /// there may be still more. So every client whose id line the kernel held when the sources' bytes
+    /// were read is registered before these are applied.
+    pub fn turn(
+        &mut self,
+        now: Instant,
+        ready: &[Readiness],
+        poll_again: impl FnMut(&mut Vec<Readiness>) -> bool,
+    ) {
+        self.now = now;
+        self.deliveries.begin_turn(now);
+        self.note(ready);
+        if self.read_sources() {
+            self.note_what_came_since(poll_again);
+        }
+        self.serve_clients();
+        self.apply();
+        self.deliveries.flush_touched();
+        self.watch_gap();
+        self.expire();
+        self.close();
+    }
+
+    /// Closes the listeners and stops reading. What was read is applied and delivered in the turns
+    /// that follow, until [`is_stopped`](Self::is_stopped) or the drain timeout.
+    pub fn stop(&mut self, now: Instant) {
+        if self.drain_deadline.is_some() {
+            return;
+        }
+        self.drain_deadline = Some(now + self.config.drain_timeout);
+        self.event_door = None;
+        self.client_door = None;
+        for (key, connection) in &self.deliveries.connections {
+            if let Connection::Client(Client { identity: Identity::Unknown(_), .. }) = connection {
+                self.unread_clients.push(key as u32);
+            }
+        }
+        for key in std::mem::take(&mut self.unread_clients) {
+            if self.deliveries.client(key).is_some_and(|client| client.user().is_none()) {
+                self.deliveries.doom(key, CloseReason::Stopped, None);
+            }
+        }
+    }
+
+    /// Whether a stop is complete.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.drain_deadline.is_some() && self.deliveries.connections.is_empty()
+    }
+
+    /// When the next turn is to begin.
+    #[must_use]
+    pub fn next_turn(&self) -> NextTurn {
+        if self.config.busy_poll || self.has_work_left() {
+            return NextTurn::Now;
+        }
+        let deadlines = [
+            self.identify_timeouts.next(),
+            self.deliveries.next_stall(),
+            self.gap_watch.next_deadline(),
+            self.notices.next_report(),
+            self.event_door.as_ref().and_then(|door| door.rests_until),
+            self.client_door.as_ref().and_then(|door| door.rests_until),
+            self.drain_deadline,
+        ];
+        deadlines.into_iter().flatten().min().map_or(NextTurn::WhenReady, NextTurn::Until)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            engine: *self.engine.counters(),
+            tally: self.tally,
+            deliveries: self.deliveries.deliveries,
+            bytes_written: self.deliveries.bytes_written,
+            clients_now: self.client_count(),
+            sources_now: self.sources.len(),
+            queued_now: self.deliveries.queued_total(),
+            awaited: self.engine.awaited(),
+            waiting_now: self.engine.reorder().occupied(),
+            highest_occupancy: self.engine.reorder().highest_occupancy(),
+            users: self.engine.graph().users(),
+        }
+    }
+
+    /// Panics unless what must hold between two turns does. Looks at every connection.
+    pub fn check_invariants(&self) {
+        self.deliveries.check();
+        for &key in self.deliveries.members() {
+            let Some(client) = self.deliveries.client(key) else { panic!("a member is a client") };
+            let user = client.user().map(|user| self.engine.graph().recipient(user));
+            assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
+            assert!(client.closing.is_none(), "what is to be closed is closed within the turn");
+            assert!(
+                client.outbox.is_empty() || !client.writable,
+                "bytes wait only where the socket refused them"
+            );
+        }
+        for &key in &self.sources {
+            let connection = self.deliveries.connections.get(key as usize);
+            assert!(matches!(connection, Some(Connection::Source(_))), "a source is a source");
+        }
+    }
+
+    fn note(&mut self, ready: &[Readiness]) {
+        for &Readiness { token, readable, writable } in ready {
+            match token {
+                EVENT_LISTENER => self.event_door.iter_mut().for_each(Door::note),
+                CLIENT_LISTENER => self.client_door.iter_mut().for_each(Door::note),
+                key => self.note_connection(key, readable, writable),
+            }
+        }
+    }
+
+    fn note_connection(&mut self, key: usize, readable: bool, writable: bool) {
+        match self.deliveries.connections.get_mut(key) {
+            Some(Connection::Source(source)) => {
+                source.readable |= readable && source.end.is_none();
+            }
+            Some(Connection::Client(client)) => {
+                if readable && !client.awaits_reading {
+                    client.awaits_reading = true;
+                    self.unread_clients.push(key as u32);
+                }
+                if writable && !client.writable {
+                    client.writable = true;
+                    self.deliveries.touch(key as u32);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Collects what has become ready until the poll has nothing more. A round that comes back full
+    /// was cut short, so there are no more rounds than fill the list of all connections.
+    fn note_what_came_since(&mut self, mut poll_again: impl FnMut(&mut Vec<Readiness>) -> bool) {
+        let mut more = std::mem::take(&mut self.more_readiness);
+        loop {
+            more.clear();
+            let is_cut_short = poll_again(&mut more);
+            self.note(&more);
+            if !is_cut_short {
+                break;
+            }
+        }
+        self.more_readiness = more;
+    }
+
+    /// Whether a stop is under way.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain_deadline.is_some()
+    }
+
+    fn client_count(&self) -> usize {
+        self.deliveries.connections.len() - self.sources.len()
+    }
+
+    fn source(&self, key: u32) -> Option<&Source<A::Stream>> {
+        match self.deliveries.connections.get(key as usize) {
+            Some(Connection::Source(source)) => Some(source),
+            _ => None,
+        }
+    }
+
+    fn source_mut(&mut self, key: u32) -> Option<&mut Source<A::Stream>> {
+        match self.deliveries.connections.get_mut(key as usize) {
+            Some(Connection::Source(source)) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether another turn would do something without anything becoming ready.
+    fn has_work_left(&self) -> bool {
+        let may_read = !self.is_draining();
+        let can_apply = !self.deliveries.is_paused();
+        let sources_wait = self.sources.iter().filter_map(|&key| self.source(key)).any(|source| {
+            source.has_lines || source.end.is_some() || (source.readable && may_read)
+        });
+        (can_apply && (self.engine.is_due() || sources_wait))
+            || !self.unread_clients.is_empty()
+            || self.event_door.as_ref().is_some_and(Door::is_open)
+            || self.client_door.as_ref().is_some_and(Door::is_open)
+            || self.is_stopped()
+    }
+
+    fn say(&mut self, topic: Topic, level: Level, line: fmt::Arguments<'_>) {
+        self.notices.say(topic, level, self.now, line);
+    }
+}

@@ -1,0 +1,388 @@
+//! Sources: accept, read, apply, end.
+
+use std::io;
+use std::net::SocketAddr;
+
+use log::Level;
+
+use super::Hub;
+use super::door::ACCEPT_REST;
+use crate::config::OnSourceDisconnect;
+use crate::engine::{Receipt, Step};
+use crate::protocol::{Event, Line, LineSplitter, ParseError, Sequence};
+use crate::server::acceptor::Acceptor;
+use crate::server::close_reason::CloseReason;
+use crate::server::connection::{Connection, End, Source};
+use crate::server::notices::{Because, Shown, Topic};
+
+/// The most that one source is read in one turn, in bytes. The more events share a turn, the more
+/// of them leave in one write to a client; this many are parsed in about 5 ms.
+const SOURCE_BYTES_A_TURN: usize = 1 << 20;
+/// The least, however many sources there are.
+const LEAST_SOURCE_BYTES_A_TURN: usize = 16 << 10;
+/// What all sources together are read in one turn.
+const ALL_SOURCES_BYTES_A_TURN: usize = 4 << 20;
+
+/// The most events that are applied in one turn.
+const EVENTS_A_TURN: usize = 1 << 17;
+/// No more events are applied in a turn once they have queued so many bytes: they are written in
+/// about 20 ms, the time for which a new client, a timeout or a signal has to wait.
+const QUEUED_BYTES_A_TURN: u64 = 64 << 20;
+
+/// Why no more lines of a source are applied in this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pending {
+    /// There are none left.
+    Nothing,
+    /// A queue is full.
+    Room,
+    /// The turn has had its share.
+    NextTurn,
+}
+
+impl<A: Acceptor> Hub<A> {
+    /// Reads every source that may be read into its buffer. Returns whether anything came.
+    pub(super) fn read_sources(&mut self) -> bool {
+        self.accept_sources();
+        if self.is_draining() || self.deliveries.is_paused() {
+            return false;
+        }
+        let share = (ALL_SOURCES_BYTES_A_TURN / self.sources.len().max(1))
+            .clamp(LEAST_SOURCE_BYTES_A_TURN, SOURCE_BYTES_A_TURN);
+        let mut has_read = false;
+        for place in 0..self.sources.len() {
+            let key = self.sources[place];
+            if let Some(source) = self.source_mut(key)
+                && source.readable
+                && !source.has_lines
+            {
+                source.read(share);
+                has_read |= source.has_lines;
+            }
+        }
+        has_read
+    }
+
+    fn accept_sources(&mut self) {
+        while let Some(door) = &mut self.event_door {
+            let key = self.deliveries.connections.vacant_key();
+            match door.accept(key, self.now) {
+                Ok(Some((stream, peer))) => self.welcome_source(stream, peer),
+                Ok(None) => return,
+                Err(error) => return self.rest_from_accepting("event source", &error),
+            }
+        }
+    }
+
+    fn welcome_source(&mut self, stream: A::Stream, peer: SocketAddr) {
+        self.tally.sources_ever += 1;
+        if self.sources.len() >= self.config.max_sources {
+            let most = self.config.max_sources;
+            self.count_closed(CloseReason::TooManySources);
+            self.say(
+                Topic::SourceClosed,
+                Level::Warn,
+                format_args!("source {peer} turned away: max_sources ({most}) are connected"),
+            );
+            return;
+        }
+        let source = Source::new(stream, peer, self.config.max_line_bytes);
+        let key = self.deliveries.connections.insert(Connection::Source(Box::new(source)));
+        self.sources.push_back(key as u32);
+        self.say(Topic::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+    }
+
+    pub(super) fn rest_from_accepting(&mut self, whom: &str, error: &io::Error) {
+        self.tally.accept_failures += 1;
+        self.say(
+            Topic::AcceptFailed,
+            Level::Error,
+            format_args!(
+                "cannot accept another {whom}: {error}; trying again in {} ms",
+                ACCEPT_REST.as_millis()
+            ),
+        );
+    }
+
+    /// Applies what is due and what was read, within the budget of a turn.
+    pub(super) fn apply(&mut self) {
+        let mut events = EVENTS_A_TURN;
+        // A source whose turn ended the budget goes behind the others.
+        for _ in 0..self.sources.len() {
+            if self.apply_due(&mut events) != Pending::Nothing {
+                return;
+            }
+            let Some(key) = self.sources.pop_front() else { return };
+            self.sources.push_back(key);
+            self.apply_source(key, &mut events);
+        }
+        self.apply_due(&mut events);
+    }
+
+    fn apply_source(&mut self, key: u32, events: &mut usize) {
+        let Some(source) = self.source_mut(key) else { return };
+        if !source.has_lines {
+            return;
+        }
+        // The buffer is lent out while its lines go to other connections of the same slab.
+        let mut lines = std::mem::take(&mut source.lines);
+        let pending = self.apply_lines(key, &mut lines, events);
+        if let Some(source) = self.source_mut(key) {
+            source.lines = lines;
+            source.has_lines = pending != Pending::Nothing;
+        }
+    }
+
+    fn apply_lines(&mut self, key: u32, lines: &mut LineSplitter, events: &mut usize) -> Pending {
+        loop {
+            match self.apply_due(events) {
+                Pending::Nothing => {}
+                pending => return pending,
+            }
+            let Some(line) = lines.next_line() else { return Pending::Nothing };
+            let parsed = match line {
+                Line::Whole(line) => Event::parse(line).map(|event| (event, line)),
+                Line::TooLong(head) => Err(Event::too_long(head)),
+            };
+            let (receipt, sequence) = match parsed {
+                Ok((event, line)) => {
+                    (self.engine.receive(&event, line, &mut self.deliveries), event.sequence)
+                }
+                Err(error) => {
+                    let (Line::Whole(shown) | Line::TooLong(shown)) = line;
+                    self.note_malformed(key, shown, error);
+                    match error.sequence {
+                        Some(sequence) => (self.engine.receive_void(sequence), sequence),
+                        None => (Receipt::Waits, Sequence::MAX),
+                    }
+                }
+            };
+            *events -= 1;
+            let is_first = self.count_line(key);
+            match receipt {
+                Receipt::Applied | Receipt::Waits => {}
+                Receipt::Duplicate => self.note_duplicate(key, sequence),
+                Receipt::Late => self.note_late(key, sequence, is_first),
+                Receipt::TooFar => {
+                    self.end_source_too_far_ahead(key, sequence);
+                    *lines = LineSplitter::default();
+                    return Pending::Nothing;
+                }
+            }
+        }
+    }
+
+    /// Applies what waited for its turn and is due now.
+    #[inline]
+    fn apply_due(&mut self, events: &mut usize) -> Pending {
+        loop {
+            if self.deliveries.is_paused() {
+                return Pending::Room;
+            }
+            if *events == 0 || self.deliveries.queued_this_turn >= QUEUED_BYTES_A_TURN {
+                return Pending::NextTurn;
+            }
+            match self.engine.apply_next(&mut self.deliveries) {
+                Step::Advanced => *events -= 1,
+                Step::Refused => return Pending::Room,
+                Step::NothingDue => return Pending::Nothing,
+            }
+        }
+    }
+
+    /// Counts a line of a source; returns whether it was its first.
+    fn count_line(&mut self, key: u32) -> bool {
+        self.source_mut(key).is_some_and(|source| {
+            source.lines_received += 1;
+            source.lines_received == 1
+        })
+    }
+
+    fn source_peer(&self, key: u32) -> SocketAddr {
+        // A source keeps its key while its lines are applied.
+        match self.source(key) {
+            Some(source) => source.peer,
+            None => unreachable!("source {key} is gone while its lines are applied"),
+        }
+    }
+
+    #[cold]
+    fn note_malformed(&mut self, key: u32, line: &[u8], error: ParseError) {
+        self.tally.malformed += 1;
+        let peer = self.source_peer(key);
+        let outcome = match error.sequence {
+            Some(sequence) => format!("sequence {sequence} passes without an event"),
+            None => "ignored".to_owned(),
+        };
+        self.say(
+            Topic::Malformed,
+            Level::Warn,
+            format_args!("malformed line from source {peer}: {}: {error}; {outcome}", Shown(line)),
+        );
+    }
+
+    #[cold]
+    fn note_duplicate(&mut self, key: u32, sequence: Sequence) {
+        let peer = self.source_peer(key);
+        self.say(
+            Topic::Duplicate,
+            Level::Warn,
+            format_args!("duplicate event from source {peer}: sequence {sequence} waits already"),
+        );
+    }
+
+    #[cold]
+    fn note_late(&mut self, key: u32, sequence: Sequence, is_first: bool) {
+        let peer = self.source_peer(key);
+        let awaited = self.engine.awaited();
+        if is_first && self.config.on_source_disconnect == OnSourceDisconnect::Keep {
+            self.say(
+                Topic::LateFirst,
+                Level::Warn,
+                format_args!(
+                    "source {peer} starts with sequence {sequence}, but {awaited} is awaited: if it \
+                     means to start a stream anew, run the server with --on-source-disconnect reset"
+                ),
+            );
+        }
+        self.say(
+            Topic::Late,
+            Level::Warn,
+            format_args!(
+                "late event from source {peer}: sequence {sequence}, but {awaited} is awaited"
+            ),
+        );
+    }
+
+    #[cold]
+    fn end_source_too_far_ahead(&mut self, key: u32, sequence: Sequence) {
+        let peer = self.source_peer(key);
+        let (awaited, window) = (self.engine.awaited(), self.config.reorder_window);
+        self.say(
+            Topic::WindowExceeded,
+            Level::Error,
+            format_args!(
+                "source {peer} sent sequence {sequence} while {awaited} is awaited: that is not \
+                 within the reorder window of {window}; closing it (a larger --reorder-window \
+                 allows more disorder)"
+            ),
+        );
+        if let Some(source) = self.source_mut(key) {
+            source.readable = false;
+            source.end = Some(End { reason: CloseReason::WindowExceeded, error: None });
+        }
+    }
+
+    /// Closes the sources whose end has been reached: all that was read before it is applied.
+    pub(super) fn close_ended_sources(&mut self) {
+        if self.engine.is_due() {
+            return;
+        }
+        let mut place = 0;
+        while let Some(&key) = self.sources.get(place) {
+            let end = self
+                .source_mut(key)
+                .filter(|source| !source.has_lines)
+                .and_then(|source| source.end.take());
+            match end {
+                Some(end) => {
+                    self.sources.remove(place);
+                    self.close_source(key, end);
+                }
+                None => place += 1,
+            }
+        }
+    }
+
+    /// Closes a source that is off the list already.
+    pub(super) fn close_source(&mut self, key: u32, end: End) {
+        let Some(Connection::Source(source)) = self.deliveries.connections.try_remove(key as usize)
+        else {
+            return;
+        };
+        let End { reason, error } = end;
+        self.count_closed(reason);
+        let (peer, lines) = (source.peer, source.lines_received);
+        let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
+        self.say(
+            Topic::SourceClosed,
+            level,
+            format_args!("source {peer} closed: {reason}{}, after {lines} lines", Because(error)),
+        );
+        if !source.lines.unfinished().is_empty() {
+            self.tally.unterminated += 1;
+            self.say(
+                Topic::Unterminated,
+                Level::Warn,
+                format_args!(
+                    "discarded the unterminated last line of source {peer}: {}",
+                    Shown(source.lines.unfinished())
+                ),
+            );
+        }
+        if lines > 0 {
+            self.reset_after_last_source();
+        }
+    }
+
+    /// Starts the order and the graph anew if that is wanted and no source that has sent something
+    /// is left.
+    fn reset_after_last_source(&mut self) {
+        let has_sent = |source: &Source<_>| source.lines_received > 0 || source.has_lines;
+        if self.config.on_source_disconnect == OnSourceDisconnect::Keep
+            || self.is_draining()
+            || self.sources.iter().filter_map(|&key| self.source(key)).any(has_sent)
+        {
+            return;
+        }
+        let awaited = self.engine.awaited();
+        let lost = self.engine.reset();
+        let first = self.engine.awaited();
+        if lost > 0 {
+            self.say(
+                Topic::Reset,
+                Level::Warn,
+                format_args!("{lost} events waited behind missing sequence {awaited} and are lost"),
+            );
+        }
+        self.say(
+            Topic::Reset,
+            Level::Info,
+            format_args!("the last source is gone: starting anew, sequence {first} is awaited"),
+        );
+    }
+
+    /// Shows the gap in the log, and gives it up when its time is over.
+    pub(super) fn watch_gap(&mut self) {
+        let first_missing = self.engine.has_gap().then(|| self.engine.awaited());
+        let is_paused = self.deliveries.is_paused() || self.is_draining();
+        self.gap_watch.observe(first_missing, is_paused, self.now);
+        if let Some((first_missing, age)) = self.gap_watch.report() {
+            let waiting = self.engine.reorder().occupied();
+            self.say(
+                Topic::Gap,
+                Level::Warn,
+                format_args!(
+                    "sequence {first_missing} has been missing for {:.1} s; {waiting} wait behind it",
+                    age.as_secs_f64()
+                ),
+            );
+        }
+        let all_dry = self.sources.iter().filter_map(|&key| self.source(key)).all(Source::is_dry);
+        if self.gap_watch.has_expired()
+            && all_dry
+            && let Some(lost) = self.engine.skip_gap()
+        {
+            self.say(
+                Topic::GapSkipped,
+                Level::Warn,
+                format_args!(
+                    "gave up the missing sequences {} to {} after gap_timeout_ms: {} lost",
+                    lost.start,
+                    lost.end - 1,
+                    lost.end - lost.start
+                ),
+            );
+        }
+    }
+}
