@@ -125,7 +125,7 @@ impl Expected {
     }
 
     /// All bytes in order, a piece at a time.
-    fn pieces<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn pieces<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a [u8]> {
         self.pieces.iter().map(|&piece| self.bytes_of(piece, shared))
     }
 

@@ -262,7 +262,35 @@ pub(crate) fn choose_users(choice: &str, named: BTreeSet<u64>, seed: u64) -> io:
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    /// What the original verification program expects for the stream that it sent.
+    #[test]
+    fn the_model_agrees_with_the_original() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let capture = data.join("verification-20k.events.gz");
+        let expected = std::fs::read_to_string(data.join("verification-20k.expected")).unwrap();
+        let expected: Vec<Vec<&str>> =
+            expected.lines().map(|line| line.split_whitespace().collect()).collect();
+        let users: Vec<u64> = expected.iter().map(|fields| fields[0].parse().unwrap()).collect();
+
+        let mut replay = Replay::open(&capture, &users, Pace::FullSpeed).unwrap();
+        let mut slice = Slice::for_clients(users.len());
+        assert!(replay.prepare(&mut slice).unwrap());
+        assert_eq!(slice.events, 20_000);
+        for (fields, client) in expected.iter().zip(&slice.deliveries.clients) {
+            let mut digest = Sha256::new();
+            client.pieces(&slice.deliveries.shared).for_each(|piece| digest.update(piece));
+            let digest: String =
+                digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let [user, lines, expected_digest] = fields[..] else { panic!("{fields:?}") };
+            assert_eq!(client.lines().to_string(), lines, "user {user}");
+            assert_eq!(digest, expected_digest, "user {user}");
+        }
+        assert!(!replay.prepare(&mut slice).unwrap());
+    }
 
     fn applied(lines: &[&str]) -> Vec<String> {
         let mut order = Order { awaited: 1, waiting: BTreeMap::new() };

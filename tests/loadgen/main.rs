@@ -30,7 +30,12 @@ fn verify(plant: Plant, seed: u64) -> (bool, String) {
         "--timeout 1000".to_owned(),
         "--mix 3:1:1:3:6".to_owned(),
     ];
-    outcome(&loadgen(&arguments.join(" ")).output().unwrap())
+    run(&arguments.join(" "))
+}
+
+/// Whether the command does right, and what it says.
+fn run(arguments: &str) -> (bool, String) {
+    outcome(&loadgen(arguments).output().unwrap())
 }
 
 fn loadgen(arguments: &str) -> Command {
@@ -160,8 +165,113 @@ fn the_limit_delivers_the_same_bytes_in_every_mix() {
     for mix in ["verification", "even", "private", "broadcast", "feed"] {
         let arguments =
             format!("limit --mix {mix} --total-events 30000 --concurrency-level 20 --timeout 5000");
-        let (right, text) = outcome(&loadgen(&arguments).output().unwrap());
+        let (right, text) = run(&arguments);
         assert!(right, "{mix}");
         assert!(text.contains("ALL NOTIFICATIONS RECEIVED"), "{mix}");
     }
+}
+
+#[test]
+fn a_server_of_its_own_in_every_mix() {
+    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
+        let arguments = format!(
+            "verify --spawn --mix {mix} --total-events 50000 --concurrency-level 20 --timeout 5000 \
+             --json {} --report {}",
+            json.display(),
+            report.display()
+        );
+        let (right, text) = run(&arguments);
+        assert!(right, "{mix}");
+        assert!(text.contains("ALL NOTIFICATIONS RECEIVED"), "{mix}");
+
+        let json = std::fs::read_to_string(json).unwrap();
+        let result: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(result["ok"], true);
+        assert_eq!(result["settings"]["mix"], mix);
+        assert_eq!(result["figures"]["events"], 50_000);
+        assert!(result["figures"]["serverPeakBytes"].as_u64().unwrap() > 0);
+        let page = std::fs::read_to_string(report).unwrap();
+        assert!(page.contains("Every byte that every client received was right."), "{mix}");
+    }
+}
+
+#[test]
+fn a_captured_stream_comes_out_right() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let capture = format!("{data}/verification-20k.events.gz");
+    for choice in [format!("--users {data}/verification-20k.expected"), "--users 30".to_owned()] {
+        let (right, text) = run(&format!("replay {capture} --spawn --timeout 5000 {choice}"));
+        assert!(right && text.contains("ALL NOTIFICATIONS RECEIVED"));
+    }
+    let (right, text) = run(&format!("replay {capture} --spawn --no-verify"));
+    assert!(right && text.contains("NOT CHECKED"));
+}
+
+#[test]
+fn a_capture_is_sent_at_the_pace_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("few.events");
+    std::fs::write(&capture, "2|P|1|7\n1|B\nnoise\n3|X\n4|P|1|7\n").unwrap();
+    std::fs::write(directory.path().join("few.events.times"), "0 8\n600000 33\n").unwrap();
+    for pace in ["--rate 20", "--speed 3"] {
+        let arguments = format!("replay {} --spawn --timeout 5000 {pace}", capture.display());
+        let (right, text) = run(&arguments);
+        assert!(right, "{pace}");
+        let time = text.lines().find_map(|line| line.trim().strip_prefix("time")).unwrap();
+        let seconds: f64 = time.trim().trim_end_matches(" s").parse().unwrap();
+        assert!(seconds >= 0.19, "{pace}: {seconds}");
+        assert!(text.contains("deliveries  4 "), "{pace}");
+    }
+}
+
+#[test]
+fn latencies_of_server_and_relay() {
+    for what in ["", " --broadcast --busy"] {
+        let directory = tempfile::tempdir().unwrap();
+        let hgrm = directory.path().join("l.hgrm");
+        let (right, text) = run(&format!(
+            "latency --spawn --relay --clients 10 --rate 2000 --duration 0.2 --timeout 5000 \
+             --hgrm {}{what}",
+            hgrm.display()
+        ));
+        assert!(right);
+        for row in ["from due time", "from sending", "relay, due time", "ratio, due time"] {
+            assert!(text.contains(row), "{row}");
+        }
+        let distribution = std::fs::read_to_string(hgrm).unwrap();
+        assert!(distribution.contains("#[Max"));
+    }
+}
+
+#[test]
+fn the_relay_alone_and_the_knee() {
+    let (right, text) =
+        run("limit --relay --concurrency-level 5 --rate 500 --duration 0.2 --timeout 5000");
+    assert!(right && text.contains("from due time"));
+    // A bound that everything keeps ends the search at the highest rate that is tried; one that
+    // nothing keeps ends it at once.
+    let (right, text) =
+        run("latency --spawn --find-knee --p99-us 0.001 --clients 5 --duration 0.1 --timeout 5000");
+    assert!(right && text.contains("NO RATE"));
+}
+
+#[test]
+fn a_lost_message_fails_a_latency_run() {
+    // The reference server serves one run of so many events, and loses one.
+    let Ports { events, clients } = reference::start(10, 3000, Plant::Lose);
+    let (right, text) = run(&format!(
+        "latency --event-port {events} --client-port {clients} --clients 10 --rate 2000 \
+         --duration 0.5 --timeout 500"
+    ));
+    assert!(!right);
+    assert!(text.contains("which was not due"), "{text}");
+}
+
+#[test]
+fn clients_that_only_wait() {
+    let (right, text) = run("idle --spawn --relay --clients 300 --timeout 5000");
+    assert!(right);
+    assert!(text.contains("bytes each") && text.contains("to the last client"));
 }
