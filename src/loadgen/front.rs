@@ -162,7 +162,7 @@ fn run_verify(flags: &Verify) -> Verdict {
 /// The charts of a run that was sampled.
 fn course(outcome: &Outcome) -> Vec<Chart> {
     let mut charts = Chart::throughput(&outcome.samples);
-    charts.extend(Chart::memory(&outcome.samples));
+    charts.extend(Chart::queues(&outcome.samples));
     charts
 }
 
@@ -184,7 +184,7 @@ fn run_latency(flags: &Latency) -> Verdict {
         }
         let result = json!({
             "command": "latency", "experiment": introduction, "machine": process::machine(),
-            "p99BoundUs": flags.p99_us, "knee": latency::knee(&steps), "steps": steps,
+            "knee": { "p99BoundUs": flags.p99_us, "rate": latency::knee(&steps) }, "steps": steps,
         });
         write_json(flags.json.as_deref(), &result)?;
         write_report(flags.report.as_deref(), &introduction, &result, &[])?;

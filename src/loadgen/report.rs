@@ -15,8 +15,10 @@ const LEFT: f64 = 72.0;
 const BOTTOM: f64 = 44.0;
 const TOP: f64 = 14.0;
 const RIGHT: f64 = 16.0;
-/// A course is drawn through at most this many points.
-const MOST_POINTS: usize = 120;
+/// A course is drawn through at most this many points …
+const MOST_POINTS: usize = 80;
+/// … each of which is a rate over no fewer seconds than this.
+const SHORTEST_INTERVAL: f64 = 0.02;
 /// Colours in the style sheet.
 const COLOURS: usize = 4;
 
@@ -67,18 +69,26 @@ impl Chart {
         ]
     }
 
-    /// The server's memory over the run, where it is known.
-    pub(crate) fn memory(samples: &[Sample]) -> Option<Chart> {
-        let points: Vec<(f64, f64)> = samples
-            .iter()
-            .filter_map(|sample| Some((sample.seconds, sample.memory_bytes? as f64 / 1e6)))
-            .collect();
-        (points.len() > 1).then(|| Chart {
-            title: "Resident memory of the server",
-            lines: vec![Line { name: "MB", points: thinned(&points) }],
-            x: Axis { label: "seconds measured", scale: Scale::Linear },
-            y: Axis { label: "MB", scale: Scale::Linear },
-        })
+    /// What is under way between source and clients, and the server's memory where it is known.
+    pub(crate) fn queues(samples: &[Sample]) -> Vec<Chart> {
+        let over_time = |title, value: fn(&Sample) -> Option<f64>| {
+            let points = samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?)));
+            let points: Vec<(f64, f64)> = points.collect();
+            Chart {
+                title,
+                lines: vec![Line { name: "MB", points: thinned(&points) }],
+                x: Axis { label: "seconds measured", scale: Scale::Linear },
+                y: Axis { label: "MB", scale: Scale::Linear },
+            }
+        };
+        vec![
+            over_time("Under way: due to clients for what was sent, not received yet", |sample| {
+                Some(sample.bytes_under_way / 1e6)
+            }),
+            over_time("Resident memory of the server", |sample| {
+                Some(sample.memory_bytes? as f64 / 1e6)
+            }),
+        ]
     }
 
     /// Latency by percentile, of histograms in nanoseconds.
@@ -136,7 +146,7 @@ impl Chart {
     fn draw_grid(&self, x: &Placing, y: &Placing, drawing: &mut String) {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for tick in y.ticks() {
-            let (at, label) = (y.place(tick), count_or_fraction(tick));
+            let (at, label) = (y.place(tick), tick_name(tick));
             let _ = writeln!(
                 drawing,
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
@@ -149,7 +159,7 @@ impl Chart {
             let at = x.place(tick);
             let label = match self.x.scale {
                 Scale::Percentile => percentile_name(tick),
-                _ => count_or_fraction(tick),
+                _ => tick_name(tick),
             };
             let _ = writeln!(
                 drawing,
@@ -242,26 +252,44 @@ fn percentile_name(rarity: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
-fn count_or_fraction(number: f64) -> String {
-    if number > 0.0 && number < 10.0 {
-        let text = format!("{number:.3}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        count(number)
-    }
+/// A tick's number, without zeros that say nothing.
+fn tick_name(number: f64) -> String {
+    let text = if number > 0.0 && number < 10.0 { format!("{number:.3}") } else { count(number) };
+    let (digits, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    let digits = match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
+    };
+    format!("{digits} {unit}").trim_end().to_owned()
 }
 
-/// How fast `value` grows, by the second, between points far enough apart to be drawn.
+/// How fast `value` grows, by the second, over even intervals of the run.
 fn rates(samples: &[Sample], value: fn(&Sample) -> f64) -> Vec<(f64, f64)> {
-    let step = samples.len().div_ceil(MOST_POINTS).max(1);
-    let chosen: Vec<&Sample> = samples.iter().step_by(step).collect();
-    let between = chosen.windows(2).filter(|pair| pair[1].seconds > pair[0].seconds);
-    between
-        .map(|pair| {
-            let time = pair[1].seconds - pair[0].seconds;
-            (pair[1].seconds, (value(pair[1]) - value(pair[0])) / time)
-        })
-        .collect()
+    let Some(last) = samples.last() else { return Vec::new() };
+    let intervals = ((last.seconds / SHORTEST_INTERVAL) as usize).clamp(1, MOST_POINTS);
+    let length = last.seconds / intervals as f64;
+    let mut grown = (0..=intervals).map(|end| interpolated(samples, end as f64 * length, value));
+    let mut before = grown.next().unwrap_or_default();
+    let rate = |(interval, now): (usize, f64)| {
+        let rate = (now - before) / length;
+        before = now;
+        ((interval as f64 + 0.5) * length, rate)
+    };
+    grown.enumerate().map(rate).collect()
+}
+
+/// `value` at a moment between two samples; before the first one it grows from 0.
+fn interpolated(samples: &[Sample], seconds: f64, value: fn(&Sample) -> f64) -> f64 {
+    let next = samples.partition_point(|sample| sample.seconds < seconds);
+    let (from, low) = next
+        .checked_sub(1)
+        .map_or((0.0, 0.0), |last| (samples[last].seconds, value(&samples[last])));
+    match samples.get(next) {
+        Some(sample) if sample.seconds > from => {
+            low + (value(sample) - low) * (seconds - from) / (sample.seconds - from)
+        }
+        _ => low,
+    }
 }
 
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
@@ -290,7 +318,8 @@ pub(crate) fn page(title: &str, result: &Value, charts: &[Chart]) -> String {
     for (name, value) in result.as_object().into_iter().flatten() {
         let mut rows = String::new();
         add_rows("", value, &mut rows);
-        if !rows.is_empty() {
+        // Plain values stand in the title.
+        if !rows.is_empty() && (value.is_object() || value.is_array()) {
             let _ = writeln!(page, "<h2>{}</h2>\n<table>{rows}</table>", escaped(name));
         }
     }
@@ -359,14 +388,15 @@ mod tests {
                 seconds: f64::from(n) / 100.0,
                 events: f64::from(n) * 1000.0,
                 delivered_bytes: u64::from(n) * 50_000,
+                bytes_under_way: 100.0,
                 memory_bytes: Some(4_000_000),
             })
             .collect();
         let mut charts = Chart::throughput(&samples);
-        charts.extend(Chart::memory(&samples));
+        charts.extend(Chart::queues(&samples));
         let result = json!({ "ok": true, "settings": { "mix": "<even>", "seed": 666 } });
         let page = page("a run", &result, &charts);
-        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), 4);
         assert!(page.contains("<th>mix<td>&lt;even&gt;"));
         assert!(!page.contains("http") && !page.contains("<script"));
         assert!(!page.contains("NaN") && !page.contains("inf"));

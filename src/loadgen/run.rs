@@ -47,6 +47,8 @@ pub(crate) struct Sample {
     /// Events sent, by their share of the bytes.
     pub(crate) events: f64,
     pub(crate) delivered_bytes: u64,
+    /// Due to clients for what was sent, by its share of the bytes, and not received yet.
+    pub(crate) bytes_under_way: f64,
     /// The server's resident memory.
     pub(crate) memory_bytes: Option<u64>,
 }
@@ -120,7 +122,9 @@ struct Watch {
 #[derive(Default)]
 struct SliceSize {
     events: u64,
+    /// Bytes that the source sends, and bytes that the clients must receive.
     wire: u64,
+    due: u64,
 }
 
 impl Watch {
@@ -140,7 +144,11 @@ impl Watch {
     }
 
     fn start(&mut self, slice: &Slice) {
-        self.slice = SliceSize { events: slice.events, wire: slice.wire.len() as u64 };
+        self.slice = SliceSize {
+            events: slice.events,
+            wire: slice.wire.len() as u64,
+            due: slice.deliveries.bytes(),
+        };
         self.cpu_before = self.process.and_then(Process::cpu_time);
         self.slice_start = Instant::now();
     }
@@ -181,6 +189,7 @@ impl Observer for Watch {
             seconds: (self.measured + (now - self.slice_start)).as_secs_f64(),
             events,
             delivered_bytes: self.figures.delivered_bytes + received,
+            bytes_under_way: (share * self.slice.due as f64 - received as f64).max(0.0),
             memory_bytes: self.process.and_then(Process::memory),
         });
     }
