@@ -31,10 +31,15 @@ done
 need_two_cores
 build
 scratch=$(mktemp -d)
-server=
+# In a file, as parts of this script run in subshells.
 stop_server() {
-    [ -z "$server" ] || { kill "$server" 2>/dev/null && wait "$server" 2>/dev/null; } || true
-    server=
+    [ -s "$scratch/pid" ] || return 0
+    local pid
+    pid=$(cat "$scratch/pid")
+    kill "$pid" 2>/dev/null || true
+    # It is a child of this shell or of a subshell that has ended.
+    wait "$pid" 2>/dev/null || while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+    rm "$scratch/pid"
 }
 trap 'stop_server; rm -rf "$scratch"' EXIT
 
@@ -51,8 +56,8 @@ free_port() {
 start() {
     taskset -c "$SERVER_CPU" "$@" >"$scratch/log" 2>&1 &
     server=$!
-    local try
-    for try in $(seq 200); do
+    printf '%s' "$server" >"$scratch/pid"
+    for _ in $(seq 200); do
         (: </dev/tcp/127.0.0.1/"$port") 2>/dev/null && return
         kill -0 "$server" 2>/dev/null || die "$1 ended: $(tail -n 3 "$scratch/log")"
         sleep 0.05
@@ -100,7 +105,7 @@ for pair in redis:redis-server nats:nats-server; do
 done
 
 measure() { # SYSTEM: prints the median of its deliveries a second
-    local run
+
     for run in $(seq "$runs"); do
         "run_$1" >"$scratch/out" 2>&1 || die "$1: $(cat "$scratch/out")"
         figure "$scratch/run.json" deliveriesPerSecond >>"$scratch/$1-$MIX"

@@ -32,7 +32,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 measure() { # FILE
-    local run
+
     for run in $(seq "$runs"); do
         "$LOADGEN" replay "$1" --spawn --users "$users" --cpu "$LOAD_CPU" \
             --server-cpu "$SERVER_CPU" --log-level warn --json "$scratch/$run.json" >"$scratch/out" ||

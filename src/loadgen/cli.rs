@@ -224,7 +224,8 @@ command! {
 }
 
 command! {
-    /// Hold many clients that receive nothing, then send one broadcast to all.
+    /// Hold many clients that receive nothing, then send one broadcast to all; the server must not
+    /// have had events before.
     struct Idle("idle") with (target) {
         /// connected users, 10000 unless given
         #[argh(option, default = "10000")]

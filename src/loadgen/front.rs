@@ -1,7 +1,7 @@
 //! From the command line to a command and an exit status.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -90,7 +90,7 @@ fn obey(arguments: &[&str]) -> Verdict {
     let arguments = match Arguments::from_args(&["loadgen"], arguments) {
         Ok(arguments) => arguments,
         Err(EarlyExit { output, status: Ok(()) }) => {
-            println!("{output}");
+            show(&format!("{output}\n"));
             return Ok(true);
         }
         Err(EarlyExit { output, status: Err(()) }) => return Err(Failure::Misused(output)),
@@ -152,7 +152,7 @@ fn run_verify(flags: &Verify) -> Verdict {
     info!("{introduction}");
     let server = server(flags.target(), flags.common().cores)?;
     let outcome = verify::verify(&plan, habits, server, flags.report.is_some())?;
-    print!("{}", summary(&outcome));
+    show(&summary(&outcome));
     let result = result_json("verify", &plan, &outcome);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &course(&outcome))?;
@@ -179,8 +179,10 @@ fn run_latency(flags: &Latency) -> Verdict {
     if flags.find_knee {
         let steps = latency::find_knee(experiment, flags.p99_us, server(target, cores)?)?;
         match latency::knee(&steps) {
-            Some(rate) => println!("KNEE at {rate:.0} events/s: p99 up to {} µs", flags.p99_us),
-            None => println!("NO RATE keeps p99 up to {} µs", flags.p99_us),
+            Some(rate) => {
+                show(&format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us));
+            }
+            None => show(&format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us)),
         }
         let result = json!({
             "command": "latency", "experiment": introduction, "machine": process::machine(),
@@ -213,7 +215,7 @@ fn show_latency(
     json: Option<&Path>,
     report: Option<&Path>,
 ) -> io::Result<()> {
-    print!("{introduction}\n{}", comparison.table());
+    show(&format!("{introduction}\n{}", comparison.table()));
     let result = json!({
         "command": "latency", "experiment": introduction, "machine": process::machine(),
         "ok": true, "figures": comparison.figures(),
@@ -272,9 +274,9 @@ fn run_replay(flags: &Replay) -> Verdict {
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
     server.stop()?;
     if flags.no_verify {
-        print!("NOT CHECKED\n{}", outcome.figures);
+        show(&format!("NOT CHECKED\n{}", outcome.figures));
     } else {
-        print!("{}", summary(&outcome));
+        show(&summary(&outcome));
     }
     let settings = json!({
         "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
@@ -292,11 +294,11 @@ fn run_idle(flags: &Idle) -> Verdict {
     let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
     info!("{introduction}");
     let figures = idle::idle(server(flags.target(), cores)?, clients, habits.timeout)?;
-    print!("{introduction}\n{}", figures.table());
+    show(&format!("{introduction}\n{}", figures.table()));
     let relay = if flags.relay {
         let relay = idle::idle(relay_server(clients, cores)?, clients, habits.timeout)?;
         let ratio = figures.last_us() / relay.last_us();
-        print!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table());
+        show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
         Some(relay)
     } else {
         None
@@ -328,7 +330,7 @@ fn run_limit(flags: &Limit) -> Verdict {
     }
     info!("{}", introduction("limit", &plan));
     let outcome = verify::limit(&plan, habits, cores)?;
-    print!("{}", summary(&outcome));
+    show(&summary(&outcome));
     write_json(flags.json.as_deref(), &result_json("limit", &plan, &outcome))?;
     Ok(outcome.faults.is_empty())
 }
@@ -343,7 +345,7 @@ fn run_pinned(flags: &Pinned) -> Verdict {
         info!("{}", introduction("pinned", &plan));
         rows.push(pinned::measure(&plan, habits, &program, flags.runs.max(1))?);
     }
-    print!("{}", pinned::table(&rows));
+    show(&pinned::table(&rows));
     let result = json!({ "command": "pinned", "machine": process::machine(), "rows": rows });
     write_json(flags.json.as_deref(), &result)?;
     Ok(true)
@@ -369,7 +371,7 @@ fn run_pubsub(flags: &Pubsub) -> Verdict {
         check: true,
     };
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
-    print!("{}", summary(&outcome));
+    show(&summary(&outcome));
     let settings = json!({ "dialect": flags.dialect, "plan": plan });
     write_json(flags.json.as_deref(), &result_json("pubsub", &settings, &outcome))?;
     Ok(outcome.faults.is_empty())
@@ -386,6 +388,11 @@ fn start_logging(level: LevelFilter) {
         .build();
     // It fails when a logger is there already, and that is well.
     let _ = simplelog::WriteLogger::init(level, config, io::stderr());
+}
+
+/// Prints a result. Where nobody reads it any more, the exit status still tells.
+fn show(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 fn write_json(file: Option<&Path>, result: &Value) -> io::Result<()> {

@@ -7,11 +7,11 @@
 //! ```
 //!
 //! A run is cut into slices. A slice is prepared whole, with the bytes that each client must
-//! receive for it, before its clock starts; while the clock runs, a [`session`] only writes, reads
+//! receive for it, before its clock starts; while the clock runs, a `session` only writes, reads
 //! and compares. So one core can judge a server that does nothing else on another.
 //!
 //! Deliberately absent: the server's parser, encoder and engine. What events mean stands a second
-//! time in [`model`], as plainly as it goes, so that one mistake cannot cancel another.
+//! time in `model`, as plainly as it goes, so that one mistake cannot cancel another.
 
 mod cli;
 mod connect;

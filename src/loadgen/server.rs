@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::connect::Addresses;
@@ -14,6 +15,9 @@ use super::process::{self, Cores, Process};
 
 /// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A line that is due comes in this time: below it lies the preparation of a slice.
+const LINE_TIMEOUT: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// Where a server listens, and what is known of its process.
 pub(crate) struct Server {
@@ -184,6 +188,12 @@ impl Server {
 
 impl Running {
     fn next_line(&mut self) -> io::Result<String> {
+        if self.output.buffer().is_empty() {
+            let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+            if rustix::event::poll(&mut readable, Some(&LINE_TIMEOUT))? == 0 {
+                return Err(io::Error::other("the server says nothing"));
+            }
+        }
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
             return Err(io::Error::other("the server has ended; its log says why"));

@@ -8,9 +8,9 @@ use super::model::Deliveries;
 
 /// A slice ends at this many events …
 pub(crate) const SLICE_EVENTS: u64 = 2_000_000;
-/// … or when what clients must receive for it takes this many bytes: they stay in the processor's
-/// last cache, so that comparing does not wait for memory.
-pub(crate) const SLICE_BYTES: usize = 1 << 26;
+/// … or when what clients must receive for it takes this many bytes of memory: a few slices for two
+/// million events of a mix with many deliveries, where a single one would not stay in any cache.
+pub(crate) const SLICE_BYTES: usize = 1 << 28;
 
 /// What the source sends, and what every client must receive for it.
 #[derive(Default)]

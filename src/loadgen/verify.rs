@@ -74,9 +74,11 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
             for other in others.iter().take(FAULTS_SHOWN) {
                 text.push_str(&format!("  {other}\n"));
             }
-            if !others.is_empty() {
-                text.push_str(&format!("  {} other users differ\n", others.len()));
-            }
+            text.push_str(&match others.len() {
+                0 => String::new(),
+                1 => "  1 other user differs\n".to_owned(),
+                count => format!("  {count} other users differ\n"),
+            });
             text
         }
     }

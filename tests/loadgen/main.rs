@@ -92,7 +92,7 @@ fn one_byte_changed() {
 
 #[test]
 fn one_event_for_the_wrong_user() {
-    must_find(Plant::WrongUser, &["instead of `", "1 other users differ"]);
+    must_find(Plant::WrongUser, &["instead of `", "1 other user differs"]);
 }
 
 #[test]
