@@ -6,6 +6,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 use super::id_set::IdSet;
+use super::key_set::KeySet;
 use crate::protocol::UserId;
 
 /// Where the deliveries for one connected user go: a name that the owner of the connections chose.
@@ -21,7 +22,7 @@ struct User {
     /// How many users follow this one.
     followers: u32,
     /// Keys of the users that this one follows.
-    following: IdSet,
+    following: KeySet,
     /// The recipients of those followers that are connected: all that a status update looks at.
     connected_followers: IdSet,
 }
@@ -147,7 +148,7 @@ impl FollowerGraph {
     fn move_follower(&mut self, key: u32, from: Option<Recipient>, to: Option<Recipient>) {
         // Taken out for the walk, since a user may follow itself.
         let following = std::mem::take(&mut self.users[key as usize].following);
-        for &followed in following.as_slice() {
+        for followed in following.iter() {
             let connected = &mut self.users[followed as usize].connected_followers;
             if let Some(from) = from {
                 connected.remove(from.0);
@@ -173,7 +174,7 @@ impl FollowerGraph {
             id,
             recipient: None,
             followers: 0,
-            following: IdSet::default(),
+            following: KeySet::default(),
             connected_followers: IdSet::default(),
         }) as u32;
         let (users, hasher) = (&self.users, &self.hasher);

@@ -25,10 +25,6 @@ impl IdSet {
         &self.members
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     pub(crate) fn contains(&self, member: u32) -> bool {
         self.position(member).is_some()
     }
@@ -82,7 +78,7 @@ impl IdSet {
                 let at = positions.find(hash(member), |&at| members[at as usize] == member)?;
                 Some(*at as usize)
             }
-            None => self.members.iter().position(|&each| each == member),
+            None => scan(&self.members, member),
         }
     }
 
@@ -98,10 +94,23 @@ impl IdSet {
     }
 }
 
+/// Where `member` stands. Eight at a time are compared without a branch between them, which the
+/// compiler turns into vector instructions.
+#[inline]
+pub(super) fn scan(members: &[u32], member: u32) -> Option<usize> {
+    let (eights, rest) = members.as_chunks::<8>();
+    for (place, eight) in eights.iter().enumerate() {
+        if eight.iter().fold(false, |found, &each| found | (each == member)) {
+            return eight.iter().position(|&each| each == member).map(|at| place * 8 + at);
+        }
+    }
+    rest.iter().position(|&each| each == member).map(|at| eights.len() * 8 + at)
+}
+
 /// Spreads a key over 64 bits (Fibonacci hashing: Knuth, TAOCP vol. 3, section 6.4). The keys are slab
 /// indices that no peer can choose, so nothing stronger is needed.
 #[inline]
-fn hash(member: u32) -> u64 {
+pub(super) fn hash(member: u32) -> u64 {
     let product = u64::from(member).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     product ^ (product >> 32)
 }
@@ -126,7 +135,6 @@ mod tests {
                     prop_assert_eq!(set.remove(member), plain.remove(&member));
                 }
                 prop_assert_eq!(set.contains(member), plain.contains(&member));
-                prop_assert_eq!(set.is_empty(), plain.is_empty());
             }
             let mut members = set.as_slice().to_vec();
             members.sort_unstable();
@@ -143,6 +151,6 @@ mod tests {
         for member in (0..100_000).map(|member| member << 12) {
             assert!(set.remove(member));
         }
-        assert!(set.is_empty() && set.positions.is_none() && !set.members.spilled());
+        assert!(set.as_slice().is_empty() && set.positions.is_none() && !set.members.spilled());
     }
 }

@@ -11,6 +11,7 @@
 
 mod followers;
 mod id_set;
+mod key_set;
 mod reorder;
 
 use std::ops::Range;

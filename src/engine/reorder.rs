@@ -113,13 +113,13 @@ impl ReorderBuffer {
             Ok(slot) => slot,
             Err(elsewhere) => return elsewhere,
         };
-        let replaced = std::mem::replace(slot, Slot::Empty);
-        if let Slot::Line(first) = replaced {
-            *slot = Slot::Line(first);
-            return Placement::Duplicate;
-        }
+        let is_new = match slot {
+            Slot::Line(_) => return Placement::Duplicate,
+            Slot::Void => false,
+            Slot::Empty => true,
+        };
         *slot = Slot::Line(SmallVec::from_slice(line));
-        if replaced == Slot::Empty {
+        if is_new {
             self.count_one();
         }
         Placement::Waits
@@ -157,7 +157,9 @@ impl ReorderBuffer {
     pub fn advance(&mut self) {
         if self.occupied > 0 {
             let at = index(self.awaited, self.slots.len());
-            if std::mem::take(&mut self.slots[at]) != Slot::Empty {
+            let slot = &mut self.slots[at];
+            if !matches!(slot, Slot::Empty) {
+                *slot = Slot::Empty;
                 self.occupied -= 1;
                 if self.occupied == 0 {
                     self.give_back();

@@ -243,15 +243,15 @@ const MAX_DIGITS: usize = 20;
 #[inline]
 fn split_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0_u64;
-    let mut digits = 0;
-    while let Some(digit) = bytes.get(digits).and_then(digit) {
-        if digits >= SAFE_DIGITS {
-            return split_long_number(bytes);
+    for (digits, byte) in bytes.iter().enumerate() {
+        match digit(byte) {
+            Some(_) if digits == SAFE_DIGITS => return split_long_number(bytes),
+            Some(digit) => number = number * 10 + digit,
+            None if digits == 0 => return None,
+            None => return Some((number, &bytes[digits..])),
         }
-        number = number * 10 + digit;
-        digits += 1;
     }
-    if digits == 0 { None } else { Some((number, &bytes[digits..])) }
+    if bytes.is_empty() { None } else { Some((number, &[])) }
 }
 
 /// The same for 20 digits or more, where the number may not fit.

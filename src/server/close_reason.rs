@@ -22,6 +22,8 @@ pub enum CloseReason {
     Stalled,
     /// There are `max_clients` already.
     TooManyClients,
+    /// There are `max_clients_per_address` from its address already.
+    TooManyFromAddress,
     /// There are `max_sources` already.
     TooManySources,
     /// The source is a window or more ahead of the awaited sequence.
@@ -37,7 +39,7 @@ impl CloseReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason, in the order of the totals.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         CloseReason::ClosedByPeer,
         CloseReason::IoError,
         CloseReason::BadId,
@@ -46,6 +48,7 @@ impl CloseReason {
         CloseReason::QueueFull,
         CloseReason::Stalled,
         CloseReason::TooManyClients,
+        CloseReason::TooManyFromAddress,
         CloseReason::TooManySources,
         CloseReason::WindowExceeded,
         CloseReason::Stopped,
@@ -64,6 +67,7 @@ impl CloseReason {
             CloseReason::QueueFull => "queue_full",
             CloseReason::Stalled => "stalled",
             CloseReason::TooManyClients => "too_many_clients",
+            CloseReason::TooManyFromAddress => "too_many_from_address",
             CloseReason::TooManySources => "too_many_sources",
             CloseReason::WindowExceeded => "window_exceeded",
             CloseReason::Stopped => "stopped",

@@ -16,6 +16,8 @@ pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
 pub(crate) enum Connection<S> {
     Source(Box<Source<S>>),
     Client(Client<S>),
+    /// A source whose lines are being applied, held elsewhere for so long.
+    Lent,
 }
 
 /// How a connection ended.
@@ -85,12 +87,8 @@ pub(crate) struct Client<S> {
     pub(crate) peer: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) outbox: Outbox,
-    /// How much of the broadcast block its outbox has, or its socket.
-    pub(crate) block_cursor: usize,
     /// The socket has not refused bytes since it last said that it takes some.
     pub(crate) writable: bool,
-    /// It stands on the list of those to flush.
-    pub(crate) touched: bool,
     /// It stands on the list of those to read.
     pub(crate) awaits_reading: bool,
     /// It is to be closed at the end of this turn, and receives nothing more.
@@ -137,6 +135,14 @@ impl<S> Source<S> {
         }
     }
 
+    /// Ends the source, whatever else it sent.
+    pub(crate) fn give_up(&mut self, reason: CloseReason) {
+        self.lines = LineSplitter::default();
+        self.has_lines = false;
+        self.readable = false;
+        self.end = Some(End { reason, error: None });
+    }
+
     /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
     pub(crate) fn is_dry(&self) -> bool {
         !self.readable && !self.has_lines
@@ -176,9 +182,7 @@ impl<S> Client<S> {
             peer,
             identity: Identity::Unknown(Box::new(IdLine { lines, since })),
             outbox: Outbox::default(),
-            block_cursor: 0,
             writable: true,
-            touched: false,
             awaits_reading: false,
             closing: None,
             stall: None,

@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::byte_queue::{ByteQueue, Terminated};
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Stall, StallCause};
-use super::outbox::{Flush, TERMINATOR};
+use super::outbox::Flush;
 use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
@@ -41,7 +42,7 @@ pub(crate) struct Deliveries<S> {
     /// Keys of the registered clients.
     members: Vec<u32>,
     /// The broadcasts of this turn, each with its terminator.
-    block: Vec<u8>,
+    block: ByteQueue,
     /// Keys of clients whose outbox got something since it was last flushed.
     touched: Vec<u32>,
     /// Clients to be closed at the end of this turn.
@@ -57,7 +58,7 @@ pub(crate) struct Deliveries<S> {
     full_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
     total_target: Option<u64>,
-    spare_buffers: Vec<Vec<u8>>,
+    spare_buffers: Vec<ByteQueue>,
     spare_bytes: usize,
     now: Instant,
     /// Lines queued so far.
@@ -73,7 +74,7 @@ impl<S> Deliveries<S> {
         Deliveries {
             connections: Slab::new(),
             members: Vec::new(),
-            block: Vec::new(),
+            block: ByteQueue::default(),
             touched: Vec::new(),
             doomed: Vec::new(),
             queued_total: 0,
@@ -141,7 +142,7 @@ impl<S> Deliveries<S> {
         let client = client_mut(&mut self.connections, key)?;
         let Identity::Registered { user, place } = client.identity else { return None };
         client.identity = Identity::Departed { user };
-        let queued = client.outbox.len() + self.block.len() - client.block_cursor;
+        let queued = client.outbox.queued(&self.block);
         self.queued_total -= queued as u64;
         self.end_stall(key);
         self.members.swap_remove(place as usize);
@@ -161,6 +162,7 @@ impl<S> Deliveries<S> {
             && client.closing.is_none()
         {
             client.closing = Some(reason);
+            client.outbox.is_closed = true;
             self.doomed.push((key, reason, error));
         }
     }
@@ -194,9 +196,9 @@ impl<S> Deliveries<S> {
     #[inline]
     pub(crate) fn touch(&mut self, key: u32) {
         if let Some(client) = client_mut(&mut self.connections, key)
-            && !client.touched
+            && !client.outbox.is_touched
         {
-            client.touched = true;
+            client.outbox.is_touched = true;
             self.touched.push(key);
         }
     }
@@ -251,9 +253,7 @@ impl<S> Deliveries<S> {
 
     /// What is queued for a member.
     fn queued(&self, key: u32) -> u64 {
-        self.client(key).map_or(0, |client| {
-            (client.outbox.len() + self.block.len() - client.block_cursor) as u64
-        })
+        self.client(key).map_or(0, |client| client.outbox.queued(&self.block) as u64)
     }
 
     /// Panics unless the accounts are right. Looks at every client.
@@ -277,7 +277,6 @@ impl<S> Deliveries<S> {
                 Identity::Unknown(_) | Identity::Departed { .. } => None,
             };
             assert_eq!(its_place, Some(place), "a member knows its place");
-            assert!(client.block_cursor <= self.block.len(), "nobody is ahead of the block");
         }
     }
 }
@@ -291,14 +290,14 @@ impl<S: Write> Deliveries<S> {
                 let key = self.members[place];
                 self.flush(key);
                 if let Some(client) = client_mut(&mut self.connections, key) {
-                    client.block_cursor = 0;
+                    client.outbox.forget_block();
                 }
             }
             self.block.clear();
         }
         while let Some(key) = self.touched.pop() {
             if let Some(client) = client_mut(&mut self.connections, key) {
-                client.touched = false;
+                client.outbox.is_touched = false;
                 self.flush(key);
             }
         }
@@ -310,17 +309,15 @@ impl<S: Write> Deliveries<S> {
     pub(crate) fn flush(&mut self, key: u32) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
         let Identity::Registered { .. } = client.identity else { return };
-        let block = &self.block[client.block_cursor..];
-        let before = client.outbox.len() + block.len();
+        let before = client.outbox.queued(&self.block);
         if before == 0 {
             return;
         }
-        client.block_cursor = self.block.len();
         if client.closing.is_some() || !client.writable {
-            client.outbox.push_block(block);
+            client.outbox.catch_up(&self.block);
             return;
         }
-        let flushed = client.outbox.flush(&mut client.stream, block);
+        let flushed = client.outbox.flush(&mut client.stream, &self.block);
         let after = client.outbox.len();
         let written = (before - after) as u64;
         self.queued_total -= written;
@@ -353,42 +350,36 @@ impl<S: Write> Deliveries<S> {
 
     /// Queues a line for one client.
     #[inline]
-    fn queue(&mut self, key: u32, line: &[u8]) {
+    fn queue(&mut self, key: u32, line: &Terminated<'_>) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
-        if client.closing.is_some() {
+        let outbox = &mut client.outbox;
+        if outbox.is_closed {
             return;
         }
-        if !client.outbox.has_buffer()
-            && let Some(buffer) = self.spare_buffers.pop()
-        {
-            self.spare_bytes -= buffer.capacity();
-            client.outbox.adopt(buffer);
-        }
-        if client.block_cursor < self.block.len() {
-            client.outbox.push_block(&self.block[client.block_cursor..]);
-            client.block_cursor = self.block.len();
-        }
-        client.outbox.push_line(line);
-        let queued = client.outbox.len() as u64;
-        if !client.touched {
-            client.touched = true;
+        if !outbox.is_touched {
+            outbox.is_touched = true;
             self.touched.push(key);
+            if !outbox.has_buffer()
+                && let Some(buffer) = self.spare_buffers.pop()
+            {
+                self.spare_bytes -= buffer.capacity();
+                outbox.adopt(buffer);
+            }
         }
-        self.largest_queue = self.largest_queue.max(queued);
-        let size = (line.len() + TERMINATOR.len()) as u64;
-        self.queued_total += size;
-        self.queued_this_turn += size;
+        outbox.push(line, &self.block);
+        self.largest_queue = self.largest_queue.max(outbox.len() as u64);
+        self.queued_total += line.len() as u64;
+        self.queued_this_turn += line.len() as u64;
         self.deliveries += 1;
     }
 
     /// Queues a line for everybody.
-    fn queue_for_all(&mut self, line: &[u8]) {
+    fn queue_for_all(&mut self, line: &Terminated<'_>) {
         if self.members.is_empty() {
             return;
         }
-        self.block.extend_from_slice(line);
-        self.block.extend_from_slice(TERMINATOR);
-        let size = (line.len() + TERMINATOR.len()) as u64;
+        self.block.push(line);
+        let size = line.len() as u64;
         let members = self.members.len() as u64;
         self.largest_queue += size;
         self.queued_total += size * members;
@@ -477,7 +468,8 @@ impl<S: Write> Deliveries<S> {
 impl<S: Write> Sink for Deliveries<S> {
     #[inline]
     fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer {
-        let size = (line.len() + TERMINATOR.len()) as u64;
+        let line = Terminated::new(line);
+        let size = line.len() as u64;
         let count = match audience {
             Audience::One(_) => 1,
             Audience::Several(keys) => keys.len(),
@@ -489,9 +481,9 @@ impl<S: Write> Sink for Deliveries<S> {
             return Offer::Refused;
         }
         match audience {
-            Audience::One(Recipient(key)) => self.queue(key, line),
-            Audience::Several(keys) => keys.iter().for_each(|&key| self.queue(key, line)),
-            Audience::Everybody => self.queue_for_all(line),
+            Audience::One(Recipient(key)) => self.queue(key, &line),
+            Audience::Several(keys) => keys.iter().for_each(|&key| self.queue(key, &line)),
+            Audience::Everybody => self.queue_for_all(&line),
         }
         Offer::Taken
     }

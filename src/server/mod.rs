@@ -1,6 +1,9 @@
 //! The only rooms with sockets, clock and signals.
 
 mod acceptor;
+mod address_count;
+mod byte_queue;
+mod capture;
 mod close_reason;
 mod connection;
 mod deliveries;
@@ -22,6 +25,7 @@ use signal_hook_mio::v1_0::Signals;
 
 pub use acceptor::Acceptor;
 use acceptor::TcpAcceptor;
+use capture::Capture;
 pub use close_reason::CloseReason;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
 pub use totals::Totals;
@@ -45,6 +49,8 @@ pub enum StartError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The capture file could not be started; the error names it.
+    Capture(io::Error),
     /// The poll or the signal handlers could not be set up.
     Setup(io::Error),
 }
@@ -55,6 +61,7 @@ impl std::fmt::Display for StartError {
             StartError::Listen { purpose, address, error } => {
                 write!(f, "cannot listen on {address} for {purpose}: {error}")
             }
+            StartError::Capture(error) => write!(f, "cannot capture to {error}"),
             StartError::Setup(error) => write!(f, "cannot set up the event loop: {error}"),
         }
     }
@@ -151,7 +158,16 @@ impl Server {
         };
         let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
         let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
-        let hub = Hub::new(config.clone(), max_clients, sources, clients, Instant::now());
+        let mut hub = Hub::new(config.clone(), max_clients, sources, clients, Instant::now());
+        if let Some(path) = &config.capture {
+            hub.capture_to(Capture::start(path).map_err(StartError::Capture)?);
+        }
+        if !event_address.ip().is_loopback() {
+            log::warn!(
+                "event sources may connect from other machines ({event_address}): whoever reaches \
+                 this port controls the stream"
+            );
+        }
         let events = Events::with_capacity(EVENTS_A_POLL);
         let poller = Poller { poll, events, signalled: false };
         Ok(Server { poller, signals, hub, event_address, client_address })

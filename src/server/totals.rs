@@ -5,6 +5,26 @@ use std::fmt;
 use super::close_reason::CloseReason;
 use crate::engine::Counters;
 
+/// A count for each reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ByReason([u64; CloseReason::COUNT]);
+
+impl ByReason {
+    pub(crate) fn count(&mut self, reason: CloseReason) {
+        self.0[reason as usize] += 1;
+    }
+}
+
+/// The reasons that occurred, and how often.
+impl fmt::Display for ByReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counts = CloseReason::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0);
+        let Some((reason, count)) = counts.next() else { return f.write_str("none") };
+        write!(f, "{reason} {count}")?;
+        counts.try_for_each(|(reason, count)| write!(f, ", {reason} {count}"))
+    }
+}
+
 /// Counts that the engine and the deliveries do not keep.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
@@ -18,8 +38,10 @@ pub(crate) struct Tally {
     pub(crate) clients_ever: u64,
     /// Times that accepting had to rest.
     pub(crate) accept_failures: u64,
-    /// Connections closed, by reason.
-    pub(crate) closed: [u64; CloseReason::COUNT],
+    /// Clients closed, those turned away included, by reason.
+    pub(crate) clients_closed: ByReason,
+    /// Sources closed, those turned away included, by reason.
+    pub(crate) sources_closed: ByReason,
 }
 
 /// Everything counted since the start, as one line of text.
@@ -63,10 +85,16 @@ impl Totals {
         self.clients_now
     }
 
-    /// Connections closed for `reason`.
+    /// Clients closed for `reason`.
     #[must_use]
-    pub fn closed(&self, reason: CloseReason) -> u64 {
-        self.tally.closed[reason as usize]
+    pub fn clients_closed(&self, reason: CloseReason) -> u64 {
+        self.tally.clients_closed.0[reason as usize]
+    }
+
+    /// Sources closed for `reason`.
+    #[must_use]
+    pub fn sources_closed(&self, reason: CloseReason) -> u64 {
+        self.tally.sources_closed.0[reason as usize]
     }
 }
 
@@ -100,17 +128,14 @@ impl fmt::Display for Totals {
         )?;
         write!(
             f,
-            "; clients now {}, ever {}; sources now {}, ever {}; accept failures {}",
-            self.clients_now,
-            tally.clients_ever,
-            self.sources_now,
-            tally.sources_ever,
-            tally.accept_failures,
+            "; clients now {}, ever {}, closed ({})",
+            self.clients_now, tally.clients_ever, tally.clients_closed,
         )?;
-        f.write_str("; closed by reason:")?;
-        for (reason, count) in CloseReason::ALL.into_iter().zip(tally.closed) {
-            write!(f, " {reason} {count}")?;
-        }
+        write!(
+            f,
+            "; sources now {}, ever {}, closed ({}); accept failures {}",
+            self.sources_now, tally.sources_ever, tally.sources_closed, tally.accept_failures,
+        )?;
         write!(
             f,
             "; awaited sequence {}, waiting {}, highest reorder occupancy {}; users known {}",

@@ -47,20 +47,26 @@ impl<A: Acceptor> Hub<A> {
     fn welcome_client(&mut self, stream: A::Stream, peer: SocketAddr) {
         self.tally.clients_ever += 1;
         if self.client_count() >= self.max_clients {
-            let most = self.max_clients;
-            self.count_closed(CloseReason::TooManyClients);
-            self.say(
-                Topic::ClientClosed,
-                Level::Warn,
-                format_args!("client {peer} turned away: max_clients ({most}) are connected"),
-            );
-            return;
+            return self.turn_away(peer, CloseReason::TooManyClients);
+        }
+        if !self.clients_by_address.admit(peer.ip().to_canonical()) {
+            return self.turn_away(peer, CloseReason::TooManyFromAddress);
         }
         let mut client = Client::new(stream, peer, self.now);
         client.awaits_reading = true;
         let key = self.deliveries.connections.insert(Connection::Client(client)) as u32;
         self.identify_timeouts.start(self.now, (key, self.now));
         self.unread_clients.push(key);
+    }
+
+    fn turn_away(&mut self, peer: SocketAddr, reason: CloseReason) {
+        self.tally.clients_closed.count(reason);
+        let connected = self.client_count();
+        self.say(
+            Topic::ClientClosed,
+            Level::Warn,
+            format_args!("client {peer} turned away: {reason}, {connected} clients are connected"),
+        );
     }
 
     fn read_client(&mut self, key: u32, ignorable: &mut usize) {

@@ -38,7 +38,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Closes what a stop waits for no longer.
-    fn drain(&mut self, deadline: Instant) {
+    pub(super) fn drain(&mut self, deadline: Instant) {
         let is_over = self.now >= deadline;
         let has_lines = |key: &u32| self.source(*key).is_some_and(|source| source.has_lines);
         let is_applied = !self.engine.is_due() && !self.sources.iter().any(has_lines);
@@ -56,7 +56,7 @@ impl<A: Acceptor> Hub<A> {
         let members = self.deliveries.members();
         let done: Vec<(u32, CloseReason)> = members
             .iter()
-            .filter_map(|&key| match self.deliveries.client(key)?.outbox.is_empty() {
+            .filter_map(|&key| match self.deliveries.client(key)?.outbox.len() == 0 {
                 true => Some((key, CloseReason::Stopped)),
                 false => is_over.then_some((key, CloseReason::DrainTimeout)),
             })
@@ -73,9 +73,6 @@ impl<A: Acceptor> Hub<A> {
         for (key, reason, error) in self.deliveries.take_doomed() {
             self.close_client(key, reason, error);
         }
-        if !self.has_work_left() {
-            self.deliveries.trim_spare_buffers();
-        }
     }
 
     fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
@@ -90,9 +87,10 @@ impl<A: Acceptor> Hub<A> {
         if reason.is_ordinary() {
             read_what_is_left(&mut client.stream);
         }
-        self.count_closed(reason);
+        self.tally.clients_closed.count(reason);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
         let (peer, queued) = (client.peer, client.outbox.len());
+        self.clients_by_address.depart(peer.ip().to_canonical());
         match client.user() {
             Some(user) => self.say(
                 Topic::ClientClosed,
@@ -111,10 +109,6 @@ impl<A: Acceptor> Hub<A> {
                 ),
             ),
         }
-    }
-
-    pub(super) fn count_closed(&mut self, reason: CloseReason) {
-        self.tally.closed[reason as usize] += 1;
     }
 }
 

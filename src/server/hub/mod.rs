@@ -17,6 +17,8 @@ use log::Level;
 
 use self::door::Door;
 use super::acceptor::Acceptor;
+use super::address_count::AddressCount;
+use super::capture::Capture;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Source};
 use super::deliveries::Deliveries;
@@ -70,9 +72,12 @@ pub struct Hub<A: Acceptor> {
     unread_clients: Vec<u32>,
     /// Clients that have to identify themselves, by key and start; one that has may still stand here.
     identify_timeouts: Timeouts<(u32, Instant)>,
+    clients_by_address: AddressCount,
     gap_watch: GapWatch,
     /// When a stop gives up what has not left; `None` while the server runs.
     drain_deadline: Option<Instant>,
+    /// Where accepted lines are written, if anywhere.
+    capture: Option<Capture>,
     notices: Notices,
     tally: Tally,
     now: Instant,
@@ -98,8 +103,10 @@ impl<A: Acceptor> Hub<A> {
             sources: VecDeque::new(),
             unread_clients: Vec::new(),
             identify_timeouts: Timeouts::new(config.identify_timeout),
+            clients_by_address: AddressCount::new(config.max_clients_per_address),
             gap_watch: GapWatch::new(config.gap_timeout, now),
             drain_deadline: None,
+            capture: None,
             notices: Notices::default(),
             tally: Tally::default(),
             now,
@@ -107,6 +114,11 @@ impl<A: Acceptor> Hub<A> {
             max_clients,
             config,
         }
+    }
+
+    /// Writes every line that is accepted from now on to `capture`.
+    pub(crate) fn capture_to(&mut self, capture: Capture) {
+        self.capture = Some(capture);
     }
 
     /// One turn at the time `now`, with what the poll has said is `ready`.
@@ -132,6 +144,7 @@ impl<A: Acceptor> Hub<A> {
         self.watch_gap();
         self.expire();
         self.close();
+        self.tidy();
     }
 
     /// Closes the listeners and stops reading. What was read is applied and delivered in the turns
@@ -140,7 +153,9 @@ impl<A: Acceptor> Hub<A> {
         if self.drain_deadline.is_some() {
             return;
         }
-        self.drain_deadline = Some(now + self.config.drain_timeout);
+        self.now = now;
+        let deadline = now + self.config.drain_timeout;
+        self.drain_deadline = Some(deadline);
         self.event_door = None;
         self.client_door = None;
         for (key, connection) in &self.deliveries.connections {
@@ -153,6 +168,9 @@ impl<A: Acceptor> Hub<A> {
                 self.deliveries.doom(key, CloseReason::Stopped, None);
             }
         }
+        // Whoever has nothing queued will not become ready and cause a turn.
+        self.drain(deadline);
+        self.close();
     }
 
     /// Whether a stop is complete.
@@ -206,13 +224,24 @@ impl<A: Acceptor> Hub<A> {
             assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
             assert!(client.closing.is_none(), "what is to be closed is closed within the turn");
             assert!(
-                client.outbox.is_empty() || !client.writable,
+                client.outbox.len() == 0 || !client.writable,
                 "bytes wait only where the socket refused them"
             );
         }
         for &key in &self.sources {
             let connection = self.deliveries.connections.get(key as usize);
             assert!(matches!(connection, Some(Connection::Source(_))), "a source is a source");
+        }
+    }
+
+    /// Hands over and gives back what the turn has no more use for.
+    fn tidy(&mut self) {
+        let is_resting = !self.has_work_left();
+        if let Some(capture) = &mut self.capture {
+            capture.end_turn(self.now, is_resting);
+        }
+        if is_resting {
+            self.deliveries.trim_spare_buffers();
         }
     }
 
@@ -241,7 +270,7 @@ impl<A: Acceptor> Hub<A> {
                     self.deliveries.touch(key as u32);
                 }
             }
-            None => {}
+            Some(Connection::Lent) | None => {}
         }
     }
 

@@ -9,7 +9,7 @@ use super::Hub;
 use super::door::ACCEPT_REST;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
-use crate::protocol::{Event, Line, LineSplitter, ParseError, Sequence};
+use crate::protocol::{Event, Line, ParseError, Sequence};
 use crate::server::acceptor::Acceptor;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
@@ -78,7 +78,7 @@ impl<A: Acceptor> Hub<A> {
         self.tally.sources_ever += 1;
         if self.sources.len() >= self.config.max_sources {
             let most = self.config.max_sources;
-            self.count_closed(CloseReason::TooManySources);
+            self.tally.sources_closed.count(CloseReason::TooManySources);
             self.say(
                 Topic::SourceClosed,
                 Level::Warn,
@@ -120,55 +120,93 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn apply_source(&mut self, key: u32, events: &mut usize) {
-        let Some(source) = self.source_mut(key) else { return };
-        if !source.has_lines {
-            return;
+        let Some(mut source) = self.borrow_source(key) else { return };
+        if source.has_lines {
+            source.has_lines = self.apply_lines(&mut source, events) != Pending::Nothing;
         }
-        // The buffer is lent out while its lines go to other connections of the same slab.
-        let mut lines = std::mem::take(&mut source.lines);
-        let pending = self.apply_lines(key, &mut lines, events);
-        if let Some(source) = self.source_mut(key) {
-            source.lines = lines;
-            source.has_lines = pending != Pending::Nothing;
+        self.give_back_source(key, source);
+    }
+
+    /// Takes a source out of the slab while its lines go to other connections of the same slab.
+    fn borrow_source(&mut self, key: u32) -> Option<Box<Source<A::Stream>>> {
+        let connection = self.deliveries.connections.get_mut(key as usize)?;
+        match std::mem::replace(connection, Connection::Lent) {
+            Connection::Source(source) => Some(source),
+            other => {
+                *connection = other;
+                None
+            }
         }
     }
 
-    fn apply_lines(&mut self, key: u32, lines: &mut LineSplitter, events: &mut usize) -> Pending {
+    fn give_back_source(&mut self, key: u32, source: Box<Source<A::Stream>>) {
+        self.deliveries.connections[key as usize] = Connection::Source(source);
+    }
+
+    fn apply_lines(&mut self, source: &mut Source<A::Stream>, events: &mut usize) -> Pending {
         loop {
             match self.apply_due(events) {
                 Pending::Nothing => {}
                 pending => return pending,
             }
-            let Some(line) = lines.next_line() else { return Pending::Nothing };
-            let parsed = match line {
-                Line::Whole(line) => Event::parse(line).map(|event| (event, line)),
-                Line::TooLong(head) => Err(Event::too_long(head)),
-            };
-            let (receipt, sequence) = match parsed {
-                Ok((event, line)) => {
-                    (self.engine.receive(&event, line, &mut self.deliveries), event.sequence)
-                }
-                Err(error) => {
-                    let (Line::Whole(shown) | Line::TooLong(shown)) = line;
-                    self.note_malformed(key, shown, error);
-                    match error.sequence {
-                        Some(sequence) => (self.engine.receive_void(sequence), sequence),
-                        None => (Receipt::Waits, Sequence::MAX),
-                    }
+            let peer = source.peer;
+            let is_first = source.lines_received == 0;
+            let (receipt, sequence) = match source.lines.next_line() {
+                None => return Pending::Nothing,
+                Some(Line::Whole(line)) => match Event::parse(line) {
+                    Ok(event) => (self.receive(&event, line), event.sequence),
+                    Err(error) => self.receive_malformed(peer, line, error),
+                },
+                Some(Line::TooLong(head)) => {
+                    self.receive_malformed(peer, head, Event::too_long(head))
                 }
             };
+            source.lines_received += 1;
             *events -= 1;
-            let is_first = self.count_line(key);
             match receipt {
                 Receipt::Applied | Receipt::Waits => {}
-                Receipt::Duplicate => self.note_duplicate(key, sequence),
-                Receipt::Late => self.note_late(key, sequence, is_first),
+                Receipt::Duplicate => self.note_duplicate(peer, sequence),
+                Receipt::Late => self.note_late(peer, sequence, is_first),
                 Receipt::TooFar => {
-                    self.end_source_too_far_ahead(key, sequence);
-                    *lines = LineSplitter::default();
+                    self.note_too_far_ahead(peer, sequence);
+                    source.give_up(CloseReason::WindowExceeded);
                     return Pending::Nothing;
                 }
             }
+        }
+    }
+
+    #[inline]
+    fn receive(&mut self, event: &Event, line: &[u8]) -> Receipt {
+        let receipt = self.engine.receive(event, line, &mut self.deliveries);
+        if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
+            capture.take(line);
+        }
+        receipt
+    }
+
+    /// Counts a malformed line, and lets the turn of its sequence pass if it has one. Returns what
+    /// became of it.
+    #[cold]
+    fn receive_malformed(
+        &mut self,
+        peer: SocketAddr,
+        line: &[u8],
+        error: ParseError,
+    ) -> (Receipt, Sequence) {
+        self.tally.malformed += 1;
+        self.say(
+            Topic::Malformed,
+            Level::Warn,
+            format_args!("malformed line from source {peer}: {}: {error}", Shown(line)),
+        );
+        match error.sequence {
+            Some(sequence) => match self.engine.receive_void(sequence) {
+                // It is counted and logged as malformed, once is enough.
+                Receipt::Duplicate | Receipt::Late => (Receipt::Waits, sequence),
+                receipt => (receipt, sequence),
+            },
+            None => (Receipt::Waits, Sequence::MAX),
         }
     }
 
@@ -190,40 +228,8 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Counts a line of a source; returns whether it was its first.
-    fn count_line(&mut self, key: u32) -> bool {
-        self.source_mut(key).is_some_and(|source| {
-            source.lines_received += 1;
-            source.lines_received == 1
-        })
-    }
-
-    fn source_peer(&self, key: u32) -> SocketAddr {
-        // A source keeps its key while its lines are applied.
-        match self.source(key) {
-            Some(source) => source.peer,
-            None => unreachable!("source {key} is gone while its lines are applied"),
-        }
-    }
-
     #[cold]
-    fn note_malformed(&mut self, key: u32, line: &[u8], error: ParseError) {
-        self.tally.malformed += 1;
-        let peer = self.source_peer(key);
-        let outcome = match error.sequence {
-            Some(sequence) => format!("sequence {sequence} passes without an event"),
-            None => "ignored".to_owned(),
-        };
-        self.say(
-            Topic::Malformed,
-            Level::Warn,
-            format_args!("malformed line from source {peer}: {}: {error}; {outcome}", Shown(line)),
-        );
-    }
-
-    #[cold]
-    fn note_duplicate(&mut self, key: u32, sequence: Sequence) {
-        let peer = self.source_peer(key);
+    fn note_duplicate(&mut self, peer: SocketAddr, sequence: Sequence) {
         self.say(
             Topic::Duplicate,
             Level::Warn,
@@ -232,8 +238,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[cold]
-    fn note_late(&mut self, key: u32, sequence: Sequence, is_first: bool) {
-        let peer = self.source_peer(key);
+    fn note_late(&mut self, peer: SocketAddr, sequence: Sequence, is_first: bool) {
         let awaited = self.engine.awaited();
         if is_first && self.config.on_source_disconnect == OnSourceDisconnect::Keep {
             self.say(
@@ -255,8 +260,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[cold]
-    fn end_source_too_far_ahead(&mut self, key: u32, sequence: Sequence) {
-        let peer = self.source_peer(key);
+    fn note_too_far_ahead(&mut self, peer: SocketAddr, sequence: Sequence) {
         let (awaited, window) = (self.engine.awaited(), self.config.reorder_window);
         self.say(
             Topic::WindowExceeded,
@@ -267,10 +271,6 @@ impl<A: Acceptor> Hub<A> {
                  allows more disorder)"
             ),
         );
-        if let Some(source) = self.source_mut(key) {
-            source.readable = false;
-            source.end = Some(End { reason: CloseReason::WindowExceeded, error: None });
-        }
     }
 
     /// Closes the sources whose end has been reached: all that was read before it is applied.
@@ -301,7 +301,7 @@ impl<A: Acceptor> Hub<A> {
             return;
         };
         let End { reason, error } = end;
-        self.count_closed(reason);
+        self.tally.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
         self.say(

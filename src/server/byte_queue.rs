@@ -1,0 +1,171 @@
+//! Bytes in a row, and lines to put there.
+
+/// What ends every line that a client receives.
+const TERMINATOR: [u8; 2] = *b"\r\n";
+
+/// Lines up to this long, with their terminator, are copied as a whole vector register or two
+/// instead of byte for byte: a copy of fixed length needs no call and no branch.
+const SHORT_BYTES: usize = 32;
+
+/// A line with its terminator, ready to be appended many times.
+#[derive(Debug)]
+pub(crate) struct Terminated<'a> {
+    line: &'a [u8],
+    /// The line and its terminator, if they fit; what follows them means nothing.
+    short: [u8; SHORT_BYTES],
+}
+
+impl<'a> Terminated<'a> {
+    #[inline]
+    pub(crate) fn new(line: &'a [u8]) -> Terminated<'a> {
+        let mut short = [0; SHORT_BYTES];
+        if line.len() + TERMINATOR.len() <= SHORT_BYTES {
+            short[..line.len()].copy_from_slice(line);
+            short[line.len()..line.len() + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
+        }
+        Terminated { line, short }
+    }
+
+    /// Bytes of the line and its terminator.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.line.len() + TERMINATOR.len()
+    }
+}
+
+/// A queue of bytes in one piece of memory: appended behind, consumed in front.
+///
+/// The memory is initialised throughout, so that a short line is appended by a copy of fixed length
+/// which may reach beyond its end.
+///
+/// Invariant: `start <= end <= bytes.len()`; both are 0 when the queue is empty.
+#[derive(Debug, Default)]
+pub(crate) struct ByteQueue {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl ByteQueue {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How much memory it holds, in bytes.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Everything that waits.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+
+    /// Strikes off the first `bytes`.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.len());
+        self.start += bytes;
+        if self.start == self.end {
+            self.clear();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, line: &Terminated<'_>) {
+        let bytes = line.len();
+        if bytes > SHORT_BYTES {
+            self.push_bytes(line.line);
+            self.push_bytes(&TERMINATOR);
+            return;
+        }
+        if self.bytes.len() - self.end < SHORT_BYTES {
+            self.make_room(SHORT_BYTES);
+        }
+        self.bytes[self.end..self.end + SHORT_BYTES].copy_from_slice(&line.short);
+        self.end += bytes;
+    }
+
+    #[inline]
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        if self.bytes.len() - self.end < bytes.len() {
+            self.make_room(bytes.len());
+        }
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Makes room for `more` bytes: in place of what was consumed if that is more than what waits,
+    /// so that each byte moves at most once on average; else by doubling.
+    #[cold]
+    fn make_room(&mut self, more: usize) {
+        if self.start > self.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let needed = self.end + more;
+        if needed > self.bytes.len() {
+            let capacity = needed.next_power_of_two().max(256);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+            self.bytes.resize(capacity, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_deque_does(
+            steps in proptest::collection::vec(("[a-z]{0,70}", any::<bool>(), 0..100_usize), 0..200),
+        ) {
+            let mut queue = ByteQueue::default();
+            let mut plain = VecDeque::new();
+            for (line, is_line, consumed) in steps {
+                if is_line {
+                    let line = Terminated::new(line.as_bytes());
+                    queue.push(&line);
+                    plain.extend(line.line);
+                    plain.extend(TERMINATOR);
+                } else {
+                    queue.push_bytes(line.as_bytes());
+                    plain.extend(line.as_bytes());
+                }
+                let consumed = consumed.min(plain.len());
+                queue.consume(consumed);
+                plain.drain(..consumed);
+                prop_assert_eq!(queue.as_slice(), plain.make_contiguous() as &[u8]);
+                prop_assert_eq!((queue.len(), queue.is_empty()), (plain.len(), plain.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn consumed_bytes_do_not_pile_up_in_front_of_a_queue_that_never_empties() {
+        let mut queue = ByteQueue::default();
+        queue.push_bytes(&[b'x'; 1000]);
+        for _ in 0..10_000 {
+            queue.push_bytes(&[b'x'; 100]);
+            queue.consume(100);
+        }
+        assert_eq!(queue.len(), 1000);
+        assert!(queue.capacity() <= 4096, "{} bytes", queue.capacity());
+    }
+}
