@@ -105,8 +105,7 @@ for pair in redis:redis-server nats:nats-server; do
 done
 
 measure() { # SYSTEM: prints the median of its deliveries a second
-
-    for run in $(seq "$runs"); do
+    for _ in $(seq "$runs"); do
         "run_$1" >"$scratch/out" 2>&1 || die "$1: $(cat "$scratch/out")"
         figure "$scratch/run.json" deliveriesPerSecond >>"$scratch/$1-$MIX"
     done

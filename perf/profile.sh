@@ -15,7 +15,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-mix=verification events=10000000 out= extra=()
+mix=verification events=10000000 out="" extra=()
 while [ $# -gt 0 ]; do
     case $1 in
         --mix) mix=$(value_of "$@"); shift 2 ;;

@@ -14,7 +14,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-runs=5 users=all name= files=()
+runs=5 users=all name="" files=()
 while [ $# -gt 0 ]; do
     case $1 in
         --runs) runs=$(value_of "$@"); shift 2 ;;
@@ -32,7 +32,6 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 measure() { # FILE
-
     for run in $(seq "$runs"); do
         "$LOADGEN" replay "$1" --spawn --users "$users" --cpu "$LOAD_CPU" \
             --server-cpu "$SERVER_CPU" --log-level warn --json "$scratch/$run.json" >"$scratch/out" ||
