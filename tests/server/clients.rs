@@ -73,7 +73,7 @@ fn a_client_whose_id_is_no_number_is_closed_counted_and_logged() {
         "7\r\r\n",
         "18446744073709551616\n",
         "000000000000000000001\n",
-        "1\02\n",
+        "1\x002\n",
     ];
     for id in wrong {
         let mut client = Client::connect_unknown(&server);

@@ -8,14 +8,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
 
+mod captured;
 mod clients;
-
+mod limits;
 mod lines;
-
+mod memory;
 mod ordering;
-
+mod registration;
 mod routing;
-
+mod slow_clients;
 mod sources;
-
+mod stop;
 mod support;
