@@ -20,3 +20,4 @@ mod slow_clients;
 mod sources;
 mod stop;
 mod support;
+mod writes;

@@ -77,6 +77,21 @@ fn a_source_that_has_ended_its_side_is_closed_after_all_that_it_sent_is_applied(
 }
 
 #[test]
+fn what_came_before_the_reset_of_a_connection_is_applied() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(&server, 1);
+    let mut source = Source::connect(&server);
+    let address = source.address().to_string();
+    server.while_suspended(|| {
+        source.sends("1|B\n2|B\n3|");
+        source.resets();
+    });
+    client.receives(&["1|B", "2|B"]);
+    server.logs(&[&address, "closed: io_error", "after 2 lines"]);
+    assert_eq!(server.total("unterminated"), 1);
+}
+
+#[test]
 fn sequence_and_graph_go_on_when_a_source_comes_back() {
     let server = Server::start(&[]);
     let mut client = Client::connect(&server, 1);

@@ -38,6 +38,14 @@ impl Log {
         self.written.0.lock().unwrap().lines.clone()
     }
 
+    /// Everything, once the process has closed its end.
+    pub(crate) fn whole(&self) -> String {
+        let (written, grown) = &*self.written;
+        let now = written.lock().unwrap();
+        let (whole, _) = grown.wait_timeout_while(now, DEADLINE, |now| !now.is_over).unwrap();
+        whole.lines.join("\n")
+    }
+
     /// Waits until `find` finds in the lines what it looks for.
     #[track_caller]
     pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {

@@ -30,7 +30,7 @@ pub(crate) fn run_to_the_end(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.spawn().unwrap();
     let log = Log::of(child.stderr.take().unwrap());
     let status = wait_for_exit(&mut child);
-    (status.code(), log.lines().join("\n"))
+    (status.code(), log.whole())
 }
 
 #[track_caller]

@@ -1,6 +1,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::{DEADLINE, Server};
 
@@ -85,6 +88,11 @@ impl Source {
         let address = self.address();
         drop(self);
         server.logs(&[&format!("source {address} closed: closed_by_peer")]);
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn resets(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Says that nothing more will come, but keeps the connection.
