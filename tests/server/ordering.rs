@@ -1,8 +1,9 @@
 //! In which order events are applied, and what becomes of those that do not fit it.
 
+use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Server, Source};
+use crate::support::{Client, Server, Source, raise_descriptor_limit};
 
 fn one_user(user: u64, flags: &[&str]) -> (Server, Client, Source) {
     let server = Server::start(flags);
@@ -178,18 +179,37 @@ fn an_order_with_nothing_behind_it_has_no_gap_however_long_it_rests() {
     assert_eq!(server.total("lost"), 2);
 }
 
-#[test]
-fn a_gap_does_not_expire_while_a_source_holds_something_unread() {
+/// Suspends the server until a gap is due while the missing event lies in the source's socket, and
+/// something in those of `crowd` clients, which became ready before.
+fn a_gap_does_not_expire_while_a_source_holds_something_unread(crowd: u64) {
     let timeout = Duration::from_secs(2);
     let (server, mut client, mut source) =
         one_user(7, &["--gap-timeout-ms", &timeout.as_millis().to_string()]);
-    source.sends_lines(&["1|B", "3|B"]);
-    client.receives(&["1|B"]);
+    let mut crowd: Vec<Client> =
+        (0..crowd).map(|number| Client::connect(&server, 1000 + number)).collect();
+    source.sends_lines(&["1|B"]);
+    for client in crowd.iter_mut().chain([&mut client]) {
+        client.receives(&["1|B"]);
+    }
+    source.sends_lines(&["3|P|1|7"]);
+    server.counts("waiting", 1);
     server.while_suspended(|| {
-        source.sends_lines(&["2|B"]);
+        crowd.iter_mut().for_each(|client| client.sends("x"));
+        source.sends_lines(&["2|P|1|7"]);
         // Not to let something settle: the timeout itself has to pass.
-        std::thread::sleep(timeout);
+        thread::sleep(timeout);
     });
-    client.receives(&["2|B", "3|B"]);
+    client.receives(&["2|P|1|7", "3|P|1|7"]);
     assert_eq!(server.total("lost"), 0);
+}
+
+#[test]
+fn a_gap_does_not_expire_before_what_came_during_a_suspension_is_read() {
+    a_gap_does_not_expire_while_a_source_holds_something_unread(0);
+}
+
+#[test]
+fn a_gap_does_not_expire_while_a_source_stands_behind_a_crowd_of_ready_clients() {
+    raise_descriptor_limit();
+    a_gap_does_not_expire_while_a_source_holds_something_unread(2500);
 }

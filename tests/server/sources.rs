@@ -77,6 +77,21 @@ fn a_source_that_has_ended_its_side_is_closed_after_all_that_it_sent_is_applied(
 }
 
 #[test]
+fn an_end_that_is_read_at_once_with_more_lines_than_a_turn_applies_waits_for_all_of_them() {
+    const LINES: usize = 200_000;
+    let server = Server::start(&[]);
+    let mut client = Client::connect(&server, 1);
+    let mut source = Source::connect(&server);
+    server.while_suspended(|| {
+        source.sends("\n".repeat(LINES) + "1|B\n");
+        drop(source);
+    });
+    client.receives(&["1|B"]);
+    server.logs(&["closed: closed_by_peer", &format!("after {} lines", LINES + 1)]);
+    assert_eq!(server.total("malformed"), LINES as u64);
+}
+
+#[test]
 fn what_came_before_the_reset_of_a_connection_is_applied() {
     let server = Server::start(&[]);
     let mut client = Client::connect(&server, 1);
