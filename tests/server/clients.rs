@@ -229,7 +229,7 @@ fn a_client_past_the_limit_is_closed_at_once_and_counted() {
     let mut clients = [1, 2, 3].map(|user| Client::connect(&server, user));
     let mut fourth = Client::connect_unknown(&server);
     fourth.is_closed();
-    server.logs(&[&fourth.address().to_string(), "max_clients (3)"]);
+    server.logs(&[&fourth.address().to_string(), "turned away"]);
     assert_eq!(server.total("too_many_clients"), 1);
     source.sends_lines(&["1|B"]);
     for client in &mut clients {

@@ -115,8 +115,8 @@ const EXPECTED_TOTALS: [&str; 6] = [
     "; malformed 2, void 1, duplicate 1, late 2, lost 0, unterminated 0",
     // The follow to 2; two broadcasts to 1 and 2 and one to 1; one message; one status update.
     "; deliveries 8, bytes 51, queued now 0",
-    "; clients now 1, ever 3; sources now 1, ever 1; accept failures 0",
-    "closed_by_peer 1 io_error 0 bad_id 1 identify_timeout 0 taken_over 0 queue_full 0",
+    "; clients now 1, ever 3, closed (closed_by_peer 1, bad_id 1)",
+    "; sources now 1, ever 1, closed (none); accept failures 0",
     "; awaited sequence 11, waiting 1, highest reorder occupancy 2; users known",
 ];
 

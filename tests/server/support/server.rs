@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use eventserver::server::CloseReason;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::log::Log;
@@ -247,7 +248,8 @@ fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((events.parse().ok()?, clients.parse().ok()?))
 }
 
-/// The number that follows `name` as a word of its own.
+/// The number that follows `name` as a word of its own. A reason to close that the totals leave out
+/// has not come up yet.
 #[track_caller]
 fn number_behind(name: &str, totals: &str) -> u64 {
     let number = totals
@@ -255,5 +257,9 @@ fn number_behind(name: &str, totals: &str) -> u64 {
         .filter(|&(place, _)| totals[..place].ends_with([' ', '(']))
         .filter_map(|(place, _)| totals[place + name.len()..].strip_prefix(' '))
         .find_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-    number.unwrap_or_else(|| panic!("no {name:?} in {totals}"))
+    number.unwrap_or_else(|| {
+        let is_reason = CloseReason::ALL.iter().any(|reason| reason.name() == name);
+        assert!(is_reason, "no {name:?} in {totals}");
+        0
+    })
 }
