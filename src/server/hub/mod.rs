@@ -321,7 +321,7 @@ impl<A: Acceptor> Hub<A> {
             source.has_lines || source.end.is_some() || (source.readable && may_read)
         });
         (can_apply && (self.engine.is_due() || sources_wait))
-            || !self.unread_clients.is_empty()
+            || (may_read && !self.unread_clients.is_empty())
             || self.event_door.as_ref().is_some_and(Door::is_open)
             || self.client_door.as_ref().is_some_and(Door::is_open)
             || self.is_stopped()
