@@ -26,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) expected: Vec<u8>,
     /// How much of that its socket has taken.
     pub(crate) written: u64,
+    /// There was no place for it.
+    pub(crate) is_turned_away: bool,
     /// What its socket has taken in this turn.
     pub(crate) just_written: Vec<u8>,
     /// Why it is to be closed in this turn.

@@ -23,6 +23,7 @@ use eventserver::server::{CloseReason, Totals};
 
 use crate::client::{Client, Stall};
 use crate::kernel::{Call, Kernel, SocketId};
+use crate::network::address_of;
 use crate::order::Order;
 use crate::socket::Side;
 use crate::source::Source;
@@ -45,6 +46,7 @@ pub(crate) struct Ending {
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_clients: usize,
+    max_clients_per_address: Option<usize>,
     max_sources: usize,
     client_queue: u64,
     total_queue: u64,
@@ -59,6 +61,7 @@ impl Limits {
     pub(crate) fn new(config: &Config, max_clients: usize) -> Limits {
         Limits {
             max_clients,
+            max_clients_per_address: config.max_clients_per_address,
             max_sources: config.max_sources,
             client_queue: config.client_queue_bytes,
             total_queue: config.total_queue_bytes,
@@ -92,7 +95,8 @@ pub(crate) struct Model {
     rests_until: [Option<u64>; 2],
     /// When a stop gives up.
     pub(crate) drain_deadline: Option<u64>,
-    closed: [u64; CloseReason::COUNT],
+    clients_closed: [u64; CloseReason::COUNT],
+    sources_closed: [u64; CloseReason::COUNT],
     unterminated: u64,
     bytes_written: u64,
     /// The least and the most that the server may have counted: an event for a client about to be
@@ -116,7 +120,8 @@ impl Model {
             total_stall: None,
             rests_until: [None; 2],
             drain_deadline: None,
-            closed: [0; CloseReason::COUNT],
+            clients_closed: [0; CloseReason::COUNT],
+            sources_closed: [0; CloseReason::COUNT],
             unterminated: 0,
             bytes_written: 0,
             deliveries: (0, 0),
@@ -219,7 +224,7 @@ impl Model {
             }
             Call::Closed(id) => closed.push(*id),
             Call::StoppedListening(side) => {
-                assert!(is_draining, "{side:?}s are not heard any more")
+                assert!(is_draining, "{side:?}s are not heard any more");
             }
         }
     }
@@ -237,9 +242,8 @@ impl Model {
             }
             Side::Client => {
                 let mut client = Client::new(self.now);
-                if self.seated_clients() >= self.limits.max_clients {
-                    client.fate = Some(CloseReason::TooManyClients);
-                }
+                client.fate = self.reason_to_turn_away(id);
+                client.is_turned_away = client.fate.is_some();
                 self.clients.insert(id, client);
             }
         }
@@ -250,10 +254,15 @@ impl Model {
         sources.filter(|(_, source)| !source.is_turned_away)
     }
 
-    /// Clients that take one of the places for clients.
-    fn seated_clients(&self) -> usize {
-        let is_seated = |client: &&Client| client.fate != Some(CloseReason::TooManyClients);
-        self.clients.values().filter(is_seated).count()
+    fn reason_to_turn_away(&self, newcomer: SocketId) -> Option<CloseReason> {
+        let seated = || self.clients.iter().filter(|(_, client)| !client.is_turned_away);
+        let neighbours = seated().filter(|&(&id, _)| address_of(id) == address_of(newcomer));
+        let limit = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
+        if seated().count() >= self.limits.max_clients {
+            Some(CloseReason::TooManyClients)
+        } else {
+            (neighbours.count() >= limit).then_some(CloseReason::TooManyFromAddress)
+        }
     }
 
     fn introduce(&mut self, id: SocketId, bytes: &[u8]) {

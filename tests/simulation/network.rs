@@ -16,6 +16,11 @@ pub(crate) struct SimulatedAcceptor {
     pub(crate) side: Side,
 }
 
+/// Where a peer comes from: one of few places.
+pub(crate) fn address_of(socket: SocketId) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, (socket % 3) as u8)
+}
+
 /// A simulated connection.
 pub(crate) struct SimulatedStream {
     kernel: Rc<RefCell<Kernel>>,
@@ -27,7 +32,7 @@ impl Acceptor for SimulatedAcceptor {
 
     fn accept(&mut self, token: usize) -> io::Result<(SimulatedStream, SocketAddr)> {
         let socket = self.kernel.borrow_mut().accept(self.side, token)?;
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, socket as u16));
+        let peer = SocketAddr::from((address_of(socket), socket as u16));
         Ok((SimulatedStream { kernel: Rc::clone(&self.kernel), socket }, peer))
     }
 }

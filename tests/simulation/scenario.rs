@@ -71,6 +71,7 @@ fn draw_config(random: &mut Random) -> Config {
         reorder_window: *random.pick(&[1, 2, 5, 30, 200, 1000]),
         gap_timeout: Some(gap_timeout).filter(|timeout| !timeout.is_zero()),
         on_source_disconnect: *random.pick(&[OnSourceDisconnect::Keep, OnSourceDisconnect::Reset]),
+        max_clients_per_address: *random.pick(&[None, None, None, Some(2)]),
         max_sources: *random.pick(&[1, 2, 64]),
         max_line_bytes: *random.pick(&[64, 100, 256]),
         identify_timeout,

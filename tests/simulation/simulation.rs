@@ -226,8 +226,9 @@ impl Simulation {
         }
     }
 
-    /// Stops the server and sees it out.
+    /// Stops the server, as a signal does that comes during a turn, and sees it out.
     fn stop(&mut self) {
+        self.turn();
         self.say(format_args!("stop at {} ms", self.now));
         self.hub.stop(self.start + Duration::from_millis(self.now));
         let drain = self.scenario.config.drain_timeout.as_millis() as u64;

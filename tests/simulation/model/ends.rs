@@ -18,12 +18,13 @@ impl Model {
     /// Takes note of the connections closed in this turn; each must have a reason.
     pub(super) fn close(&mut self, closed: &[SocketId], kernel: &Kernel) {
         for &id in closed {
-            let reason = if self.sources.contains_key(&id) {
-                self.close_source(id)
+            if self.sources.contains_key(&id) {
+                let reason = self.close_source(id);
+                self.sources_closed[reason as usize] += 1;
             } else {
-                self.close_client(id, kernel)
-            };
-            self.closed[reason as usize] += 1;
+                let reason = self.close_client(id, kernel);
+                self.clients_closed[reason as usize] += 1;
+            }
         }
     }
 
@@ -124,8 +125,10 @@ impl Model {
                 reason => closed(reason),
             })
         };
-        let seen = merged(&|reason| totals.closed(reason));
-        let known = merged(&|reason| self.closed[reason as usize]);
-        assert_eq!(seen, known, "connections closed, by reason: {:?}", CloseReason::ALL);
+        let seen = merged(&|reason| totals.clients_closed(reason));
+        let known = merged(&|reason| self.clients_closed[reason as usize]);
+        assert_eq!(seen, known, "clients closed, by reason: {:?}", CloseReason::ALL);
+        let seen = CloseReason::ALL.map(|reason| totals.sources_closed(reason));
+        assert_eq!(seen, self.sources_closed, "sources closed, by reason: {:?}", CloseReason::ALL);
     }
 }

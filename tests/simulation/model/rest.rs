@@ -42,7 +42,11 @@ impl Model {
         let (full, size, count) = self.full_clients();
         let (queued, limit) = (self.queued_total(), self.limits.total_queue);
         let added = size * count as u64;
-        let has_stalled = self.clients.values().any(|client| client.stall.is_some());
+        let mut stalls = self.users.values().filter_map(|id| {
+            let client = &self.clients[id];
+            client.stall.filter(|stall| client.queued() > stall.target)
+        });
+        let has_stalled = stalls.next().is_some();
         let is_own = has_stalled || (self.limits.pauses && !full.is_empty());
         // Until a client is closed, what it would have got may count or not.
         let most = queued + self.clients.values().map(|client| client.forgone).sum::<u64>();
@@ -85,8 +89,11 @@ impl Model {
         let is_full = self.total_stall.is_some()
             || self.clients.values().any(|client| client.stall.is_some());
         assert!(!is_waiting || is_full, "an event waits though it fits");
-        let with_lines = self.order.sources_with_lines();
-        assert!(is_waiting || with_lines.is_empty(), "lines of {with_lines:?} are left lying");
+        assert!(
+            is_waiting || self.order.sources_with_lines().is_empty(),
+            "lines are left lying: {:?}",
+            self.order
+        );
         self.check_sleepers(is_waiting, kernel);
         if !is_waiting {
             self.check_sources_at_rest();

@@ -60,7 +60,9 @@ impl Model {
             order.skip_gap();
             return (order.counts() == *seen).then_some(Course { order, was_reset: false });
         }
-        Some(Course { order, was_reset: false })
+        // With several sources only a full queue ends a turn's work, not a budget.
+        let is_through = order.due().is_some() || order.sources_with_lines().is_empty();
+        (is_through || sources.len() < 2).then_some(Course { order, was_reset: false })
     }
 
     /// Whether the last source that had sent a line is among those closed in this turn, before
@@ -86,7 +88,9 @@ impl Model {
         };
         let Some(timeout) = self.limits.gap_timeout else { panic!("a gap was given up: {seen:?}") };
         assert!(self.now >= since + timeout, "a gap that came at {since} was given up too early");
-        assert!(self.open_sources().all(|(_, source)| source.is_dry), "a source may bring it yet");
+        let mut sources = self.open_sources();
+        let are_dry = sources.all(|(id, source)| source.is_dry || order.is_too_far(id));
+        assert!(are_dry, "a source may bring it yet");
         assert!(!self.is_draining(), "a stop gives no gap up");
     }
 
