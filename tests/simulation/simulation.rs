@@ -196,7 +196,7 @@ impl Simulation {
                 self.now += self.until_alarm().min(100);
             }
         }
-        panic!("those who wait wait for ever");
+        panic!("those who wait wait for ever: {:?}", self.model.order.due());
     }
 
     fn is_settled(&self) -> bool {
