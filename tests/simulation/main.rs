@@ -10,6 +10,7 @@
 //! --nocapture` plays that one again, step by step.
 
 mod client;
+mod engine;
 mod event;
 mod kernel;
 mod model;
