@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod address_count;
+mod budgets;
 mod byte_queue;
 mod capture;
 mod close_reason;
@@ -25,6 +26,7 @@ use signal_hook_mio::v1_0::Signals;
 
 pub use acceptor::Acceptor;
 use acceptor::TcpAcceptor;
+pub use budgets::Budgets;
 use capture::Capture;
 pub use close_reason::CloseReason;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
