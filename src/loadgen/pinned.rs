@@ -49,7 +49,7 @@ pub(crate) fn measure(
     let mut pairs = Vec::with_capacity(runs);
     for _ in 0..runs {
         let server = verify(plan, habits, Server::start(program)?, false)?;
-        let limit = limit(plan, habits, program.cores)?;
+        let limit = limit(plan, habits, program.core)?;
         for outcome in [&server, &limit] {
             if !outcome.faults.is_empty() {
                 return Err(io::Error::other(summary(outcome)));

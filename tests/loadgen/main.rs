@@ -7,6 +7,7 @@
 
 mod reference;
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use reference::{Plant, Ports};
@@ -108,6 +109,31 @@ fn a_client_closed_early() {
 #[test]
 fn the_source_closed_early() {
     must_find(Plant::CloseSource, &["the event source's connection"]);
+}
+
+#[test]
+fn a_server_that_stops_reading() {
+    // They accept by themselves, as far as the system does it for them.
+    let sources = TcpListener::bind("127.0.0.1:0").unwrap();
+    let users = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    // Nobody follows anybody, so no client waits for anything; more than the kernel buffers.
+    let (right, text) = run(&format!(
+        "verify --event-port {} --client-port {} --mix 0:0:0:0:1 --total-events 1500000 \
+         --concurrency-level 2 --timeout 300",
+        port(&sources),
+        port(&users)
+    ));
+    assert!(!right);
+    assert!(text.contains("the server takes nothing more"));
+}
+
+#[test]
+fn a_stream_of_more_than_one_slice() {
+    let (right, text) =
+        run("verify --spawn --mix private --total-events 2100000 --timeout 10000 --random-seed 3");
+    assert!(right && text.contains("ALL NOTIFICATIONS RECEIVED"));
+    assert!(text.contains("2100000"));
 }
 
 #[test]
