@@ -23,7 +23,7 @@ use super::outbox::Flush;
 use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
-use crate::protocol::UserId;
+use crate::protocol::{Line, UserId};
 
 /// Buffers of emptied outboxes that are kept for the next ones, in bytes all together. Enough for a
 /// busy turn of a thousand clients; beyond it memory goes back to the allocator.
@@ -467,7 +467,7 @@ impl<S: Write> Deliveries<S> {
 
 impl<S: Write> Sink for Deliveries<S> {
     #[inline]
-    fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer {
+    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
         let line = Terminated::new(line);
         let size = line.len() as u64;
         let count = match audience {

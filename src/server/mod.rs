@@ -195,7 +195,11 @@ impl Server {
         let mut stop = Stop::Drained;
         while !self.hub.is_stopped() && stop != Stop::Forced {
             ready.clear();
-            self.poller.wait(self.sleep(), &mut ready)?;
+            let mut timeout = self.sleep();
+            // A source beyond what one call tells of would pass for one that was read dry.
+            while self.poller.wait(timeout, &mut ready)? {
+                timeout = Some(Duration::ZERO);
+            }
             self.turn(&ready)?;
             if std::mem::take(&mut self.poller.signalled) {
                 stop = self.obey_signals();

@@ -7,7 +7,7 @@ use log::Level;
 
 use super::Hub;
 use crate::engine::Recipient;
-use crate::protocol::{Line, UserId};
+use crate::protocol::{Cut, UserId};
 use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{
@@ -96,8 +96,8 @@ impl<A: Acceptor> Hub<A> {
                 }
             }
             match lines.next_line() {
-                Some(Line::Whole(line)) => break UserId::parse(line),
-                Some(Line::TooLong(_)) => break None,
+                Some(Cut::Whole(line)) => break UserId::parse(line.as_bytes()),
+                Some(Cut::TooLong(_)) => break None,
                 None => {}
             }
             if lines.is_too_long() {

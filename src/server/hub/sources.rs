@@ -9,7 +9,7 @@ use super::Hub;
 use super::door::ACCEPT_REST;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
-use crate::protocol::{Event, Line, ParseError, Sequence};
+use crate::protocol::{Cut, Event, Line, ParseError, Sequence};
 use crate::server::acceptor::Acceptor;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
@@ -153,11 +153,11 @@ impl<A: Acceptor> Hub<A> {
             let is_first = source.lines_received == 0;
             let (receipt, sequence) = match source.lines.next_line() {
                 None => return Pending::Nothing,
-                Some(Line::Whole(line)) => match Event::parse(line) {
+                Some(Cut::Whole(line)) => match Event::parse(line) {
                     Ok(event) => (self.receive(&event, line), event.sequence),
-                    Err(error) => self.receive_malformed(peer, line, error),
+                    Err(error) => self.receive_malformed(peer, line.as_bytes(), error),
                 },
-                Some(Line::TooLong(head)) => {
+                Some(Cut::TooLong(head)) => {
                     self.receive_malformed(peer, head, Event::too_long(head))
                 }
             };
@@ -177,10 +177,10 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[inline]
-    fn receive(&mut self, event: &Event, line: &[u8]) -> Receipt {
+    fn receive(&mut self, event: &Event, line: Line<'_>) -> Receipt {
         let receipt = self.engine.receive(event, line, &mut self.deliveries);
         if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
-            capture.take(line);
+            capture.take(line.as_bytes());
         }
         receipt
     }
