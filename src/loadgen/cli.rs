@@ -162,7 +162,7 @@ macro_rules! command {
 command! {
     /// Send a generated stream and check every byte that every client receives.
     struct Verify("verify") with (load, target, core) {
-        /// verification (unless given), even, private, broadcast, feed, or weights F:U:B:P:S
+        /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
     }
@@ -243,7 +243,7 @@ command! {
 command! {
     /// Measure what the kernel alone allows for the same bytes: a server that parses nothing.
     struct Limit("limit") with (load, core) {
-        /// verification (unless given), even, private, broadcast, feed, or weights F:U:B:P:S
+        /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
         /// measure the latency of the smallest possible relay instead

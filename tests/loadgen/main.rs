@@ -188,7 +188,7 @@ fn no_server_is_status_1() {
 
 #[test]
 fn the_limit_delivers_the_same_bytes_in_every_mix() {
-    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+    for mix in ["verification", "dense", "even", "private", "broadcast", "feed"] {
         let arguments =
             format!("limit --mix {mix} --total-events 30000 --concurrency-level 20 --timeout 5000");
         let (right, text) = run(&arguments);
@@ -199,7 +199,7 @@ fn the_limit_delivers_the_same_bytes_in_every_mix() {
 
 #[test]
 fn a_server_of_its_own_in_every_mix() {
-    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+    for mix in ["verification", "dense", "even", "private", "broadcast", "feed"] {
         let directory = tempfile::tempdir().unwrap();
         let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
         let arguments = format!(
