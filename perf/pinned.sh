@@ -41,7 +41,7 @@ report() {
     printf 'command:  perf/pinned.sh --runs %s --events %s\n\n' "$runs" "$events"
     measure ""
     printf '\nTen times the clients:\n\n'
-    measure -1000 --mix verification --concurrency-level 1000
+    measure -1000 --mix verification --mix dense --concurrency-level 1000
 }
 
 if [ -n "$name" ]; then

@@ -4,7 +4,7 @@
 #
 #   perf/profile.sh [--mix MIX] [--events N] [--out DIRECTORY] [-- ARGUMENT...]
 #
-#   --mix MIX        verification, even, private, broadcast, feed or F:U:B:P:S (verification)
+#   --mix MIX        verification, dense, even, private, broadcast, feed or F:U:B:P:S (verification)
 #   --events N       events of the run (10000000)
 #   --out DIRECTORY  where the files go (perf.data and folded.txt; a temporary one unless given)
 #   ARGUMENT...      further arguments for `loadgen verify`

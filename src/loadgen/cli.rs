@@ -6,7 +6,6 @@ use argh::FromArgs;
 use log::LevelFilter;
 
 use super::mix::Mix;
-use super::process::Cores;
 use super::pubsub::Dialect;
 use super::settings::{CommonFlags, LoadFlags, TargetFlags};
 
@@ -48,9 +47,6 @@ macro_rules! command {
             /// the core that this program runs on
             #[argh(option)]
             pub(crate) cpu: Option<usize>,
-            /// the core that a server started by it runs on
-            #[argh(option)]
-            pub(crate) server_cpu: Option<usize>,
             /// give up after so many ms in which nothing moves, 20000 unless given
             #[argh(option)]
             pub(crate) timeout: Option<u64>,
@@ -68,13 +64,20 @@ macro_rules! command {
         impl $name {
             pub(crate) fn common(&self) -> CommonFlags {
                 CommonFlags {
-                    cores: Cores { own: self.cpu, server: self.server_cpu },
                     timeout: self.timeout,
                     log_interval: self.log_interval,
                     log_level: self.log_level,
                 }
             }
         }
+    };
+    (@add $about:tt $name:ident $command:literal (core $($group:ident)*) { $($flags:tt)* }) => {
+        command! { @add $about $name $command ($($group)*) {
+            $($flags)*
+            /// the core that a server started by this program runs on
+            #[argh(option)]
+            pub(crate) server_cpu: Option<usize>,
+        } }
     };
     (@add $about:tt $name:ident $command:literal (load $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
@@ -158,8 +161,8 @@ macro_rules! command {
 
 command! {
     /// Send a generated stream and check every byte that every client receives.
-    struct Verify("verify") with (load, target) {
-        /// verification (unless given), even, private, broadcast, feed, or weights F:U:B:P:S
+    struct Verify("verify") with (load, target, core) {
+        /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
     }
@@ -167,7 +170,7 @@ command! {
 
 command! {
     /// Measure how long deliveries take at a given rate, from the moment when each was due.
-    struct Latency("latency") with (target) {
+    struct Latency("latency") with (target, core) {
         /// events a second, 1000 unless given
         #[argh(option, default = "1000.0")]
         pub(crate) rate: f64,
@@ -186,7 +189,8 @@ command! {
         /// measure the smallest possible relay too, in turn with the server
         #[argh(switch)]
         pub(crate) relay: bool,
-        /// runs of each, 1 unless given; medians count
+        /// runs of each, 1 unless given; medians count. A server that runs already must reset when
+        /// its source disconnects
         #[argh(option, default = "1")]
         pub(crate) runs: usize,
         /// search the highest rate at which --p99-us holds, from --rate on
@@ -203,7 +207,7 @@ command! {
 
 command! {
     /// Send a captured stream, raw lines or gzip, and check what the clients receive.
-    struct Replay("replay") with (target) {
+    struct Replay("replay") with (target, core) {
         /// the captured stream
         #[argh(positional)]
         pub(crate) file: PathBuf,
@@ -226,7 +230,7 @@ command! {
 command! {
     /// Hold many clients that receive nothing, then send one broadcast to all; the server must not
     /// have had events before.
-    struct Idle("idle") with (target) {
+    struct Idle("idle") with (target, core) {
         /// connected users, 10000 unless given
         #[argh(option, default = "10000")]
         pub(crate) clients: usize,
@@ -238,8 +242,8 @@ command! {
 
 command! {
     /// Measure what the kernel alone allows for the same bytes: a server that parses nothing.
-    struct Limit("limit") with (load) {
-        /// verification (unless given), even, private, broadcast, feed, or weights F:U:B:P:S
+    struct Limit("limit") with (load, core) {
+        /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
         /// measure the latency of the smallest possible relay instead
@@ -262,7 +266,7 @@ command! {
 
 command! {
     /// Run the server and the limit in turn, several times, and print medians and ratios.
-    struct Pinned("pinned") with (load) {
+    struct Pinned("pinned") with (load, core) {
         /// a mix to measure, all unless given; can be repeated
         #[argh(option)]
         pub(crate) mix: Vec<Mix>,

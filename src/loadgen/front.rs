@@ -14,7 +14,7 @@ use super::cli::{Arguments, Command, Idle, Latency, Limit, Pinned, Pubsub, Repla
 use super::latency::{self, Comparison, Experiment};
 use super::mix::Mix;
 use super::probe::{Kind, Schedule};
-use super::process::{self, Cores};
+use super::process;
 use super::pubsub::PubsubLoad;
 use super::replay::Pace;
 use super::report::Chart;
@@ -125,19 +125,19 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// Makes logs and this process's core what the flags say.
-fn begin(flags: CommonFlags) -> Result<Habits, Failure> {
+fn begin(flags: CommonFlags, core: Option<usize>) -> Result<Habits, Failure> {
     let habits = Habits::resolve(flags, &variable)?;
     start_logging(habits.log_level);
-    if let Some(core) = flags.cores.own {
+    if let Some(core) = core {
         process::pin_to(core)?;
     }
     Ok(habits)
 }
 
 /// The server that the flags mean: started now, or running already.
-fn server(flags: TargetFlags<'_>, cores: Cores) -> Result<Server, Failure> {
+fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Failure> {
     if flags.spawn {
-        let program = Program::event_server(flags.server_arguments, cores)?;
+        let program = Program::event_server(flags.server_arguments, core)?;
         return Ok(Server::start(&program)?);
     }
     let ports = Ports::resolve(flags, &variable)?;
@@ -147,10 +147,10 @@ fn server(flags: TargetFlags<'_>, cores: Cores) -> Result<Server, Failure> {
 fn run_verify(flags: &Verify) -> Verdict {
     let total = if flags.spawn { TRY_OUT_TOTAL_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
     let plan = Plan::resolve(flags.load(flags.mix.clone()), &variable, total)?;
-    let habits = begin(flags.common())?;
+    let habits = begin(flags.common(), flags.cpu)?;
     let introduction = introduction("verify", &plan);
     info!("{introduction}");
-    let server = server(flags.target(), flags.common().cores)?;
+    let server = server(flags.target(), flags.server_cpu)?;
     let outcome = verify::verify(&plan, habits, server, flags.report.is_some())?;
     show(&summary(&outcome));
     let result = result_json("verify", &plan, &outcome);
@@ -167,7 +167,7 @@ fn course(outcome: &Outcome) -> Vec<Chart> {
 }
 
 fn run_latency(flags: &Latency) -> Verdict {
-    let habits = begin(flags.common())?;
+    let habits = begin(flags.common(), flags.cpu)?;
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
         clients: flags.clients.max(1),
@@ -175,30 +175,17 @@ fn run_latency(flags: &Latency) -> Verdict {
     };
     let introduction = latency::introduction(&experiment);
     info!("{introduction}");
-    let (target, cores) = (flags.target(), flags.common().cores);
     if flags.find_knee {
-        let steps = latency::find_knee(experiment, flags.p99_us, server(target, cores)?)?;
-        match latency::knee(&steps) {
-            Some(rate) => {
-                show(&format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us));
-            }
-            None => show(&format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us)),
-        }
-        let result = json!({
-            "command": "latency", "experiment": introduction, "machine": process::machine(),
-            "knee": { "p99BoundUs": flags.p99_us, "rate": latency::knee(&steps) }, "steps": steps,
-        });
-        write_json(flags.json.as_deref(), &result)?;
-        write_report(flags.report.as_deref(), &introduction, &result, &[])?;
-        return Ok(true);
+        return search_knee(flags, experiment, &introduction);
     }
+    let (target, core) = (flags.target(), flags.server_cpu);
     let start = || {
-        server(target, cores).map_err(|failure| match failure {
+        server(target, core).map_err(|failure| match failure {
             Failure::Failed(error) => error,
             Failure::Misused(message) => io::Error::other(message),
         })
     };
-    let start_relay = || relay_server(experiment.clients, cores);
+    let start_relay = || relay_server(experiment.clients, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if flags.relay { Some(&start_relay) } else { None };
     let comparison = latency::compare(experiment, flags.runs.max(1), &start, start_relay)?;
@@ -206,6 +193,23 @@ fn run_latency(flags: &Latency) -> Verdict {
     if let Some(file) = &flags.hgrm {
         write_file(file, &latency::hgrm(comparison.server.corrected()))?;
     }
+    Ok(true)
+}
+
+fn search_knee(flags: &Latency, experiment: Experiment, introduction: &str) -> Verdict {
+    let server = server(flags.target(), flags.server_cpu)?;
+    let steps = latency::find_knee(experiment, flags.p99_us, server)?;
+    let knee = latency::knee(&steps);
+    show(&match knee {
+        Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us),
+        None => format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us),
+    });
+    let result = json!({
+        "command": "latency", "experiment": introduction, "machine": process::machine(),
+        "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), introduction, &result, &[])?;
     Ok(true)
 }
 
@@ -240,12 +244,12 @@ fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Result<Sche
     Ok(Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy })
 }
 
-fn relay_server(clients: usize, cores: Cores) -> io::Result<Server> {
-    Server::start(&Program::built_in(RELAY_SERVER, clients.to_string(), cores)?)
+fn relay_server(clients: usize, core: Option<usize>) -> io::Result<Server> {
+    Server::start(&Program::built_in(RELAY_SERVER, clients.to_string(), core)?)
 }
 
 fn run_replay(flags: &Replay) -> Verdict {
-    let habits = begin(flags.common())?;
+    let habits = begin(flags.common(), flags.cpu)?;
     let pace = match (flags.rate, flags.speed) {
         (None, None) => Pace::FullSpeed,
         (Some(rate), None) if rate > 0.0 => Pace::Rate(rate),
@@ -262,13 +266,11 @@ fn run_replay(flags: &Replay) -> Verdict {
         users.len()
     );
     info!("{introduction}");
-    let mut server = server(flags.target(), flags.common().cores)?;
+    let mut server = server(flags.target(), flags.server_cpu)?;
     let manner = Manner {
-        total_events: survey.lines,
-        habits,
-        server_prepares: false,
         sample: flags.report.is_some(),
         check: !flags.no_verify,
+        ..Manner::new(survey.lines, habits)
     };
     let mut load = replay::Replay::open(&flags.file, &users, pace)?;
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
@@ -289,14 +291,14 @@ fn run_replay(flags: &Replay) -> Verdict {
 }
 
 fn run_idle(flags: &Idle) -> Verdict {
-    let habits = begin(flags.common())?;
-    let (clients, cores) = (flags.clients.max(1), flags.common().cores);
+    let habits = begin(flags.common(), flags.cpu)?;
+    let (clients, core) = (flags.clients.max(1), flags.server_cpu);
     let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
     info!("{introduction}");
-    let figures = idle::idle(server(flags.target(), cores)?, clients, habits.timeout)?;
+    let figures = idle::idle(server(flags.target(), core)?, clients, habits.timeout)?;
     show(&format!("{introduction}\n{}", figures.table()));
     let relay = if flags.relay {
-        let relay = idle::idle(relay_server(clients, cores)?, clients, habits.timeout)?;
+        let relay = idle::idle(relay_server(clients, core)?, clients, habits.timeout)?;
         let ratio = figures.last_us() / relay.last_us();
         show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
         Some(relay)
@@ -313,9 +315,9 @@ fn run_idle(flags: &Idle) -> Verdict {
 }
 
 fn run_limit(flags: &Limit) -> Verdict {
-    let habits = begin(flags.common())?;
+    let habits = begin(flags.common(), flags.cpu)?;
     let plan = Plan::resolve(flags.load(flags.mix.clone()), &variable, MEASURED_TOTAL_EVENTS)?;
-    let cores = flags.common().cores;
+    let core = flags.server_cpu;
     if flags.relay {
         let experiment = Experiment {
             schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
@@ -323,22 +325,22 @@ fn run_limit(flags: &Limit) -> Verdict {
             timeout: habits.timeout,
         };
         let introduction = format!("relay, {}", latency::introduction(&experiment));
-        let start = || relay_server(experiment.clients, cores);
+        let start = || relay_server(experiment.clients, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
         show_latency(&introduction, &comparison, flags.json.as_deref(), None)?;
         return Ok(true);
     }
     info!("{}", introduction("limit", &plan));
-    let outcome = verify::limit(&plan, habits, cores)?;
+    let outcome = verify::limit(&plan, habits, core)?;
     show(&summary(&outcome));
     write_json(flags.json.as_deref(), &result_json("limit", &plan, &outcome))?;
     Ok(outcome.faults.is_empty())
 }
 
 fn run_pinned(flags: &Pinned) -> Verdict {
-    let habits = begin(flags.common())?;
+    let habits = begin(flags.common(), flags.cpu)?;
     let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
-    let program = Program::event_server(&flags.server_arg, flags.common().cores)?;
+    let program = Program::event_server(&flags.server_arg, flags.server_cpu)?;
     let mut rows = Vec::new();
     for mix in mixes {
         let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
@@ -356,20 +358,14 @@ fn all_mixes() -> Result<Vec<Mix>, String> {
 }
 
 fn run_pubsub(flags: &Pubsub) -> Verdict {
-    let habits = begin(flags.common())?;
+    let habits = begin(flags.common(), flags.cpu)?;
     let mix = flags.mix.clone().map_or_else(|| "private".parse(), Ok)?;
     let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
     let mut load = PubsubLoad::new(flags.dialect, plan.clone())?;
     let users = load.clients().to_vec();
     info!("{}", introduction("pubsub", &plan));
     let mut server = Server::running(&flags.host, flags.port, flags.port, flags.server_pid)?;
-    let manner = Manner {
-        total_events: plan.total_events,
-        habits,
-        server_prepares: false,
-        sample: false,
-        check: true,
-    };
+    let manner = Manner::new(plan.total_events, habits);
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
     show(&summary(&outcome));
     let settings = json!({ "dialect": flags.dialect, "plan": plan });

@@ -38,10 +38,12 @@ impl Weights {
     }
 }
 
-/// The mixes with a name. The first is the original verification program's; `feed` is many posts
-/// to many followers, and a graph that keeps growing.
-const NAMED: [(&str, Weights); 5] = [
+/// The mixes with a name. The first is the original verification program's, in which few follows
+/// exist at any time; `dense` has its weights, but unfollows name any two users, so that the graph
+/// grows; `feed` is many posts to many followers.
+const NAMED: [(&str, Weights); 6] = [
     ("verification", Weights::new([1500, 1500, 1, 1500, 5499])),
+    ("dense", Weights::new([1500, 1500, 1, 1500, 5499])),
     ("even", Weights::new([1, 1, 1, 1, 1])),
     ("private", Weights::new([0, 0, 0, 1, 0])),
     ("broadcast", Weights::new([0, 0, 1, 0, 0])),

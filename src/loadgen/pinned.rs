@@ -25,6 +25,9 @@ pub(crate) struct Row {
     pub(crate) server_cpu_seconds: f64,
     /// Median of the ratios of runs that followed each other.
     pub(crate) ratio: f64,
+    /// The same of processor time, the limit's over the server's: it stands where other programs
+    /// disturb the clock.
+    pub(crate) cpu_ratio: f64,
     pub(crate) runs: Vec<Pair>,
 }
 
@@ -49,7 +52,7 @@ pub(crate) fn measure(
     let mut pairs = Vec::with_capacity(runs);
     for _ in 0..runs {
         let server = verify(plan, habits, Server::start(program)?, false)?;
-        let limit = limit(plan, habits, program.cores)?;
+        let limit = limit(plan, habits, program.core)?;
         for outcome in [&server, &limit] {
             if !outcome.faults.is_empty() {
                 return Err(io::Error::other(summary(outcome)));
@@ -70,31 +73,37 @@ impl Row {
             events_per_second: middle(|pair| pair.server.events_per_second),
             deliveries_per_second: middle(|pair| pair.server.deliveries_per_second),
             limit_events_per_second: middle(|pair| pair.limit.events_per_second),
-            server_cpu_seconds: middle(|pair| pair.server.server_cpu_seconds.unwrap_or(f64::NAN)),
+            server_cpu_seconds: middle(|pair| cpu_seconds(&pair.server)),
             ratio: middle(|pair| pair.server.events_per_second / pair.limit.events_per_second),
+            cpu_ratio: middle(|pair| cpu_seconds(&pair.limit) / cpu_seconds(&pair.server)),
             runs,
         }
     }
 }
 
+fn cpu_seconds(figures: &Figures) -> f64 {
+    figures.server_cpu_seconds.unwrap_or(f64::NAN)
+}
+
 /// The rows as a table of Markdown.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| mix | connected of users | events/s | deliveries/s | limit, events/s | ratio |\n\
-         |---|---|---|---|---|---|\n",
+        "| mix | connected of users | events/s | deliveries/s | limit, events/s | ratio | of CPU time |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "| {} | {} of {} | {} | {} | {} | {:.2} |",
+            "| {} | {} of {} | {} | {} | {} | {:.2} | {:.2} |",
             row.mix,
             row.clients,
             row.users,
             count(row.events_per_second),
             count(row.deliveries_per_second),
             count(row.limit_events_per_second),
-            row.ratio
+            row.ratio,
+            row.cpu_ratio
         );
     }
     text

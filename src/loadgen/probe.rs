@@ -78,7 +78,7 @@ impl Schedule {
 pub(crate) struct Latencies {
     /// From the moment when the event was due.
     pub(crate) corrected: Histogram<u64>,
-    /// From the moment when the event was sent.
+    /// From the moment when the event was sent, or when the kernel first had no room for it.
     pub(crate) raw: Histogram<u64>,
     /// The time in which the events were sent, above the schedule's where it could not be kept.
     pub(crate) sending: Duration,

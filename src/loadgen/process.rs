@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
 /// A running process, known by its id.
@@ -47,13 +47,6 @@ impl Process {
     }
 }
 
-/// The cores that the two sides of a run keep to; `None`: any.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cores {
-    pub(crate) own: Option<usize>,
-    pub(crate) server: Option<usize>,
-}
-
 /// Keeps this thread, and the processes that it starts from now on, on one core.
 ///
 /// # Errors
@@ -67,6 +60,19 @@ pub(crate) fn pin_to(core: usize) -> io::Result<()> {
     cores.set(core);
     sched_setaffinity(None, &cores)
         .map_err(|error| io::Error::other(format!("cannot run on core {core}: {error}")))
+}
+
+/// Does `action` on one core, and what comes after it where this thread was allowed to run before.
+///
+/// # Errors
+///
+/// There is no such core, or this process may not use it; or `action` fails.
+pub(crate) fn on_core<T>(core: usize, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = sched_getaffinity(None)?;
+    pin_to(core)?;
+    let result = action();
+    sched_setaffinity(None, &before)?;
+    result
 }
 
 /// Raises the limit of open files to the hard one and returns that.
@@ -103,6 +109,16 @@ mod tests {
         assert!(this.cpu_time().is_some());
         assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
         assert!(machine()["cores"].as_u64().unwrap() > 0);
+    }
+
+    #[test]
+    fn being_on_a_core_ends() {
+        let before = sched_getaffinity(None).unwrap();
+        let core = (0..CpuSet::MAX_CPU).find(|&core| before.is_set(core)).unwrap();
+        let count = on_core(core, || Ok(sched_getaffinity(None)?.count())).unwrap();
+        assert_eq!(count, 1);
+        assert_eq!(sched_getaffinity(None).unwrap().count(), before.count());
+        assert!(on_core(CpuSet::MAX_CPU, || Ok(())).is_err());
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub(crate) struct Manner {
     pub(crate) check: bool,
 }
 
+impl Manner {
+    /// Everything checked, no course kept.
+    pub(crate) fn new(total_events: u64, habits: Habits) -> Manner {
+        Manner { total_events, habits, server_prepares: false, sample: false, check: true }
+    }
+}
+
 /// What came of a run.
 pub(crate) struct Outcome {
     pub(crate) figures: Figures,

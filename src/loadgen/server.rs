@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::connect::Addresses;
-use super::process::{self, Cores, Process};
+use super::process::{self, Process};
 
 /// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -49,8 +49,8 @@ pub(crate) struct Program {
     pub(crate) arguments: Vec<OsString>,
     /// How it ends.
     stopping: Stopping,
-    /// Where it runs, and where this process goes on.
-    pub(crate) cores: Cores,
+    /// The only core that it may use.
+    pub(crate) core: Option<usize>,
 }
 
 impl Program {
@@ -59,7 +59,10 @@ impl Program {
     /// # Errors
     ///
     /// There is none.
-    pub(crate) fn event_server(extra_arguments: &[String], cores: Cores) -> io::Result<Program> {
+    pub(crate) fn event_server(
+        extra_arguments: &[String],
+        core: Option<usize>,
+    ) -> io::Result<Program> {
         let path = std::env::current_exe()?.with_file_name("eventserver");
         if !path.is_file() {
             return Err(io::Error::other(format!(
@@ -80,7 +83,7 @@ impl Program {
             path,
             arguments: arguments.map(OsString::from).collect(),
             stopping: Stopping::OnSignal,
-            cores,
+            core,
         })
     }
 
@@ -89,10 +92,14 @@ impl Program {
     /// # Errors
     ///
     /// This executable cannot be found.
-    pub(crate) fn built_in(name: &str, argument: String, cores: Cores) -> io::Result<Program> {
+    pub(crate) fn built_in(
+        name: &str,
+        argument: String,
+        core: Option<usize>,
+    ) -> io::Result<Program> {
         let path = std::env::current_exe()?;
         let arguments = vec![name.into(), argument.into()];
-        Ok(Program { path, arguments, stopping: Stopping::ByItself, cores })
+        Ok(Program { path, arguments, stopping: Stopping::ByItself, core })
     }
 }
 
@@ -125,21 +132,18 @@ impl Server {
     ///
     /// It does not start, or its first line is another one.
     pub(crate) fn start(program: &Program) -> io::Result<Server> {
+        let spawn = || {
+            let mut command = Command::new(&program.path);
+            command.args(&program.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+            command.spawn().map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
+            })
+        };
         // A child inherits the core, so it never runs elsewhere, not even while it starts.
-        if let Some(core) = program.cores.server {
-            process::pin_to(core)?;
-        }
-        let spawned = Command::new(&program.path)
-            .args(&program.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        if let Some(core) = program.cores.own {
-            process::pin_to(core)?;
-        }
-        let mut child = spawned.map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
-        })?;
+        let mut child = match program.core {
+            Some(core) => process::on_core(core, spawn)?,
+            None => spawn()?,
+        };
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
         let process = Some(Process { id: child.id() });
         let mut running =

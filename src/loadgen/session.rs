@@ -145,7 +145,7 @@ impl Session {
             if sent > 0 || reading.right_bytes > 0 || resting {
                 last_move = now;
             } else if now - last_move > self.timeout {
-                self.give_up(slice);
+                self.give_up(slice)?;
                 break;
             }
         }
@@ -179,7 +179,7 @@ impl Session {
             if sent > 0 || count.bytes > before {
                 last_move = now;
             } else if self.source.sent < due && now - last_move > self.timeout {
-                return Err(source_failed("the server takes nothing more"));
+                return Err(self.source.stuck(slice));
             }
         }
         count.time = last_move - start;
@@ -288,13 +288,19 @@ impl Session {
         let (clients, buffer) = (&mut self.clients, &mut self.buffer);
         self.readable.retain(|&place| {
             let client = &mut clients[place];
-            let read = client.stream.read(buffer);
-            if let Ok(bytes @ 1..) = read {
-                count.bytes += bytes as u64;
-                count.lines += buffer[..bytes].iter().filter(|&&byte| byte == b'\n').count() as u64;
-            }
-            client.ended = matches!(read, Ok(0));
-            client.listed = matches!(read, Ok(1..));
+            client.listed = match client.stream.read(buffer) {
+                Ok(0) => {
+                    client.ended = true;
+                    false
+                }
+                Ok(bytes) => {
+                    let ends = buffer[..bytes].iter().filter(|&&byte| byte == b'\n');
+                    count.lines += ends.count() as u64;
+                    count.bytes += bytes as u64;
+                    true
+                }
+                Err(error) => error.kind() == ErrorKind::Interrupted,
+            };
             client.listed
         });
     }
@@ -313,7 +319,11 @@ impl Session {
     }
 
     /// Everyone who still waits misses something.
-    fn give_up(&mut self, slice: &Slice) {
+    ///
+    /// # Errors
+    ///
+    /// Nobody waits: it is the source that cannot go on.
+    fn give_up(&mut self, slice: &Slice) -> io::Result<()> {
         for (place, client) in self.clients.iter_mut().enumerate() {
             if client.is_waiting(slice, place) {
                 let received = client.line_due(slice, place).map_or(0, |line| line.number);
@@ -322,6 +332,7 @@ impl Session {
                 self.faulty.push(place);
             }
         }
+        if self.has_faults() { Ok(()) } else { Err(self.source.stuck(slice)) }
     }
 
     /// Counts `slice` as received.
@@ -386,9 +397,15 @@ impl Source {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) if self.closed => return Ok(()),
                 Err(error) => return Err(source_failed(&error.to_string())),
             }
         }
+    }
+
+    fn stuck(&self, slice: &Slice) -> io::Error {
+        let (sent, all) = (self.sent, slice.wire.len());
+        source_failed(&format!("the server takes nothing more after {sent} of {all} bytes"))
     }
 
     fn close(&mut self) -> io::Result<()> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::mix::Mix;
-use super::process::Cores;
 use super::workload::Plan;
 
 /// Events of a run of the original verification program.
@@ -31,7 +30,6 @@ pub(crate) struct LoadFlags {
 /// The flags that every subcommand has, as given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommonFlags {
-    pub(crate) cores: Cores,
     pub(crate) timeout: Option<u64>,
     pub(crate) log_interval: Option<u64>,
     pub(crate) log_level: Option<LevelFilter>,
@@ -166,12 +164,8 @@ impl Ports {
 mod tests {
     use super::*;
 
-    const NO_FLAGS: CommonFlags = CommonFlags {
-        cores: Cores { own: None, server: None },
-        timeout: None,
-        log_interval: None,
-        log_level: None,
-    };
+    const NO_FLAGS: CommonFlags =
+        CommonFlags { timeout: None, log_interval: None, log_level: None };
 
     fn environment<'a>(variables: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + 'a {
         |name| {

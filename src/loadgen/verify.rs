@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::process::{Cores, machine};
+use super::process::machine;
 use super::run::{Manner, Outcome, run};
 use super::server::{Program, Server};
 use super::settings::Habits;
@@ -22,7 +22,7 @@ pub(crate) fn verify(
     mut server: Server,
     sample: bool,
 ) -> io::Result<Outcome> {
-    let manner = Manner { sample, ..manner(plan, habits) };
+    let manner = Manner { sample, ..Manner::new(plan.total_events, habits) };
     let mut workload = Workload::new(plan.clone());
     let users = workload.clients().to_vec();
     let outcome = run(&mut workload, &users, &mut server, manner)?;
@@ -35,27 +35,21 @@ pub(crate) fn verify(
 /// # Errors
 ///
 /// A connection fails.
-pub(crate) fn limit(plan: &Plan, habits: Habits, cores: Cores) -> io::Result<Outcome> {
-    let program = Program::built_in(LIMIT_SERVER, serde_json::to_string(plan)?, cores)?;
+pub(crate) fn limit(
+    plan: &Plan,
+    habits: Habits,
+    server_core: Option<usize>,
+) -> io::Result<Outcome> {
+    let program = Program::built_in(LIMIT_SERVER, serde_json::to_string(plan)?, server_core)?;
     let mut server = Server::start(&program)?;
     let mut workload = Workload::new(plan.clone());
     let users = workload.clients().to_vec();
-    let manner = Manner { server_prepares: true, ..manner(plan, habits) };
+    let manner = Manner { server_prepares: true, ..Manner::new(plan.total_events, habits) };
     run(&mut workload, &users, &mut server, manner)
 }
 
 /// The subcommand, not for people, that serves the limit.
 pub(crate) const LIMIT_SERVER: &str = "serve-limit";
-
-fn manner(plan: &Plan, habits: Habits) -> Manner {
-    Manner {
-        total_events: plan.total_events,
-        habits,
-        server_prepares: false,
-        sample: false,
-        check: true,
-    }
-}
 
 /// Says what will be done.
 pub(crate) fn introduction(command: &str, plan: &Plan) -> String {

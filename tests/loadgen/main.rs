@@ -7,6 +7,7 @@
 
 mod reference;
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use reference::{Plant, Ports};
@@ -111,6 +112,31 @@ fn the_source_closed_early() {
 }
 
 #[test]
+fn a_server_that_stops_reading() {
+    // They accept by themselves, as far as the system does it for them.
+    let sources = TcpListener::bind("127.0.0.1:0").unwrap();
+    let users = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    // Nobody follows anybody, so no client waits for anything; more than the kernel buffers.
+    let (right, text) = run(&format!(
+        "verify --event-port {} --client-port {} --mix 0:0:0:0:1 --total-events 1500000 \
+         --concurrency-level 2 --timeout 300",
+        port(&sources),
+        port(&users)
+    ));
+    assert!(!right);
+    assert!(text.contains("the server takes nothing more"));
+}
+
+#[test]
+fn a_stream_of_more_than_one_slice() {
+    let (right, text) =
+        run("verify --spawn --mix private --total-events 2100000 --timeout 10000 --random-seed 3");
+    assert!(right && text.contains("ALL NOTIFICATIONS RECEIVED"));
+    assert!(text.contains("2100000"));
+}
+
+#[test]
 fn a_server_that_falls_silent() {
     must_find(Plant::FallSilent, &["still misses", "19 other users differ"]);
 }
@@ -162,7 +188,7 @@ fn no_server_is_status_1() {
 
 #[test]
 fn the_limit_delivers_the_same_bytes_in_every_mix() {
-    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+    for mix in ["verification", "dense", "even", "private", "broadcast", "feed"] {
         let arguments =
             format!("limit --mix {mix} --total-events 30000 --concurrency-level 20 --timeout 5000");
         let (right, text) = run(&arguments);
@@ -173,7 +199,7 @@ fn the_limit_delivers_the_same_bytes_in_every_mix() {
 
 #[test]
 fn a_server_of_its_own_in_every_mix() {
-    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+    for mix in ["verification", "dense", "even", "private", "broadcast", "feed"] {
         let directory = tempfile::tempdir().unwrap();
         let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
         let arguments = format!(
