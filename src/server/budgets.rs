@@ -16,6 +16,12 @@ pub struct Budgets {
     /// No more events are applied once they have queued so many bytes: the usual number is written
     /// in about 20 ms, the time for which a new client, a timeout or a signal has to wait.
     pub queued_bytes: u64,
+    /// No more events are applied once so many bytes were copied into outboxes: the usual number
+    /// stays in a processor's own cache until it is written.
+    pub copied_bytes: u64,
+    /// The same for each registered client, where that makes more: enough for the cost of a write to
+    /// be spread over many lines.
+    pub copied_bytes_a_client: u64,
     /// Bytes of an identified client that are read and forgotten.
     pub ignored_bytes_a_client: usize,
     /// Bytes of all identified clients that are read and forgotten.
@@ -30,6 +36,8 @@ impl Default for Budgets {
             all_sources_bytes: 4 << 20,
             events: 1 << 17,
             queued_bytes: 64 << 20,
+            copied_bytes: 2 << 20,
+            copied_bytes_a_client: 16 << 10,
             ignored_bytes_a_client: 16 << 10,
             ignored_bytes: 256 << 10,
         }

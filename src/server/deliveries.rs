@@ -65,8 +65,10 @@ pub(crate) struct Deliveries<S> {
     pub(crate) deliveries: u64,
     /// Bytes that sockets have taken so far.
     pub(crate) bytes_written: u64,
-    /// Bytes queued in this turn.
-    pub(crate) queued_this_turn: u64,
+    /// Bytes copied into outboxes in this turn.
+    pub(crate) copied_this_turn: u64,
+    /// What was queued when the turn began.
+    queued_before: u64,
 }
 
 impl<S> Deliveries<S> {
@@ -90,14 +92,16 @@ impl<S> Deliveries<S> {
             now,
             deliveries: 0,
             bytes_written: 0,
-            queued_this_turn: 0,
+            copied_this_turn: 0,
+            queued_before: 0,
         }
     }
 
     /// Starts a turn at `now`.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
-        self.queued_this_turn = 0;
+        self.copied_this_turn = 0;
+        self.queued_before = self.queued_total;
     }
 
     /// Keys of the registered clients.
@@ -113,6 +117,12 @@ impl<S> Deliveries<S> {
     /// Bytes queued for all clients together.
     pub(crate) fn queued_total(&self) -> u64 {
         self.queued_total
+    }
+
+    /// Bytes queued since the turn began, without those that were written since.
+    #[inline]
+    pub(crate) fn queued_this_turn(&self) -> u64 {
+        self.queued_total.saturating_sub(self.queued_before)
     }
 
     pub(crate) fn client(&self, key: u32) -> Option<&Client<S>> {
@@ -366,10 +376,12 @@ impl<S: Write> Deliveries<S> {
                 outbox.adopt(buffer);
             }
         }
+        let before = outbox.len();
         outbox.push(line, &self.block);
-        self.largest_queue = self.largest_queue.max(outbox.len() as u64);
+        let after = outbox.len();
+        self.largest_queue = self.largest_queue.max(after as u64);
+        self.copied_this_turn += (after - before) as u64;
         self.queued_total += line.len() as u64;
-        self.queued_this_turn += line.len() as u64;
         self.deliveries += 1;
     }
 
@@ -383,7 +395,6 @@ impl<S: Write> Deliveries<S> {
         let members = self.members.len() as u64;
         self.largest_queue += size;
         self.queued_total += size * members;
-        self.queued_this_turn += size * members;
         self.deliveries += members;
     }
 

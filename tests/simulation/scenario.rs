@@ -92,16 +92,22 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         return usual;
     }
     let source_bytes = *random.pick(&[1, 7, 50, 300]);
-    let applying = match may_stop_anywhere && random.one_in(2) {
-        true => (*random.pick(&[1, 3, 20]), *random.pick(&[1, 100, 1000])),
-        false => (usual.events, usual.queued_bytes),
+    let [events, queued_bytes, copied_bytes] = match may_stop_anywhere && random.one_in(2) {
+        true => [
+            *random.pick(&[1, 3, 20]),
+            *random.pick(&[1, 100, 1000]),
+            *random.pick(&[1, 100, 1000]),
+        ],
+        false => [usual.events as u64, usual.queued_bytes, usual.copied_bytes],
     };
     Budgets {
         source_bytes,
         least_source_bytes: 1,
         all_sources_bytes: source_bytes * 2,
-        events: applying.0,
-        queued_bytes: applying.1,
+        events: events as usize,
+        queued_bytes,
+        copied_bytes,
+        copied_bytes_a_client: 0,
         ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
         ignored_bytes: *random.pick(&[1, 10, 100]),
     }

@@ -16,6 +16,17 @@ use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
 use crate::server::notices::{Because, Shown, Topic};
 
+/// What a turn may still apply.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    /// So many events more.
+    events: usize,
+    /// Until the turn has copied so many bytes.
+    copied_bytes: u64,
+    /// Until the turn has queued so many bytes.
+    queued_bytes: u64,
+}
+
 /// Why no more lines of a source are applied in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pending {
@@ -92,25 +103,33 @@ impl<A: Acceptor> Hub<A> {
         );
     }
 
+    fn allowance(&self) -> Allowance {
+        let Budgets { events, queued_bytes, copied_bytes, copied_bytes_a_client, .. } =
+            self.budgets;
+        let clients = self.deliveries.members().len() as u64;
+        let copied_bytes = copied_bytes.max(copied_bytes_a_client * clients);
+        Allowance { events, copied_bytes, queued_bytes }
+    }
+
     /// Applies what is due and what was read, within the budget of a turn.
     pub(super) fn apply(&mut self) {
-        let mut events = self.budgets.events;
+        let mut left = self.allowance();
         // A source whose turn ended the budget goes behind the others.
         for _ in 0..self.sources.len() {
-            if self.apply_due(&mut events) != Pending::Nothing {
+            if self.apply_due(&mut left) != Pending::Nothing {
                 return;
             }
             let Some(key) = self.sources.pop_front() else { return };
             self.sources.push_back(key);
-            self.apply_source(key, &mut events);
+            self.apply_source(key, &mut left);
         }
-        self.apply_due(&mut events);
+        self.apply_due(&mut left);
     }
 
-    fn apply_source(&mut self, key: u32, events: &mut usize) {
+    fn apply_source(&mut self, key: u32, left: &mut Allowance) {
         let Some(mut source) = self.borrow_source(key) else { return };
         if source.has_lines {
-            source.has_lines = self.apply_lines(&mut source, events) != Pending::Nothing;
+            source.has_lines = self.apply_lines(&mut source, left) != Pending::Nothing;
         }
         self.give_back_source(key, source);
     }
@@ -131,9 +150,9 @@ impl<A: Acceptor> Hub<A> {
         self.deliveries.connections[key as usize] = Connection::Source(source);
     }
 
-    fn apply_lines(&mut self, source: &mut Source<A::Stream>, events: &mut usize) -> Pending {
+    fn apply_lines(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) -> Pending {
         loop {
-            match self.apply_due(events) {
+            match self.apply_due(left) {
                 Pending::Nothing => {}
                 pending => return pending,
             }
@@ -150,7 +169,7 @@ impl<A: Acceptor> Hub<A> {
                 }
             };
             source.lines_received += 1;
-            *events -= 1;
+            left.events -= 1;
             match receipt {
                 Receipt::Applied | Receipt::Waits => {}
                 Receipt::Duplicate => self.note_duplicate(peer, sequence),
@@ -200,16 +219,19 @@ impl<A: Acceptor> Hub<A> {
 
     /// Applies what waited for its turn and is due now.
     #[inline]
-    fn apply_due(&mut self, events: &mut usize) -> Pending {
+    fn apply_due(&mut self, left: &mut Allowance) -> Pending {
         loop {
             if self.deliveries.is_paused() {
                 return Pending::Room;
             }
-            if *events == 0 || self.deliveries.queued_this_turn >= self.budgets.queued_bytes {
+            if left.events == 0
+                || self.deliveries.copied_this_turn >= left.copied_bytes
+                || self.deliveries.queued_this_turn() >= left.queued_bytes
+            {
                 return Pending::NextTurn;
             }
             match self.engine.apply_next(&mut self.deliveries) {
-                Step::Advanced => *events -= 1,
+                Step::Advanced => left.events -= 1,
                 Step::Refused => return Pending::Room,
                 Step::NothingDue => return Pending::Nothing,
             }
