@@ -1,4 +1,58 @@
-//! An event server.
+//! An event server for the *follower maze* protocol: numbered events come in over TCP in any order,
+//! are put in order, and go out unchanged to the connected users that they concern.
+//!
+//! # The way of an event
+//!
+//! ```text
+//! source socket ─read─▶ buffer ─memchr─▶ line ─parse─▶ Event ─▶ ReorderBuffer
+//!                                                                   │ in sequence
+//! client sockets ◀─write─ Outbox ◀─append─ (audience, line) ◀─ FollowerGraph
+//! ```
+//!
+//! # The rooms
+//!
+//! | room | what it does | what it may not know |
+//! |---|---|---|
+//! | [`protocol`] | cuts bytes into lines and lines into events | everything else |
+//! | [`engine`] | puts events in order and finds out whom they concern | sockets, clock, log, chance |
+//! | [`server`] | owns every socket; reads, queues, writes, closes | what an event means |
+//! | [`config`] | every setting with its bounds | who uses it |
+//! | [`loadgen`] | sends streams and checks what comes out | how the server does it |
+//!
+//! Arrows point one way: `main → server → engine → protocol`. `loadgen` has an encoder and a model of its
+//! own, so that one mistake cannot cancel another.
+//!
+//! # One turn of the loop
+//!
+//! [`server::hub::Hub::turn`] is the heart of the server, its steps in this order:
+//!
+//! 1. read the sources into their buffers, within a budget;
+//! 2. ask the poll once more, and accept and read clients until the kernel holds nothing more on that
+//!    side: whoever had written an id before those source bytes were read is registered now;
+//! 3. apply what is in order, within a budget, appending to outboxes;
+//! 4. write what was appended, at once and to each client in one piece; only where a socket refuses
+//!    bytes is its readiness waited for;
+//! 5. let timeouts expire;
+//! 6. close what is to be closed. Nothing is freed earlier in a turn, so that readiness told in this
+//!    turn cannot reach a new tenant of the same slot.
+//!
+//! # What always holds
+//!
+//! - Events are applied strictly by sequence, each at most once.
+//! - An event is queued for all that it concerns or, for want of room, for none of them; then it waits
+//!   at the head of the order, and the sources wait with it.
+//! - A client is registered under one user, a user at one client.
+//! - Between two turns bytes are queued only where a socket has refused bytes.
+//! - Every queue, buffer and loop has a bound, and every wait for a peer a timeout.
+//! - An error on one connection ends that connection; only a failing poll ends the server.
+//!
+//! [`server::hub::Hub::check_invariants`] checks what can be checked of this.
+//!
+//! # What is absent on purpose
+//!
+//! Threads (but for one that writes a capture file), locks, atomics, unsafe code, allocation or
+//! formatting for each event, and anything on the hot path that costs more with the clients that are
+//! merely connected.
 
 pub mod config;
 pub mod engine;

@@ -1,2 +1,7 @@
 //! The `loadgen` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eventserver::loadgen::main()
+}

@@ -19,7 +19,7 @@ use std::ops::Range;
 pub use followers::{FollowerGraph, Recipient};
 pub use reorder::{Head, Placement, ReorderBuffer};
 
-use crate::protocol::{Event, EventKind, Sequence, UserId};
+use crate::protocol::{Event, EventKind, Line, Sequence, UserId};
 
 /// Who is told of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub enum Offer {
 
 /// Where deliveries go.
 pub trait Sink {
-    /// Takes an event's line (without terminator) for all of `audience`, or for none of it.
-    fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer;
+    /// Takes an event's line for all of `audience`, or for none of it.
+    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer;
 }
 
 /// What became of a line handed to the [`Engine`].
@@ -156,13 +156,12 @@ impl Engine {
     /// Takes an event and its line as it arrived. Applies it if it is due; call
     /// [`apply_next`](Self::apply_next) for those that waited behind it.
     #[inline]
-    pub fn receive(&mut self, event: &Event, line: &[u8], sink: &mut impl Sink) -> Receipt {
-        if event.sequence.get() == self.reorder.awaited() && !self.is_due() {
-            if apply(event.kind, line, &mut self.graph, sink) == Offer::Taken {
-                self.counters.count(event.kind);
-                self.reorder.advance();
-                return Receipt::Applied;
-            }
+    pub fn receive(&mut self, event: &Event, line: Line<'_>, sink: &mut impl Sink) -> Receipt {
+        let is_awaited = event.sequence.get() == self.reorder.awaited() && !self.is_due();
+        if is_awaited && apply(event.kind, line, &mut self.graph, sink) == Offer::Taken {
+            self.counters.count(event.kind);
+            self.reorder.advance();
+            return Receipt::Applied;
         }
         let receipt = Receipt::from(self.reorder.insert(event.sequence, line));
         match receipt {
@@ -187,7 +186,7 @@ impl Engine {
             Head::Void => self.counters.void += 1,
             Head::Line(line) => {
                 // Only lines that were parsed before are kept.
-                let Some(kind) = Event::kind_of(line) else {
+                let Ok(Event { kind, .. }) = Event::parse(line) else {
                     unreachable!("a kept line is an event")
                 };
                 if apply(kind, line, &mut self.graph, sink) == Offer::Refused {
@@ -273,7 +272,12 @@ impl Engine {
 
 /// Offers an event to its audience and, once it is taken, does to the graph what it says.
 #[inline]
-fn apply(kind: EventKind, line: &[u8], graph: &mut FollowerGraph, sink: &mut impl Sink) -> Offer {
+fn apply(
+    kind: EventKind,
+    line: Line<'_>,
+    graph: &mut FollowerGraph,
+    sink: &mut impl Sink,
+) -> Offer {
     match kind {
         EventKind::Broadcast => sink.offer(Audience::Everybody, line),
         EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink),
@@ -296,6 +300,6 @@ fn apply(kind: EventKind, line: &[u8], graph: &mut FollowerGraph, sink: &mut imp
 }
 
 #[inline]
-fn offer_to_one(recipient: Option<Recipient>, line: &[u8], sink: &mut impl Sink) -> Offer {
+fn offer_to_one(recipient: Option<Recipient>, line: Line<'_>, sink: &mut impl Sink) -> Offer {
     recipient.map_or(Offer::Taken, |recipient| sink.offer(Audience::One(recipient), line))
 }

@@ -2,13 +2,7 @@
 
 use std::ops::Range;
 
-use smallvec::SmallVec;
-
-use crate::protocol::Sequence;
-
-/// Lines up to this long wait inside the ring itself; the few longer ones take an allocation each.
-/// A sequence of 8 digits and two ids of 6 fit.
-const INLINE_BYTES: usize = 24;
+use crate::protocol::{Line, Sequence, WINDOW_BYTES};
 
 /// The ring's first size, in slots: enough for the batches of a well-behaved source.
 const MIN_SLOTS: usize = 128;
@@ -17,16 +11,34 @@ const MIN_SLOTS: usize = 128;
 const KEPT_SLOTS: usize = 4096;
 
 /// What has arrived for one sequence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 enum Slot {
     /// Nothing yet.
     #[default]
     Empty,
     /// A malformed line: its turn passes without an event.
     Void,
-    /// The bytes of an event. They are parsed once more when their turn comes: that costs less than
-    /// it does to move the parsed event through the cache beside them.
-    Line(SmallVec<[u8; INLINE_BYTES]>),
+    /// The window of a short line, and the line's length. It is parsed once more when its turn
+    /// comes: that costs less than to move the parsed event through the cache beside it.
+    Short([u8; WINDOW_BYTES], u8),
+    /// A line too long for the window.
+    Long(Box<[u8]>),
+}
+
+impl Slot {
+    #[inline]
+    fn keep(line: Line<'_>) -> Slot {
+        match line {
+            // No more than the 30 bytes of the window.
+            Line::Short { window, len } => Slot::Short(*window, len as u8),
+            Line::Plain(bytes) if bytes.len() <= WINDOW_BYTES => {
+                let mut window = [0; WINDOW_BYTES];
+                window[..bytes.len()].copy_from_slice(bytes);
+                Slot::Short(window, bytes.len() as u8)
+            }
+            Line::Plain(bytes) => Slot::Long(bytes.into()),
+        }
+    }
 }
 
 /// What became of a sequence handed to the [`ReorderBuffer`].
@@ -50,15 +62,16 @@ pub enum Head<'a> {
     /// Nothing but a malformed line arrived for it.
     Void,
     /// This event.
-    Line(&'a [u8]),
+    Line(Line<'a>),
 }
 
 /// A ring of the sequences from the awaited one up to a window ahead, indexed by
 /// `sequence & mask`.
 ///
 /// It grows by doubling, up to the power of two that holds its window, and gives a large ring back
-/// when it runs empty. A slot has 40 bytes, so that a ring filled by half or more costs at most 80
-/// bytes an event, in whatever order they came, as long as lines have up to 24 bytes.
+/// when it runs empty. A slot has 32 bytes, so that a ring filled by half or more costs at most 64
+/// bytes an event, in whatever order they came; a line of more than 30 bytes costs an allocation
+/// besides.
 ///
 /// The awaited sequence always fits.
 #[derive(Debug)]
@@ -108,17 +121,17 @@ impl ReorderBuffer {
 
     /// Keeps the line of an event until its turn comes. A line takes the place of a void.
     #[inline]
-    pub fn insert(&mut self, sequence: Sequence, line: &[u8]) -> Placement {
+    pub fn insert(&mut self, sequence: Sequence, line: Line<'_>) -> Placement {
         let slot = match self.slot(sequence) {
             Ok(slot) => slot,
             Err(elsewhere) => return elsewhere,
         };
         let is_new = match slot {
-            Slot::Line(_) => return Placement::Duplicate,
+            Slot::Short(..) | Slot::Long(_) => return Placement::Duplicate,
             Slot::Void => false,
             Slot::Empty => true,
         };
-        *slot = Slot::Line(SmallVec::from_slice(line));
+        *slot = Slot::keep(line);
         if is_new {
             self.count_one();
         }
@@ -148,7 +161,8 @@ impl ReorderBuffer {
         match &self.slots[index(self.awaited, self.slots.len())] {
             Slot::Empty => Head::Missing,
             Slot::Void => Head::Void,
-            Slot::Line(line) => Head::Line(line),
+            Slot::Short(window, len) => Head::Line(Line::Short { window, len: usize::from(*len) }),
+            Slot::Long(bytes) => Head::Line(Line::Plain(bytes)),
         }
     }
 
@@ -178,8 +192,9 @@ impl ReorderBuffer {
         }
         let capacity = self.slots.len();
         let ahead = (self.awaited..).take(capacity);
-        let first_waiting =
-            ahead.skip(1).find(|&sequence| self.slots[index(sequence, capacity)] != Slot::Empty)?;
+        let first_waiting = ahead
+            .skip(1)
+            .find(|&sequence| !matches!(self.slots[index(sequence, capacity)], Slot::Empty))?;
         Some(self.awaited..first_waiting)
     }
 
@@ -192,7 +207,11 @@ impl ReorderBuffer {
 
     /// Forgets everything and awaits `first`; returns how many events (not voids) waited.
     pub fn reset(&mut self, first: Sequence) -> usize {
-        let lost = self.slots.iter().filter(|slot| matches!(slot, Slot::Line(_))).count();
+        let lost = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot, Slot::Short(..) | Slot::Long(_)))
+            .count();
         self.slots = Vec::new();
         self.occupied = 0;
         self.awaited = first.get();
@@ -258,6 +277,10 @@ mod tests {
         Sequence::new(number).unwrap()
     }
 
+    fn line(bytes: &[u8]) -> Line<'_> {
+        Line::Plain(bytes)
+    }
+
     fn buffer(first: u64, window: u32) -> ReorderBuffer {
         ReorderBuffer::new(sequence(first), window)
     }
@@ -268,7 +291,9 @@ mod tests {
             match buffer.head() {
                 Head::Missing => return taken,
                 Head::Void => taken.push("void".into()),
-                Head::Line(line) => taken.push(String::from_utf8(line.to_vec()).unwrap()),
+                Head::Line(line) => {
+                    taken.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
+                }
             }
             buffer.advance();
         }
@@ -276,17 +301,17 @@ mod tests {
 
     #[test]
     fn a_slot_is_small() {
-        assert_eq!(size_of::<Slot>(), 40);
+        assert_eq!(size_of::<Slot>(), 32);
     }
 
     #[test]
     fn what_came_early_waits_for_its_turn() {
         let mut buffer = buffer(1, 10);
-        assert_eq!(buffer.insert(sequence(3), b"3"), Placement::Waits);
-        assert_eq!(buffer.insert(sequence(2), b"2"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(3), line(b"3")), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(2), line(b"2")), Placement::Waits);
         assert_eq!(buffer.head(), Head::Missing);
         assert_eq!(buffer.gap(), Some(1..2));
-        assert_eq!(buffer.insert(sequence(1), b"1"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(1), line(b"1")), Placement::Waits);
         assert_eq!(take_all(&mut buffer), ["1", "2", "3"]);
         assert_eq!(buffer.awaited(), 4);
         assert_eq!((buffer.occupied(), buffer.highest_occupancy()), (0, 3));
@@ -295,11 +320,11 @@ mod tests {
     #[test]
     fn the_first_of_two_stays_and_what_is_over_is_late() {
         let mut buffer = buffer(5, 10);
-        assert_eq!(buffer.insert(sequence(5), b"first"), Placement::Waits);
-        assert_eq!(buffer.insert(sequence(5), b"second"), Placement::Duplicate);
-        assert_eq!(buffer.insert(sequence(4), b"4"), Placement::Late);
+        assert_eq!(buffer.insert(sequence(5), line(b"first")), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(5), line(b"second")), Placement::Duplicate);
+        assert_eq!(buffer.insert(sequence(4), line(b"4")), Placement::Late);
         assert_eq!(take_all(&mut buffer), ["first"]);
-        assert_eq!(buffer.insert(sequence(5), b"third"), Placement::Late);
+        assert_eq!(buffer.insert(sequence(5), line(b"third")), Placement::Late);
         assert_eq!(buffer.insert_void(sequence(5)), Placement::Late);
     }
 
@@ -309,10 +334,10 @@ mod tests {
         assert_eq!(buffer.insert_void(sequence(2)), Placement::Waits);
         assert_eq!(buffer.insert_void(sequence(2)), Placement::Duplicate);
         assert_eq!(buffer.insert_void(sequence(3)), Placement::Waits);
-        assert_eq!(buffer.insert(sequence(3), b"3"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(3), line(b"3")), Placement::Waits);
         assert_eq!(buffer.insert_void(sequence(3)), Placement::Duplicate);
         assert_eq!(buffer.occupied(), 2);
-        assert_eq!(buffer.insert(sequence(1), b"1"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(1), line(b"1")), Placement::Waits);
         assert_eq!(take_all(&mut buffer), ["1", "void", "3"]);
     }
 
@@ -321,10 +346,14 @@ mod tests {
         for window in [1, 2, 3, 100, 128, 129, 1000] {
             let mut buffer = buffer(7, window);
             let edge = 7 + u64::from(window);
-            assert_eq!(buffer.insert(sequence(edge), b"x"), Placement::TooFar, "window {window}");
+            assert_eq!(
+                buffer.insert(sequence(edge), line(b"x")),
+                Placement::TooFar,
+                "window {window}"
+            );
             assert_eq!(buffer.insert_void(sequence(edge)), Placement::TooFar);
             for number in (7..edge).rev() {
-                assert_eq!(buffer.insert(sequence(number), b"x"), Placement::Waits);
+                assert_eq!(buffer.insert(sequence(number), line(b"x")), Placement::Waits);
             }
             assert_eq!(take_all(&mut buffer).len(), window as usize);
         }
@@ -334,11 +363,11 @@ mod tests {
     fn the_last_sequences_of_all() {
         let last = Sequence::MAX.get();
         let mut buffer = buffer(last - 1, 1 << 26);
-        assert_eq!(buffer.insert(sequence(last), b"last"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(last), line(b"last")), Placement::Waits);
         assert_eq!(buffer.gap(), Some(last - 1..last));
-        assert_eq!(buffer.insert(sequence(last - 1), b"last but one"), Placement::Waits);
+        assert_eq!(buffer.insert(sequence(last - 1), line(b"last but one")), Placement::Waits);
         assert_eq!(take_all(&mut buffer), ["last but one", "last"]);
-        assert_eq!(buffer.insert(sequence(last), b"again"), Placement::Late);
+        assert_eq!(buffer.insert(sequence(last), line(b"again")), Placement::Late);
         assert_eq!(buffer.head(), Head::Missing);
     }
 
@@ -346,7 +375,7 @@ mod tests {
     fn a_gap_is_skipped_up_to_the_first_that_waits() {
         let mut buffer = buffer(1, 1000);
         assert_eq!(buffer.skip_gap(), None);
-        buffer.insert(sequence(500), b"500");
+        buffer.insert(sequence(500), line(b"500"));
         buffer.insert_void(sequence(499));
         assert_eq!(buffer.skip_gap(), Some(1..499));
         assert_eq!(buffer.skip_gap(), None);
@@ -356,8 +385,8 @@ mod tests {
     #[test]
     fn a_reset_counts_the_events_that_waited() {
         let mut buffer = buffer(1, 1000);
-        buffer.insert(sequence(3), b"3");
-        buffer.insert(sequence(4), b"4");
+        buffer.insert(sequence(3), line(b"3"));
+        buffer.insert(sequence(4), line(b"4"));
         buffer.insert_void(sequence(5));
         assert_eq!(buffer.reset(sequence(1)), 2);
         assert_eq!((buffer.awaited(), buffer.occupied()), (1, 0));
@@ -367,7 +396,7 @@ mod tests {
     fn a_large_ring_is_given_back() {
         let mut buffer = buffer(1, 1 << 20);
         for number in (1..=100_000).rev() {
-            buffer.insert(sequence(number), b"x");
+            buffer.insert(sequence(number), line(b"x"));
         }
         assert_eq!(buffer.slots.len(), 1 << 17);
         assert_eq!(take_all(&mut buffer).len(), 100_000);
@@ -402,7 +431,7 @@ mod tests {
                 match step {
                     Step::Insert(number) => {
                         let line = format!("{number} {count} {}", "long ".repeat(count % 6));
-                        let placement = buffer.insert(sequence(number), line.as_bytes());
+                        let placement = buffer.insert(sequence(number), line.as_bytes().into());
                         let expected = if number < awaited {
                             Placement::Late
                         } else if number - awaited >= u64::from(window) {
@@ -429,7 +458,7 @@ mod tests {
                             (Head::Void, Some(None)) => {}
                             (Head::Line(line), Some(Some(count))) => {
                                 let start = format!("{awaited} {count} ");
-                                prop_assert!(line.starts_with(start.as_bytes()));
+                                prop_assert!(line.as_bytes().starts_with(start.as_bytes()));
                             }
                             (head, expected) => prop_assert!(false, "{head:?} for {expected:?}"),
                         }

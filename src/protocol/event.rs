@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::Line;
+use super::short;
+
 /// The position of an event in the one total order: 0 … 2⁶⁴−2.
 ///
 /// The largest 64-bit number is left out so that "the one after" always exists.
@@ -139,13 +142,23 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl Event {
-    /// Reads one line, without its terminator.
+    /// Reads one line.
     ///
     /// # Errors
     ///
     /// Says what is wrong, and carries the sequence where the bytes before the first `|` are one.
     #[inline]
-    pub fn parse(line: &[u8]) -> Result<Event, ParseError> {
+    pub fn parse(line: Line<'_>) -> Result<Event, ParseError> {
+        if let Line::Short { window, len } = line
+            && let Some(event) = short::parse(window, len)
+        {
+            return Ok(event);
+        }
+        Self::parse_plainly(line.as_bytes())
+    }
+
+    /// The same, a byte at a time: for what the parser of short lines leaves undecided.
+    fn parse_plainly(line: &[u8]) -> Result<Event, ParseError> {
         let Some((sequence, rest)) = split_sequence(line) else {
             return Err(ParseError { sequence: None, reason: Malformation::NoSequence });
         };
@@ -153,16 +166,6 @@ impl Event {
             Ok(kind) => Ok(Event { sequence, kind }),
             Err(reason) => Err(ParseError { sequence: Some(sequence), reason }),
         }
-    }
-
-    /// Reads again the kind of a line that [`Event::parse`] took before.
-    ///
-    /// `None` for every other line.
-    #[inline]
-    #[must_use]
-    pub fn kind_of(line: &[u8]) -> Option<EventKind> {
-        let bar = line.iter().position(|&byte| byte == b'|')?;
-        EventKind::parse(&line[bar..]).ok()
     }
 
     /// What the server makes of a line of which it kept the first bytes only.
@@ -178,7 +181,6 @@ impl Event {
 
 impl EventKind {
     /// Reads what follows the sequence, from its `|` on.
-    #[inline]
     fn parse(fields: &[u8]) -> Result<EventKind, Malformation> {
         use Malformation::{UnknownType, WrongFieldCount};
 
@@ -202,13 +204,11 @@ impl EventKind {
     }
 }
 
-#[inline]
 fn one_user(fields: &[u8]) -> Result<UserId, Malformation> {
     let (user, rest) = next_user(fields)?;
     if rest.is_empty() { Ok(user) } else { Err(Malformation::WrongFieldCount) }
 }
 
-#[inline]
 fn two_users(fields: &[u8]) -> Result<(UserId, UserId), Malformation> {
     let (first, rest) = next_user(fields)?;
     let second = one_user(rest)?;
@@ -216,7 +216,6 @@ fn two_users(fields: &[u8]) -> Result<(UserId, UserId), Malformation> {
 }
 
 /// Reads `|number`; what is left starts with the next `|` or is empty.
-#[inline]
 fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), Malformation> {
     let [b'|', number @ ..] = fields else { return Err(Malformation::WrongFieldCount) };
     match split_number(number) {
@@ -226,7 +225,6 @@ fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), Malformation> {
 }
 
 /// Splits a line behind its sequence: what is left starts with `|` or is empty.
-#[inline]
 fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
     match split_number(line)? {
         (number, rest @ ([] | [b'|', ..])) => Some((Sequence::new(number)?, rest)),
@@ -240,7 +238,6 @@ const SAFE_DIGITS: usize = 19;
 const MAX_DIGITS: usize = 20;
 
 /// Splits `bytes` behind the number in front: 1 to 20 digits that fit 64 bits.
-#[inline]
 fn split_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0_u64;
     for (digits, byte) in bytes.iter().enumerate() {
@@ -269,7 +266,6 @@ fn split_long_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((number, rest))
 }
 
-#[inline]
 fn digit(byte: &u8) -> Option<u64> {
     let digit = byte.wrapping_sub(b'0');
     (digit < 10).then_some(u64::from(digit))
@@ -283,9 +279,19 @@ mod tests {
         Sequence::new(number).unwrap()
     }
 
+    /// Parses a line alone, and in front of a terminator as it arrives.
+    fn parse(line: &str) -> Result<Event, ParseError> {
+        let plain = Event::parse(Line::Plain(line.as_bytes()));
+        for behind in ["\n2|B\n", "\r\n2|B\n"] {
+            let buffer = format!("{line}{behind}{}", "3|S|7\n".repeat(5));
+            let arrived = Event::parse(Line::in_front_of(buffer.as_bytes(), line.len()));
+            assert_eq!(arrived, plain, "{line}");
+        }
+        plain
+    }
+
     fn parsed(line: &str) -> (u64, EventKind) {
-        let event = Event::parse(line.as_bytes()).unwrap_or_else(|e| panic!("{line}: {e}"));
-        assert_eq!(Event::kind_of(line.as_bytes()), Some(event.kind), "{line}");
+        let event = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         (event.sequence.get(), event.kind)
     }
 
@@ -346,7 +352,7 @@ mod tests {
             ("1|B\r", 1, UnknownType),
             ("1|S|\u{661}", 1, BadUserId),
         ] {
-            let error = Event::parse(line.as_bytes()).expect_err(line);
+            let error = parse(line).expect_err(line);
             assert_eq!(error, ParseError { sequence: Some(sequence(number)), reason }, "{line}");
         }
     }
@@ -369,7 +375,7 @@ mod tests {
             "18446744073709551615|B",
             "000000000000000000001|B",
         ] {
-            let error = Event::parse(line.as_bytes()).expect_err(line);
+            let error = parse(line).expect_err(line);
             assert_eq!(
                 error,
                 ParseError { sequence: None, reason: Malformation::NoSequence },

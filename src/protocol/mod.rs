@@ -1,7 +1,10 @@
 //! Bytes ↔ events. Pure: no I/O, no clock, no log.
 
 mod event;
-mod lines;
+mod line;
+mod short;
+mod splitter;
 
 pub use event::{Event, EventKind, Malformation, ParseError, Sequence, UserId};
-pub use lines::{Line, LineSplitter};
+pub use line::{Line, WINDOW_BYTES};
+pub use splitter::{Cut, LineSplitter};

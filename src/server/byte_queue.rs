@@ -1,35 +1,40 @@
 //! Bytes in a row, and lines to put there.
 
+use crate::protocol::{Line, WINDOW_BYTES};
+
 /// What ends every line that a client receives.
 const TERMINATOR: [u8; 2] = *b"\r\n";
 
-/// Lines up to this long, with their terminator, are copied as a whole vector register or two
-/// instead of byte for byte: a copy of fixed length needs no call and no branch.
-const SHORT_BYTES: usize = 32;
-
 /// A line with its terminator, ready to be appended many times.
 #[derive(Debug)]
-pub(crate) struct Terminated<'a> {
-    line: &'a [u8],
-    /// The line and its terminator, if they fit; what follows them means nothing.
-    short: [u8; SHORT_BYTES],
+pub(crate) enum Terminated<'a> {
+    /// The line and its terminator, so many bytes in front of a window. A copy of the whole window
+    /// needs no call and no branch.
+    Short([u8; WINDOW_BYTES], usize),
+    /// The line alone.
+    Long(&'a [u8]),
 }
 
 impl<'a> Terminated<'a> {
     #[inline]
-    pub(crate) fn new(line: &'a [u8]) -> Terminated<'a> {
-        let mut short = [0; SHORT_BYTES];
-        if line.len() + TERMINATOR.len() <= SHORT_BYTES {
-            short[..line.len()].copy_from_slice(line);
-            short[line.len()..line.len() + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
+    pub(crate) fn new(line: Line<'a>) -> Terminated<'a> {
+        match line {
+            Line::Short { window, len } if len + TERMINATOR.len() <= WINDOW_BYTES => {
+                let mut window = *window;
+                window[len..len + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
+                Terminated::Short(window, len + TERMINATOR.len())
+            }
+            line => Terminated::Long(line.as_bytes()),
         }
-        Terminated { line, short }
     }
 
     /// Bytes of the line and its terminator.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.line.len() + TERMINATOR.len()
+        match self {
+            Terminated::Short(_, len) => *len,
+            Terminated::Long(line) => line.len() + TERMINATOR.len(),
+        }
     }
 }
 
@@ -85,17 +90,19 @@ impl ByteQueue {
 
     #[inline]
     pub(crate) fn push(&mut self, line: &Terminated<'_>) {
-        let bytes = line.len();
-        if bytes > SHORT_BYTES {
-            self.push_bytes(line.line);
-            self.push_bytes(&TERMINATOR);
-            return;
+        match line {
+            Terminated::Short(window, len) => {
+                if self.bytes.len() - self.end < WINDOW_BYTES {
+                    self.make_room(WINDOW_BYTES);
+                }
+                self.bytes[self.end..self.end + WINDOW_BYTES].copy_from_slice(window);
+                self.end += len;
+            }
+            Terminated::Long(line) => {
+                self.push_bytes(line);
+                self.push_bytes(&TERMINATOR);
+            }
         }
-        if self.bytes.len() - self.end < SHORT_BYTES {
-            self.make_room(SHORT_BYTES);
-        }
-        self.bytes[self.end..self.end + SHORT_BYTES].copy_from_slice(&line.short);
-        self.end += bytes;
     }
 
     #[inline]
@@ -140,9 +147,9 @@ mod tests {
             let mut plain = VecDeque::new();
             for (line, is_line, consumed) in steps {
                 if is_line {
-                    let line = Terminated::new(line.as_bytes());
-                    queue.push(&line);
-                    plain.extend(line.line);
+                    let buffer = format!("{line}{}", "behind".repeat(6));
+                    queue.push(&Terminated::new(Line::in_front_of(buffer.as_bytes(), line.len())));
+                    plain.extend(line.as_bytes());
                     plain.extend(TERMINATOR);
                 } else {
                     queue.push_bytes(line.as_bytes());

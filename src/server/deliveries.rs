@@ -23,7 +23,7 @@ use super::outbox::Flush;
 use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
-use crate::protocol::UserId;
+use crate::protocol::{Line, UserId};
 
 /// Buffers of emptied outboxes that are kept for the next ones, in bytes all together. Enough for a
 /// busy turn of a thousand clients; beyond it memory goes back to the allocator.
@@ -453,12 +453,14 @@ impl<S: Write> Deliveries<S> {
         if self.queued_total == 0 || self.queued_total + size <= limit {
             return true;
         }
-        self.total_target = Some(target(limit, size));
+        let target = target(limit, size);
+        self.total_target = Some(target);
+        let total = self.queued_total;
         for place in 0..self.members.len() {
             let key = self.members[place];
             let queued = self.queued(key);
             if queued > 0 {
-                self.start_stall(key, StallCause::TotalQueue, queued / 2);
+                self.start_stall(key, StallCause::TotalQueue, share(queued, target, total));
             }
         }
         false
@@ -467,7 +469,7 @@ impl<S: Write> Deliveries<S> {
 
 impl<S: Write> Sink for Deliveries<S> {
     #[inline]
-    fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer {
+    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
         let line = Terminated::new(line);
         let size = line.len() as u64;
         let count = match audience {
@@ -493,6 +495,14 @@ impl<S: Write> Sink for Deliveries<S> {
 /// that is not enough for what waits.
 fn target(limit: u64, size: u64) -> u64 {
     (limit / 2).min(limit.saturating_sub(size))
+}
+
+/// How far a queue of `queued` bytes has to come down when all together have to, from `total` to
+/// `target`: to half, or further where the pause would go on if everybody did no more than that.
+fn share(queued: u64, target: u64, total: u64) -> u64 {
+    let in_proportion = u128::from(queued) * u128::from(target) / u128::from(total.max(1));
+    // No more than `queued`, for the target lies below the total.
+    (in_proportion as u64).min(queued / 2)
 }
 
 fn is_stalled<S>(connections: &Slab<Connection<S>>, key: u32, since: Instant) -> bool {

@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod address_count;
+mod budgets;
 mod byte_queue;
 mod capture;
 mod close_reason;
@@ -25,6 +26,7 @@ use signal_hook_mio::v1_0::Signals;
 
 pub use acceptor::Acceptor;
 use acceptor::TcpAcceptor;
+pub use budgets::Budgets;
 use capture::Capture;
 pub use close_reason::CloseReason;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
@@ -195,7 +197,11 @@ impl Server {
         let mut stop = Stop::Drained;
         while !self.hub.is_stopped() && stop != Stop::Forced {
             ready.clear();
-            self.poller.wait(self.sleep(), &mut ready)?;
+            let mut timeout = self.sleep();
+            // A source beyond what one call tells of would pass for one that was read dry.
+            while self.poller.wait(timeout, &mut ready)? {
+                timeout = Some(Duration::ZERO);
+            }
             self.turn(&ready)?;
             if std::mem::take(&mut self.poller.signalled) {
                 stop = self.obey_signals();

@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn terminated(line: &str, append: impl FnOnce(&Terminated<'_>)) {
-        append(&Terminated::new(line.as_bytes()));
+        append(&Terminated::new(line.as_bytes().into()));
     }
 
     proptest! {

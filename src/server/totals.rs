@@ -73,10 +73,34 @@ impl Totals {
         self.tally.malformed
     }
 
+    /// Last lines of sources that had no terminator.
+    #[must_use]
+    pub fn unterminated(&self) -> u64 {
+        self.tally.unterminated
+    }
+
+    /// The sequence whose turn it is.
+    #[must_use]
+    pub fn awaited(&self) -> u64 {
+        self.awaited
+    }
+
+    /// Sequences that wait for their turn, void ones included.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting_now
+    }
+
     /// Lines queued for clients.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
         self.deliveries
+    }
+
+    /// Bytes that clients' sockets have taken.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
     }
 
     /// Clients connected, registered or not.

@@ -7,17 +7,13 @@ use log::Level;
 
 use super::Hub;
 use crate::engine::Recipient;
-use crate::protocol::{Line, UserId};
+use crate::protocol::{Cut, UserId};
 use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{
     Client, Connection, End, Identity, MAX_ID_LINE_BYTES, ReadOutcome, read_once,
 };
 use crate::server::notices::Topic;
-
-/// The most that identified clients' input is read in one turn, each and together, in bytes.
-const IGNORED_BYTES_A_CLIENT: usize = 16 << 10;
-const IGNORED_BYTES_A_TURN: usize = 256 << 10;
 
 impl<A: Acceptor> Hub<A> {
     /// Accepts and reads clients until the kernel holds nothing more on that side.
@@ -26,7 +22,7 @@ impl<A: Acceptor> Hub<A> {
             return;
         }
         self.accept_clients();
-        let mut ignorable = IGNORED_BYTES_A_TURN;
+        let mut ignorable = self.budgets.ignored_bytes;
         for key in std::mem::take(&mut self.unread_clients) {
             self.read_client(key, &mut ignorable);
         }
@@ -96,8 +92,8 @@ impl<A: Acceptor> Hub<A> {
                 }
             }
             match lines.next_line() {
-                Some(Line::Whole(line)) => break UserId::parse(line),
-                Some(Line::TooLong(_)) => break None,
+                Some(Cut::Whole(line)) => break UserId::parse(line.as_bytes()),
+                Some(Cut::TooLong(_)) => break None,
                 None => {}
             }
             if lines.is_too_long() {
@@ -133,7 +129,7 @@ impl<A: Acceptor> Hub<A> {
     fn ignore_input(&mut self, key: u32, ignorable: &mut usize) {
         let Some(client) = self.deliveries.client_mut(key) else { return };
         let mut scratch = [0; 4096];
-        let mut room = IGNORED_BYTES_A_CLIENT.min(*ignorable);
+        let mut room = self.budgets.ignored_bytes_a_client.min(*ignorable);
         while room > 0 {
             match read_once(&mut client.stream, &mut scratch) {
                 ReadOutcome::Bytes(bytes) => {

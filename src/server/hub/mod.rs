@@ -18,6 +18,7 @@ use log::Level;
 use self::door::Door;
 use super::acceptor::Acceptor;
 use super::address_count::AddressCount;
+use super::budgets::Budgets;
 use super::capture::Capture;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Source};
@@ -61,6 +62,7 @@ pub enum NextTurn {
 #[derive(Debug)]
 pub struct Hub<A: Acceptor> {
     config: Config,
+    budgets: Budgets,
     max_clients: usize,
     engine: Engine,
     deliveries: Deliveries<A::Stream>,
@@ -112,6 +114,7 @@ impl<A: Acceptor> Hub<A> {
             now,
             more_readiness: Vec::new(),
             max_clients,
+            budgets: Budgets::default(),
             config,
         }
     }
@@ -119,6 +122,12 @@ impl<A: Acceptor> Hub<A> {
     /// Writes every line that is accepted from now on to `capture`.
     pub(crate) fn capture_to(&mut self, capture: Capture) {
         self.capture = Some(capture);
+    }
+
+    /// The same with other budgets than the usual ones.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Budgets) -> Hub<A> {
+        Hub { budgets, ..self }
     }
 
     /// One turn at the time `now`, with what the poll has said is `ready`.
@@ -321,7 +330,7 @@ impl<A: Acceptor> Hub<A> {
             source.has_lines || source.end.is_some() || (source.readable && may_read)
         });
         (can_apply && (self.engine.is_due() || sources_wait))
-            || !self.unread_clients.is_empty()
+            || (may_read && !self.unread_clients.is_empty())
             || self.event_door.as_ref().is_some_and(Door::is_open)
             || self.client_door.as_ref().is_some_and(Door::is_open)
             || self.is_stopped()

@@ -9,25 +9,12 @@ use super::Hub;
 use super::door::ACCEPT_REST;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
-use crate::protocol::{Event, Line, ParseError, Sequence};
+use crate::protocol::{Cut, Event, Line, ParseError, Sequence};
 use crate::server::acceptor::Acceptor;
+use crate::server::budgets::Budgets;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
 use crate::server::notices::{Because, Shown, Topic};
-
-/// The most that one source is read in one turn, in bytes. The more events share a turn, the more
-/// of them leave in one write to a client; this many are parsed in about 5 ms.
-const SOURCE_BYTES_A_TURN: usize = 1 << 20;
-/// The least, however many sources there are.
-const LEAST_SOURCE_BYTES_A_TURN: usize = 16 << 10;
-/// What all sources together are read in one turn.
-const ALL_SOURCES_BYTES_A_TURN: usize = 4 << 20;
-
-/// The most events that are applied in one turn.
-const EVENTS_A_TURN: usize = 1 << 17;
-/// No more events are applied in a turn once they have queued so many bytes: they are written in
-/// about 20 ms, the time for which a new client, a timeout or a signal has to wait.
-const QUEUED_BYTES_A_TURN: u64 = 64 << 20;
 
 /// Why no more lines of a source are applied in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +34,9 @@ impl<A: Acceptor> Hub<A> {
         if self.is_draining() || self.deliveries.is_paused() {
             return false;
         }
-        let share = (ALL_SOURCES_BYTES_A_TURN / self.sources.len().max(1))
-            .clamp(LEAST_SOURCE_BYTES_A_TURN, SOURCE_BYTES_A_TURN);
+        let Budgets { source_bytes, least_source_bytes, all_sources_bytes, .. } = self.budgets;
+        let share =
+            (all_sources_bytes / self.sources.len().max(1)).clamp(least_source_bytes, source_bytes);
         let mut has_read = false;
         for place in 0..self.sources.len() {
             let key = self.sources[place];
@@ -106,7 +94,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Applies what is due and what was read, within the budget of a turn.
     pub(super) fn apply(&mut self) {
-        let mut events = EVENTS_A_TURN;
+        let mut events = self.budgets.events;
         // A source whose turn ended the budget goes behind the others.
         for _ in 0..self.sources.len() {
             if self.apply_due(&mut events) != Pending::Nothing {
@@ -153,11 +141,11 @@ impl<A: Acceptor> Hub<A> {
             let is_first = source.lines_received == 0;
             let (receipt, sequence) = match source.lines.next_line() {
                 None => return Pending::Nothing,
-                Some(Line::Whole(line)) => match Event::parse(line) {
+                Some(Cut::Whole(line)) => match Event::parse(line) {
                     Ok(event) => (self.receive(&event, line), event.sequence),
-                    Err(error) => self.receive_malformed(peer, line, error),
+                    Err(error) => self.receive_malformed(peer, line.as_bytes(), error),
                 },
-                Some(Line::TooLong(head)) => {
+                Some(Cut::TooLong(head)) => {
                     self.receive_malformed(peer, head, Event::too_long(head))
                 }
             };
@@ -177,10 +165,10 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[inline]
-    fn receive(&mut self, event: &Event, line: &[u8]) -> Receipt {
+    fn receive(&mut self, event: &Event, line: Line<'_>) -> Receipt {
         let receipt = self.engine.receive(event, line, &mut self.deliveries);
         if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
-            capture.take(line);
+            capture.take(line.as_bytes());
         }
         receipt
     }
@@ -217,7 +205,7 @@ impl<A: Acceptor> Hub<A> {
             if self.deliveries.is_paused() {
                 return Pending::Room;
             }
-            if *events == 0 || self.deliveries.queued_this_turn >= QUEUED_BYTES_A_TURN {
+            if *events == 0 || self.deliveries.queued_this_turn >= self.budgets.queued_bytes {
                 return Pending::NextTurn;
             }
             match self.engine.apply_next(&mut self.deliveries) {

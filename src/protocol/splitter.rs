@@ -3,17 +3,19 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
+use super::Line;
+
 /// How many bytes of an over-long line are kept: the longest sequence, its `|`, and some to show.
 const HEAD_BYTES: usize = 64;
 
 /// The size of a buffer that has not been full yet.
 const FIRST_BUFFER_BYTES: usize = 16 * 1024;
 
-/// One line, without its terminator.
+/// What a [`LineSplitter`] cuts off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line<'a> {
-    /// The line.
-    Whole(&'a [u8]),
+pub enum Cut<'a> {
+    /// A line, without its terminator.
+    Whole(Line<'a>),
     /// The first bytes (at most 64) of a line longer than the limit; the rest was discarded.
     TooLong(&'a [u8]),
 }
@@ -75,23 +77,24 @@ impl LineSplitter {
 
     /// The next complete line, or `None` until more bytes come.
     #[inline]
-    pub fn next_line(&mut self) -> Option<Line<'_>> {
+    pub fn next_line(&mut self) -> Option<Cut<'_>> {
         let Some(offset) = memchr(b'\n', &self.buffer[self.scanned..self.end]) else {
             self.keep_unfinished();
             return None;
         };
         let newline = self.scanned + offset;
-        let line = without_cr(&self.buffer[self.start..newline]);
+        let bytes = &self.buffer[self.start..];
+        let len = without_cr(&bytes[..newline - self.start]).len();
         self.start = newline + 1;
         self.scanned = self.start;
         if self.discarding {
             self.discarding = false;
-            return Some(Line::TooLong(&self.head));
+            return Some(Cut::TooLong(&self.head));
         }
-        if line.len() > self.max_line_bytes {
-            return Some(Line::TooLong(&line[..self.head_bytes()]));
+        if len > self.max_line_bytes {
+            return Some(Cut::TooLong(&bytes[..self.head_bytes()]));
         }
-        Some(Line::Whole(line))
+        Some(Cut::Whole(Line::in_front_of(bytes, len)))
     }
 
     /// The first bytes of the unfinished line at the end: empty when the stream stands at the
@@ -177,8 +180,8 @@ mod tests {
         put(splitter, piece);
         while let Some(line) = splitter.next_line() {
             lines.push(match line {
-                Line::Whole(line) => Ok(line.to_vec()),
-                Line::TooLong(head) => Err(head.to_vec()),
+                Cut::Whole(line) => Ok(line.as_bytes().to_vec()),
+                Cut::TooLong(head) => Err(head.to_vec()),
             });
         }
     }
@@ -278,11 +281,11 @@ mod tests {
     fn unread_bytes_survive_a_request_for_more_room() {
         let mut splitter = LineSplitter::new(64);
         put(&mut splitter, b"1|B\n2|B\n");
-        assert_eq!(splitter.next_line(), Some(Line::Whole(b"1|B")));
+        assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"1|B"))));
         assert_eq!(splitter.pending_bytes(), 4);
         put(&mut splitter, b"3|B\n");
-        assert_eq!(splitter.next_line(), Some(Line::Whole(b"2|B")));
-        assert_eq!(splitter.next_line(), Some(Line::Whole(b"3|B")));
+        assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"2|B"))));
+        assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"3|B"))));
         assert_eq!(splitter.next_line(), None);
     }
 

@@ -1,0 +1,297 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use argh::FromArgs;
+use log::LevelFilter;
+
+use super::mix::Mix;
+use super::process::Cores;
+use super::pubsub::Dialect;
+use super::settings::{CommonFlags, LoadFlags, TargetFlags};
+
+/// Measures and verifies an event server.
+///
+/// Without a subcommand: `verify` with the environment alone.
+#[derive(FromArgs)]
+pub(crate) struct Arguments {
+    #[argh(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+pub(crate) enum Command {
+    Verify(Verify),
+    Latency(Latency),
+    Replay(Replay),
+    Idle(Idle),
+    Limit(Limit),
+    Pinned(Pinned),
+    Pubsub(Pubsub),
+}
+
+/// Declares a subcommand out of its own flags and groups of flags that others have too.
+macro_rules! command {
+    (
+        $(#[$about:meta])*
+        struct $name:ident ($command:literal) with ($($group:ident),*) { $($flags:tt)* }
+    ) => {
+        command! { @add [$(#[$about])*] $name $command ($($group)*) { $($flags)* } }
+    };
+    (@add [$($about:tt)*] $name:ident $command:literal () { $($flags:tt)* }) => {
+        $($about)*
+        #[derive(FromArgs)]
+        #[argh(subcommand, name = $command)]
+        pub(crate) struct $name {
+            $($flags)*
+            /// the core that this program runs on
+            #[argh(option)]
+            pub(crate) cpu: Option<usize>,
+            /// the core that a server started by it runs on
+            #[argh(option)]
+            pub(crate) server_cpu: Option<usize>,
+            /// give up after so many ms in which nothing moves, 20000 unless given
+            #[argh(option)]
+            pub(crate) timeout: Option<u64>,
+            /// ms between lines of progress where there is no terminal, 1000 unless given
+            #[argh(option)]
+            pub(crate) log_interval: Option<u64>,
+            /// off, error, warn, info (unless given), debug or trace
+            #[argh(option)]
+            pub(crate) log_level: Option<LevelFilter>,
+            /// write the result to this file, as JSON
+            #[argh(option)]
+            pub(crate) json: Option<PathBuf>,
+        }
+
+        impl $name {
+            pub(crate) fn common(&self) -> CommonFlags {
+                CommonFlags {
+                    cores: Cores { own: self.cpu, server: self.server_cpu },
+                    timeout: self.timeout,
+                    log_interval: self.log_interval,
+                    log_level: self.log_level,
+                }
+            }
+        }
+    };
+    (@add $about:tt $name:ident $command:literal (load $($group:ident)*) { $($flags:tt)* }) => {
+        command! { @add $about $name $command ($($group)*) {
+            $($flags)*
+            /// events in all
+            #[argh(option)]
+            pub(crate) total_events: Option<u64>,
+            /// users that connect, 100 unless given
+            #[argh(option)]
+            pub(crate) concurrency_level: Option<u64>,
+            /// users in all, 10 for each connected one unless given
+            #[argh(option)]
+            pub(crate) number_of_users: Option<u64>,
+            /// the stream is a different one for each seed, 666 unless given
+            #[argh(option)]
+            pub(crate) random_seed: Option<i128>,
+            /// events are shuffled in batches of up to this many, 100 unless given
+            #[argh(option)]
+            pub(crate) max_event_source_batch_size: Option<u64>,
+        } }
+
+        impl $name {
+            pub(crate) fn load(&self, mix: Option<Mix>) -> LoadFlags {
+                LoadFlags {
+                    mix,
+                    total_events: self.total_events,
+                    concurrency_level: self.concurrency_level,
+                    number_of_users: self.number_of_users,
+                    random_seed: self.random_seed,
+                    max_event_source_batch_size: self.max_event_source_batch_size,
+                }
+            }
+        }
+    };
+    (@add $about:tt $name:ident $command:literal (target $($group:ident)*) { $($flags:tt)* }) => {
+        command! { @add $about $name $command ($($group)*) {
+            $($flags)*
+            /// host of the server, 127.0.0.1 unless given
+            #[argh(option, default = "String::from(\"127.0.0.1\")")]
+            pub(crate) host: String,
+            /// port for the event source, 9090 unless given
+            #[argh(option)]
+            pub(crate) event_listener_port: Option<u16>,
+            /// short for --event-listener-port
+            #[argh(option)]
+            pub(crate) event_port: Option<u16>,
+            /// port for the clients, 9099 unless given
+            #[argh(option)]
+            pub(crate) client_listener_port: Option<u16>,
+            /// short for --client-listener-port
+            #[argh(option)]
+            pub(crate) client_port: Option<u16>,
+            /// start the `eventserver` beside this program, on free ports, and stop it at the end
+            #[argh(switch)]
+            pub(crate) spawn: bool,
+            /// one more argument for the server that --spawn starts; can be repeated
+            #[argh(option)]
+            pub(crate) server_arg: Vec<String>,
+            /// process id of the server, to show what processor time and memory it takes
+            #[argh(option)]
+            pub(crate) server_pid: Option<u32>,
+            /// write a page about the run to this file, as HTML
+            #[argh(option)]
+            pub(crate) report: Option<PathBuf>,
+        } }
+
+        impl $name {
+            pub(crate) fn target(&self) -> TargetFlags<'_> {
+                TargetFlags {
+                    host: &self.host,
+                    event_port: self.event_port.or(self.event_listener_port),
+                    client_port: self.client_port.or(self.client_listener_port),
+                    spawn: self.spawn,
+                    server_arguments: &self.server_arg,
+                    server_process: self.server_pid,
+                }
+            }
+        }
+    };
+}
+
+command! {
+    /// Send a generated stream and check every byte that every client receives.
+    struct Verify("verify") with (load, target) {
+        /// verification (unless given), even, private, broadcast, feed, or weights F:U:B:P:S
+        #[argh(option)]
+        pub(crate) mix: Option<Mix>,
+    }
+}
+
+command! {
+    /// Measure how long deliveries take at a given rate, from the moment when each was due.
+    struct Latency("latency") with (target) {
+        /// events a second, 1000 unless given
+        #[argh(option, default = "1000.0")]
+        pub(crate) rate: f64,
+        /// seconds, 5 unless given
+        #[argh(option, default = "5.0")]
+        pub(crate) duration: f64,
+        /// connected users, 100 unless given
+        #[argh(option, default = "100")]
+        pub(crate) clients: usize,
+        /// send broadcasts instead of private messages
+        #[argh(switch)]
+        pub(crate) broadcast: bool,
+        /// spin instead of sleeping until the next event is due
+        #[argh(switch)]
+        pub(crate) busy: bool,
+        /// measure the smallest possible relay too, in turn with the server
+        #[argh(switch)]
+        pub(crate) relay: bool,
+        /// runs of each, 1 unless given; medians count
+        #[argh(option, default = "1")]
+        pub(crate) runs: usize,
+        /// search the highest rate at which --p99-us holds, from --rate on
+        #[argh(switch)]
+        pub(crate) find_knee: bool,
+        /// the bound of --find-knee in µs, 1000 unless given
+        #[argh(option, default = "1000.0")]
+        pub(crate) p99_us: f64,
+        /// write the distribution to this file, for the `HdrHistogram` plotter
+        #[argh(option)]
+        pub(crate) hgrm: Option<PathBuf>,
+    }
+}
+
+command! {
+    /// Send a captured stream, raw lines or gzip, and check what the clients receive.
+    struct Replay("replay") with (target) {
+        /// the captured stream
+        #[argh(positional)]
+        pub(crate) file: PathBuf,
+        /// users that connect: all that the stream names, a file of ids, or so many of them at
+        /// random; all unless given
+        #[argh(option, default = "String::from(\"all\")")]
+        pub(crate) users: String,
+        /// events a second; as fast as the server takes them unless given
+        #[argh(option)]
+        pub(crate) rate: Option<f64>,
+        /// so many times the pace of the recording, by the times in FILE.times
+        #[argh(option)]
+        pub(crate) speed: Option<f64>,
+        /// read what the clients receive without checking it
+        #[argh(switch)]
+        pub(crate) no_verify: bool,
+    }
+}
+
+command! {
+    /// Hold many clients that receive nothing, then send one broadcast to all; the server must not
+    /// have had events before.
+    struct Idle("idle") with (target) {
+        /// connected users, 10000 unless given
+        #[argh(option, default = "10000")]
+        pub(crate) clients: usize,
+        /// measure the smallest possible relay too
+        #[argh(switch)]
+        pub(crate) relay: bool,
+    }
+}
+
+command! {
+    /// Measure what the kernel alone allows for the same bytes: a server that parses nothing.
+    struct Limit("limit") with (load) {
+        /// verification (unless given), even, private, broadcast, feed, or weights F:U:B:P:S
+        #[argh(option)]
+        pub(crate) mix: Option<Mix>,
+        /// measure the latency of the smallest possible relay instead
+        #[argh(switch)]
+        pub(crate) relay: bool,
+        /// with --relay: events a second, 1000 unless given
+        #[argh(option, default = "1000.0")]
+        pub(crate) rate: f64,
+        /// with --relay: seconds, 5 unless given
+        #[argh(option, default = "5.0")]
+        pub(crate) duration: f64,
+        /// with --relay: send broadcasts instead of private messages
+        #[argh(switch)]
+        pub(crate) broadcast: bool,
+        /// with --relay: spin instead of sleeping until the next event is due
+        #[argh(switch)]
+        pub(crate) busy: bool,
+    }
+}
+
+command! {
+    /// Run the server and the limit in turn, several times, and print medians and ratios.
+    struct Pinned("pinned") with (load) {
+        /// a mix to measure, all unless given; can be repeated
+        #[argh(option)]
+        pub(crate) mix: Vec<Mix>,
+        /// runs of each, 5 unless given
+        #[argh(option, default = "5")]
+        pub(crate) runs: usize,
+        /// one more argument for the server; can be repeated
+        #[argh(option)]
+        pub(crate) server_arg: Vec<String>,
+    }
+}
+
+command! {
+    /// The same fan-out over a publish-and-subscribe server of another kind.
+    struct Pubsub("pubsub") with (load) {
+        /// redis or nats
+        #[argh(option)]
+        pub(crate) dialect: Dialect,
+        /// host of the server, 127.0.0.1 unless given
+        #[argh(option, default = "String::from(\"127.0.0.1\")")]
+        pub(crate) host: String,
+        /// its port
+        #[argh(option)]
+        pub(crate) port: u16,
+        /// private (unless given) or broadcast
+        #[argh(option)]
+        pub(crate) mix: Option<Mix>,
+        /// process id of the server, to show what processor time and memory it takes
+        #[argh(option)]
+        pub(crate) server_pid: Option<u32>,
+    }
+}

@@ -1,0 +1,418 @@
+//! From the command line to a command and an exit status.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use argh::{EarlyExit, FromArgs};
+use log::{LevelFilter, info};
+use serde_json::{Value, json};
+
+use super::cli::{Arguments, Command, Idle, Latency, Limit, Pinned, Pubsub, Replay, Verify};
+use super::latency::{self, Comparison, Experiment};
+use super::mix::Mix;
+use super::probe::{Kind, Schedule};
+use super::process::{self, Cores};
+use super::pubsub::PubsubLoad;
+use super::replay::Pace;
+use super::report::Chart;
+use super::run::{Manner, Outcome};
+use super::server::{Program, Server};
+use super::settings::{
+    CommonFlags, Habits, MEASURED_TOTAL_EVENTS, ORIGINAL_TOTAL_EVENTS, Ports, TRY_OUT_TOTAL_EVENTS,
+    TargetFlags,
+};
+use super::verify::{self, LIMIT_SERVER, introduction, result_json, summary};
+use super::workload::Plan;
+use super::{idle, limit, pinned, relay, replay, report, run};
+
+/// The subcommand, not for people, that serves the relay.
+const RELAY_SERVER: &str = "serve-relay";
+/// Chooses the users of a replay, where only some connect.
+const SEED: u64 = 666;
+
+/// Everything was as it should be.
+const RIGHT: u8 = 0;
+/// A client received what it should not have, or the run failed.
+const WRONG: u8 = 1;
+/// Flags or variables cannot be used.
+const MISUSED: u8 = 2;
+
+/// How a command ended, when not with a result.
+enum Failure {
+    Misused(String),
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Failed(error)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure::Misused(message)
+    }
+}
+
+/// Whether the server did right.
+type Verdict = Result<bool, Failure>;
+
+/// Runs the program with the arguments and the environment of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let verdict = match arguments[..] {
+        [] => obey(&["verify"]),
+        [LIMIT_SERVER, plan] => serve_limit(plan),
+        [RELAY_SERVER, clients] => serve_relay(clients),
+        ref arguments => obey(arguments),
+    };
+    ExitCode::from(match verdict {
+        Ok(true) => RIGHT,
+        Ok(false) => WRONG,
+        Err(Failure::Failed(error)) => complain(error, WRONG),
+        Err(Failure::Misused(message)) => complain(message, MISUSED),
+    })
+}
+
+fn complain(what: impl Display, status: u8) -> u8 {
+    // The logger may not be there yet, or be told to be quiet; this is said in any case.
+    eprintln!("loadgen: {what}");
+    status
+}
+
+fn obey(arguments: &[&str]) -> Verdict {
+    let arguments = match Arguments::from_args(&["loadgen"], arguments) {
+        Ok(arguments) => arguments,
+        Err(EarlyExit { output, status: Ok(()) }) => {
+            show(&format!("{output}\n"));
+            return Ok(true);
+        }
+        Err(EarlyExit { output, status: Err(()) }) => return Err(Failure::Misused(output)),
+    };
+    process::raise_descriptor_limit();
+    match arguments.command {
+        Command::Verify(flags) => run_verify(&flags),
+        Command::Latency(flags) => run_latency(&flags),
+        Command::Replay(flags) => run_replay(&flags),
+        Command::Idle(flags) => run_idle(&flags),
+        Command::Limit(flags) => run_limit(&flags),
+        Command::Pinned(flags) => run_pinned(&flags),
+        Command::Pubsub(flags) => run_pubsub(&flags),
+    }
+}
+
+fn serve_limit(plan: &str) -> Verdict {
+    process::raise_descriptor_limit();
+    let plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
+    limit::serve(plan)?;
+    Ok(true)
+}
+
+fn serve_relay(clients: &str) -> Verdict {
+    process::raise_descriptor_limit();
+    relay::serve(clients.parse().map_err(|_| format!("`{clients}` is no number of clients"))?)?;
+    Ok(true)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Makes logs and this process's core what the flags say.
+fn begin(flags: CommonFlags) -> Result<Habits, Failure> {
+    let habits = Habits::resolve(flags, &variable)?;
+    start_logging(habits.log_level);
+    if let Some(core) = flags.cores.own {
+        process::pin_to(core)?;
+    }
+    Ok(habits)
+}
+
+/// The server that the flags mean: started now, or running already.
+fn server(flags: TargetFlags<'_>, cores: Cores) -> Result<Server, Failure> {
+    if flags.spawn {
+        let program = Program::event_server(flags.server_arguments, cores)?;
+        return Ok(Server::start(&program)?);
+    }
+    let ports = Ports::resolve(flags, &variable)?;
+    Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+}
+
+fn run_verify(flags: &Verify) -> Verdict {
+    let total = if flags.spawn { TRY_OUT_TOTAL_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
+    let plan = Plan::resolve(flags.load(flags.mix.clone()), &variable, total)?;
+    let habits = begin(flags.common())?;
+    let introduction = introduction("verify", &plan);
+    info!("{introduction}");
+    let server = server(flags.target(), flags.common().cores)?;
+    let outcome = verify::verify(&plan, habits, server, flags.report.is_some())?;
+    show(&summary(&outcome));
+    let result = result_json("verify", &plan, &outcome);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &course(&outcome))?;
+    Ok(outcome.faults.is_empty())
+}
+
+/// The charts of a run that was sampled.
+fn course(outcome: &Outcome) -> Vec<Chart> {
+    let mut charts = Chart::throughput(&outcome.samples);
+    charts.extend(Chart::queues(&outcome.samples));
+    charts
+}
+
+fn run_latency(flags: &Latency) -> Verdict {
+    let habits = begin(flags.common())?;
+    let experiment = Experiment {
+        schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
+        clients: flags.clients.max(1),
+        timeout: habits.timeout,
+    };
+    let introduction = latency::introduction(&experiment);
+    info!("{introduction}");
+    let (target, cores) = (flags.target(), flags.common().cores);
+    if flags.find_knee {
+        let steps = latency::find_knee(experiment, flags.p99_us, server(target, cores)?)?;
+        match latency::knee(&steps) {
+            Some(rate) => {
+                show(&format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us));
+            }
+            None => show(&format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us)),
+        }
+        let result = json!({
+            "command": "latency", "experiment": introduction, "machine": process::machine(),
+            "knee": { "p99BoundUs": flags.p99_us, "rate": latency::knee(&steps) }, "steps": steps,
+        });
+        write_json(flags.json.as_deref(), &result)?;
+        write_report(flags.report.as_deref(), &introduction, &result, &[])?;
+        return Ok(true);
+    }
+    let start = || {
+        server(target, cores).map_err(|failure| match failure {
+            Failure::Failed(error) => error,
+            Failure::Misused(message) => io::Error::other(message),
+        })
+    };
+    let start_relay = || relay_server(experiment.clients, cores);
+    let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
+        if flags.relay { Some(&start_relay) } else { None };
+    let comparison = latency::compare(experiment, flags.runs.max(1), &start, start_relay)?;
+    show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
+    if let Some(file) = &flags.hgrm {
+        write_file(file, &latency::hgrm(comparison.server.corrected()))?;
+    }
+    Ok(true)
+}
+
+fn show_latency(
+    introduction: &str,
+    comparison: &Comparison,
+    json: Option<&Path>,
+    report: Option<&Path>,
+) -> io::Result<()> {
+    show(&format!("{introduction}\n{}", comparison.table()));
+    let result = json!({
+        "command": "latency", "experiment": introduction, "machine": process::machine(),
+        "ok": true, "figures": comparison.figures(),
+    });
+    write_json(json, &result)?;
+    let server = &comparison.server;
+    let mut curves = vec![("from due time", server.corrected()), ("from sending", server.raw())];
+    if let Some(relay) = &comparison.relay {
+        curves.push(("relay, from due time", relay.corrected()));
+    }
+    write_report(report, introduction, &result, &[Chart::percentiles(&curves)])
+}
+
+fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Result<Schedule, String> {
+    if !(rate > 0.0 && rate <= 1e7) {
+        return Err(format!("--rate: {rate} is not above 0 and up to 10000000"));
+    }
+    if !(seconds > 0.0 && seconds <= 86_400.0) {
+        return Err(format!("--duration: {seconds} is not above 0 and up to 86400"));
+    }
+    let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
+    Ok(Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy })
+}
+
+fn relay_server(clients: usize, cores: Cores) -> io::Result<Server> {
+    Server::start(&Program::built_in(RELAY_SERVER, clients.to_string(), cores)?)
+}
+
+fn run_replay(flags: &Replay) -> Verdict {
+    let habits = begin(flags.common())?;
+    let pace = match (flags.rate, flags.speed) {
+        (None, None) => Pace::FullSpeed,
+        (Some(rate), None) if rate > 0.0 => Pace::Rate(rate),
+        (None, Some(speed)) if speed > 0.0 => Pace::Recorded(speed),
+        (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
+        _ => return Err("--rate and --speed are above 0".to_owned())?,
+    };
+    let survey = replay::survey(&flags.file)?;
+    let users = replay::choose_users(&flags.users, survey.users, SEED)?;
+    let introduction = format!(
+        "replay: {} lines of {}, {} users connected",
+        survey.lines,
+        flags.file.display(),
+        users.len()
+    );
+    info!("{introduction}");
+    let mut server = server(flags.target(), flags.common().cores)?;
+    let manner = Manner {
+        total_events: survey.lines,
+        habits,
+        server_prepares: false,
+        sample: flags.report.is_some(),
+        check: !flags.no_verify,
+    };
+    let mut load = replay::Replay::open(&flags.file, &users, pace)?;
+    let outcome = run::run(&mut load, &users, &mut server, manner)?;
+    server.stop()?;
+    if flags.no_verify {
+        show(&format!("NOT CHECKED\n{}", outcome.figures));
+    } else {
+        show(&summary(&outcome));
+    }
+    let settings = json!({
+        "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
+        "checked": !flags.no_verify,
+    });
+    let result = result_json("replay", &settings, &outcome);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &course(&outcome))?;
+    Ok(outcome.faults.is_empty())
+}
+
+fn run_idle(flags: &Idle) -> Verdict {
+    let habits = begin(flags.common())?;
+    let (clients, cores) = (flags.clients.max(1), flags.common().cores);
+    let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
+    info!("{introduction}");
+    let figures = idle::idle(server(flags.target(), cores)?, clients, habits.timeout)?;
+    show(&format!("{introduction}\n{}", figures.table()));
+    let relay = if flags.relay {
+        let relay = idle::idle(relay_server(clients, cores)?, clients, habits.timeout)?;
+        let ratio = figures.last_us() / relay.last_us();
+        show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
+        Some(relay)
+    } else {
+        None
+    };
+    let result = json!({
+        "command": "idle", "machine": process::machine(), "ok": true,
+        "figures": figures, "relay": relay,
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &[])?;
+    Ok(true)
+}
+
+fn run_limit(flags: &Limit) -> Verdict {
+    let habits = begin(flags.common())?;
+    let plan = Plan::resolve(flags.load(flags.mix.clone()), &variable, MEASURED_TOTAL_EVENTS)?;
+    let cores = flags.common().cores;
+    if flags.relay {
+        let experiment = Experiment {
+            schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
+            clients: plan.clients,
+            timeout: habits.timeout,
+        };
+        let introduction = format!("relay, {}", latency::introduction(&experiment));
+        let start = || relay_server(experiment.clients, cores);
+        let comparison = latency::compare(experiment, 1, &start, None)?;
+        show_latency(&introduction, &comparison, flags.json.as_deref(), None)?;
+        return Ok(true);
+    }
+    info!("{}", introduction("limit", &plan));
+    let outcome = verify::limit(&plan, habits, cores)?;
+    show(&summary(&outcome));
+    write_json(flags.json.as_deref(), &result_json("limit", &plan, &outcome))?;
+    Ok(outcome.faults.is_empty())
+}
+
+fn run_pinned(flags: &Pinned) -> Verdict {
+    let habits = begin(flags.common())?;
+    let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
+    let program = Program::event_server(&flags.server_arg, flags.common().cores)?;
+    let mut rows = Vec::new();
+    for mix in mixes {
+        let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
+        info!("{}", introduction("pinned", &plan));
+        rows.push(pinned::measure(&plan, habits, &program, flags.runs.max(1))?);
+    }
+    show(&pinned::table(&rows));
+    let result = json!({ "command": "pinned", "machine": process::machine(), "rows": rows });
+    write_json(flags.json.as_deref(), &result)?;
+    Ok(true)
+}
+
+fn all_mixes() -> Result<Vec<Mix>, String> {
+    Mix::names().map(str::parse).collect()
+}
+
+fn run_pubsub(flags: &Pubsub) -> Verdict {
+    let habits = begin(flags.common())?;
+    let mix = flags.mix.clone().map_or_else(|| "private".parse(), Ok)?;
+    let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
+    let mut load = PubsubLoad::new(flags.dialect, plan.clone())?;
+    let users = load.clients().to_vec();
+    info!("{}", introduction("pubsub", &plan));
+    let mut server = Server::running(&flags.host, flags.port, flags.port, flags.server_pid)?;
+    let manner = Manner {
+        total_events: plan.total_events,
+        habits,
+        server_prepares: false,
+        sample: false,
+        check: true,
+    };
+    let outcome = run::run(&mut load, &users, &mut server, manner)?;
+    show(&summary(&outcome));
+    let settings = json!({ "dialect": flags.dialect, "plan": plan });
+    write_json(flags.json.as_deref(), &result_json("pubsub", &settings, &outcome))?;
+    Ok(outcome.faults.is_empty())
+}
+
+/// Log lines go to standard error, so that the result is alone on standard output.
+fn start_logging(level: LevelFilter) {
+    let config = simplelog::ConfigBuilder::new()
+        .set_time_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .set_max_level(LevelFilter::Off)
+        .build();
+    // It fails when a logger is there already, and that is well.
+    let _ = simplelog::WriteLogger::init(level, config, io::stderr());
+}
+
+/// Prints a result. Where nobody reads it any more, the exit status still tells.
+fn show(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn write_json(file: Option<&Path>, result: &Value) -> io::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let mut text = serde_json::to_string_pretty(result)?;
+    text.push('\n');
+    write_file(file, &text)
+}
+
+fn write_report(
+    file: Option<&Path>,
+    title: &str,
+    result: &Value,
+    charts: &[Chart],
+) -> io::Result<()> {
+    file.map_or(Ok(()), |file| write_file(file, &report::page(title, result, charts)))
+}
+
+fn write_file(file: &Path, text: &str) -> io::Result<()> {
+    let name =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    std::fs::write(file, text).map_err(name)
+}

@@ -1,0 +1,98 @@
+//! Pseudo-random numbers that are the same everywhere for the same seed.
+
+/// xoshiro256**, by David Blackman and Sebastiano Vigna (public domain,
+/// <https://prng.di.unimi.it/xoshiro256starstar.c>), its state filled by splitmix64 from one
+/// number as they recommend.
+pub(crate) struct Random {
+    state: [u64; 4],
+}
+
+impl Random {
+    pub(crate) fn from_seed(seed: u64) -> Random {
+        let mut counter = seed;
+        Random { state: std::array::from_fn(|_| split_mix(&mut counter)) }
+    }
+
+    /// The next 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
+        let [a, b, c, d] = &mut self.state;
+        let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
+        let shifted = *b << 17;
+        *c ^= *a;
+        *d ^= *b;
+        *b ^= *c;
+        *a ^= *d;
+        *c ^= shifted;
+        *d = d.rotate_left(45);
+        result
+    }
+
+    /// A number in `0..bound`; `bound` is not 0.
+    ///
+    /// Its bias is below `bound` / 2⁶⁴, nothing that a load could show.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        let product = u128::from(self.next()) * u128::from(bound);
+        (product >> 64) as u64
+    }
+
+    /// An index into a slice of `len` elements; `len` is not 0.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
+    }
+
+    /// Fisher and Yates: every order is equally likely.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.index(last + 1));
+        }
+    }
+
+    /// `count` different numbers out of `1..=largest`, in random order.
+    pub(crate) fn distinct(&mut self, count: usize, largest: u64) -> Vec<u64> {
+        let mut all: Vec<u64> = (1..=largest).collect();
+        for place in 0..count {
+            let other = place + self.index(all.len() - place);
+            all.swap(place, other);
+        }
+        all.truncate(count);
+        all
+    }
+}
+
+fn split_mix(counter: &mut u64) -> u64 {
+    *counter = counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *counter;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_sequence() {
+        let mut random = Random { state: [1, 2, 3, 4] };
+        let first: Vec<u64> = (0..4).map(|_| random.next()).collect();
+        assert_eq!(first, [11520, 0, 1_509_978_240, 1_215_971_899_390_074_240]);
+    }
+
+    #[test]
+    fn distinct_numbers_are_distinct_and_in_range() {
+        let mut numbers = Random::from_seed(666).distinct(100, 150);
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 100);
+        assert!(numbers.iter().all(|n| (1..=150).contains(n)));
+    }
+
+    #[test]
+    fn a_shuffle_keeps_every_element() {
+        let mut items: Vec<u32> = (0..100).collect();
+        Random::from_seed(1).shuffle(&mut items);
+        assert_ne!(items, (0..100).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..100).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,254 @@
+//! The server under test: one that runs already, or one started for the run.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader};
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::connect::Addresses;
+use super::process::{self, Cores, Process};
+
+/// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A line that is due comes in this time: below it lies the preparation of a slice.
+const LINE_TIMEOUT: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+/// Where a server listens, and what is known of its process.
+pub(crate) struct Server {
+    pub(crate) addresses: Addresses,
+    pub(crate) process: Option<Process>,
+    child: Option<Running>,
+}
+
+/// A child process; it ends with this value.
+struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    stopping: Stopping,
+}
+
+/// How a server comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// When it gets SIGTERM.
+    OnSignal,
+    /// When its source has closed.
+    ByItself,
+}
+
+/// How to start a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// How it ends.
+    stopping: Stopping,
+    /// Where it runs, and where this process goes on.
+    pub(crate) cores: Cores,
+}
+
+impl Program {
+    /// The `eventserver` beside this executable, on free ports of the loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) fn event_server(extra_arguments: &[String], cores: Cores) -> io::Result<Program> {
+        let path = std::env::current_exe()?.with_file_name("eventserver");
+        if !path.is_file() {
+            return Err(io::Error::other(format!(
+                "there is no {}: build it with `cargo build --release`",
+                path.display()
+            )));
+        }
+        let free_ports = [
+            "--event-listen",
+            "127.0.0.1:0",
+            "--client-listen",
+            "127.0.0.1:0",
+            "--log-level",
+            "warn",
+        ];
+        let arguments = free_ports.into_iter().chain(extra_arguments.iter().map(String::as_str));
+        Ok(Program {
+            path,
+            arguments: arguments.map(OsString::from).collect(),
+            stopping: Stopping::OnSignal,
+            cores,
+        })
+    }
+
+    /// One of the servers in this executable.
+    ///
+    /// # Errors
+    ///
+    /// This executable cannot be found.
+    pub(crate) fn built_in(name: &str, argument: String, cores: Cores) -> io::Result<Program> {
+        let path = std::env::current_exe()?;
+        let arguments = vec![name.into(), argument.into()];
+        Ok(Program { path, arguments, stopping: Stopping::ByItself, cores })
+    }
+}
+
+impl Server {
+    /// A server that somebody else has started.
+    ///
+    /// # Errors
+    ///
+    /// The host has no address.
+    pub(crate) fn running(
+        host: &str,
+        event_port: u16,
+        client_port: u16,
+        process: Option<u32>,
+    ) -> io::Result<Server> {
+        let resolve = |port: u16| {
+            let found = (host, port).to_socket_addrs()?.next();
+            found.ok_or_else(|| io::Error::other(format!("`{host}` has no address")))
+        };
+        Ok(Server {
+            addresses: Addresses { events: resolve(event_port)?, clients: resolve(client_port)? },
+            process: process.map(|id| Process { id }),
+            child: None,
+        })
+    }
+
+    /// Starts a server and waits for its line that says where it listens.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or its first line is another one.
+    pub(crate) fn start(program: &Program) -> io::Result<Server> {
+        // A child inherits the core, so it never runs elsewhere, not even while it starts.
+        if let Some(core) = program.cores.server {
+            process::pin_to(core)?;
+        }
+        let spawned = Command::new(&program.path)
+            .args(&program.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        if let Some(core) = program.cores.own {
+            process::pin_to(core)?;
+        }
+        let mut child = spawned.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
+        })?;
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
+        let process = Some(Process { id: child.id() });
+        let mut running =
+            Running { child, output: BufReader::new(output), stopping: program.stopping };
+        let line = running.next_line()?;
+        let addresses = read_ready_line(&line).ok_or_else(|| {
+            io::Error::other(format!("{} said `{line}` at its start", program.path.display()))
+        })?;
+        Ok(Server { addresses, process, child: Some(running) })
+    }
+
+    /// Waits for the next line on the standard output of a server started here.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or it was not started here.
+    pub(crate) fn next_line(&mut self) -> io::Result<String> {
+        match &mut self.child {
+            Some(running) => running.next_line(),
+            None => Err(io::Error::other("this server's output is not ours to read")),
+        }
+    }
+
+    /// Stops a server that was started here, once its connections are closed, and leaves any other
+    /// alone.
+    ///
+    /// # Errors
+    ///
+    /// It has to be killed, or it ends with another status than 0.
+    pub(crate) fn stop(mut self) -> io::Result<()> {
+        let Some(mut running) = self.child.take() else { return Ok(()) };
+        if running.stopping == Stopping::OnSignal {
+            running.terminate()?;
+        }
+        let status = running.wait_until(Instant::now() + STOP_TIMEOUT)?;
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(io::Error::other(format!("the server ended with {status}"))),
+            None => Err(io::Error::other(format!(
+                "the server did not stop within {} s and was killed",
+                STOP_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+}
+
+impl Running {
+    fn next_line(&mut self) -> io::Result<String> {
+        if self.output.buffer().is_empty() {
+            let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+            if rustix::event::poll(&mut readable, Some(&LINE_TIMEOUT))? == 0 {
+                return Err(io::Error::other("the server says nothing"));
+            }
+        }
+        let mut line = String::new();
+        if self.output.read_line(&mut line)? == 0 {
+            return Err(io::Error::other("the server has ended; its log says why"));
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn terminate(&self) -> io::Result<()> {
+        match Pid::from_raw(self.child.id().cast_signed()) {
+            Some(id) => Ok(kill_process(id, Signal::TERM)?),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_until(&mut self, deadline: Instant) -> io::Result<Option<std::process::ExitStatus>> {
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail when it has ended, and that is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a server prints once it listens.
+pub(crate) fn ready_line(addresses: Addresses) -> String {
+    let Addresses { events, clients } = addresses;
+    format!("eventserver ready: events on {events}, clients on {clients}")
+}
+
+fn read_ready_line(line: &str) -> Option<Addresses> {
+    let rest = line.strip_prefix("eventserver ready: events on ")?;
+    let (events, clients) = rest.split_once(", clients on ")?;
+    Some(Addresses { events: events.parse().ok()?, clients: clients.trim().parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_is_read_back() {
+        let (events, clients) = ("127.0.0.1:9090", "[::1]:9099");
+        let line = format!("eventserver ready: events on {events}, clients on {clients}");
+        let addresses = read_ready_line(&line).unwrap();
+        assert_eq!(ready_line(addresses), line);
+        assert!(read_ready_line("eventserver failed").is_none());
+    }
+}

@@ -1,0 +1,37 @@
+//! How much is done in one turn before the others have theirs.
+
+/// What one turn may do at most. The usual ones are the [default](Budgets::default); a simulation
+/// takes smaller ones, so that few bytes reach them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// Bytes read of one source. The more events share a turn, the more of them leave in one write
+    /// to a client; the usual number is parsed in about 5 ms.
+    pub source_bytes: usize,
+    /// The least of that, however many sources there are.
+    pub least_source_bytes: usize,
+    /// Bytes read of all sources together.
+    pub all_sources_bytes: usize,
+    /// Events applied.
+    pub events: usize,
+    /// No more events are applied once they have queued so many bytes: the usual number is written
+    /// in about 20 ms, the time for which a new client, a timeout or a signal has to wait.
+    pub queued_bytes: u64,
+    /// Bytes of an identified client that are read and forgotten.
+    pub ignored_bytes_a_client: usize,
+    /// Bytes of all identified clients that are read and forgotten.
+    pub ignored_bytes: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets {
+            source_bytes: 1 << 20,
+            least_source_bytes: 16 << 10,
+            all_sources_bytes: 4 << 20,
+            events: 1 << 17,
+            queued_bytes: 64 << 20,
+            ignored_bytes_a_client: 16 << 10,
+            ignored_bytes: 256 << 10,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The judge, judged: it must accept a right server and find each fault of a wrong one.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first thing that is not as it should be"
+)]
+
+mod reference;
+
+use std::process::{Command, Output};
+
+use reference::{Plant, Ports};
+
+const CLIENTS: usize = 20;
+const USERS: usize = 40;
+const EVENTS: u64 = 5000;
+
+/// Runs `loadgen verify` against the reference server; every test has a stream of its own.
+fn verify(plant: Plant, seed: u64) -> (bool, String) {
+    println!("seed {seed}");
+    let Ports { events, clients } = reference::start(CLIENTS, EVENTS, plant);
+    let arguments = [
+        "verify".to_owned(),
+        format!("--event-port {events}"),
+        format!("--client-port {clients}"),
+        format!("--total-events {EVENTS}"),
+        format!("--concurrency-level {CLIENTS}"),
+        format!("--number-of-users {USERS}"),
+        format!("--random-seed {seed}"),
+        "--timeout 1000".to_owned(),
+        "--mix 3:1:1:3:6".to_owned(),
+    ];
+    run(&arguments.join(" "))
+}
+
+/// Whether the command does right, and what it says.
+fn run(arguments: &str) -> (bool, String) {
+    outcome(&loadgen(arguments).output().unwrap())
+}
+
+fn loadgen(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(arguments.split(' ')).env_clear();
+    command
+}
+
+fn outcome(output: &Output) -> (bool, String) {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    print!("{text}");
+    (output.status.success(), text)
+}
+
+#[test]
+fn a_right_server_is_right() {
+    for seed in [1, 666] {
+        let (right, text) = verify(Plant::Nothing, seed);
+        assert!(right);
+        assert!(text.contains("ALL NOTIFICATIONS RECEIVED"));
+    }
+}
+
+/// The fault is found, and what is said about it holds each of `words`.
+fn must_find(plant: Plant, words: &[&str]) {
+    let (right, text) = verify(plant, 7);
+    assert!(!right, "{plant:?} went unnoticed");
+    assert!(!text.contains("ALL NOTIFICATIONS RECEIVED"));
+    for word in words {
+        assert!(text.contains(word), "{plant:?}: `{word}` is missing");
+    }
+}
+
+#[test]
+fn two_events_swapped() {
+    must_find(Plant::Swap, &["user ", " got `", "instead of `", "its event ", "right bytes"]);
+}
+
+#[test]
+fn one_event_lost() {
+    must_find(Plant::Lose, &["instead of `"]);
+}
+
+#[test]
+fn one_event_doubled() {
+    must_find(Plant::Double, &["instead of `"]);
+}
+
+#[test]
+fn one_byte_changed() {
+    must_find(Plant::ChangeByte, &["/", "instead of `"]);
+}
+
+#[test]
+fn one_event_for_the_wrong_user() {
+    must_find(Plant::WrongUser, &["instead of `", "1 other user differs"]);
+}
+
+#[test]
+fn extra_bytes_at_the_end() {
+    must_find(Plant::ExtraAtEnd, &["got `1|B\\r\\n` where nothing more was due"]);
+}
+
+#[test]
+fn a_client_closed_early() {
+    must_find(Plant::CloseClient, &["was closed (end of file) before it got `"]);
+}
+
+#[test]
+fn the_source_closed_early() {
+    must_find(Plant::CloseSource, &["the event source's connection"]);
+}
+
+#[test]
+fn a_server_that_falls_silent() {
+    must_find(Plant::FallSilent, &["still misses", "19 other users differ"]);
+}
+
+#[test]
+fn the_environment_of_the_original() {
+    let Ports { events, clients } = reference::start(CLIENTS, EVENTS, Plant::Nothing);
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .env_clear()
+        .env("eventListenerPort", events.to_string())
+        .env("clientListenerPort", clients.to_string())
+        .env("totalEvents", EVENTS.to_string())
+        .env("concurrencyLevel", CLIENTS.to_string())
+        .env("numberOfUsers", USERS.to_string())
+        .env("randomSeed", "-7")
+        .env("timeout", "1000")
+        .env("maxEventSourceBatchSize", "17")
+        .env("logInterval", "1")
+        .env("logLevel", "info")
+        .output()
+        .unwrap();
+    let (right, text) = outcome(&output);
+    assert!(right);
+    assert!(text.contains("in batches of up to 17, 20 of 40 users connected"));
+}
+
+#[test]
+fn what_cannot_be_used_is_named_and_is_status_2() {
+    for (arguments, named) in [
+        ("verify --mix best", "best"),
+        ("verify --concurrency-level 0", "concurrencyLevel"),
+        ("verify --total-events x", "total-events"),
+        ("frobnicate", "frobnicate"),
+    ] {
+        let output = loadgen(arguments).output().unwrap();
+        let (_, text) = outcome(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(text.contains(named), "{arguments}");
+    }
+}
+
+#[test]
+fn no_server_is_status_1() {
+    // Nobody listens on port 1 of the loopback interface.
+    let output = loadgen("verify --event-port 1 --total-events 10").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(outcome(&output).1.contains("the event source to 127.0.0.1:1"));
+}
+
+#[test]
+fn the_limit_delivers_the_same_bytes_in_every_mix() {
+    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+        let arguments =
+            format!("limit --mix {mix} --total-events 30000 --concurrency-level 20 --timeout 5000");
+        let (right, text) = run(&arguments);
+        assert!(right, "{mix}");
+        assert!(text.contains("ALL NOTIFICATIONS RECEIVED"), "{mix}");
+    }
+}
+
+#[test]
+fn a_server_of_its_own_in_every_mix() {
+    for mix in ["verification", "even", "private", "broadcast", "feed"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
+        let arguments = format!(
+            "verify --spawn --mix {mix} --total-events 50000 --concurrency-level 20 --timeout 5000 \
+             --json {} --report {}",
+            json.display(),
+            report.display()
+        );
+        let (right, text) = run(&arguments);
+        assert!(right, "{mix}");
+        assert!(text.contains("ALL NOTIFICATIONS RECEIVED"), "{mix}");
+
+        let json = std::fs::read_to_string(json).unwrap();
+        let result: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(result["ok"], true);
+        assert_eq!(result["settings"]["mix"], mix);
+        assert_eq!(result["figures"]["events"], 50_000);
+        assert!(result["figures"]["serverPeakBytes"].as_u64().unwrap() > 0);
+        let page = std::fs::read_to_string(report).unwrap();
+        assert!(page.contains("Every byte that every client received was right."), "{mix}");
+    }
+}
+
+#[test]
+fn a_captured_stream_comes_out_right() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let capture = format!("{data}/verification-20k.events.gz");
+    for choice in [format!("--users {data}/verification-20k.expected"), "--users 30".to_owned()] {
+        let (right, text) = run(&format!("replay {capture} --spawn --timeout 5000 {choice}"));
+        assert!(right && text.contains("ALL NOTIFICATIONS RECEIVED"));
+    }
+    let (right, text) = run(&format!("replay {capture} --spawn --no-verify"));
+    assert!(right && text.contains("NOT CHECKED"));
+}
+
+#[test]
+fn a_capture_is_sent_at_the_pace_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("few.events");
+    std::fs::write(&capture, "2|P|1|7\n1|B\nnoise\n3|X\n4|P|1|7\n").unwrap();
+    std::fs::write(directory.path().join("few.events.times"), "0 8\n600000 33\n").unwrap();
+    for pace in ["--rate 20", "--speed 3"] {
+        let arguments = format!("replay {} --spawn --timeout 5000 {pace}", capture.display());
+        let (right, text) = run(&arguments);
+        assert!(right, "{pace}");
+        let time = text.lines().find_map(|line| line.trim().strip_prefix("time")).unwrap();
+        let seconds: f64 = time.trim().trim_end_matches(" s").parse().unwrap();
+        assert!(seconds >= 0.19, "{pace}: {seconds}");
+        assert!(text.contains("deliveries  4 "), "{pace}");
+    }
+}
+
+#[test]
+fn latencies_of_server_and_relay() {
+    for what in ["", " --broadcast --busy"] {
+        let directory = tempfile::tempdir().unwrap();
+        let hgrm = directory.path().join("l.hgrm");
+        let (right, text) = run(&format!(
+            "latency --spawn --relay --clients 10 --rate 2000 --duration 0.2 --timeout 5000 \
+             --hgrm {}{what}",
+            hgrm.display()
+        ));
+        assert!(right);
+        for row in ["from due time", "from sending", "relay, due time", "ratio, due time"] {
+            assert!(text.contains(row), "{row}");
+        }
+        let distribution = std::fs::read_to_string(hgrm).unwrap();
+        assert!(distribution.contains("#[Max"));
+    }
+}
+
+#[test]
+fn the_relay_alone_and_the_knee() {
+    let (right, text) =
+        run("limit --relay --concurrency-level 5 --rate 500 --duration 0.2 --timeout 5000");
+    assert!(right && text.contains("from due time"));
+    // A bound that everything keeps ends the search at the highest rate that is tried; one that
+    // nothing keeps ends it at once.
+    let (right, text) =
+        run("latency --spawn --find-knee --p99-us 0.001 --clients 5 --duration 0.1 --timeout 5000");
+    assert!(right && text.contains("NO RATE"));
+}
+
+#[test]
+fn a_lost_message_fails_a_latency_run() {
+    // The reference server serves one run of so many events, and loses one.
+    let Ports { events, clients } = reference::start(10, 3000, Plant::Lose);
+    let (right, text) = run(&format!(
+        "latency --event-port {events} --client-port {clients} --clients 10 --rate 2000 \
+         --duration 0.5 --timeout 500"
+    ));
+    assert!(!right);
+    assert!(text.contains("which was not due"), "{text}");
+}
+
+#[test]
+fn clients_that_only_wait() {
+    let (right, text) = run("idle --spawn --relay --clients 300 --timeout 5000");
+    assert!(right);
+    assert!(text.contains("bytes each") && text.contains("to the last client"));
+}

@@ -1,0 +1,202 @@
+//! What happens when clients do not take their bytes as fast as sources send them.
+
+use std::thread;
+
+use crate::support::{Client, MESSAGE_BYTES, Server, Source, broadcasts, delivered, messages};
+
+const MIB: u64 = 1 << 20;
+
+/// Limits that 16 MB exceed by far, whatever the kernel holds.
+const QUEUE_LIMIT: [&str; 2] = ["--client-queue-bytes", "1048576"];
+const MESSAGES: u64 = 250_000;
+
+/// More memory than a small server with these limits needs.
+const ALLOWED: u64 = 64 * MIB + MIB;
+
+/// A server with a client 7, who does not read, and a source that sends 250,000 messages to it and a
+/// broadcast.
+struct Flood {
+    server: Server,
+    slow: Client,
+    stream: Vec<u8>,
+    sending: thread::JoinHandle<Source>,
+}
+
+impl Flood {
+    fn start(flags: &[&str]) -> Flood {
+        let server = Server::start(&[&QUEUE_LIMIT, flags].concat());
+        let slow = Client::connect_slow(&server, 7);
+        let mut stream = messages(1..MESSAGES + 1, 7);
+        stream.extend_from_slice(&broadcasts(MESSAGES + 1..MESSAGES + 2));
+        let sending = Source::connect(&server).sends_in_background(stream.clone());
+        Flood { server, slow, stream, sending }
+    }
+
+    /// The broadcast at the end.
+    fn last_line(&self) -> String {
+        format!("{:020}|B", MESSAGES + 1)
+    }
+
+    /// Waits until more is queued than what ends a pause.
+    fn awaits_a_full_queue(&self) {
+        let is_full = || (self.server.total("queued now") > MIB / 2).then_some(());
+        self.server.until("the queue is more than half full", is_full);
+    }
+}
+
+#[test]
+fn a_full_queue_pauses_the_sources_and_nothing_is_lost() {
+    let mut flood = Flood::start(&["--identify-timeout-ms", "50"]);
+    flood.awaits_a_full_queue();
+    // A pause stops neither accepting nor registering nor timeouts nor signals.
+    let server = &flood.server;
+    let mut newcomer = Client::connect(server, 8);
+    Client::connect_unknown(server).is_closed();
+    server.comes_to_count("clients now", 2);
+    for _ in 0..10 {
+        assert!(server.total("queued now") <= MIB);
+        assert!(server.total("events") < MESSAGES);
+    }
+    assert!(server.process().peak_resident_bytes() < ALLOWED);
+    flood.slow.receives_bytes(&delivered(&flood.stream));
+    newcomer.receives(&[&flood.last_line()]);
+    flood.sending.join().unwrap();
+}
+
+#[test]
+fn an_end_of_a_source_takes_effect_after_a_pause_when_all_that_it_sent_is_applied() {
+    let mut flood = Flood::start(&["--on-source-disconnect", "reset"]);
+    flood.awaits_a_full_queue();
+    let ending = thread::spawn(move || drop(flood.sending.join().unwrap()));
+    flood.slow.receives_bytes(&delivered(&flood.stream));
+    ending.join().unwrap();
+    flood.server.logs(&["closed: closed_by_peer", &format!("after {} lines", MESSAGES + 1)]);
+    Source::connect(&flood.server).sends_lines(&["1|B"]);
+    flood.slow.receives(&["1|B"]);
+    assert_eq!(flood.server.total("lost"), 0);
+}
+
+#[test]
+fn a_pause_ends_when_the_client_that_caused_it_leaves() {
+    let flood = Flood::start(&[]);
+    let mut witness = Client::connect(&flood.server, 8);
+    flood.awaits_a_full_queue();
+    let last_line = flood.last_line();
+    drop(flood.slow);
+    witness.receives(&[&last_line]);
+    flood.sending.join().unwrap();
+}
+
+#[test]
+fn a_pause_ends_when_the_client_that_caused_it_is_taken_over() {
+    let mut flood = Flood::start(&[]);
+    flood.awaits_a_full_queue();
+    let mut newer = Client::connect(&flood.server, 7);
+    let stream = delivered(&flood.stream);
+    let written = flood.slow.receives_until_closed();
+    assert!(stream.starts_with(&written));
+    // Until the newer one had come, all was for the older one: what it lacks was queued for it.
+    let line = flood.server.logs(&["user 7", "taken_over", "bytes queued"]);
+    let queued: usize = line
+        .rsplit_once(" bytes queued")
+        .and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok())
+        .unwrap();
+    newer.receives_bytes(&stream[written.len() + queued..]);
+    flood.sending.join().unwrap();
+}
+
+#[test]
+fn a_client_that_does_not_bring_its_queue_down_in_time_is_disconnected() {
+    let flood = Flood::start(&["--stall-timeout-ms", "100"]);
+    let mut witness = Client::connect(&flood.server, 8);
+    witness.receives(&[&flood.last_line()]);
+    let line = flood.server.logs(&["user 7", &flood.slow.address().to_string(), "stalled"]);
+    assert!(line.contains(" bytes queued") && !line.contains(" 0 bytes queued"), "{line}");
+    assert_eq!((flood.server.total("stalled"), flood.server.total("queue_full")), (1, 0));
+    flood.sending.join().unwrap();
+}
+
+#[test]
+fn a_client_that_trickles_is_disconnected_too() {
+    let mut flood = Flood::start(&["--stall-timeout-ms", "300"]);
+    flood.awaits_a_full_queue();
+    flood.server.until("the client is stalled", || {
+        flood.slow.receives_a_byte();
+        (flood.server.total("stalled") == 1).then_some(())
+    });
+    flood.sending.join().unwrap();
+}
+
+#[test]
+fn a_client_over_its_limit_is_disconnected_at_once_where_that_is_wanted() {
+    let mut flood = Flood::start(&["--slow-client", "disconnect"]);
+    let mut witness = Client::connect(&flood.server, 8);
+    witness.receives(&[&flood.last_line()]);
+    flood.sending.join().unwrap();
+    let line = flood.server.logs(&["user 7", &flood.slow.address().to_string(), "queue_full"]);
+    assert!(line.contains(" bytes queued") && !line.contains(" 0 bytes queued"), "{line}");
+    assert_eq!((flood.server.total("stalled"), flood.server.total("queue_full")), (0, 1));
+    assert!(flood.server.process().peak_resident_bytes() < ALLOWED);
+    assert!(delivered(&flood.stream).starts_with(&flood.slow.receives_until_closed()));
+}
+
+#[test]
+fn a_client_that_reads_is_never_disconnected_for_its_queue_however_small() {
+    let count = 100_000;
+    let server = Server::start(&["--client-queue-bytes", "4096", "--total-queue-bytes", "4096"]);
+    let mut client = Client::connect_slow(&server, 7);
+    let stream = messages(1..count + 1, 7);
+    let sending = Source::connect(&server).sends_in_background(stream.clone());
+    client.receives_bytes(&delivered(&stream));
+    sending.join().unwrap();
+    assert_eq!(server.total("bytes"), count * MESSAGE_BYTES);
+}
+
+/// A server with eight clients that do not read, and a source whose broadcasts for them exceed the
+/// total limit by far, but not the limit of any one of them first.
+fn flood_for_eight(flags: &[&str]) -> (Server, Vec<Client>, Vec<u8>, thread::JoinHandle<Source>) {
+    let limits = ["--client-queue-bytes", "4194304", "--total-queue-bytes", "4194304"];
+    let server = Server::start(&[&limits, flags].concat());
+    let clients = (0..8).map(|user| Client::connect_slow(&server, user)).collect();
+    let stream = broadcasts(1..400_001);
+    let sending = Source::connect(&server).sends_in_background(stream.clone());
+    (server, clients, stream, sending)
+}
+
+#[test]
+fn the_total_limit_pauses_in_both_modes_and_nothing_is_lost() {
+    for mode in ["pause", "disconnect"] {
+        let (server, clients, stream, sending) = flood_for_eight(&["--slow-client", mode]);
+        let is_full = || (server.total("queued now") > 2 * MIB).then_some(());
+        server.until("the queues are more than half full", is_full);
+        for _ in 0..10 {
+            assert!(server.total("queued now") <= 4 * MIB);
+            assert!(server.total("events") < 400_000);
+        }
+        assert!(server.process().peak_resident_bytes() < 64 * MIB + 4 * MIB);
+        let expected = delivered(&stream);
+        thread::scope(|scope| {
+            for mut client in clients {
+                let expected = &expected;
+                scope.spawn(move || client.receives_bytes(expected));
+            }
+        });
+        sending.join().unwrap();
+        assert_eq!((server.total("queue_full"), server.total("stalled")), (0, 0));
+    }
+}
+
+#[test]
+fn while_the_total_limit_pauses_the_stall_timeout_applies_in_both_modes() {
+    for mode in ["pause", "disconnect"] {
+        let flags = ["--slow-client", mode, "--stall-timeout-ms", "500"];
+        let (server, clients, stream, sending) = flood_for_eight(&flags);
+        server.counts("stalled", clients.len() as u64);
+        sending.join().unwrap();
+        server.counts("events", 400_000);
+        let expected = delivered(&stream);
+        for mut client in clients {
+            assert!(expected.starts_with(&client.receives_until_closed()));
+        }
+    }
+}

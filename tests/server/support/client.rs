@@ -1,0 +1,165 @@
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::source::is_close;
+use super::{DEADLINE, Server};
+
+/// So many bytes a client with a small window lets the kernel hold for it, about.
+const SMALL_WINDOW: usize = 4096;
+
+/// A user client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    /// A connection that has not said who it is.
+    #[track_caller]
+    pub(crate) fn connect_unknown(server: &Server) -> Client {
+        Client::from(TcpStream::connect(server.client_address).unwrap())
+    }
+
+    /// A connected user.
+    #[track_caller]
+    pub(crate) fn connect(server: &Server, user: impl Display) -> Client {
+        let mut client = Client::connect_unknown(server);
+        client.sends(format!("{user}\n"));
+        client
+    }
+
+    /// A connected user for whom the kernel takes little while it does not read.
+    #[track_caller]
+    pub(crate) fn connect_slow(server: &Server, user: impl Display) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(SMALL_WINDOW).unwrap();
+        socket.connect(&server.client_address.into()).unwrap();
+        let mut client = Client::from(TcpStream::from(socket));
+        client.sends(format!("{user}\n"));
+        client
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn sends(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends bytes, or as many as go before the server closes. Returns whether all went.
+    #[track_caller]
+    pub(crate) fn sends_unless_closed(&mut self, bytes: &[u8]) -> bool {
+        match self.stream.write_all(bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(is_close(error.kind()), "{error}");
+                false
+            }
+        }
+    }
+
+    /// Asserts that these lines are what comes next.
+    #[track_caller]
+    pub(crate) fn receives(&mut self, lines: &[&str]) {
+        let expected: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
+        let mut received = vec![0; expected.len()];
+        let mut count = 0;
+        while count < received.len() {
+            match self.stream.read(&mut received[count..]) {
+                Ok(0) => panic!("the server closed after {}", text(&received[..count])),
+                Ok(bytes) => count += bytes,
+                Err(error) => panic!("{error} after {}", text(&received[..count])),
+            }
+        }
+        assert_eq!(text(&received), text(expected.as_bytes()));
+    }
+
+    /// Asserts that exactly these bytes come next. Meant for many of them.
+    #[track_caller]
+    pub(crate) fn receives_bytes(&mut self, expected: &[u8]) {
+        let mut received = vec![0; expected.len()];
+        self.stream.read_exact(&mut received).unwrap();
+        if let Some(place) = (0..expected.len()).find(|&at| received[at] != expected[at]) {
+            let around = place.saturating_sub(60)..(place + 60).min(expected.len());
+            panic!(
+                "byte {place}: {} instead of {}",
+                text(&received[around.clone()]),
+                text(&expected[around])
+            );
+        }
+    }
+
+    /// Reads one byte, whatever it is; `None` at the end.
+    #[track_caller]
+    pub(crate) fn receives_a_byte(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(count) => (count > 0).then_some(byte[0]),
+            Err(error) => {
+                assert!(is_close(error.kind()), "{error}");
+                None
+            }
+        }
+    }
+
+    /// Everything that comes until the server closes.
+    #[track_caller]
+    pub(crate) fn receives_until_closed(&mut self) -> Vec<u8> {
+        let mut received = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut received) {
+            assert!(is_close(error.kind()), "{error} after {} bytes", received.len());
+        }
+        received
+    }
+
+    /// Asserts that the server closes the connection in order, and sends nothing before.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self) {
+        let mut received = Vec::new();
+        self.stream.read_to_end(&mut received).unwrap();
+        assert_eq!(text(&received), "");
+    }
+
+    /// Asserts that the server closes or resets the connection, and sends nothing before.
+    #[track_caller]
+    pub(crate) fn is_cut_off(&mut self) {
+        assert_eq!(text(&self.receives_until_closed()), "");
+    }
+
+    /// Sends nothing more, but still listens.
+    pub(crate) fn half_closes(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn resets(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Ends the connection, and waits until the server has taken note.
+    #[track_caller]
+    pub(crate) fn leaves(self, server: &Server) {
+        let address = self.address();
+        drop(self);
+        server.logs(&[&format!(" at {address} closed: closed_by_peer")]);
+    }
+}
+
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Client { stream }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}

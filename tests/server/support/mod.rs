@@ -1,0 +1,23 @@
+//! Servers, sources and clients that read as sentences.
+
+mod client;
+mod descriptors;
+mod log;
+mod process;
+mod server;
+mod source;
+mod streams;
+
+use std::time::Duration;
+
+pub(crate) use client::Client;
+pub(crate) use descriptors::raise_descriptor_limit;
+pub(crate) use server::{Server, command, run_to_the_end};
+pub(crate) use source::Source;
+pub(crate) use streams::{MESSAGE_BYTES, Random, broadcasts, delivered, messages};
+
+/// How long anything may take before a test gives up: far longer than it ever does.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How often a condition is looked at that nothing announces.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(5);

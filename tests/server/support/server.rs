@@ -1,0 +1,265 @@
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use eventserver::server::CloseReason;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::log::Log;
+use super::process::Process;
+use super::{DEADLINE, INTERVAL};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_eventserver");
+const FREE_PORTS: [&str; 4] = ["--event-listen", "0", "--client-listen", "0"];
+
+/// The program with these flags, its outputs piped.
+pub(crate) fn command(flags: &[&str]) -> Command {
+    piped(Command::new(BINARY), flags)
+}
+
+fn piped(mut command: Command, flags: &[&str]) -> Command {
+    command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a program that ends by itself; returns its exit status and what it wrote to standard error.
+#[track_caller]
+pub(crate) fn run_to_the_end(mut command: Command) -> (Option<i32>, String) {
+    let mut child = command.spawn().unwrap();
+    let log = Log::of(child.stderr.take().unwrap());
+    let status = wait_for_exit(&mut child);
+    (status.code(), log.whole())
+}
+
+#[track_caller]
+fn wait_for_exit(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > DEADLINE {
+            let _ = child.kill();
+            panic!("process {} does not end", child.id());
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) event_address: SocketAddr,
+    pub(crate) client_address: SocketAddr,
+    log: Log,
+    has_ended: bool,
+}
+
+impl Server {
+    /// A server on free ports, with these flags beside.
+    #[track_caller]
+    pub(crate) fn start(flags: &[&str]) -> Server {
+        Self::spawn(command(&[&FREE_PORTS, flags].concat()))
+    }
+
+    /// The same under a limit of descriptors.
+    #[track_caller]
+    pub(crate) fn start_with_descriptors(descriptors: u32, flags: &[&str]) -> Server {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), BINARY]);
+        Self::spawn(piped(shell, &[&FREE_PORTS, flags].concat()))
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command) -> Server {
+        let mut child = command.spawn().unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        let ready = first_line(child.stdout.take().unwrap());
+        let Some((event_address, client_address)) = addresses(&ready) else {
+            let _ = child.kill();
+            panic!("the server said {ready:?} and logged {:?}", log.lines());
+        };
+        Server { child, event_address, client_address, log, has_ended: false }
+    }
+
+    /// A server that was started by other means and listens on these addresses.
+    pub(crate) fn adopt(
+        child: Child,
+        event_address: SocketAddr,
+        client_address: SocketAddr,
+    ) -> Server {
+        Server { child, event_address, client_address, log: Log::default(), has_ended: false }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process(self.pid())
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Does something while the server is not running, and lets it go on then.
+    #[track_caller]
+    pub(crate) fn while_suspended<T>(&self, action: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        self.until("the server is suspended", || self.process().is_stopped().then_some(()));
+        let result = action();
+        self.signal(Signal::CONT);
+        result
+    }
+
+    /// Asks for an end and waits for it.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.exit_status()
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub(crate) fn exit_status(&mut self) -> Option<i32> {
+        self.has_ended = true;
+        wait_for_exit(&mut self.child).code()
+    }
+
+    /// Waits for a log line that contains all of these, and returns it.
+    #[track_caller]
+    pub(crate) fn logs(&self, parts: &[&str]) -> String {
+        self.log.wait_for(&format!("{parts:?}"), |lines| {
+            lines.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned()
+        })
+    }
+
+    /// Waits until so many log lines contain this.
+    #[track_caller]
+    pub(crate) fn logs_times(&self, part: &str, times: usize) {
+        self.log.wait_for(&format!("{part:?} {times} times"), |lines| {
+            (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(())
+        });
+    }
+
+    pub(crate) fn log_lines(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// The totals, as SIGUSR1 logs them.
+    #[track_caller]
+    pub(crate) fn totals(&self) -> String {
+        let is_totals = |line: &&String| line.contains("totals: ");
+        let before = self.log.lines().iter().filter(is_totals).count();
+        self.signal(Signal::USR1);
+        self.log.wait_for("the totals", |lines| lines.iter().filter(is_totals).nth(before).cloned())
+    }
+
+    /// One count of the totals: the number behind `name`.
+    #[track_caller]
+    pub(crate) fn total(&self, name: &str) -> u64 {
+        number_behind(name, &self.totals())
+    }
+
+    /// The totals of a server that has ended.
+    #[track_caller]
+    pub(crate) fn final_totals(&self) -> String {
+        self.log.wait_for("the last totals", |lines| {
+            lines.iter().rfind(|line| line.contains("totals: ")).cloned()
+        })
+    }
+
+    /// Waits until a count of the totals has grown to `count`, and asserts that it is no larger.
+    #[track_caller]
+    pub(crate) fn counts(&self, name: &str, count: u64) {
+        let reached = self.until(&format!("{name} {count}"), || {
+            let now = self.total(name);
+            (now >= count).then_some(now)
+        });
+        assert_eq!(reached, count, "{name}");
+    }
+
+    /// Waits until a count of the totals is `count`.
+    #[track_caller]
+    pub(crate) fn comes_to_count(&self, name: &str, count: u64) {
+        self.until(&format!("{name} {count}"), || (self.total(name) == count).then_some(()));
+    }
+
+    /// Waits until `condition` gives something.
+    #[track_caller]
+    pub(crate) fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(result) = condition() {
+                return result;
+            }
+            let lines = self.log.lines();
+            assert!(
+                start.elapsed() < DEADLINE,
+                "waited in vain until {what}:\n{}",
+                lines.join("\n")
+            );
+            thread::sleep(INTERVAL);
+        }
+    }
+}
+
+/// Ends the server, and asserts that it was alive until then.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let died = self.child.try_wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let lines = self.log.lines();
+            let last = &lines[lines.len().saturating_sub(50)..];
+            eprintln!("the server's last log lines:\n{}", last.join("\n"));
+        } else {
+            assert!(matches!(died, Ok(None)), "the server ended by itself: {:?}", self.log.lines());
+        }
+    }
+}
+
+/// The first line of `from`, once it is there.
+fn first_line(from: impl Read + Send + 'static) -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        let _ = from.read_line(&mut line);
+        let _ = sender.send(line);
+    });
+    receiver.recv_timeout(DEADLINE).unwrap_or_default()
+}
+
+/// Both addresses of a ready line.
+fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let addresses = ready.strip_prefix("eventserver ready: events on ")?.strip_suffix('\n')?;
+    let (events, clients) = addresses.split_once(", clients on ")?;
+    Some((events.parse().ok()?, clients.parse().ok()?))
+}
+
+/// The number that follows `name` as a word of its own. A reason to close that the totals leave out
+/// has not come up yet.
+#[track_caller]
+fn number_behind(name: &str, totals: &str) -> u64 {
+    let number = totals
+        .match_indices(name)
+        .filter(|&(place, _)| totals[..place].ends_with([' ', '(']))
+        .filter_map(|(place, _)| totals[place + name.len()..].strip_prefix(' '))
+        .find_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    number.unwrap_or_else(|| {
+        let is_reason = CloseReason::ALL.iter().any(|reason| reason.name() == name);
+        assert!(is_reason, "no {name:?} in {totals}");
+        0
+    })
+}

@@ -1,0 +1,107 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{DEADLINE, Server};
+
+/// An event source.
+#[derive(Debug)]
+pub(crate) struct Source {
+    stream: TcpStream,
+}
+
+impl Source {
+    #[track_caller]
+    pub(crate) fn connect(server: &Server) -> Source {
+        let stream = TcpStream::connect(server.event_address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Source { stream }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub(crate) fn sends(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends each of these with a terminator, all in one piece.
+    #[track_caller]
+    pub(crate) fn sends_lines(&mut self, lines: &[&str]) {
+        self.sends(lines.join("\n") + "\n");
+    }
+
+    /// Sends bytes in pieces of these sizes, over and over.
+    #[track_caller]
+    pub(crate) fn sends_in_pieces(&mut self, mut bytes: &[u8], sizes: &[usize]) {
+        for &size in sizes.iter().cycle() {
+            if bytes.is_empty() {
+                return;
+            }
+            let (piece, rest) = bytes.split_at(size.min(bytes.len()));
+            self.sends(piece);
+            bytes = rest;
+        }
+    }
+
+    /// Sends bytes, or as many as go before the server closes. Returns whether all went.
+    #[track_caller]
+    pub(crate) fn sends_unless_closed(&mut self, bytes: &[u8]) -> bool {
+        match self.stream.write_all(bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(is_close(error.kind()), "{error}");
+                false
+            }
+        }
+    }
+
+    /// Sends bytes on a thread of its own, however long the server does not read.
+    pub(crate) fn sends_in_background(mut self, bytes: Vec<u8>) -> JoinHandle<Source> {
+        thread::spawn(move || {
+            self.sends(bytes);
+            self
+        })
+    }
+
+    /// Asserts that the server closes the connection, and sends nothing before.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self) {
+        match self.stream.read(&mut [0]) {
+            Ok(0) => {}
+            Ok(_) => panic!("a source was sent something"),
+            Err(error) => assert!(is_close(error.kind()), "{error}"),
+        }
+    }
+
+    /// Ends the connection, and waits until the server has taken note.
+    #[track_caller]
+    pub(crate) fn leaves(self, server: &Server) {
+        let address = self.address();
+        drop(self);
+        server.logs(&[&format!("source {address} closed: closed_by_peer")]);
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn resets(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Says that nothing more will come, but keeps the connection.
+    pub(crate) fn ends(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// Whether an error is how a peer's close may look.
+pub(crate) fn is_close(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}

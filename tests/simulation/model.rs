@@ -1,0 +1,312 @@
+//! What PROTOCOL.md says, as plainly as it can be said.
+//!
+//! After each turn the model is shown what the server did with the kernel, in order: what it
+//! accepted, read, wrote and closed. From that it knows what has to be true:
+//!
+//! - The bytes read from the sources give the lines; the lines give the order, whatever the order in
+//!   which the sources were served. How far the server has come in it is told by its counters, all
+//!   of which have to be those of one and the same moment of the model's own run.
+//! - A client is registered from the turn on in which its id line was read; every client whose id
+//!   line was in the kernel when a source was read is registered by the end of that turn, and thus
+//!   before what was read can be applied.
+//! - So for each event it is known who is to get it. What a client's socket has taken is always the
+//!   beginning of all that it is to get; the rest is its queue, and the limits hold for that.
+//! - A turn ends at rest only if nothing can be done: no client has bytes that its socket has not
+//!   refused, no socket has anything to read that the poll has told of, and an event waits only for
+//!   a queue that has to come down first.
+//! - Connections are closed for the reasons, and by the times, that the settings name; not before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
+use eventserver::server::{CloseReason, Totals};
+
+use crate::client::{Client, Stall};
+use crate::kernel::{Call, Kernel, SocketId};
+use crate::network::address_of;
+use crate::order::Order;
+use crate::socket::Side;
+use crate::source::Source;
+
+/// How long accepting rests for want of descriptors, in milliseconds.
+const ACCEPT_REST: u64 = 500;
+
+/// How a turn ended.
+pub(crate) struct Ending {
+    /// In milliseconds.
+    pub(crate) now: u64,
+    pub(crate) totals: Totals,
+    /// The server sleeps until something is ready.
+    pub(crate) is_at_rest: bool,
+    /// But not longer than this.
+    pub(crate) wakes_at: Option<u64>,
+}
+
+/// The limits of a run, as plain numbers; times are in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_clients: usize,
+    max_clients_per_address: Option<usize>,
+    max_sources: usize,
+    client_queue: u64,
+    total_queue: u64,
+    identify_timeout: u64,
+    stall_timeout: u64,
+    gap_timeout: Option<u64>,
+    resets: bool,
+    pauses: bool,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config, max_clients: usize) -> Limits {
+        Limits {
+            max_clients,
+            max_clients_per_address: config.max_clients_per_address,
+            max_sources: config.max_sources,
+            client_queue: config.client_queue_bytes,
+            total_queue: config.total_queue_bytes,
+            identify_timeout: config.identify_timeout.as_millis() as u64,
+            stall_timeout: config.stall_timeout.as_millis() as u64,
+            gap_timeout: config.gap_timeout.map(|timeout| timeout.as_millis() as u64),
+            resets: config.on_source_disconnect == OnSourceDisconnect::Reset,
+            pauses: config.slow_client == SlowClient::Pause,
+        }
+    }
+}
+
+mod ends;
+mod rest;
+mod routing;
+
+/// The whole server, naively.
+pub(crate) struct Model {
+    limits: Limits,
+    pub(crate) order: Order,
+    sources: BTreeMap<SocketId, Source>,
+    pub(crate) clients: BTreeMap<SocketId, Client>,
+    /// The one connection of each connected user.
+    pub(crate) users: BTreeMap<u64, SocketId>,
+    /// Who follows whom.
+    follows: BTreeSet<(u64, u64)>,
+    /// The missing sequence that holds up others, and since when.
+    gap: Option<(u64, u64)>,
+    total_stall: Option<Stall>,
+    /// Accepting rests until then, by side.
+    rests_until: [Option<u64>; 2],
+    /// When a stop gives up.
+    pub(crate) drain_deadline: Option<u64>,
+    clients_closed: [u64; CloseReason::COUNT],
+    sources_closed: [u64; CloseReason::COUNT],
+    unterminated: u64,
+    bytes_written: u64,
+    /// The least and the most that the server may have counted: an event for a client about to be
+    /// closed may count or not.
+    deliveries: (u64, u64),
+    /// Clients that the server has closed, for what reason, and what they were to get.
+    pub(crate) gone: BTreeMap<SocketId, (CloseReason, Client)>,
+    now: u64,
+}
+
+impl Model {
+    pub(crate) fn new(config: &Config, limits: Limits) -> Model {
+        Model {
+            limits,
+            order: Order::new(config.first_sequence, config.reorder_window, config.max_line_bytes),
+            sources: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            users: BTreeMap::new(),
+            follows: BTreeSet::new(),
+            gap: None,
+            total_stall: None,
+            rests_until: [None; 2],
+            drain_deadline: None,
+            clients_closed: [0; CloseReason::COUNT],
+            sources_closed: [0; CloseReason::COUNT],
+            unterminated: 0,
+            bytes_written: 0,
+            deliveries: (0, 0),
+            gone: BTreeMap::new(),
+            now: 0,
+        }
+    }
+
+    /// The server was told to stop, and to give up at `deadline`.
+    pub(crate) fn stop(&mut self, deadline: u64) {
+        self.drain_deadline.get_or_insert(deadline);
+        self.rests_until = [None; 2];
+        self.gap = None;
+    }
+
+    /// Takes note of a turn, and checks all that is known of it.
+    pub(crate) fn observe(&mut self, ending: &Ending, kernel: &mut Kernel) {
+        self.now = ending.now;
+        let calls = std::mem::take(&mut kernel.calls);
+        let was_paused = self.is_surely_paused();
+        let mut closed = Vec::new();
+        for call in &calls {
+            self.take(call, was_paused, &mut closed);
+        }
+        self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
+        let was_paused = self.is_surely_paused();
+        self.follow_the_order(ending, &closed, was_paused);
+        self.give_up_full_clients(&closed);
+        self.clients.values_mut().for_each(Client::check_written);
+        self.watch_total(ending);
+        self.close(&closed, kernel);
+        self.check_closed(ending);
+        self.watch_stalls(ending);
+        self.check_counters(ending);
+        if ending.is_at_rest {
+            self.check_rest(ending, kernel);
+        }
+    }
+
+    /// Whether an event is known to wait for a queue as this turn begins, or would but for those
+    /// who have left since: then nothing is read and nothing applied.
+    fn is_surely_paused(&self) -> bool {
+        let members = || self.users.values().map(|id| &self.clients[id]);
+        let queued: u64 = members().map(Client::queued_before).sum();
+        members().any(|client| client.stall.is_some_and(|stall| stall.is_certain))
+            || self.total_stall.is_some_and(|stall| stall.is_certain && queued > stall.target)
+    }
+
+    fn queued_total(&self) -> u64 {
+        self.users.values().map(|id| self.clients[id].queued()).sum()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.drain_deadline.is_some()
+    }
+
+    fn is_drain_over(&self) -> bool {
+        self.drain_deadline.is_some_and(|deadline| self.now >= deadline)
+    }
+
+    /// Whether all that was read has been applied, but for what waits behind a gap.
+    fn is_all_applied(&self) -> bool {
+        self.order.due().is_none() && self.order.sources_with_lines().is_empty()
+    }
+}
+
+/// What the server did with the kernel.
+impl Model {
+    fn take(&mut self, call: &Call, was_paused: bool, closed: &mut Vec<SocketId>) {
+        let is_draining = self.is_draining();
+        match call {
+            Call::Accepted(id, side) => {
+                assert!(!is_draining, "a stop ends accepting");
+                self.welcome(*id, *side);
+            }
+            Call::AcceptFailed(side) => {
+                self.rests_until[*side as usize] = Some(self.now + ACCEPT_REST);
+            }
+            Call::Read(id, bytes) if self.sources.contains_key(id) => {
+                assert!(!is_draining, "a stop ends reading");
+                assert!(!was_paused, "a pause ends reading");
+                let lines = self.sources.get_mut(id).map(|source| source.read(bytes));
+                lines.into_iter().flatten().for_each(|line| self.order.put(*id, line));
+            }
+            Call::Read(id, bytes) => self.introduce(*id, bytes),
+            Call::ReadDry(id) => {
+                if let Some(source) = self.sources.get_mut(id) {
+                    source.is_dry = true;
+                }
+            }
+            Call::ReadEnd(id) => self.end(*id, CloseReason::ClosedByPeer),
+            Call::ReadFailed(id) => self.end(*id, CloseReason::IoError),
+            Call::Wrote(id, bytes) => self.note_written(*id, bytes),
+            Call::WriteFailed(id) => {
+                let client = self.client(*id);
+                client.is_broken = true;
+                // Who is taken over gets a last write, before its end has a reason.
+                let fate = client.fate.filter(|&fate| fate != CloseReason::TakenOver);
+                client.fate = fate.or(Some(CloseReason::IoError));
+            }
+            Call::Closed(id) => closed.push(*id),
+            Call::StoppedListening(side) => {
+                assert!(is_draining, "{side:?}s are not heard any more");
+            }
+        }
+    }
+
+    fn client(&mut self, id: SocketId) -> &mut Client {
+        let Some(client) = self.clients.get_mut(&id) else { panic!("no client at socket {id}") };
+        client
+    }
+
+    fn welcome(&mut self, id: SocketId, side: Side) {
+        match side {
+            Side::Source => {
+                let is_turned_away = self.open_sources().count() >= self.limits.max_sources;
+                self.sources.insert(id, Source::new(is_turned_away));
+            }
+            Side::Client => {
+                let mut client = Client::new(self.now);
+                client.fate = self.reason_to_turn_away(id);
+                client.is_turned_away = client.fate.is_some();
+                self.clients.insert(id, client);
+            }
+        }
+    }
+
+    pub(crate) fn open_sources(&self) -> impl Iterator<Item = (SocketId, &Source)> {
+        let sources = self.sources.iter().map(|(&id, source)| (id, source));
+        sources.filter(|(_, source)| !source.is_turned_away)
+    }
+
+    fn reason_to_turn_away(&self, newcomer: SocketId) -> Option<CloseReason> {
+        let seated = || self.clients.iter().filter(|(_, client)| !client.is_turned_away);
+        let neighbours = seated().filter(|&(&id, _)| address_of(id) == address_of(newcomer));
+        let limit = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
+        if seated().count() >= self.limits.max_clients {
+            Some(CloseReason::TooManyClients)
+        } else {
+            (neighbours.count() >= limit).then_some(CloseReason::TooManyFromAddress)
+        }
+    }
+
+    fn introduce(&mut self, id: SocketId, bytes: &[u8]) {
+        let is_draining = self.is_draining();
+        let client = self.client(id);
+        if client.user.is_some() || client.fate.is_some() || is_draining {
+            return;
+        }
+        match client.introduce(bytes) {
+            Some(Some(user)) => self.register(id, user),
+            Some(None) => client.fate = Some(CloseReason::BadId),
+            None => {}
+        }
+    }
+
+    fn register(&mut self, id: SocketId, user: u64) {
+        self.client(id).user = Some(user);
+        if let Some(older) = self.users.insert(user, id) {
+            self.client(older).fate.get_or_insert(CloseReason::TakenOver);
+        }
+    }
+
+    fn end(&mut self, id: SocketId, reason: CloseReason) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.finish(reason);
+            return;
+        }
+        let is_draining = self.is_draining();
+        let client = self.client(id);
+        if client.fate.is_none() && !is_draining {
+            client.fate = Some(reason);
+            self.depart(id);
+        }
+    }
+
+    /// The user is not connected any more, unless by another connection.
+    fn depart(&mut self, id: SocketId) {
+        self.users.retain(|_, &mut member| member != id);
+    }
+
+    fn note_written(&mut self, id: SocketId, bytes: &[u8]) {
+        self.bytes_written += bytes.len() as u64;
+        let client = self.client(id);
+        client.written += bytes.len() as u64;
+        client.just_written.extend(bytes);
+    }
+}

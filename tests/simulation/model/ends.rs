@@ -1,0 +1,134 @@
+//! Who was closed in a turn, and who should have been.
+
+use eventserver::server::CloseReason;
+
+use super::{Client, Ending, Model};
+use crate::kernel::{Kernel, SocketId};
+
+impl Model {
+    /// An event that waits for the queues of all may have found a client's own queue full, too.
+    pub(super) fn give_up_full_clients(&mut self, closed: &[SocketId]) {
+        if !self.limits.pauses {
+            for id in self.full_clients().0.into_iter().filter(|id| closed.contains(id)) {
+                self.client(id).fate.get_or_insert(CloseReason::QueueFull);
+            }
+        }
+    }
+
+    /// Takes note of the connections closed in this turn; each must have a reason.
+    pub(super) fn close(&mut self, closed: &[SocketId], kernel: &Kernel) {
+        for &id in closed {
+            if self.sources.contains_key(&id) {
+                let reason = self.close_source(id);
+                self.sources_closed[reason as usize] += 1;
+            } else {
+                let reason = self.close_client(id, kernel);
+                self.clients_closed[reason as usize] += 1;
+            }
+        }
+    }
+
+    fn close_source(&mut self, id: SocketId) -> CloseReason {
+        let Some(source) = self.sources.remove(&id) else { panic!("{id} is a source") };
+        if source.is_turned_away {
+            return CloseReason::TooManySources;
+        }
+        let has_lines = self.order.sources_with_lines().contains(&id);
+        let is_applied = self.order.due().is_none() && !has_lines;
+        assert!(
+            is_applied || self.is_drain_over(),
+            "source {id} ends before its lines are applied"
+        );
+        let is_too_far = self.order.is_too_far(id);
+        self.unterminated += u64::from((source.has_tail() || has_lines) && !is_too_far);
+        self.order.forget(id);
+        match source.end {
+            _ if is_too_far => CloseReason::WindowExceeded,
+            Some(reason) => reason,
+            None if self.is_draining() => CloseReason::Stopped,
+            None => panic!("source {id} is closed without a reason"),
+        }
+    }
+
+    fn close_client(&mut self, id: SocketId, kernel: &Kernel) -> CloseReason {
+        let Some(client) = self.clients.remove(&id) else { panic!("{id} is no client") };
+        let reason = client.fate.unwrap_or_else(|| self.reason_to_close(id, &client));
+        if matches!(reason, CloseReason::TakenOver | CloseReason::Stopped) {
+            let is_flushed = client.queued() == 0 || kernel.sockets[id].is_known_full;
+            assert!(is_flushed || client.is_broken, "{id} could have got {}", client.queued());
+        }
+        self.depart(id);
+        self.gone.insert(id, (reason, client));
+        reason
+    }
+
+    /// Why a client may be closed that did nothing for it.
+    fn reason_to_close(&self, id: SocketId, client: &Client) -> CloseReason {
+        if client.user.is_none() {
+            let is_late = self.now >= client.since + self.limits.identify_timeout;
+            assert!(is_late || self.is_draining(), "client {id} had more time to identify itself");
+            return match self.is_draining() {
+                true => CloseReason::Stopped,
+                false => CloseReason::IdentifyTimeout,
+            };
+        }
+        let is_stalled = client
+            .in_the_way_since
+            .is_some_and(|since| self.now >= since + self.limits.stall_timeout);
+        let is_done = client.queued() == 0 && self.is_all_applied();
+        match client.queued() {
+            0 if self.is_draining() && (is_done || self.is_drain_over()) => CloseReason::Stopped,
+            _ if self.is_drain_over() => CloseReason::DrainTimeout,
+            _ if is_stalled => CloseReason::Stalled,
+            queued => panic!("client {id} is closed without a reason, {queued} bytes queued"),
+        }
+    }
+
+    /// Who is to be closed is closed in the same turn.
+    pub(super) fn check_closed(&self, ending: &Ending) {
+        let now = ending.now;
+        for (&id, client) in &self.clients {
+            assert_eq!(client.fate, None, "client {id} is still open");
+            let is_late = now >= client.since + self.limits.identify_timeout;
+            assert!(client.user.is_some() || !is_late, "client {id} never says who it is");
+            let stall = client.stall.filter(|stall| stall.is_certain);
+            if let Some(stall) = stall.filter(|stall| client.queued() > stall.target) {
+                let is_over = now >= stall.since + self.limits.stall_timeout;
+                assert!(!is_over, "client {id} stands in the way since {}", stall.since);
+            }
+            assert!(!self.is_drain_over(), "client {id} is there after the drain timeout");
+        }
+        for (id, source) in &self.sources {
+            assert!(!source.is_turned_away, "source {id} is one too many");
+            assert!(!self.is_drain_over(), "source {id} is there after the drain timeout");
+        }
+    }
+
+    pub(super) fn check_counters(&self, ending: &Ending) {
+        let totals = &ending.totals;
+        let (least, most) = self.deliveries;
+        assert!(
+            (least..=most).contains(&totals.deliveries()),
+            "{} deliveries",
+            totals.deliveries()
+        );
+        assert_eq!(totals.clients_now(), self.clients.len(), "clients connected");
+        assert_eq!(totals.bytes_written(), self.bytes_written, "bytes written");
+        assert_eq!(totals.unterminated(), self.unterminated, "unterminated lines");
+        let merged = |closed: &dyn Fn(CloseReason) -> u64| {
+            CloseReason::ALL.map(|reason| match reason {
+                // When both are true, either may be said.
+                CloseReason::Stalled => 0,
+                CloseReason::DrainTimeout => {
+                    closed(CloseReason::Stalled) + closed(CloseReason::DrainTimeout)
+                }
+                reason => closed(reason),
+            })
+        };
+        let seen = merged(&|reason| totals.clients_closed(reason));
+        let known = merged(&|reason| self.clients_closed[reason as usize]);
+        assert_eq!(seen, known, "clients closed, by reason: {:?}", CloseReason::ALL);
+        let seen = CloseReason::ALL.map(|reason| totals.sources_closed(reason));
+        assert_eq!(seen, self.sources_closed, "sources closed, by reason: {:?}", CloseReason::ALL);
+    }
+}

@@ -1,0 +1,171 @@
+//! Which events were applied in a turn, and who is to get them.
+
+use eventserver::server::CloseReason;
+
+use super::{Ending, Model};
+use crate::event::Deed;
+use crate::kernel::SocketId;
+use crate::order::{Counts, Order};
+
+/// What ends every line that a client gets.
+const TERMINATOR: &[u8] = b"\r\n";
+
+/// What the order was found to have done in a turn.
+struct Course {
+    order: Order,
+    was_reset: bool,
+}
+
+impl Model {
+    /// Finds out what was applied in this turn, and gives it to whom it is for.
+    ///
+    /// The sources may have been served in any order; one that explains the counters must exist.
+    pub(super) fn follow_the_order(
+        &mut self,
+        ending: &Ending,
+        closed: &[SocketId],
+        was_paused: bool,
+    ) {
+        let seen = Counts::of(&ending.totals);
+        let orders = orders_of(&self.order.sources_with_lines());
+        let found = orders.iter().find_map(|sources| self.course(sources, &seen, closed));
+        let Some(Course { order, was_reset }) = found else {
+            panic!("{seen:?} is not what the lines lead to, from {:?} on", self.order.counts())
+        };
+        if order.counts() != self.order.counts() {
+            // Whatever has held up the order is over.
+            self.total_stall = None;
+            self.clients.values_mut().for_each(|client| client.stall = None);
+        }
+        self.order = order;
+        let applied = self.order.take_applied();
+        assert!(!was_paused || applied.is_empty(), "a pause ends applying");
+        for (line, deed) in applied {
+            self.deliver(&line, deed);
+        }
+        if was_reset {
+            self.follows.clear();
+        }
+    }
+
+    fn course(&self, sources: &[SocketId], seen: &Counts, closed: &[SocketId]) -> Option<Course> {
+        let mut order = self.order.clone();
+        if self.is_reset_by(closed, sources) {
+            order.run(sources);
+            order.reset();
+            return (order.counts() == *seen).then_some(Course { order, was_reset: true });
+        }
+        if !order.run_to(sources, seen) {
+            self.check_skip(&order, seen);
+            order.skip_gap();
+            return (order.counts() == *seen).then_some(Course { order, was_reset: false });
+        }
+        // With several sources only a full queue ends a turn's work, not a budget.
+        let is_through = order.due().is_some() || order.sources_with_lines().is_empty();
+        (is_through || sources.len() < 2).then_some(Course { order, was_reset: false })
+    }
+
+    /// Whether the last source that had sent a line is among those closed in this turn, before
+    /// which everything that was read is applied.
+    fn is_reset_by(&self, closed: &[SocketId], sources: &[SocketId]) -> bool {
+        let has_sent = |id| self.order.lines_of(id) > 0 || sources.contains(&id);
+        let mut senders = self.open_sources().map(|(id, _)| id).filter(|&id| has_sent(id));
+        let any = senders.by_ref().any(|id| closed.contains(&id));
+        let others = self.open_sources().map(|(id, _)| id).filter(|&id| has_sent(id));
+        self.limits.resets
+            && !self.is_draining()
+            && any
+            && others.into_iter().all(|id| closed.contains(&id))
+    }
+
+    /// A gap is given up after its time, once all sources have been read dry.
+    fn check_skip(&self, order: &Order, seen: &Counts) {
+        if seen.lost == order.counts().lost {
+            return;
+        }
+        let Some((_, since)) = self.gap.filter(|&(missing, _)| missing == order.awaited()) else {
+            panic!("{} was given up at once: {seen:?}", order.awaited())
+        };
+        let Some(timeout) = self.limits.gap_timeout else { panic!("a gap was given up: {seen:?}") };
+        assert!(self.now >= since + timeout, "a gap that came at {since} was given up too early");
+        let mut sources = self.open_sources();
+        let are_dry = sources.all(|(id, source)| source.is_dry || order.is_too_far(id));
+        assert!(are_dry, "a source may bring it yet");
+        assert!(!self.is_draining(), "a stop gives no gap up");
+    }
+
+    fn deliver(&mut self, line: &[u8], deed: Deed) {
+        let audience = self.audience(deed);
+        let size = (line.len() + TERMINATOR.len()) as u64;
+        self.check_total_room(size * audience.len() as u64);
+        for &id in &audience {
+            self.deliver_to(id, line, size);
+        }
+        self.deliveries.1 += audience.len() as u64;
+        match deed {
+            Deed::Follow { follower, followed } => {
+                self.follows.insert((follower, followed));
+            }
+            Deed::Unfollow { follower, followed } => {
+                self.follows.remove(&(follower, followed));
+            }
+            Deed::Broadcast | Deed::PrivateMessage { .. } | Deed::StatusUpdate { .. } => {}
+        }
+    }
+
+    /// The connections of those whom an event is for.
+    pub(super) fn audience(&self, deed: Deed) -> Vec<SocketId> {
+        let users = self.users.iter();
+        let concerned = users.filter(|&(&user, _)| match deed {
+            Deed::Follow { followed, .. } => user == followed,
+            Deed::Unfollow { .. } => false,
+            Deed::Broadcast => true,
+            Deed::PrivateMessage { to } => user == to,
+            Deed::StatusUpdate { from } => self.follows.contains(&(user, from)),
+        });
+        concerned.map(|(_, &id)| id).collect()
+    }
+
+    /// Only what a socket refused counts against the limits, and no socket takes more in the turn
+    /// in which it refused; so what it took in the whole turn is what it had taken by now, or more
+    /// than there was.
+    fn deliver_to(&mut self, id: SocketId, line: &[u8], size: u64) {
+        let (limit, pauses) = (self.limits.client_queue, self.limits.pauses);
+        let client = self.client(id);
+        if client.fate == Some(CloseReason::QueueFull) {
+            client.forgone += size;
+            return;
+        }
+        if !client.is_broken && client.is_full_for(size, limit) {
+            assert!(!pauses, "{size} bytes do not fit behind the {} of {id}", client.queued());
+            client.fate = Some(CloseReason::QueueFull);
+            client.forgone = size;
+            return;
+        }
+        client.expected.extend(line);
+        client.expected.extend(TERMINATOR);
+        self.deliveries.0 += u64::from(!self.client(id).is_broken);
+    }
+
+    fn check_total_room(&self, size: u64) {
+        let members = self.users.values().map(|id| &self.clients[id]);
+        let queued: u64 =
+            members.filter(|client| client.fate.is_none()).map(super::Client::queued).sum();
+        let fits = size == 0 || queued == 0 || queued + size <= self.limits.total_queue;
+        assert!(fits, "{size} bytes for all do not fit behind {queued}");
+    }
+}
+
+/// Every order of these few.
+fn orders_of(sources: &[SocketId]) -> Vec<Vec<SocketId>> {
+    let [first, others @ ..] = sources else { return vec![Vec::new()] };
+    let mut orders = Vec::new();
+    for order in orders_of(others) {
+        for place in 0..=order.len() {
+            let mut longer = order.clone();
+            longer.insert(place, *first);
+            orders.push(longer);
+        }
+    }
+    orders
+}

@@ -1,0 +1,228 @@
+//! The order of events, by plain maps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use eventserver::server::Totals;
+
+use crate::event::{Deed, Meaning, meaning};
+use crate::kernel::SocketId;
+
+/// A line of a source, without its terminator.
+pub(crate) type Line = Rc<[u8]>;
+
+/// All that can be seen from outside of how far the order has come. Hardly a step leaves it as it
+/// is, so that it tells where the server stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) awaited: u64,
+    pub(crate) waiting: usize,
+    pub(crate) follows: u64,
+    pub(crate) unfollows: u64,
+    pub(crate) broadcasts: u64,
+    pub(crate) private_messages: u64,
+    pub(crate) status_updates: u64,
+    pub(crate) malformed: u64,
+    pub(crate) void: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) late: u64,
+    pub(crate) lost: u64,
+}
+
+impl Counts {
+    /// What the server says.
+    pub(crate) fn of(totals: &Totals) -> Counts {
+        let engine = totals.engine();
+        Counts {
+            awaited: totals.awaited(),
+            waiting: totals.waiting(),
+            follows: engine.follows,
+            unfollows: engine.unfollows,
+            broadcasts: engine.broadcasts,
+            private_messages: engine.private_messages,
+            status_updates: engine.status_updates,
+            malformed: totals.malformed(),
+            void: engine.void,
+            duplicate: engine.duplicate,
+            late: engine.late,
+            lost: engine.lost,
+        }
+    }
+}
+
+/// Lines in the order of their sequences. Takes one small step at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    first: u64,
+    window: u64,
+    max_line_bytes: usize,
+    counts: Counts,
+    /// What has arrived, by sequence: an event, or a void.
+    waiting: BTreeMap<u64, Option<(Line, Deed)>>,
+    /// Lines read and not yet looked at, by source.
+    pending: BTreeMap<SocketId, VecDeque<Line>>,
+    /// How many lines of each source were looked at.
+    handed: BTreeMap<SocketId, u64>,
+    /// Sources that were too far ahead.
+    too_far: Vec<SocketId>,
+    /// Events whose turn came, since they were last taken.
+    applied: Vec<(Line, Deed)>,
+}
+
+impl Order {
+    pub(crate) fn new(first: u64, window: u32, max_line_bytes: usize) -> Order {
+        Order {
+            first,
+            window: window.into(),
+            max_line_bytes,
+            counts: Counts { awaited: first, ..Counts::default() },
+            waiting: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            handed: BTreeMap::new(),
+            too_far: Vec::new(),
+            applied: Vec::new(),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { waiting: self.waiting.len(), ..self.counts }
+    }
+
+    pub(crate) fn awaited(&self) -> u64 {
+        self.counts.awaited
+    }
+
+    pub(crate) fn put(&mut self, source: SocketId, line: Line) {
+        if !self.too_far.contains(&source) {
+            self.pending.entry(source).or_default().push_back(line);
+        }
+    }
+
+    /// Sources with lines not yet looked at.
+    pub(crate) fn sources_with_lines(&self) -> Vec<SocketId> {
+        self.pending.iter().filter(|(_, lines)| !lines.is_empty()).map(|(&id, _)| id).collect()
+    }
+
+    pub(crate) fn lines_of(&self, source: SocketId) -> u64 {
+        self.handed.get(&source).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn is_too_far(&self, source: SocketId) -> bool {
+        self.too_far.contains(&source)
+    }
+
+    /// What is due: `None` is nothing, `Some(None)` a void.
+    pub(crate) fn due(&self) -> Option<&Option<(Line, Deed)>> {
+        self.waiting.get(&self.awaited())
+    }
+
+    /// Whether something waits behind a missing sequence.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.due().is_none() && !self.waiting.is_empty()
+    }
+
+    pub(crate) fn take_applied(&mut self) -> Vec<(Line, Deed)> {
+        std::mem::take(&mut self.applied)
+    }
+
+    /// Goes on, with the sources in this order, until the counts are these. False if that never
+    /// happens; then everything that could be done is done.
+    pub(crate) fn run_to(&mut self, sources: &[SocketId], seen: &Counts) -> bool {
+        while self.counts() != *seen {
+            if !self.step(sources) {
+                return false;
+            }
+        }
+        while self.is_next_silent(sources) {
+            self.step(sources);
+        }
+        true
+    }
+
+    /// Does all that can be done, with the sources in this order.
+    pub(crate) fn run(&mut self, sources: &[SocketId]) {
+        while self.step(sources) {}
+    }
+
+    /// Gives up the missing sequences in front of the first that waits.
+    pub(crate) fn skip_gap(&mut self) {
+        if let Some((&next, _)) = self.waiting.first_key_value() {
+            self.counts.lost += next - self.awaited();
+            self.counts.awaited = next;
+        }
+    }
+
+    /// Starts anew; events that wait are lost.
+    pub(crate) fn reset(&mut self) {
+        self.counts.lost += self.waiting.values().flatten().count() as u64;
+        self.waiting.clear();
+        self.counts.awaited = self.first;
+    }
+
+    pub(crate) fn forget(&mut self, source: SocketId) {
+        self.pending.remove(&source);
+    }
+
+    /// Applies what is due, or else looks at the next line. False if there is neither.
+    fn step(&mut self, sources: &[SocketId]) -> bool {
+        if let Some(due) = self.waiting.remove(&self.counts.awaited) {
+            self.counts.awaited += 1;
+            match due {
+                Some(event) => self.apply(event),
+                None => self.counts.void += 1,
+            }
+            return true;
+        }
+        for source in sources {
+            if let Some(line) = self.pending.get_mut(source).and_then(VecDeque::pop_front) {
+                *self.handed.entry(*source).or_default() += 1;
+                self.look_at(*source, line);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn apply(&mut self, (line, deed): (Line, Deed)) {
+        *match deed {
+            Deed::Follow { .. } => &mut self.counts.follows,
+            Deed::Unfollow { .. } => &mut self.counts.unfollows,
+            Deed::Broadcast => &mut self.counts.broadcasts,
+            Deed::PrivateMessage { .. } => &mut self.counts.private_messages,
+            Deed::StatusUpdate { .. } => &mut self.counts.status_updates,
+        } += 1;
+        self.applied.push((line, deed));
+    }
+
+    fn look_at(&mut self, source: SocketId, line: Line) {
+        let (sequence, event) = match meaning(&line, self.max_line_bytes) {
+            Meaning::Event(sequence, deed) => (sequence, Some((line, deed))),
+            Meaning::Void(sequence) => (sequence, None),
+            Meaning::Nothing => {
+                self.counts.malformed += 1;
+                return;
+            }
+        };
+        let is_event = event.is_some();
+        self.counts.malformed += u64::from(!is_event);
+        if sequence < self.awaited() {
+            self.counts.late += u64::from(is_event);
+        } else if sequence - self.awaited() >= self.window {
+            self.too_far.push(source);
+            self.pending.remove(&source);
+        } else if matches!(self.waiting.get(&sequence), Some(Some(_))) {
+            self.counts.duplicate += u64::from(is_event);
+        } else {
+            self.waiting.insert(sequence, event);
+        }
+    }
+
+    /// Whether the next step changes no count: a source is given up, or a void gives way.
+    fn is_next_silent(&self, sources: &[SocketId]) -> bool {
+        let mut next = sources.iter().filter_map(|source| self.pending.get(source)?.front());
+        let meaning = next.next().map(|line| meaning(line, self.max_line_bytes));
+        let Some(Meaning::Event(sequence, _)) = meaning else { return false };
+        let is_too_far = sequence >= self.awaited() && sequence - self.awaited() >= self.window;
+        self.due().is_none() && (is_too_far || matches!(self.waiting.get(&sequence), Some(None)))
+    }
+}

@@ -1,0 +1,325 @@
+//! Everybody outside the server: clients and sources, and what they do.
+
+use std::collections::VecDeque;
+
+use crate::kernel::{Kernel, SocketId};
+use crate::random::Random;
+use crate::scenario::Scenario;
+use crate::socket::Side;
+use crate::story::Story;
+
+/// How a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Fast,
+    Slow,
+    Never,
+}
+
+/// A client's far end.
+pub(crate) struct ClientPeer {
+    pub(crate) socket: SocketId,
+    pub(crate) pace: Pace,
+    /// What it will send, piece by piece.
+    pieces: VecDeque<Vec<u8>>,
+}
+
+/// All far ends.
+pub(crate) struct Peers {
+    random: Random,
+    scenario: Scenario,
+    story: Story,
+    pub(crate) clients: Vec<ClientPeer>,
+    pub(crate) sources: Vec<SocketId>,
+    /// The first sequence that no source has sent since the stream began.
+    cursor: u64,
+    /// Nobody begins anything any more.
+    is_silent: bool,
+    pub(crate) is_tracing: bool,
+}
+
+/// Connections in one run.
+const MOST_SOCKETS: usize = 200;
+
+impl Peers {
+    pub(crate) fn new(scenario: &Scenario, random: &mut Random) -> Peers {
+        let story = Story::new(
+            Random::new(random.next()),
+            scenario.users.clone(),
+            scenario.mistakes,
+            scenario.sources == 1,
+            scenario.config.max_line_bytes,
+        );
+        Peers {
+            random: Random::new(random.next()),
+            scenario: scenario.clone(),
+            story,
+            clients: Vec::new(),
+            sources: Vec::new(),
+            cursor: scenario.config.first_sequence,
+            is_silent: false,
+            is_tracing: false,
+        }
+    }
+
+    /// Somebody does something. `awaited` is how far the server has come.
+    pub(crate) fn act(&mut self, kernel: &mut Kernel, awaited: u64) {
+        match self.random.below(100) {
+            0..14 => self.client_comes(kernel),
+            14..34 => self.client_speaks(kernel),
+            34..44 => self.client_reads(kernel),
+            44..48 => self.client_changes_pace(),
+            48..52 => self.client_chatters(kernel),
+            52..58 if self.is_restless() => self.client_leaves(kernel),
+            58..66 => self.source_comes(kernel),
+            66..90 => self.source_sends(kernel, awaited),
+            90..95 if self.is_restless() => self.source_leaves(kernel),
+            95..97 => kernel.is_out_of_descriptors = self.random.one_in(3),
+            _ => {}
+        }
+        self.go_on(kernel);
+    }
+
+    /// What happens in the middle of a turn.
+    pub(crate) fn act_meanwhile(&mut self, kernel: &mut Kernel) {
+        if self.is_silent || !self.random.one_in(3) {
+            return;
+        }
+        match self.random.below(8) {
+            0 => self.client_comes(kernel),
+            1 => self.client_reads(kernel),
+            2 if self.is_restless() => self.client_leaves(kernel),
+            3 if self.is_restless() => self.source_leaves(kernel),
+            _ => self.client_speaks(kernel),
+        }
+        self.go_on(kernel);
+    }
+
+    /// What is under way arrives, and who reads reads.
+    pub(crate) fn go_on(&mut self, kernel: &mut Kernel) {
+        for id in 0..kernel.sockets.len() {
+            if self.random.below(3) > 0 {
+                kernel.deliver(id);
+            }
+        }
+        for client in &self.clients {
+            let most = match client.pace {
+                Pace::Fast => usize::MAX,
+                Pace::Slow if self.random.one_in(3) => 1 + self.random.below(9),
+                Pace::Slow | Pace::Never => 0,
+            };
+            kernel.sockets[client.socket].receive(most);
+        }
+    }
+
+    /// Everything that was sent arrives; no one has anything to add.
+    pub(crate) fn fall_silent(&mut self, kernel: &mut Kernel) {
+        self.is_silent = true;
+        kernel.is_out_of_descriptors = false;
+    }
+
+    /// Everybody who reads at all reads all there is.
+    pub(crate) fn settle(&mut self, kernel: &mut Kernel) {
+        (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
+        for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
+            kernel.sockets[client.socket].receive(usize::MAX);
+        }
+    }
+
+    /// The stream starts anew.
+    pub(crate) fn start_anew(&mut self) {
+        self.cursor = self.scenario.config.first_sequence;
+    }
+
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.is_tracing {
+            println!("  {what}");
+        }
+    }
+
+    fn is_restless(&mut self) -> bool {
+        self.random.one_in(self.scenario.restlessness)
+    }
+
+    /// One of the clients that the server may still have.
+    fn some_client(&mut self, kernel: &Kernel) -> Option<usize> {
+        self.clients.retain(|client| !kernel.sockets[client.socket].is_closed);
+        (!self.clients.is_empty()).then(|| self.random.below(self.clients.len()))
+    }
+
+    fn some_source(&mut self, kernel: &Kernel) -> Option<SocketId> {
+        let is_open = |&&id: &&SocketId| {
+            let socket = &kernel.sockets[id];
+            !socket.is_closed && !socket.is_finished
+        };
+        let open: Vec<SocketId> = self.sources.iter().filter(is_open).copied().collect();
+        (!open.is_empty()).then(|| *self.random.pick(&open))
+    }
+}
+
+/// Clients.
+impl Peers {
+    fn client_comes(&mut self, kernel: &mut Kernel) {
+        if kernel.sockets.len() >= MOST_SOCKETS {
+            return;
+        }
+        let Some(socket) = kernel.connect(Side::Client) else { return };
+        let line = self.id_line();
+        let pace = self.some_pace();
+        self.say(format_args!("client {socket} comes: {}, {pace:?}", line.escape_ascii()));
+        let pieces = if self.random.one_in(3) {
+            let size = 1 + self.random.below(3);
+            line.chunks(size).map(<[u8]>::to_vec).collect()
+        } else {
+            [line].into()
+        };
+        self.clients.push(ClientPeer { socket, pace, pieces });
+        if self.random.one_in(2) {
+            self.speak(self.clients.len() - 1, kernel);
+        }
+    }
+
+    fn id_line(&mut self) -> Vec<u8> {
+        let user = *self.random.pick(&self.scenario.users);
+        let end = *self.random.pick(&["\n", "\r\n"]);
+        let chatter = *self.random.pick(&["", "", "", "hello\n", "1\n2\n"]);
+        match self.random.below(20) {
+            0 => format!("00{user}{end}").into_bytes(),
+            1 => self.random.pick(&[&b"abc\n"[..], b"\n", b"-1\n", b"1 \n", b"\xff\0\n"]).to_vec(),
+            2 => "1".repeat(60 + self.random.below(10)).into_bytes(),
+            3 => Vec::new(),
+            4 => user.to_string().into_bytes(),
+            _ => format!("{user}{end}{chatter}").into_bytes(),
+        }
+    }
+
+    fn some_pace(&mut self) -> Pace {
+        match self.random.one_in(self.scenario.slowness) {
+            true => *self.random.pick(&[Pace::Slow, Pace::Slow, Pace::Never]),
+            false => Pace::Fast,
+        }
+    }
+
+    fn client_speaks(&mut self, kernel: &mut Kernel) {
+        if let Some(at) = self.some_client(kernel) {
+            self.speak(at, kernel);
+        }
+    }
+
+    fn speak(&mut self, at: usize, kernel: &mut Kernel) {
+        let client = &mut self.clients[at];
+        let socket = &mut kernel.sockets[client.socket];
+        if let Some(piece) = client.pieces.pop_front().filter(|_| !socket.is_finished) {
+            socket.unsent.extend(piece);
+            socket.deliver();
+        }
+    }
+
+    fn client_reads(&mut self, kernel: &mut Kernel) {
+        if let Some(at) = self.some_client(kernel) {
+            let most = 1 + self.random.below(50);
+            let ClientPeer { socket, pace, .. } = self.clients[at];
+            if pace != Pace::Never {
+                kernel.sockets[socket].receive(most);
+            }
+        }
+    }
+
+    fn client_changes_pace(&mut self) {
+        if !self.clients.is_empty() {
+            let at = self.random.below(self.clients.len());
+            self.clients[at].pace = self.some_pace();
+            let ClientPeer { socket, pace, .. } = self.clients[at];
+            self.say(format_args!("client {socket} reads {pace:?}"));
+        }
+    }
+
+    fn client_chatters(&mut self, kernel: &mut Kernel) {
+        if let Some(at) = self.some_client(kernel) {
+            let bytes = self.random.below(60);
+            let ClientPeer { socket, ref pieces, .. } = self.clients[at];
+            if pieces.is_empty() && !kernel.sockets[socket].is_finished {
+                kernel.sockets[socket].unsent.extend(vec![b'\n'; bytes]);
+            }
+        }
+    }
+
+    fn client_leaves(&mut self, kernel: &mut Kernel) {
+        let Some(at) = self.some_client(kernel) else { return };
+        let id = self.clients[at].socket;
+        let socket = &mut kernel.sockets[id];
+        let how = self.random.below(3);
+        match how {
+            0 => socket.reset(),
+            way => {
+                socket.is_finished = true;
+                socket.is_abandoned = way == 1;
+                socket.deliver();
+            }
+        }
+        let how = ["resets", "closes", "closes half"][how];
+        self.say(format_args!("client {id} {how}"));
+    }
+}
+
+/// Sources.
+impl Peers {
+    fn source_comes(&mut self, kernel: &mut Kernel) {
+        self.sources.retain(|&id| !kernel.sockets[id].is_closed);
+        if self.sources.len() < self.scenario.sources
+            && kernel.sockets.len() < MOST_SOCKETS
+            && let Some(id) = kernel.connect(Side::Source)
+        {
+            self.say(format_args!("source {id} comes"));
+            self.sources.push(id);
+        }
+    }
+
+    fn source_sends(&mut self, kernel: &mut Kernel, awaited: u64) {
+        let Some(id) = self.some_source(kernel) else { return };
+        // As many bytes as the buffers pass in a few turns.
+        if kernel.sockets[id].unsent.len() as u64 > 10 * self.scenario.habits.largest_buffer + 20 {
+            return;
+        }
+        let sequences = self.some_sequences(awaited);
+        let bytes = self.story.tell(sequences);
+        self.say(format_args!("source {id} sends {}", bytes.escape_ascii()));
+        kernel.sockets[id].unsent.extend(bytes);
+        kernel.deliver(id);
+    }
+
+    /// What to send next: something new within the window, or old things again, as one does who
+    /// does not know what was lost.
+    fn some_sequences(&mut self, awaited: u64) -> Vec<u64> {
+        let window = u64::from(self.scenario.config.reorder_window);
+        let count = 1 + self.random.below(self.scenario.batch as usize) as u64;
+        let end = awaited.saturating_add(window);
+        if self.scenario.exceeds_window && self.random.one_in(10) {
+            return vec![end.saturating_add(count - 1).min(u64::MAX - 1)];
+        }
+        self.cursor = self.cursor.max(awaited);
+        if self.cursor >= end || self.random.one_in(3) {
+            let late = self.random.below(3) as u64;
+            let first = awaited.saturating_sub(late);
+            return (first..self.cursor.min(first.saturating_add(count)).min(end)).collect();
+        }
+        let first = self.cursor;
+        self.cursor = first.saturating_add(count).min(end);
+        (first..self.cursor).collect()
+    }
+
+    fn source_leaves(&mut self, kernel: &mut Kernel) {
+        let Some(id) = self.some_source(kernel) else { return };
+        let socket = &mut kernel.sockets[id];
+        let how = self.random.below(4);
+        match how {
+            0 => socket.reset(),
+            1 => socket.unsent.extend(b"1234|B"),
+            _ => {}
+        }
+        socket.is_finished = true;
+        socket.deliver();
+        let how = ["resets", "breaks off", "ends", "ends"][how];
+        self.say(format_args!("source {id} {how}"));
+    }
+}

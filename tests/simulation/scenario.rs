@@ -1,0 +1,117 @@
+//! What kind of run a seed makes: the settings, the budgets, the habits of kernel and peers.
+
+use std::time::Duration;
+
+use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
+use eventserver::server::Budgets;
+
+use crate::kernel::Habits;
+use crate::random::Random;
+
+/// The circumstances of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) config: Config,
+    pub(crate) max_clients: usize,
+    pub(crate) budgets: Budgets,
+    pub(crate) habits: Habits,
+    pub(crate) steps: usize,
+    /// Sources that are connected at once. With more than one, the same sequence always comes with
+    /// the same bytes, since it is not defined which of two sources is heard first.
+    pub(crate) sources: usize,
+    /// Whether a source may send what is too far ahead on purpose.
+    pub(crate) exceeds_window: bool,
+    pub(crate) users: Vec<u64>,
+    /// Lines that a source sends at once, at most.
+    pub(crate) batch: u64,
+    /// One of so many lines is not as it should be; 0 for none.
+    pub(crate) mistakes: usize,
+    /// One of so many things that clients and sources do is to leave.
+    pub(crate) restlessness: usize,
+    /// In one of so many clients reading is slow or does not happen; 0 for none.
+    pub(crate) slowness: usize,
+}
+
+impl Scenario {
+    pub(crate) fn draw(random: &mut Random) -> Scenario {
+        let sources = *random.pick(&[1, 1, 1, 2, 3]);
+        let config = draw_config(random);
+        let may_stop_anywhere = sources == 1;
+        let habits = draw_habits(random);
+        let batch = *random.pick(&[2, 10, 40, 300]);
+        let users = *random.pick(&[1, 2, 4, 8]);
+        Scenario {
+            max_clients: *random.pick(&[2, 5, 100, 100]),
+            budgets: draw_budgets(random, may_stop_anywhere),
+
+            steps: *random.pick(&[20, 60, 150, 300]),
+            sources,
+            exceeds_window: sources == 1 && random.one_in(3),
+            users: (1..=users).map(|user| if user == 7 { u64::MAX } else { user }).collect(),
+            batch: batch.min(1 + habits.largest_buffer),
+            habits,
+            mistakes: *random.pick(&[0, 4, 10, 40]),
+            restlessness: *random.pick(&[2, 5, 20]),
+            slowness: *random.pick(&[0, 2, 4]),
+            config,
+        }
+    }
+}
+
+fn draw_config(random: &mut Random) -> Config {
+    let mut millis = |choices: &[u64]| Duration::from_millis(*random.pick(choices));
+    let identify_timeout = millis(&[10, 100, 1000, 10_000]);
+    let stall_timeout = millis(&[10, 100, 1000]);
+    let drain_timeout = millis(&[0, 10, 100, 1000]);
+    let gap_timeout = millis(&[0, 0, 1, 10, 100]);
+    let client_queue_bytes = *random.pick(&[1, 12, 30, 100, 400, 4096, 1 << 20]);
+    let total_queue_bytes = client_queue_bytes * *random.pick(&[1, 2, 5, 1000]);
+    Config {
+        first_sequence: *random.pick(&[1, 1, 1, 0, 120, 0xffff_ff00, u64::MAX - 100]),
+        reorder_window: *random.pick(&[1, 2, 5, 30, 200, 1000]),
+        gap_timeout: Some(gap_timeout).filter(|timeout| !timeout.is_zero()),
+        on_source_disconnect: *random.pick(&[OnSourceDisconnect::Keep, OnSourceDisconnect::Reset]),
+        max_clients_per_address: *random.pick(&[None, None, None, Some(2)]),
+        max_sources: *random.pick(&[1, 2, 64]),
+        max_line_bytes: *random.pick(&[64, 100, 256]),
+        identify_timeout,
+        client_queue_bytes,
+        total_queue_bytes,
+        slow_client: *random.pick(&[SlowClient::Pause, SlowClient::Disconnect]),
+        stall_timeout,
+        drain_timeout,
+        ..Config::default()
+    }
+}
+
+/// Budgets that a few bytes use up. Where applying ends in the middle of a source, and others have
+/// sent something too, only a lone source leaves no doubt about who is heard next.
+fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
+    let usual = Budgets::default();
+    if random.one_in(2) {
+        return usual;
+    }
+    let source_bytes = *random.pick(&[1, 7, 50, 300]);
+    let applying = match may_stop_anywhere && random.one_in(2) {
+        true => (*random.pick(&[1, 3, 20]), *random.pick(&[1, 100, 1000])),
+        false => (usual.events, usual.queued_bytes),
+    };
+    Budgets {
+        source_bytes,
+        least_source_bytes: 1,
+        all_sources_bytes: source_bytes * 2,
+        events: applying.0,
+        queued_bytes: applying.1,
+        ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
+        ignored_bytes: *random.pick(&[1, 10, 100]),
+    }
+}
+
+fn draw_habits(random: &mut Random) -> Habits {
+    Habits {
+        backlog: *random.pick(&[1, 3, 16]),
+        largest_buffer: *random.pick(&[1, 10, 60, 400, 5000]),
+        mischief: *random.pick(&[0, 4, 20]),
+        events_a_poll: *random.pick(&[1, 3, 1024]),
+    }
+}

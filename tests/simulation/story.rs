@@ -1,0 +1,112 @@
+//! What sources have to tell.
+
+use std::collections::BTreeMap;
+
+use crate::random::Random;
+
+/// Events by sequence. What was once told of a sequence is told of it again.
+pub(crate) struct Story {
+    random: Random,
+    users: Vec<u64>,
+    lines: BTreeMap<u64, String>,
+    /// One of so many lines is not as it should be; 0 for none.
+    mistakes: usize,
+    /// Whether what was told may be contradicted.
+    may_contradict: bool,
+    max_line_bytes: usize,
+}
+
+impl Story {
+    pub(crate) fn new(
+        random: Random,
+        users: Vec<u64>,
+        mistakes: usize,
+        may_contradict: bool,
+        max_line_bytes: usize,
+    ) -> Story {
+        Story { random, users, lines: BTreeMap::new(), mistakes, may_contradict, max_line_bytes }
+    }
+
+    /// These sequences as bytes of a stream, in disorder, some twice and some not at all.
+    pub(crate) fn tell(&mut self, mut sequences: Vec<u64>) -> Vec<u8> {
+        if self.random.one_in(2) {
+            self.random.shuffle(&mut sequences);
+        } else {
+            for pair in sequences.chunks_mut(3) {
+                self.random.shuffle(pair);
+            }
+        }
+        let mut stream = Vec::new();
+        for sequence in sequences {
+            for line in self.lines_for(sequence) {
+                stream.extend(line);
+                stream.extend(*self.random.pick(&[&b"\n"[..], b"\n", b"\r\n"]));
+            }
+        }
+        stream
+    }
+
+    fn lines_for(&mut self, sequence: u64) -> Vec<Vec<u8>> {
+        let line = self.line(sequence).into_bytes();
+        if !self.random.one_in(self.mistakes) {
+            return vec![line];
+        }
+        let void = self.malformed(sequence);
+        match self.random.below(8) {
+            0 => vec![],
+            1 => vec![line.clone(), line],
+            2 => vec![void],
+            3 => vec![void, line],
+            4 => vec![line, void],
+            5 => vec![self.nonsense(), line],
+            6 if self.may_contradict => vec![line, self.invent(sequence).into_bytes()],
+            _ => vec![self.nonsense()],
+        }
+    }
+
+    fn line(&mut self, sequence: u64) -> String {
+        if let Some(line) = self.lines.get(&sequence) {
+            return line.clone();
+        }
+        let line = self.invent(sequence);
+        self.lines.insert(sequence, line.clone());
+        line
+    }
+
+    fn invent(&mut self, sequence: u64) -> String {
+        let number =
+            if self.random.one_in(10) { format!("0{sequence}") } else { sequence.to_string() };
+        let number = if number.len() > 20 { sequence.to_string() } else { number };
+        let [one, other] = [(); 2].map(|()| *self.random.pick(&self.users));
+        match self.random.below(10) {
+            0..3 => format!("{number}|F|{one}|{other}"),
+            3 => format!("{number}|U|{one}|{other}"),
+            4..6 => format!("{number}|B"),
+            6..8 => format!("{number}|P|{one}|{other}"),
+            _ => format!("{number}|S|{one}"),
+        }
+    }
+
+    /// No event, but its sequence can be read.
+    fn malformed(&mut self, sequence: u64) -> Vec<u8> {
+        let long = "9".repeat(self.max_line_bytes);
+        let forms =
+            ["", "|", "|b", "|X|1|10", "|B|2", "|F|12", "|P|-1|2", "|U|12|9.456", "|S|23|23"];
+        match self.random.below(forms.len() + 1) {
+            form if form < forms.len() => format!("{sequence}{}", forms[form]).into_bytes(),
+            _ => format!("{sequence}|B|{long}").into_bytes(),
+        }
+    }
+
+    /// Not even a sequence.
+    fn nonsense(&mut self) -> Vec<u8> {
+        let long = "7".repeat(self.max_line_bytes + 1);
+        let forms =
+            ["", "abcd", "|", "|||", "|B", "A3|P|32|56", "-1|B", "+1|B", "99999999999999999999|B"];
+        match self.random.below(forms.len() + 2) {
+            form if form < forms.len() => forms[form].into(),
+            form if form == forms.len() => long.into_bytes(),
+            _ => b"18446744073709551615|B\0\xff\r".to_vec(),
+        }
+    }
+}
