@@ -13,7 +13,7 @@ use std::fs;
 use std::process::Command;
 
 use eventserver::engine::{FollowerGraph, Head, Placement, ReorderBuffer};
-use eventserver::protocol::{Sequence, UserId};
+use eventserver::protocol::{Line, Sequence, UserId};
 
 use random::Random;
 
@@ -117,15 +117,18 @@ fn fill_and_drain(arriving: &[u64]) {
 
     let before = resident_bytes();
     for &number in arriving {
-        assert_eq!(buffer.insert(sequence(number), line(number).as_bytes()), Placement::Waits);
+        assert_eq!(
+            buffer.insert(sequence(number), Line::Plain(line(number).as_bytes())),
+            Placement::Waits
+        );
     }
     let taken = resident_bytes().saturating_sub(before);
     assert_eq!(buffer.occupied() as u64, window - 1);
     assert_bytes_each(taken, window, BYTES_A_WAITING_EVENT, "waiting event");
 
-    buffer.insert(sequence(FIRST), line(FIRST).as_bytes());
+    buffer.insert(sequence(FIRST), Line::Plain(line(FIRST).as_bytes()));
     for number in FIRST..FIRST + window {
-        assert_eq!(buffer.head(), Head::Line(line(number).as_bytes()));
+        assert_eq!(buffer.head(), Head::Line(Line::Plain(line(number).as_bytes())));
         buffer.advance();
     }
     let kept = resident_bytes().saturating_sub(before);

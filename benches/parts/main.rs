@@ -13,6 +13,8 @@ mod split;
 #[path = "../support/mod.rs"]
 mod support;
 
+use eventserver::protocol::Line;
+
 fn main() {
     let mut criterion = support::criterion();
     split::each_terminator(&mut criterion);
@@ -25,7 +27,13 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The lines of a stream that ends each with LF, without it.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    bytes.split_inclusive(|&byte| byte == b'\n').map(|line| &line[..line.len() - 1])
+/// The lines of a stream that ends each with LF, each in front of those behind it, as they stand in
+/// a read buffer.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> + Clone {
+    let mut start = 0;
+    bytes.split_inclusive(|&byte| byte == b'\n').map(move |line| {
+        let behind = &bytes[start..];
+        start += line.len();
+        Line::in_front_of(behind, line.len() - 1)
+    })
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use criterion::{Criterion, Throughput};
 use eventserver::engine::{Head, ReorderBuffer};
-use eventserver::protocol::{EventKind, Sequence, UserId};
+use eventserver::protocol::{EventKind, Line, Sequence, UserId};
 
 use crate::support::{Arrival, Random, line, sequence, size};
 
@@ -21,10 +21,10 @@ struct Passed {
 }
 
 impl Passed {
-    fn take(&mut self, line: &[u8]) {
+    fn take(&mut self, line: Line<'_>) {
         self.events += 1;
         self.bytes += line.len();
-        let last_byte = u64::from(line[line.len() - 1]);
+        let last_byte = u64::from(line.as_bytes()[line.len() - 1]);
         self.digest = self.digest.wrapping_mul(31).wrapping_add(last_byte);
     }
 }
@@ -69,7 +69,7 @@ fn private_messages(count: u64) -> Vec<String> {
 
 fn passed_in_order(lines: &[String]) -> Passed {
     let mut passed = Passed::default();
-    lines.iter().for_each(|line| passed.take(line.as_bytes()));
+    lines.iter().for_each(|line| passed.take(Line::Plain(line.as_bytes())));
     passed
 }
 
@@ -90,7 +90,8 @@ fn put_in_order(stream: &Stream) -> Passed {
     let mut buffer = ReorderBuffer::new(sequence(FIRST), stream.lines.len() as u32);
     let mut passed = Passed::default();
     for (sequence, line) in &stream.lines {
-        buffer.insert(*sequence, &stream.bytes[line.start as usize..line.end as usize]);
+        let behind = &stream.bytes[line.start as usize..];
+        buffer.insert(*sequence, Line::in_front_of(behind, line.len()));
         while let Head::Line(line) = buffer.head() {
             passed.take(line);
             buffer.advance();

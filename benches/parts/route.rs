@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use eventserver::engine::{Engine, Receipt, Recipient};
-use eventserver::protocol::{Event, EventKind, UserId};
+use eventserver::protocol::{Event, EventKind, Line, UserId};
 
 use crate::support::{CONNECTED, CountingSink, Random, line, sequence, size};
 
@@ -77,7 +77,7 @@ fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
 fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, String)]) {
     for (kind, line) in events {
         let event = Event { sequence: sequence(engine.awaited()), kind: *kind };
-        assert_eq!(engine.receive(&event, line.as_bytes(), sink), Receipt::Applied);
+        assert_eq!(engine.receive(&event, Line::Plain(line.as_bytes()), sink), Receipt::Applied);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where an engine's deliveries go while it is measured alone.
 
 use eventserver::engine::{Audience, Offer, Sink};
+use eventserver::protocol::Line;
 
 /// Counts what each recipient gets, and keeps nothing. Recipients are numbered from 0.
 pub(crate) struct CountingSink {
@@ -30,7 +31,7 @@ impl CountingSink {
 
 impl Sink for CountingSink {
     #[inline]
-    fn offer(&mut self, audience: Audience<'_>, line: &[u8]) -> Offer {
+    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
         match audience {
             Audience::One(recipient) => self.addressed[recipient.0 as usize] += 1,
             Audience::Several(recipients) => {

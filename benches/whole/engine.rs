@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use eventserver::engine::{Engine, Recipient, Step};
-use eventserver::protocol::{Event, Line, LineSplitter, UserId};
+use eventserver::protocol::{Cut, Event, LineSplitter, UserId};
 
 use crate::captured::CapturedStream;
 use crate::load::Load;
@@ -73,7 +73,7 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
 
 fn apply(splitter: &mut LineSplitter, engine: &mut Engine, sink: &mut CountingSink) {
     while let Some(line) = splitter.next_line() {
-        let Line::Whole(line) = line else { panic!("a line is too long") };
+        let Cut::Whole(line) = line else { panic!("a line is too long") };
         engine.receive(&Event::parse(line).unwrap(), line, sink);
         while engine.apply_next(sink) == Step::Advanced {}
     }
