@@ -1,0 +1,93 @@
+//! Follow and unfollow: in a large graph, and at one user with very many edges.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput};
+use eventserver::engine::{FollowerGraph, Recipient};
+use eventserver::protocol::UserId;
+
+use crate::support::{Random, size};
+
+/// Has as many followers, or follows as many, as a graph has users.
+const STAR: UserId = UserId(u64::MAX);
+
+/// Users who come to the star and go again in each run.
+const VISITORS: u64 = 1_000;
+
+/// A graph of random pairs, ten follows a user, is put together and taken apart. A tenth of the size
+/// that the server is to hold, yet far too large for a cache; `tests/memory.rs` looks at the rest.
+pub(crate) fn random_follows(criterion: &mut Criterion) {
+    let users = size(100_000, 1_000);
+    let pairs = random_pairs(users, 10 * users);
+    let mut group = criterion.benchmark_group("graph");
+    group.throughput(Throughput::Elements(pairs.len() as u64)).sample_size(10);
+    group.bench_function("follow", |bencher| {
+        bencher.iter_with_large_drop(|| {
+            let graph = graph_of(black_box(&pairs));
+            assert!(graph.users() as u64 > users * 99 / 100);
+            graph
+        });
+    });
+    group.bench_function("unfollow", |bencher| {
+        let unfollow_all = |mut graph: FollowerGraph| {
+            for &(follower, followed) in &pairs {
+                graph.unfollow(follower, followed);
+            }
+            assert_eq!(graph.users(), 0);
+            graph
+        };
+        bencher.iter_batched(|| graph_of(&pairs), unfollow_all, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+/// A star's edges come and go for the price of anybody's, on either end.
+pub(crate) fn at_a_star(criterion: &mut Criterion) {
+    let edges = size(1_000_000, 10_000);
+    let idle_users = (VISITORS..VISITORS + edges).map(UserId);
+    let mut group = criterion.benchmark_group("graph at a star");
+    group.throughput(Throughput::Elements(2 * VISITORS));
+
+    let mut graph = graph_of(&idle_users.clone().map(|user| (user, STAR)).collect::<Vec<_>>());
+    for user in visitors() {
+        graph.connect(user, Recipient(user.0 as u32));
+    }
+    group.bench_function("followed by 1,000,000", |bencher| {
+        bencher.iter(|| {
+            visitors().for_each(|user| graph.follow(user, STAR));
+            assert_eq!(graph.connected_followers(STAR).len() as u64, VISITORS);
+            visitors().for_each(|user| graph.unfollow(user, STAR));
+            assert!(graph.connected_followers(STAR).is_empty());
+        });
+    });
+
+    let mut graph = graph_of(&idle_users.map(|user| (STAR, user)).collect::<Vec<_>>());
+    graph.connect(STAR, Recipient(7));
+    group.bench_function("following 1,000,000", |bencher| {
+        bencher.iter(|| {
+            visitors().for_each(|user| graph.follow(STAR, user));
+            assert!(visitors().all(|user| graph.connected_followers(user) == [7]));
+            visitors().for_each(|user| graph.unfollow(STAR, user));
+            assert_eq!(graph.users() as u64, edges + 1);
+        });
+    });
+    group.finish();
+}
+
+fn visitors() -> impl Iterator<Item = UserId> {
+    (0..VISITORS).map(|user| black_box(UserId(user)))
+}
+
+fn random_pairs(users: u64, count: u64) -> Vec<(UserId, UserId)> {
+    let mut random = Random::new(5);
+    let mut user = || UserId(random.below(users));
+    (0..count).map(|_| (user(), user())).collect()
+}
+
+fn graph_of(pairs: &[(UserId, UserId)]) -> FollowerGraph {
+    let mut graph = FollowerGraph::new();
+    for &(follower, followed) in pairs {
+        graph.follow(follower, followed);
+    }
+    graph
+}

@@ -1,0 +1,69 @@
+//! Cutting a source's bytes into lines.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput};
+use eventserver::protocol::{Cut, LineSplitter};
+
+use crate::lines;
+use crate::support::{captured_bytes, fill, size};
+
+/// What the server allows by default.
+const MAX_LINE_BYTES: usize = 256;
+
+/// Lines found, and their bytes without terminators.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    lines: usize,
+    bytes: usize,
+}
+
+/// A stream, and what a splitter must find in it.
+struct Stream {
+    bytes: Vec<u8>,
+    expected: Found,
+}
+
+/// What a turn of the loop does with the 1 MiB that it reads of a source at most. The copy into the
+/// splitter's buffer stands for the kernel's, and is part of the time.
+pub(crate) fn each_terminator(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("split");
+    for (name, terminator) in [("LF", "\n"), ("CRLF", "\r\n")] {
+        let stream = stream(size(1 << 20, 64 << 10), terminator);
+        let mut splitter = LineSplitter::new(MAX_LINE_BYTES);
+        group.throughput(Throughput::Bytes(stream.bytes.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                fill(&mut splitter, black_box(&stream.bytes));
+                assert_eq!(take_all(&mut splitter), stream.expected);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The lines of the captured stream, over and over, as many as fit into `most` bytes.
+fn stream(most: usize, terminator: &str) -> Stream {
+    let captured = captured_bytes();
+    let mut stream = Stream { bytes: Vec::with_capacity(most), expected: Found::default() };
+    for line in lines(&captured).cycle() {
+        if stream.bytes.len() + line.len() + terminator.len() > most {
+            break;
+        }
+        stream.bytes.extend_from_slice(line.as_bytes());
+        stream.bytes.extend_from_slice(terminator.as_bytes());
+        stream.expected.lines += 1;
+        stream.expected.bytes += line.len();
+    }
+    stream
+}
+
+fn take_all(splitter: &mut LineSplitter) -> Found {
+    let mut found = Found::default();
+    while let Some(line) = splitter.next_line() {
+        let Cut::Whole(line) = black_box(line) else { panic!("a line is too long") };
+        found.lines += 1;
+        found.bytes += line.len();
+    }
+    found
+}

@@ -1,0 +1,47 @@
+//! Where an engine's deliveries go while it is measured alone.
+
+use eventserver::engine::{Audience, Offer, Sink};
+use eventserver::protocol::Line;
+
+/// Counts what each recipient gets, and keeps nothing. Recipients are numbered from 0.
+pub(crate) struct CountingSink {
+    /// Lines for each recipient alone or among several.
+    addressed: Vec<u64>,
+    /// Lines for everybody.
+    broadcasts: u64,
+    /// Bytes of all lines, each counted once for whomever it went to.
+    pub(crate) bytes: u64,
+}
+
+impl CountingSink {
+    pub(crate) fn new(recipients: usize) -> CountingSink {
+        CountingSink { addressed: vec![0; recipients], broadcasts: 0, bytes: 0 }
+    }
+
+    /// Lines for one recipient so far.
+    pub(crate) fn received(&self, recipient: usize) -> u64 {
+        self.addressed[recipient] + self.broadcasts
+    }
+
+    /// Lines for all recipients so far.
+    pub(crate) fn deliveries(&self) -> u64 {
+        (0..self.addressed.len()).map(|recipient| self.received(recipient)).sum()
+    }
+}
+
+impl Sink for CountingSink {
+    #[inline]
+    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
+        match audience {
+            Audience::One(recipient) => self.addressed[recipient.0 as usize] += 1,
+            Audience::Several(recipients) => {
+                for &recipient in recipients {
+                    self.addressed[recipient as usize] += 1;
+                }
+            }
+            Audience::Everybody => self.broadcasts += 1,
+        }
+        self.bytes += line.len() as u64;
+        Offer::Taken
+    }
+}

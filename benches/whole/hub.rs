@@ -1,0 +1,91 @@
+//! The server's own turns, with sockets that take everything for nothing: what is left is what the
+//! server itself costs, outboxes included.
+
+use std::hint::black_box;
+use std::rc::Rc;
+use std::time::Instant;
+
+use criterion::{Criterion, Throughput};
+use eventserver::config::{Config, OnSourceDisconnect};
+use eventserver::server::hub::{EVENT_LISTENER, Hub, NextTurn, Readiness};
+
+use crate::captured::CapturedStream;
+use crate::load::Load;
+use crate::memory::{Queue, Then};
+use crate::support::{Arrival, CONNECTED, size};
+
+/// A server with its clients registered. Each source starts the order and the graph anew, so that
+/// the same stream can be sent again and again.
+struct Server {
+    hub: Hub<Queue>,
+    sources: Queue,
+    clients: Queue,
+}
+
+impl Server {
+    fn with_clients(users: impl Iterator<Item = u64>) -> Server {
+        let config =
+            Config { on_source_disconnect: OnSourceDisconnect::Reset, ..Config::default() };
+        let (sources, clients) = (Queue::default(), Queue::default());
+        users.for_each(|user| clients.connect(format!("{user}\n").into_bytes().into(), Then::Stay));
+        let max_clients = CONNECTED as usize;
+        let mut hub =
+            Hub::new(config, max_clients, sources.clone(), clients.clone(), Instant::now());
+        turn_until_idle(&mut hub, &[]);
+        assert_eq!(hub.totals().clients_now(), max_clients);
+        Server { hub, sources, clients }
+    }
+
+    /// Serves a source from its connection to its end. Returns the lines queued for clients and the
+    /// bytes written to them.
+    fn serve(&mut self, stream: &Rc<[u8]>) -> (u64, u64) {
+        let before = self.hub.totals().deliveries();
+        self.sources.connect(Rc::clone(stream), Then::Leave);
+        let knock = Readiness { token: EVENT_LISTENER, readable: true, writable: false };
+        turn_until_idle(&mut self.hub, &[knock]);
+        (self.hub.totals().deliveries() - before, self.clients.take_written())
+    }
+}
+
+/// The verification program's stream and its 100 clients.
+pub(crate) fn captured_stream(criterion: &mut Criterion) {
+    let CapturedStream { bytes, expected } = CapturedStream::open();
+    let mut server = Server::with_clients(expected.iter().map(|each| each.user));
+    let deliveries: u64 = expected.iter().map(|each| each.events).sum();
+    let stream = bytes.into();
+    let mut group = criterion.benchmark_group("hub");
+    group.throughput(Throughput::Elements(CapturedStream::EVENTS));
+    group.bench_function("captured stream", |bencher| {
+        bencher.iter(|| assert_eq!(server.serve(black_box(&stream)).0, deliveries));
+    });
+    group.finish();
+}
+
+/// Append and flush at 100 clients: every line to all of them, each line to one, and both mixed.
+pub(crate) fn fan_outs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("hub, 100 clients");
+    for (name, load) in [
+        ("broadcasts", Load::broadcasts(size(100_000, 2_000))),
+        ("private messages", Load::private_messages(size(500_000, 10_000))),
+        ("even mix", Load::even_mix(size(200_000, 5_000))),
+    ] {
+        let mut server = Server::with_clients(0..CONNECTED);
+        let stream = load.arriving(Arrival::Batches(100)).into();
+        group.throughput(Throughput::Elements(load.events()));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let served = server.serve(black_box(&stream));
+                assert_eq!(served, (load.deliveries, load.delivered_bytes));
+            });
+        });
+    }
+    group.finish();
+}
+
+fn turn_until_idle(hub: &mut Hub<Queue>, ready: &[Readiness]) {
+    let now = Instant::now();
+    hub.turn(now, ready, |_| false);
+    while hub.next_turn() == NextTurn::Now {
+        hub.turn(now, &[], |_| false);
+    }
+}

@@ -1,0 +1,107 @@
+//! Streams to measure with, and what they are to cause.
+
+use std::collections::{HashMap, HashSet};
+
+use eventserver::protocol::{EventKind, UserId};
+
+use crate::support::{Arrival, CONNECTED, Random, line};
+
+/// Users that an even mix names. The first [`CONNECTED`] of them are connected.
+const USERS: u64 = 1_000;
+
+/// A stream from sequence 1 on, and what the connected users 0 to 99 must get of it.
+pub(crate) struct Load {
+    /// In order.
+    lines: Vec<String>,
+    pub(crate) deliveries: u64,
+    /// Of all deliveries, terminators included.
+    pub(crate) delivered_bytes: u64,
+}
+
+impl Load {
+    pub(crate) fn broadcasts(events: u64) -> Load {
+        Load::of((0..events).map(|_| EventKind::Broadcast))
+    }
+
+    /// Each message is for one of those who are connected.
+    pub(crate) fn private_messages(events: u64) -> Load {
+        let mut random = Random::new(6);
+        let mut user = || UserId(random.below(CONNECTED));
+        Load::of((0..events).map(|_| EventKind::PrivateMessage { from: user(), to: user() }))
+    }
+
+    /// A fifth of each type, one user in ten connected.
+    pub(crate) fn even_mix(events: u64) -> Load {
+        let mut random = Random::new(7);
+        Load::of((0..events).map(|_| {
+            let mut user = || UserId(random.below(USERS));
+            let (a, b) = (user(), user());
+            match random.below(5) {
+                0 => EventKind::Follow { follower: a, followed: b },
+                1 => EventKind::Unfollow { follower: a, followed: b },
+                2 => EventKind::Broadcast,
+                3 => EventKind::PrivateMessage { from: a, to: b },
+                _ => EventKind::StatusUpdate { from: a },
+            }
+        }))
+    }
+
+    /// How many events it has.
+    pub(crate) fn events(&self) -> u64 {
+        self.lines.len() as u64
+    }
+
+    /// The bytes of the stream, in the order of their arrival.
+    pub(crate) fn arriving(&self, arrival: Arrival) -> Vec<u8> {
+        let mut lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        arrival.arrange(&mut lines);
+        let mut bytes = lines.join("\n").into_bytes();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn of(kinds: impl Iterator<Item = EventKind>) -> Load {
+        let mut load = Load { lines: Vec::new(), deliveries: 0, delivered_bytes: 0 };
+        let mut model = Model::default();
+        for (sequence, kind) in (1..).zip(kinds) {
+            let line = line(sequence, kind);
+            let audience = model.audience(kind);
+            load.deliveries += audience;
+            load.delivered_bytes += audience * (line.len() as u64 + 2);
+            load.lines.push(line);
+        }
+        load
+    }
+}
+
+/// The follower graph, put as plainly as can be.
+#[derive(Default)]
+struct Model {
+    followers: HashMap<UserId, HashSet<UserId>>,
+}
+
+impl Model {
+    /// How many connected users are told of an event, once all before it have been applied.
+    fn audience(&mut self, kind: EventKind) -> u64 {
+        match kind {
+            EventKind::Follow { follower, followed } => {
+                self.followers.entry(followed).or_default().insert(follower);
+                u64::from(is_connected(followed))
+            }
+            EventKind::Unfollow { follower, followed } => {
+                self.followers.entry(followed).or_default().remove(&follower);
+                0
+            }
+            EventKind::Broadcast => CONNECTED,
+            EventKind::PrivateMessage { to, .. } => u64::from(is_connected(to)),
+            EventKind::StatusUpdate { from } => {
+                let followers = self.followers.entry(from).or_default();
+                followers.iter().filter(|&&user| is_connected(user)).count() as u64
+            }
+        }
+    }
+}
+
+fn is_connected(user: UserId) -> bool {
+    user.0 < CONNECTED
+}
