@@ -13,6 +13,7 @@ mod followers;
 mod id_set;
 mod key_set;
 mod reorder;
+mod slot;
 
 use std::ops::Range;
 
@@ -163,7 +164,7 @@ impl Engine {
             self.reorder.advance();
             return Receipt::Applied;
         }
-        let receipt = Receipt::from(self.reorder.insert(event.sequence, line));
+        let receipt = Receipt::from(self.reorder.insert(event, line));
         match receipt {
             Receipt::Duplicate => self.counters.duplicate += 1,
             Receipt::Late => self.counters.late += 1,
@@ -184,11 +185,7 @@ impl Engine {
         match self.reorder.head() {
             Head::Missing => return Step::NothingDue,
             Head::Void => self.counters.void += 1,
-            Head::Line(line) => {
-                // Only lines that were parsed before are kept.
-                let Ok(Event { kind, .. }) = Event::parse(line) else {
-                    unreachable!("a kept line is an event")
-                };
+            Head::Event(kind, line) => {
                 if apply(kind, line, &mut self.graph, sink) == Offer::Refused {
                     return Step::Refused;
                 }

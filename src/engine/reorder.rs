@@ -2,44 +2,14 @@
 
 use std::ops::Range;
 
-use crate::protocol::{Line, Sequence, WINDOW_BYTES};
+use super::slot::Slot;
+use crate::protocol::{Event, EventKind, Line, Sequence};
 
 /// The ring's first size, in slots: enough for the batches of a well-behaved source.
 const MIN_SLOTS: usize = 128;
 
 /// A ring this large is kept when it runs empty; a larger one is given back.
 const KEPT_SLOTS: usize = 4096;
-
-/// What has arrived for one sequence.
-#[derive(Clone, Debug, Default)]
-enum Slot {
-    /// Nothing yet.
-    #[default]
-    Empty,
-    /// A malformed line: its turn passes without an event.
-    Void,
-    /// The window of a short line, and the line's length. It is parsed once more when its turn
-    /// comes: that costs less than to move the parsed event through the cache beside it.
-    Short([u8; WINDOW_BYTES], u8),
-    /// A line too long for the window.
-    Long(Box<[u8]>),
-}
-
-impl Slot {
-    #[inline]
-    fn keep(line: Line<'_>) -> Slot {
-        match line {
-            // No more than the 30 bytes of the window.
-            Line::Short { window, len } => Slot::Short(*window, len as u8),
-            Line::Plain(bytes) if bytes.len() <= WINDOW_BYTES => {
-                let mut window = [0; WINDOW_BYTES];
-                window[..bytes.len()].copy_from_slice(bytes);
-                Slot::Short(window, bytes.len() as u8)
-            }
-            Line::Plain(bytes) => Slot::Long(bytes.into()),
-        }
-    }
-}
 
 /// What became of a sequence handed to the [`ReorderBuffer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +31,15 @@ pub enum Head<'a> {
     Missing,
     /// Nothing but a malformed line arrived for it.
     Void,
-    /// This event.
-    Line(Line<'a>),
+    /// This event, and its line.
+    Event(EventKind, Line<'a>),
 }
 
 /// A ring of the sequences from the awaited one up to a window ahead, indexed by
 /// `sequence & mask`.
 ///
 /// It grows by doubling, up to the power of two that holds its window, and gives a large ring back
-/// when it runs empty. A slot has 32 bytes, so that a ring filled by half or more costs at most 64
+/// when it runs empty. A slot has 40 bytes, so that a ring filled by half or more costs at most 80
 /// bytes an event, in whatever order they came; a line of more than 30 bytes costs an allocation
 /// besides.
 ///
@@ -119,10 +89,10 @@ impl ReorderBuffer {
         self.highest_occupancy
     }
 
-    /// Keeps the line of an event until its turn comes. A line takes the place of a void.
+    /// Keeps an event and its line until its turn comes. An event takes the place of a void.
     #[inline]
-    pub fn insert(&mut self, sequence: Sequence, line: Line<'_>) -> Placement {
-        let slot = match self.slot(sequence) {
+    pub fn insert(&mut self, event: &Event, line: Line<'_>) -> Placement {
+        let slot = match self.slot(event.sequence) {
             Ok(slot) => slot,
             Err(elsewhere) => return elsewhere,
         };
@@ -131,7 +101,7 @@ impl ReorderBuffer {
             Slot::Void => false,
             Slot::Empty => true,
         };
-        *slot = Slot::keep(line);
+        *slot = Slot::keep(event.kind, line);
         if is_new {
             self.count_one();
         }
@@ -161,8 +131,11 @@ impl ReorderBuffer {
         match &self.slots[index(self.awaited, self.slots.len())] {
             Slot::Empty => Head::Missing,
             Slot::Void => Head::Void,
-            Slot::Short(window, len) => Head::Line(Line::Short { window, len: usize::from(*len) }),
-            Slot::Long(bytes) => Head::Line(Line::Plain(bytes)),
+            Slot::Short(event) => Head::Event(event.kind(), event.line()),
+            Slot::Long(line) => match Event::parse(line) {
+                Ok(event) => Head::Event(event.kind, Line::Plain(line)),
+                Err(error) => unreachable!("a line that was an event when it came is not: {error}"),
+            },
         }
     }
 
@@ -277,8 +250,24 @@ mod tests {
         Sequence::new(number).unwrap()
     }
 
-    fn line(bytes: &[u8]) -> Line<'_> {
-        Line::Plain(bytes)
+    /// Inserts an event with a short line, which may be any text: the buffer does not look at it.
+    fn insert(buffer: &mut ReorderBuffer, number: u64, text: &[u8]) -> Placement {
+        let mut bytes = text.to_vec();
+        bytes.resize(100, b'#');
+        insert_line(buffer, number, Line::in_front_of(&bytes, text.len()))
+    }
+
+    fn insert_line(buffer: &mut ReorderBuffer, number: u64, line: Line<'_>) -> Placement {
+        let event = Event { sequence: sequence(number), kind: EventKind::Broadcast };
+        buffer.insert(&event, line)
+    }
+
+    /// A line that tells the one event from the other, short or long.
+    fn distinct_line(number: u64, count: u64) -> Vec<u8> {
+        match count % 6 {
+            5 => format!("{number}|P|{count:020}|{count:020}").into_bytes(),
+            _ => format!("{number} {count}").into_bytes(),
+        }
     }
 
     fn buffer(first: u64, window: u32) -> ReorderBuffer {
@@ -291,7 +280,7 @@ mod tests {
             match buffer.head() {
                 Head::Missing => return taken,
                 Head::Void => taken.push("void".into()),
-                Head::Line(line) => {
+                Head::Event(_, line) => {
                     taken.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
                 }
             }
@@ -300,18 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_small() {
-        assert_eq!(size_of::<Slot>(), 32);
-    }
-
-    #[test]
     fn what_came_early_waits_for_its_turn() {
         let mut buffer = buffer(1, 10);
-        assert_eq!(buffer.insert(sequence(3), line(b"3")), Placement::Waits);
-        assert_eq!(buffer.insert(sequence(2), line(b"2")), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 3, b"3"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 2, b"2"), Placement::Waits);
         assert_eq!(buffer.head(), Head::Missing);
         assert_eq!(buffer.gap(), Some(1..2));
-        assert_eq!(buffer.insert(sequence(1), line(b"1")), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 1, b"1"), Placement::Waits);
         assert_eq!(take_all(&mut buffer), ["1", "2", "3"]);
         assert_eq!(buffer.awaited(), 4);
         assert_eq!((buffer.occupied(), buffer.highest_occupancy()), (0, 3));
@@ -320,11 +304,11 @@ mod tests {
     #[test]
     fn the_first_of_two_stays_and_what_is_over_is_late() {
         let mut buffer = buffer(5, 10);
-        assert_eq!(buffer.insert(sequence(5), line(b"first")), Placement::Waits);
-        assert_eq!(buffer.insert(sequence(5), line(b"second")), Placement::Duplicate);
-        assert_eq!(buffer.insert(sequence(4), line(b"4")), Placement::Late);
+        assert_eq!(insert(&mut buffer, 5, b"first"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 5, b"second"), Placement::Duplicate);
+        assert_eq!(insert(&mut buffer, 4, b"4"), Placement::Late);
         assert_eq!(take_all(&mut buffer), ["first"]);
-        assert_eq!(buffer.insert(sequence(5), line(b"third")), Placement::Late);
+        assert_eq!(insert(&mut buffer, 5, b"third"), Placement::Late);
         assert_eq!(buffer.insert_void(sequence(5)), Placement::Late);
     }
 
@@ -334,10 +318,10 @@ mod tests {
         assert_eq!(buffer.insert_void(sequence(2)), Placement::Waits);
         assert_eq!(buffer.insert_void(sequence(2)), Placement::Duplicate);
         assert_eq!(buffer.insert_void(sequence(3)), Placement::Waits);
-        assert_eq!(buffer.insert(sequence(3), line(b"3")), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 3, b"3"), Placement::Waits);
         assert_eq!(buffer.insert_void(sequence(3)), Placement::Duplicate);
         assert_eq!(buffer.occupied(), 2);
-        assert_eq!(buffer.insert(sequence(1), line(b"1")), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 1, b"1"), Placement::Waits);
         assert_eq!(take_all(&mut buffer), ["1", "void", "3"]);
     }
 
@@ -346,14 +330,10 @@ mod tests {
         for window in [1, 2, 3, 100, 128, 129, 1000] {
             let mut buffer = buffer(7, window);
             let edge = 7 + u64::from(window);
-            assert_eq!(
-                buffer.insert(sequence(edge), line(b"x")),
-                Placement::TooFar,
-                "window {window}"
-            );
+            assert_eq!(insert(&mut buffer, edge, b"x"), Placement::TooFar, "window {window}");
             assert_eq!(buffer.insert_void(sequence(edge)), Placement::TooFar);
             for number in (7..edge).rev() {
-                assert_eq!(buffer.insert(sequence(number), line(b"x")), Placement::Waits);
+                assert_eq!(insert(&mut buffer, number, b"x"), Placement::Waits);
             }
             assert_eq!(take_all(&mut buffer).len(), window as usize);
         }
@@ -363,11 +343,11 @@ mod tests {
     fn the_last_sequences_of_all() {
         let last = Sequence::MAX.get();
         let mut buffer = buffer(last - 1, 1 << 26);
-        assert_eq!(buffer.insert(sequence(last), line(b"last")), Placement::Waits);
+        assert_eq!(insert(&mut buffer, last, b"last"), Placement::Waits);
         assert_eq!(buffer.gap(), Some(last - 1..last));
-        assert_eq!(buffer.insert(sequence(last - 1), line(b"last but one")), Placement::Waits);
+        assert_eq!(insert(&mut buffer, last - 1, b"last but one"), Placement::Waits);
         assert_eq!(take_all(&mut buffer), ["last but one", "last"]);
-        assert_eq!(buffer.insert(sequence(last), line(b"again")), Placement::Late);
+        assert_eq!(insert(&mut buffer, last, b"again"), Placement::Late);
         assert_eq!(buffer.head(), Head::Missing);
     }
 
@@ -375,7 +355,7 @@ mod tests {
     fn a_gap_is_skipped_up_to_the_first_that_waits() {
         let mut buffer = buffer(1, 1000);
         assert_eq!(buffer.skip_gap(), None);
-        buffer.insert(sequence(500), line(b"500"));
+        insert(&mut buffer, 500, b"500");
         buffer.insert_void(sequence(499));
         assert_eq!(buffer.skip_gap(), Some(1..499));
         assert_eq!(buffer.skip_gap(), None);
@@ -385,8 +365,8 @@ mod tests {
     #[test]
     fn a_reset_counts_the_events_that_waited() {
         let mut buffer = buffer(1, 1000);
-        buffer.insert(sequence(3), line(b"3"));
-        buffer.insert(sequence(4), line(b"4"));
+        insert(&mut buffer, 3, b"3");
+        insert(&mut buffer, 4, b"4");
         buffer.insert_void(sequence(5));
         assert_eq!(buffer.reset(sequence(1)), 2);
         assert_eq!((buffer.awaited(), buffer.occupied()), (1, 0));
@@ -396,7 +376,7 @@ mod tests {
     fn a_large_ring_is_given_back() {
         let mut buffer = buffer(1, 1 << 20);
         for number in (1..=100_000).rev() {
-            buffer.insert(sequence(number), line(b"x"));
+            insert(&mut buffer, number, b"x");
         }
         assert_eq!(buffer.slots.len(), 1 << 17);
         assert_eq!(take_all(&mut buffer).len(), 100_000);
@@ -427,11 +407,14 @@ mod tests {
             let mut buffer = buffer(first, window);
             let mut awaited = first;
             let mut map: BTreeMap<u64, Option<u64>> = BTreeMap::new();
-            for (count, step) in steps.into_iter().enumerate() {
+            for (count, step) in (0..).zip(steps) {
                 match step {
                     Step::Insert(number) => {
-                        let line = format!("{number} {count} {}", "long ".repeat(count % 6));
-                        let placement = buffer.insert(sequence(number), line.as_bytes().into());
+                        let line = distinct_line(number, count);
+                        let placement = match line.len() {
+                            0..30 => insert(&mut buffer, number, &line),
+                            _ => insert_line(&mut buffer, number, Line::Plain(&line)),
+                        };
                         let expected = if number < awaited {
                             Placement::Late
                         } else if number - awaited >= u64::from(window) {
@@ -439,7 +422,7 @@ mod tests {
                         } else if let Some(Some(_)) = map.get(&number) {
                             Placement::Duplicate
                         } else {
-                            map.insert(number, Some(count as u64));
+                            map.insert(number, Some(count));
                             Placement::Waits
                         };
                         prop_assert_eq!(placement, expected);
@@ -456,9 +439,9 @@ mod tests {
                         match (buffer.head(), expected) {
                             (Head::Missing, None) => continue,
                             (Head::Void, Some(None)) => {}
-                            (Head::Line(line), Some(Some(count))) => {
-                                let start = format!("{awaited} {count} ");
-                                prop_assert!(line.as_bytes().starts_with(start.as_bytes()));
+                            (Head::Event(_, line), Some(Some(count))) => {
+                                let expected = distinct_line(awaited, count);
+                                prop_assert_eq!(line.as_bytes(), &expected);
                             }
                             (head, expected) => prop_assert!(false, "{head:?} for {expected:?}"),
                         }

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use super::Line;
-use super::short;
-
 /// The position of an event in the one total order: 0 … 2⁶⁴−2.
 ///
 /// The largest 64-bit number is left out so that "the one after" always exists.
@@ -142,23 +139,12 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl Event {
-    /// Reads one line.
+    /// Reads one line, without its terminator.
     ///
     /// # Errors
     ///
     /// Says what is wrong, and carries the sequence where the bytes before the first `|` are one.
-    #[inline]
-    pub fn parse(line: Line<'_>) -> Result<Event, ParseError> {
-        if let Line::Short { window, len } = line
-            && let Some(event) = short::parse(window, len)
-        {
-            return Ok(event);
-        }
-        Self::parse_plainly(line.as_bytes())
-    }
-
-    /// The same, a byte at a time: for what the parser of short lines leaves undecided.
-    fn parse_plainly(line: &[u8]) -> Result<Event, ParseError> {
+    pub fn parse(line: &[u8]) -> Result<Event, ParseError> {
         let Some((sequence, rest)) = split_sequence(line) else {
             return Err(ParseError { sequence: None, reason: Malformation::NoSequence });
         };
@@ -279,15 +265,8 @@ mod tests {
         Sequence::new(number).unwrap()
     }
 
-    /// Parses a line alone, and in front of a terminator as it arrives.
     fn parse(line: &str) -> Result<Event, ParseError> {
-        let plain = Event::parse(Line::Plain(line.as_bytes()));
-        for behind in ["\n2|B\n", "\r\n2|B\n"] {
-            let buffer = format!("{line}{behind}{}", "3|S|7\n".repeat(5));
-            let arrived = Event::parse(Line::in_front_of(buffer.as_bytes(), line.len()));
-            assert_eq!(arrived, plain, "{line}");
-        }
-        plain
+        Event::parse(line.as_bytes())
     }
 
     fn parsed(line: &str) -> (u64, EventKind) {

@@ -2,9 +2,11 @@
 
 mod event;
 mod line;
+mod reader;
 mod short;
 mod splitter;
 
 pub use event::{Event, EventKind, Malformation, ParseError, Sequence, UserId};
 pub use line::{Line, WINDOW_BYTES};
+pub use reader::{EventReader, Received};
 pub use splitter::{Cut, LineSplitter};

@@ -1,11 +1,19 @@
 //! The parser for short lines: what nearly all lines go through.
 //!
-//! It reads eight digits at a time from the window of a [`Line`](super::Line), and gives up at
-//! anything unusual: then the plain parser decides. Lines of a verification run take a third of the
-//! instructions that the plain parser needs.
+//! It reads eight digits at a time from the window of a [`Line`](super::Line), recognises the line's
+//! end on the way, and gives up at anything unusual: then the plain parser decides.
 
 use super::line::WINDOW_BYTES;
 use super::{Event, EventKind, Sequence, UserId};
+
+/// Where a line in a window ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// Bytes of the line.
+    pub(super) len: usize,
+    /// Bytes of the line and its terminator.
+    pub(super) with_terminator: usize,
+}
 
 /// A place in a window.
 struct Cursor<'a> {
@@ -13,13 +21,13 @@ struct Cursor<'a> {
     at: usize,
 }
 
-/// Reads the event in the first `len` bytes of a window. `None`: it takes the plain parser to say.
+/// Reads the event that stands in front of a window, and where it ends. `None`: it takes the plain
+/// parser to say.
 #[inline]
-pub(super) fn parse(window: &[u8; WINDOW_BYTES], len: usize) -> Option<Event> {
+pub(super) fn read(window: &[u8; WINDOW_BYTES]) -> Option<(Event, End)> {
     let mut cursor = Cursor { window, at: 0 };
     let sequence = Sequence::new(cursor.number()?)?;
-    let letter = cursor.letter()?;
-    let kind = match letter {
+    let kind = match cursor.letter()? {
         b'P' => {
             let (from, to) = cursor.two_users()?;
             EventKind::PrivateMessage { from, to }
@@ -36,8 +44,7 @@ pub(super) fn parse(window: &[u8; WINDOW_BYTES], len: usize) -> Option<Event> {
         b'B' => EventKind::Broadcast,
         _ => return None,
     };
-    // A number at the end may have run on into what follows the line.
-    (cursor.at == len).then_some(Event { sequence, kind })
+    Some((Event { sequence, kind }, cursor.end()?))
 }
 
 impl Cursor<'_> {
@@ -47,6 +54,17 @@ impl Cursor<'_> {
         let [bar, letter] = *self.window[self.at..].first_chunk()?;
         self.at += 2;
         (bar == b'|').then_some(letter)
+    }
+
+    /// Reads the end of the line.
+    #[inline]
+    fn end(&self) -> Option<End> {
+        let len = self.at;
+        match self.window.get(len..)? {
+            [b'\n', ..] => Some(End { len, with_terminator: len + 1 }),
+            [b'\r', b'\n', ..] => Some(End { len, with_terminator: len + 2 }),
+            _ => None,
+        }
     }
 
     #[inline]
@@ -112,10 +130,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse_short(line: &str, behind: u8) -> Option<Event> {
-        let mut window = [behind; WINDOW_BYTES];
-        window[..line.len()].copy_from_slice(line.as_bytes());
-        parse(&window, line.len())
+    fn read_line(line: &str, terminator: &str) -> Option<(Event, End)> {
+        let stream = format!("{line}{terminator}{}", "7|B\n".repeat(10));
+        read(stream.as_bytes().first_chunk().unwrap())
     }
 
     #[test]
@@ -130,12 +147,12 @@ mod tests {
             "10000000|P|123456|1",
             "0012|P|007|0",
         ] {
-            assert_eq!(
-                parse_short(line, b'\n'),
-                Event::parse(line.as_bytes().into()).ok(),
-                "{line}"
-            );
-            assert!(parse_short(line, b'\n').is_some(), "{line}");
+            for terminator in ["\n", "\r\n"] {
+                let (event, end) = read_line(line, terminator).expect(line);
+                assert_eq!(Ok(event), Event::parse(line.as_bytes()));
+                assert_eq!(end.len, line.len());
+                assert_eq!(end.with_terminator, line.len() + terminator.len());
+            }
         }
     }
 
@@ -143,18 +160,21 @@ mod tests {
         #[test]
         fn it_agrees_with_the_plain_parser_or_gives_up(
             line in "[0-9]{0,17}(\\|[FUBPSX]?)?(\\|[0-9]{0,9}){0,3}[|0-9 :/]?",
-            behind in prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'7'), any::<u8>()],
+            terminator in prop_oneof![Just("\n"), Just("\r\n"), Just("\r"), Just("")],
         ) {
-            prop_assume!(line.len() <= WINDOW_BYTES);
-            if let Some(event) = parse_short(&line, behind) {
-                prop_assert_eq!(Ok(event), Event::parse(line.as_bytes().into()));
+            if let Some((event, end)) = read_line(&line, terminator) {
+                // Without a terminator of its own the line goes on.
+                let whole = if terminator.ends_with('\n') { line } else { line + terminator + "7|B" };
+                prop_assert_eq!(end.len, whole.len());
+                prop_assert_eq!(Ok(event), Event::parse(whole.as_bytes()));
             }
         }
 
         #[test]
-        fn any_bytes_at_all(window in any::<[u8; WINDOW_BYTES]>(), len in 0..=WINDOW_BYTES) {
-            if let Some(event) = parse(&window, len) {
-                prop_assert_eq!(Ok(event), Event::parse(window[..len].into()));
+        fn any_bytes_at_all(window in any::<[u8; WINDOW_BYTES]>()) {
+            if let Some((event, end)) = read(&window) {
+                prop_assert_eq!(Ok(event), Event::parse(&window[..end.len]));
+                prop_assert_eq!(window[end.with_terminator - 1], b'\n');
             }
         }
     }

@@ -3,7 +3,8 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::Line;
+use super::short::End;
+use super::{Line, WINDOW_BYTES};
 
 /// How many bytes of an over-long line are kept: the longest sequence, its `|`, and some to show.
 const HEAD_BYTES: usize = 64;
@@ -75,8 +76,26 @@ impl LineSplitter {
         self.end += bytes;
     }
 
-    /// The next complete line, or `None` until more bytes come.
+    /// The bytes from the start of the next line on, as many as a window has, unless fewer have come
+    /// or the limit could matter.
     #[inline]
+    pub(super) fn window(&self) -> Option<&[u8; WINDOW_BYTES]> {
+        if self.discarding || self.max_line_bytes < WINDOW_BYTES {
+            return None;
+        }
+        self.buffer[self.start..self.end].first_chunk()
+    }
+
+    /// Hands out the line that ends in the [`window`](Self::window) as `end` says.
+    #[inline]
+    pub(super) fn take_short(&mut self, end: End) -> Line<'_> {
+        let bytes = &self.buffer[self.start..];
+        self.start += end.with_terminator;
+        self.scanned = self.start;
+        Line::in_front_of(bytes, end.len)
+    }
+
+    /// The next complete line, or `None` until more bytes come.
     pub fn next_line(&mut self) -> Option<Cut<'_>> {
         let Some(offset) = memchr(b'\n', &self.buffer[self.scanned..self.end]) else {
             self.keep_unfinished();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::close_reason::CloseReason;
 use super::outbox::Outbox;
-use crate::protocol::{LineSplitter, UserId};
+use crate::protocol::{EventReader, LineSplitter, UserId};
 
 /// The longest id line that is looked at, without its terminator.
 pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
@@ -32,10 +32,10 @@ pub(crate) struct End {
 pub(crate) struct Source<S> {
     pub(crate) stream: S,
     pub(crate) peer: SocketAddr,
-    pub(crate) lines: LineSplitter,
+    pub(crate) events: EventReader,
     /// The kernel may hold bytes that were not read.
     pub(crate) readable: bool,
-    /// `lines` may hold complete lines that were not handed out.
+    /// `events` may hold complete lines that were not handed out.
     pub(crate) has_lines: bool,
     /// Lines handed out so far.
     pub(crate) lines_received: u64,
@@ -127,7 +127,7 @@ impl<S> Source<S> {
         Source {
             stream,
             peer,
-            lines: LineSplitter::new(max_line_bytes),
+            events: EventReader::new(max_line_bytes),
             readable: true,
             has_lines: false,
             lines_received: 0,
@@ -137,7 +137,7 @@ impl<S> Source<S> {
 
     /// Ends the source, whatever else it sent.
     pub(crate) fn give_up(&mut self, reason: CloseReason) {
-        self.lines = LineSplitter::default();
+        self.events = EventReader::default();
         self.has_lines = false;
         self.readable = false;
         self.end = Some(End { reason, error: None });
@@ -154,9 +154,9 @@ impl<S: Read> Source<S> {
     pub(crate) fn read(&mut self, most: usize) {
         let mut room = most;
         while room > 0 {
-            match read_once(&mut self.stream, self.lines.spare(room)) {
+            match read_once(&mut self.stream, self.events.lines.spare(room)) {
                 ReadOutcome::Bytes(bytes) => {
-                    self.lines.filled(bytes);
+                    self.events.lines.filled(bytes);
                     self.has_lines = true;
                     room -= bytes;
                 }

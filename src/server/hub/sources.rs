@@ -9,7 +9,7 @@ use super::Hub;
 use super::door::ACCEPT_REST;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
-use crate::protocol::{Cut, Event, Line, ParseError, Sequence};
+use crate::protocol::{Event, Line, ParseError, Received, Sequence};
 use crate::server::acceptor::Acceptor;
 use crate::server::budgets::Budgets;
 use crate::server::close_reason::CloseReason;
@@ -158,15 +158,10 @@ impl<A: Acceptor> Hub<A> {
             }
             let peer = source.peer;
             let is_first = source.lines_received == 0;
-            let (receipt, sequence) = match source.lines.next_line() {
+            let (receipt, sequence) = match source.events.next_event() {
                 None => return Pending::Nothing,
-                Some(Cut::Whole(line)) => match Event::parse(line) {
-                    Ok(event) => (self.receive(&event, line), event.sequence),
-                    Err(error) => self.receive_malformed(peer, line.as_bytes(), error),
-                },
-                Some(Cut::TooLong(head)) => {
-                    self.receive_malformed(peer, head, Event::too_long(head))
-                }
+                Some(Received::Event(event, line)) => (self.receive(&event, line), event.sequence),
+                Some(Received::Malformed(line, error)) => self.receive_malformed(peer, line, error),
             };
             source.lines_received += 1;
             left.events -= 1;
@@ -319,14 +314,14 @@ impl<A: Acceptor> Hub<A> {
             level,
             format_args!("source {peer} closed: {reason}{}, after {lines} lines", Because(error)),
         );
-        if !source.lines.unfinished().is_empty() {
+        if !source.events.lines.unfinished().is_empty() {
             self.tally.unterminated += 1;
             self.say(
                 Topic::Unterminated,
                 Level::Warn,
                 format_args!(
                     "discarded the unterminated last line of source {peer}: {}",
-                    Shown(source.lines.unfinished())
+                    Shown(source.events.lines.unfinished())
                 ),
             );
         }
