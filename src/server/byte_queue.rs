@@ -88,7 +88,8 @@ impl ByteQueue {
         }
     }
 
-    #[inline]
+    // Always: the call would cost as much as the copy.
+    #[inline(always)]
     pub(crate) fn push(&mut self, line: &Terminated<'_>) {
         match line {
             Terminated::Short(window, len) => {
@@ -98,11 +99,13 @@ impl ByteQueue {
                 self.bytes[self.end..self.end + WINDOW_BYTES].copy_from_slice(window);
                 self.end += len;
             }
-            Terminated::Long(line) => {
-                self.push_bytes(line);
-                self.push_bytes(&TERMINATOR);
-            }
+            Terminated::Long(line) => self.push_long(line),
         }
+    }
+
+    fn push_long(&mut self, line: &[u8]) {
+        self.push_bytes(line);
+        self.push_bytes(&TERMINATOR);
     }
 
     #[inline]

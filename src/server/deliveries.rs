@@ -19,21 +19,12 @@ use slab::Slab;
 use super::byte_queue::{ByteQueue, Terminated};
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Stall, StallCause};
-use super::outbox::Flush;
+use super::outbox::{Flush, OutboxState};
+use super::spare_buffers::SpareBuffers;
 use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
 use crate::protocol::{Line, UserId};
-
-/// Buffers of emptied outboxes that are kept for the next ones, in bytes all together. Enough for a
-/// busy turn of a thousand clients; beyond it memory goes back to the allocator.
-const SPARE_BYTES: usize = 16 << 20;
-
-/// The same while the server waits for something to do.
-const SPARE_BYTES_AT_REST: usize = 1 << 20;
-
-/// A buffer larger than this came from a burst and is not kept.
-const LARGEST_SPARE_BUFFER: usize = 256 << 10;
 
 /// Every connection, and all that is queued.
 #[derive(Debug)]
@@ -58,8 +49,7 @@ pub(crate) struct Deliveries<S> {
     full_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
     total_target: Option<u64>,
-    spare_buffers: Vec<ByteQueue>,
-    spare_bytes: usize,
+    spares: SpareBuffers,
     now: Instant,
     /// Lines queued so far.
     pub(crate) deliveries: u64,
@@ -87,8 +77,7 @@ impl<S> Deliveries<S> {
             stalls: Timeouts::new(config.stall_timeout),
             full_clients: 0,
             total_target: None,
-            spare_buffers: Vec::new(),
-            spare_bytes: 0,
+            spares: SpareBuffers::default(),
             now,
             deliveries: 0,
             bytes_written: 0,
@@ -172,7 +161,7 @@ impl<S> Deliveries<S> {
             && client.closing.is_none()
         {
             client.closing = Some(reason);
-            client.outbox.is_closed = true;
+            client.outbox.state = OutboxState::Closed;
             self.doomed.push((key, reason, error));
         }
     }
@@ -206,9 +195,9 @@ impl<S> Deliveries<S> {
     #[inline]
     pub(crate) fn touch(&mut self, key: u32) {
         if let Some(client) = client_mut(&mut self.connections, key)
-            && !client.outbox.is_touched
+            && client.outbox.state == OutboxState::Untouched
         {
-            client.outbox.is_touched = true;
+            client.outbox.state = OutboxState::Touched;
             self.touched.push(key);
         }
     }
@@ -254,11 +243,7 @@ impl<S> Deliveries<S> {
 
     /// Gives most of the spare buffers back to the allocator.
     pub(crate) fn trim_spare_buffers(&mut self) {
-        while self.spare_bytes > SPARE_BYTES_AT_REST
-            && let Some(buffer) = self.spare_buffers.pop()
-        {
-            self.spare_bytes -= buffer.capacity();
-        }
+        self.spares.trim();
     }
 
     /// What is queued for a member.
@@ -307,7 +292,9 @@ impl<S: Write> Deliveries<S> {
         }
         while let Some(key) = self.touched.pop() {
             if let Some(client) = client_mut(&mut self.connections, key) {
-                client.outbox.is_touched = false;
+                if client.outbox.state == OutboxState::Touched {
+                    client.outbox.state = OutboxState::Untouched;
+                }
                 self.flush(key);
             }
         }
@@ -329,60 +316,60 @@ impl<S: Write> Deliveries<S> {
         }
         let flushed = client.outbox.flush(&mut client.stream, &self.block);
         let after = client.outbox.len();
+        let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
+        let error = match flushed {
+            Ok(Flush::Emptied) => {
+                self.spares.keep(client.outbox.release());
+                None
+            }
+            Ok(Flush::Blocked) => {
+                client.writable = false;
+                None
+            }
+            Err(error) => Some(error),
+        };
         let written = (before - after) as u64;
         self.queued_total -= written;
         self.bytes_written += written;
-        if client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target) {
+        if is_stall_over {
             self.end_stall(key);
         }
-        match flushed {
-            Ok(Flush::Emptied) => self.keep_spare_buffer(key),
-            Ok(Flush::Blocked) => self.await_writability(key),
-            Err(error) => self.doom(key, CloseReason::IoError, Some(error)),
+        if error.is_some() {
+            self.doom(key, CloseReason::IoError, error);
         }
     }
 
-    fn keep_spare_buffer(&mut self, key: u32) {
-        let Some(client) = client_mut(&mut self.connections, key) else { return };
-        let buffer = client.outbox.release();
-        let bytes = buffer.capacity();
-        if bytes > 0 && bytes <= LARGEST_SPARE_BUFFER && self.spare_bytes + bytes <= SPARE_BYTES {
-            self.spare_bytes += bytes;
-            self.spare_buffers.push(buffer);
-        }
-    }
-
-    fn await_writability(&mut self, key: u32) {
-        if let Some(client) = client_mut(&mut self.connections, key) {
-            client.writable = false;
-        }
-    }
-
-    /// Queues a line for one client.
+    /// Queues a line for some clients.
     #[inline]
-    fn queue(&mut self, key: u32, line: &Terminated<'_>) {
-        let Some(client) = client_mut(&mut self.connections, key) else { return };
-        let outbox = &mut client.outbox;
-        if outbox.is_closed {
-            return;
-        }
-        if !outbox.is_touched {
-            outbox.is_touched = true;
-            self.touched.push(key);
-            if !outbox.has_buffer()
-                && let Some(buffer) = self.spare_buffers.pop()
-            {
-                self.spare_bytes -= buffer.capacity();
-                outbox.adopt(buffer);
+    fn queue(&mut self, keys: &[u32], line: &Terminated<'_>) {
+        let mut largest = self.largest_queue;
+        let mut copied = 0;
+        let mut taken = 0;
+        for &key in keys {
+            let Some(client) = client_mut(&mut self.connections, key) else { continue };
+            let outbox = &mut client.outbox;
+            match outbox.state {
+                OutboxState::Touched => {}
+                OutboxState::Closed => continue,
+                OutboxState::Untouched => {
+                    outbox.state = OutboxState::Touched;
+                    self.touched.push(key);
+                    if !outbox.has_buffer() {
+                        outbox.adopt(self.spares.take());
+                    }
+                }
             }
+            let before = outbox.len();
+            outbox.push(line, &self.block);
+            let after = outbox.len();
+            largest = largest.max(after as u64);
+            copied += (after - before) as u64;
+            taken += 1;
         }
-        let before = outbox.len();
-        outbox.push(line, &self.block);
-        let after = outbox.len();
-        self.largest_queue = self.largest_queue.max(after as u64);
-        self.copied_this_turn += (after - before) as u64;
-        self.queued_total += line.len() as u64;
-        self.deliveries += 1;
+        self.largest_queue = largest;
+        self.copied_this_turn += copied;
+        self.queued_total += taken * line.len() as u64;
+        self.deliveries += taken;
     }
 
     /// Queues a line for everybody.
@@ -494,8 +481,8 @@ impl<S: Write> Sink for Deliveries<S> {
             return Offer::Refused;
         }
         match audience {
-            Audience::One(Recipient(key)) => self.queue(key, &line),
-            Audience::Several(keys) => keys.iter().for_each(|&key| self.queue(key, &line)),
+            Audience::One(Recipient(key)) => self.queue(&[key], &line),
+            Audience::Several(keys) => self.queue(keys, &line),
             Audience::Everybody => self.queue_for_all(&line),
         }
         Offer::Taken

@@ -13,6 +13,7 @@ mod gap_watch;
 pub mod hub;
 mod notices;
 mod outbox;
+mod spare_buffers;
 mod timeouts;
 mod totals;
 

@@ -12,10 +12,19 @@ pub(crate) struct Outbox {
     own: ByteQueue,
     /// How much of the block is in `own`, or written.
     block_cursor: usize,
-    /// It stands on the list of those to flush.
-    pub(crate) is_touched: bool,
+    pub(crate) state: OutboxState,
+}
+
+/// What is to be done before a line can be appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OutboxState {
+    /// It has to be put on the list of those to flush.
+    #[default]
+    Untouched,
+    /// Nothing: it is on the list.
+    Touched,
     /// It takes nothing more.
-    pub(crate) is_closed: bool,
+    Closed,
 }
 
 /// How a flush ended.
@@ -58,7 +67,7 @@ impl Outbox {
     }
 
     /// Appends a line, behind what it lacks of the block.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, line: &Terminated<'_>, block: &ByteQueue) {
         if self.block_cursor < block.len() {
             self.catch_up(block);
@@ -67,7 +76,6 @@ impl Outbox {
     }
 
     /// Appends what it lacks of the block.
-    #[inline]
     pub(crate) fn catch_up(&mut self, block: &ByteQueue) {
         self.own.push_bytes(&block.as_slice()[self.block_cursor..]);
         self.block_cursor = block.len();
