@@ -144,7 +144,7 @@ impl Naive {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Operation {
     /// So far ahead of the awaited one, or behind it where negative.
     Receive(i64, &'static str, u64, u64),

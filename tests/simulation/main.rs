@@ -1,6 +1,6 @@
 //! The whole server on simulated sockets, in simulated time, against a naive model.
 //!
-//! One number decides everything that happens in a run. `cargo test` plays a few hundred; more with
+//! One number decides everything that happens in a run. `cargo test` plays two thousand; more with
 //!
 //! ```text
 //! SIMULATION_SEEDS=1000..2000000 cargo test --release --test simulation
@@ -32,7 +32,7 @@ use std::time::Instant;
 use simulation::Simulation;
 
 /// What `cargo test` plays.
-const USUAL_SEEDS: Range<u64> = 0..400;
+const USUAL_SEEDS: Range<u64> = 0..2000;
 
 /// Tells which seed failed, and lets no other begin.
 struct Announcement<'a> {

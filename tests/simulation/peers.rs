@@ -277,8 +277,10 @@ impl Peers {
 
     fn source_sends(&mut self, kernel: &mut Kernel, awaited: u64) {
         let Some(id) = self.some_source(kernel) else { return };
-        // As many bytes as the buffers pass in a few turns.
-        if kernel.sockets[id].unsent.len() as u64 > 10 * self.scenario.habits.largest_buffer + 20 {
+        // No more than buffers and budgets pass in a bounded number of turns.
+        let Scenario { habits, budgets, .. } = &self.scenario;
+        let most = (10 * habits.largest_buffer as usize + 20).min(200 * budgets.source_bytes);
+        if kernel.sockets[id].unsent.len() > most {
             return;
         }
         let sequences = self.some_sequences(awaited);

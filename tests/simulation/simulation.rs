@@ -16,7 +16,7 @@ use crate::scenario::Scenario;
 use crate::socket::Side;
 
 /// More turns than this without rest, and the server spins.
-const MOST_TURNS_TO_REST: usize = 20_000;
+const MOST_TURNS_TO_REST: usize = 100_000;
 
 /// More rounds than this, and those who wait will wait for ever.
 const MOST_ROUNDS_TO_SETTLE: usize = 20_000;
