@@ -5,6 +5,11 @@ use crate::protocol::{Line, WINDOW_BYTES};
 /// What ends every line that a client receives.
 const TERMINATOR: [u8; 2] = *b"\r\n";
 
+/// Added to every size, so that queues which grow alike do not end at the same distance from a page's
+/// start: the caches have few places for lines of memory that are alike in this, and a hundred ends
+/// would drive each other out.
+const COLOUR_BYTES: usize = 5 * 64;
+
 /// A line with its terminator, ready to be appended many times.
 #[derive(Debug)]
 pub(crate) enum Terminated<'a> {
@@ -128,7 +133,7 @@ impl ByteQueue {
         }
         let needed = self.end + more;
         if needed > self.bytes.len() {
-            let capacity = needed.next_power_of_two().max(256);
+            let capacity = needed.next_power_of_two().max(256) + COLOUR_BYTES;
             self.bytes.reserve_exact(capacity - self.bytes.len());
             self.bytes.resize(capacity, 0);
         }
