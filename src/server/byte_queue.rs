@@ -5,42 +5,13 @@ use crate::protocol::{Line, WINDOW_BYTES};
 /// What ends every line that a client receives.
 const TERMINATOR: [u8; 2] = *b"\r\n";
 
-/// Added to every size, so that queues which grow alike do not end at the same distance from a page's
-/// start: the caches have few places for lines of memory that are alike in this, and a hundred ends
-/// would drive each other out.
-const COLOUR_BYTES: usize = 5 * 64;
+/// The room that a short line needs: its window, and a terminator that may reach beyond it.
+const SHORT_ROOM: usize = WINDOW_BYTES + TERMINATOR.len();
 
-/// A line with its terminator, ready to be appended many times.
-#[derive(Debug)]
-pub(crate) enum Terminated<'a> {
-    /// The line and its terminator, so many bytes in front of a window. A copy of the whole window
-    /// needs no call and no branch.
-    Short([u8; WINDOW_BYTES], usize),
-    /// The line alone.
-    Long(&'a [u8]),
-}
-
-impl<'a> Terminated<'a> {
-    #[inline]
-    pub(crate) fn new(line: Line<'a>) -> Terminated<'a> {
-        match line {
-            Line::Short { window, len } if len + TERMINATOR.len() <= WINDOW_BYTES => {
-                let mut window = *window;
-                window[len..len + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
-                Terminated::Short(window, len + TERMINATOR.len())
-            }
-            line => Terminated::Long(line.as_bytes()),
-        }
-    }
-
-    /// Bytes of the line and its terminator.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Terminated::Short(_, len) => *len,
-            Terminated::Long(line) => line.len() + TERMINATOR.len(),
-        }
-    }
+/// How many bytes a line takes in a queue.
+#[inline]
+pub(crate) fn size_of_line(line: &Line<'_>) -> usize {
+    line.len() + TERMINATOR.len()
 }
 
 /// A queue of bytes in one piece of memory: appended behind, consumed in front.
@@ -93,27 +64,27 @@ impl ByteQueue {
         }
     }
 
+    /// Appends a line and its terminator.
     // Always: the call would cost as much as the copy.
     #[inline(always)]
-    pub(crate) fn push(&mut self, line: &Terminated<'_>) {
-        match line {
-            Terminated::Short(window, len) => {
-                if self.bytes.len() - self.end < WINDOW_BYTES {
-                    self.make_room(WINDOW_BYTES);
+    pub(crate) fn push_line(&mut self, line: &Line<'_>) {
+        match *line {
+            Line::Short { window, len } => {
+                if self.bytes.len() - self.end < SHORT_ROOM {
+                    self.make_room(SHORT_ROOM);
                 }
-                self.bytes[self.end..self.end + WINDOW_BYTES].copy_from_slice(window);
-                self.end += len;
+                let room = &mut self.bytes[self.end..self.end + SHORT_ROOM];
+                room[..WINDOW_BYTES].copy_from_slice(window);
+                room[len..len + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
+                self.end += len + TERMINATOR.len();
             }
-            Terminated::Long(line) => self.push_long(line),
+            Line::Plain(line) => {
+                self.push_bytes(line);
+                self.push_bytes(&TERMINATOR);
+            }
         }
     }
 
-    fn push_long(&mut self, line: &[u8]) {
-        self.push_bytes(line);
-        self.push_bytes(&TERMINATOR);
-    }
-
-    #[inline]
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
         if self.bytes.len() - self.end < bytes.len() {
             self.make_room(bytes.len());
@@ -133,7 +104,7 @@ impl ByteQueue {
         }
         let needed = self.end + more;
         if needed > self.bytes.len() {
-            let capacity = needed.next_power_of_two().max(256) + COLOUR_BYTES;
+            let capacity = needed.next_power_of_two().max(256);
             self.bytes.reserve_exact(capacity - self.bytes.len());
             self.bytes.resize(capacity, 0);
         }
@@ -156,7 +127,7 @@ mod tests {
             for (line, is_line, consumed) in steps {
                 if is_line {
                     let buffer = format!("{line}{}", "behind".repeat(6));
-                    queue.push(&Terminated::new(Line::in_front_of(buffer.as_bytes(), line.len())));
+                    queue.push_line(&Line::in_front_of(buffer.as_bytes(), line.len()));
                     plain.extend(line.as_bytes());
                     plain.extend(TERMINATOR);
                 } else {

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::byte_queue::{ByteQueue, Terminated};
+use super::byte_queue::{ByteQueue, size_of_line};
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Stall, StallCause};
 use super::outbox::{Flush, OutboxState};
@@ -341,7 +341,7 @@ impl<S: Write> Deliveries<S> {
 
     /// Queues a line for some clients.
     #[inline]
-    fn queue(&mut self, keys: &[u32], line: &Terminated<'_>) {
+    fn queue(&mut self, keys: &[u32], line: &Line<'_>) {
         let mut largest = self.largest_queue;
         let mut copied = 0;
         let mut taken = 0;
@@ -368,17 +368,17 @@ impl<S: Write> Deliveries<S> {
         }
         self.largest_queue = largest;
         self.copied_this_turn += copied;
-        self.queued_total += taken * line.len() as u64;
+        self.queued_total += taken * size_of_line(line) as u64;
         self.deliveries += taken;
     }
 
     /// Queues a line for everybody.
-    fn queue_for_all(&mut self, line: &Terminated<'_>) {
+    fn queue_for_all(&mut self, line: &Line<'_>) {
         if self.members.is_empty() {
             return;
         }
-        self.block.push(line);
-        let size = line.len() as u64;
+        self.block.push_line(line);
+        let size = size_of_line(line) as u64;
         let members = self.members.len() as u64;
         self.largest_queue += size;
         self.queued_total += size * members;
@@ -468,8 +468,7 @@ impl<S: Write> Deliveries<S> {
 impl<S: Write> Sink for Deliveries<S> {
     #[inline]
     fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
-        let line = Terminated::new(line);
-        let size = line.len() as u64;
+        let size = size_of_line(&line) as u64;
         let count = match audience {
             Audience::One(_) => 1,
             Audience::Several(keys) => keys.len(),

@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 
-use super::byte_queue::{ByteQueue, Terminated};
+use super::byte_queue::ByteQueue;
+use crate::protocol::Line;
 
 /// Bytes on their way to one client: appended behind, written from the front. What is broadcast
 /// stands in a block that all outboxes share for the length of a turn; an outbox knows how much of it
@@ -68,11 +69,11 @@ impl Outbox {
 
     /// Appends a line, behind what it lacks of the block.
     #[inline(always)]
-    pub(crate) fn push(&mut self, line: &Terminated<'_>, block: &ByteQueue) {
+    pub(crate) fn push(&mut self, line: &Line<'_>, block: &ByteQueue) {
         if self.block_cursor < block.len() {
             self.catch_up(block);
         }
-        self.own.push(line);
+        self.own.push_line(line);
     }
 
     /// Appends what it lacks of the block.
@@ -161,10 +162,6 @@ mod tests {
         }
     }
 
-    fn terminated(line: &str, append: impl FnOnce(&Terminated<'_>)) {
-        append(&Terminated::new(line.as_bytes().into()));
-    }
-
     proptest! {
         #[test]
         fn every_byte_arrives_once_and_in_order_whatever_the_socket_takes(
@@ -179,10 +176,11 @@ mod tests {
             let mut sent = Vec::new();
             for (lines, plan) in turns {
                 for (line, is_broadcast) in lines {
-                    terminated(&line, |line| match is_broadcast {
-                        true => block.push(line),
-                        false => outbox.push(line, &block),
-                    });
+                    let plain = Line::Plain(line.as_bytes());
+                    match is_broadcast {
+                        true => block.push_line(&plain),
+                        false => outbox.push(&plain, &block),
+                    }
                     sent.extend_from_slice(line.as_bytes());
                     sent.extend_from_slice(b"\r\n");
                 }
@@ -214,7 +212,7 @@ mod tests {
         }
         let mut outbox = Outbox::default();
         let block = ByteQueue::default();
-        terminated("1|B", |line| outbox.push(line, &block));
+        outbox.push(&Line::Plain(b"1|B"), &block);
         let error = outbox.flush(&mut Dead, &block).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WriteZero);
         assert_eq!(outbox.len(), 5, "what could not be written is still accounted for");
