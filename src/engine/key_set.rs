@@ -1,19 +1,28 @@
 //! A set of small numbers that is asked more often than walked.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
+use super::bit_set::BitSet;
 use super::id_set::{hash, scan};
 
 /// Up to this many members are looked through one by one: two cache lines.
 const SCANNED: usize = 32;
 
-/// A set of 32-bit keys in as few cache lines as may be: a short list, or a hash table (5 to 12
-/// bytes a member). The order of a walk means nothing.
+/// A set of bits is used as long as it has no more bits than this for each member: 8 bytes, about
+/// what a hash table takes.
+const BITS_A_MEMBER: usize = 64;
+
+/// A set of 32-bit keys in as few cache lines as may be. The order of a walk means nothing.
 #[derive(Debug)]
 pub(crate) enum KeySet {
+    /// A short list.
     Few(SmallVec<[u32; 6]>),
-    Many(HashTable<u32>),
+    /// Many of the keys that there are.
+    Dense(BitSet),
+    /// Many keys far from each other: 5 to 12 bytes each.
+    Sparse(HashTable<u32>),
 }
 
 impl Default for KeySet {
@@ -24,71 +33,107 @@ impl Default for KeySet {
 
 impl KeySet {
     pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
         match self {
-            KeySet::Few(members) => members.is_empty(),
-            KeySet::Many(members) => members.is_empty(),
+            KeySet::Few(members) => members.len(),
+            KeySet::Dense(members) => members.len(),
+            KeySet::Sparse(members) => members.len(),
         }
     }
 
     /// Every member.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        let (few, many) = match self {
-            KeySet::Few(members) => (Some(members.iter()), None),
-            KeySet::Many(members) => (None, Some(members.iter())),
+        let (few, dense, sparse) = match self {
+            KeySet::Few(members) => (Some(members.iter()), None, None),
+            KeySet::Dense(members) => (None, Some(members.iter()), None),
+            KeySet::Sparse(members) => (None, None, Some(members.iter())),
         };
-        few.into_iter().flatten().chain(many.into_iter().flatten()).copied()
+        let listed = few.into_iter().flatten().chain(sparse.into_iter().flatten()).copied();
+        listed.chain(dense.into_iter().flatten())
     }
 
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         match self {
-            KeySet::Few(members) => {
-                if scan(members, member).is_some() {
-                    return false;
-                }
-                if members.len() < SCANNED {
-                    members.push(member);
-                    return true;
-                }
-                let mut many = HashTable::with_capacity(2 * SCANNED);
-                for &member in members.iter().chain([&member]) {
-                    many.insert_unique(hash(member), member, |&each| hash(each));
-                }
-                *self = KeySet::Many(many);
+            KeySet::Few(members) if scan(members, member).is_some() => false,
+            KeySet::Few(members) if members.len() < SCANNED => {
+                members.push(member);
                 true
             }
-            KeySet::Many(members) => {
-                let entry = members.entry(hash(member), |&each| each == member, |&each| hash(each));
-                let is_new = matches!(entry, hashbrown::hash_table::Entry::Vacant(_));
-                entry.or_insert(member);
-                is_new
+            KeySet::Dense(members) if is_dense(member, members.len()) => members.insert(member),
+            KeySet::Sparse(members) if members.len() < members.capacity() => {
+                match members.entry(hash(member), |&each| each == member, |&each| hash(each)) {
+                    Entry::Occupied(_) => false,
+                    Entry::Vacant(entry) => {
+                        entry.insert(member);
+                        true
+                    }
+                }
+            }
+            KeySet::Few(_) | KeySet::Dense(_) | KeySet::Sparse(_) => {
+                self.restructure(member);
+                self.insert(member)
             }
         }
     }
 
     /// Removes a member; `false` if it was none.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
-        match self {
-            KeySet::Few(members) => {
-                let Some(place) = scan(members, member) else { return false };
-                members.swap_remove(place);
-                if members.is_empty() {
-                    *members = SmallVec::new();
+        let was_there = match self {
+            KeySet::Few(members) => match scan(members, member) {
+                Some(place) => {
+                    members.swap_remove(place);
+                    true
                 }
-                true
-            }
-            KeySet::Many(members) => {
-                let Ok(entry) = members.find_entry(hash(member), |&each| each == member) else {
-                    return false;
-                };
-                entry.remove();
-                if members.len() <= SCANNED / 2 {
-                    *self = KeySet::Few(members.iter().copied().collect());
+                None => false,
+            },
+            KeySet::Dense(members) => members.remove(member),
+            KeySet::Sparse(members) => {
+                match members.find_entry(hash(member), |&each| each == member) {
+                    Ok(entry) => {
+                        entry.remove();
+                        true
+                    }
+                    Err(_) => false,
                 }
-                true
             }
+        };
+        let is_too_large = match self {
+            KeySet::Few(members) => members.spilled() && members.is_empty(),
+            KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
+            KeySet::Sparse(members) => members.len() <= SCANNED / 2,
+        };
+        if is_too_large && self.len() <= SCANNED {
+            *self = KeySet::Few(self.iter().collect());
+        } else if is_too_large {
+            self.restructure(0);
+        }
+        was_there
+    }
+
+    /// Takes the form that suits the members and one more, with room for it.
+    #[cold]
+    fn restructure(&mut self, next: u32) {
+        let largest = self.iter().fold(next, u32::max);
+        if is_dense(largest, self.len()) {
+            *self = KeySet::Dense(self.iter().collect());
+        } else {
+            let mut sparse = HashTable::with_capacity(2 * self.len());
+            for member in self.iter() {
+                sparse.insert_unique(hash(member), member, |&each| hash(each));
+            }
+            *self = KeySet::Sparse(sparse);
         }
     }
+}
+
+/// Whether `members` keys up to `largest` are better kept as bits.
+#[inline]
+fn is_dense(largest: u32, members: usize) -> bool {
+    (largest as usize) < BITS_A_MEMBER * members
 }
 
 #[cfg(test)]
@@ -100,22 +145,37 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_what_a_sorted_set_does(
-            steps in proptest::collection::vec((0..100_u32, 0..5_u8), 0..600),
+            spread in prop_oneof![Just(1_u32), Just(70), Just(1 << 20)],
+            steps in proptest::collection::vec((0..100_u32, any::<bool>(), 0..5_u8), 0..600),
         ) {
             let mut set = KeySet::default();
             let mut plain = BTreeSet::new();
-            for (member, step) in steps {
+            for (number, is_far, step) in steps {
+                let member = if is_far { number * spread } else { number };
                 if step < 3 {
                     prop_assert_eq!(set.insert(member), plain.insert(member));
                 } else {
                     prop_assert_eq!(set.remove(member), plain.remove(&member));
                 }
-                prop_assert_eq!(set.is_empty(), plain.is_empty());
+                prop_assert_eq!((set.len(), set.is_empty()), (plain.len(), plain.is_empty()));
             }
             let mut members: Vec<u32> = set.iter().collect();
             members.sort_unstable();
             prop_assert_eq!(members, plain.into_iter().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_form_follows_the_members() {
+        let mut set = KeySet::default();
+        (0..32).for_each(|member| assert!(set.insert(member * 50)));
+        assert!(matches!(set, KeySet::Few(_)));
+        (32..1000).for_each(|member| assert!(set.insert(member * 50)));
+        assert!(matches!(set, KeySet::Dense(_)));
+        assert!(set.insert(u32::MAX));
+        assert!(matches!(set, KeySet::Sparse(_)));
+        (0..1000).for_each(|member| assert!(set.remove(member * 50)));
+        assert!(matches!(&set, KeySet::Few(members) if members[..] == [u32::MAX]));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! The sink may refuse an event for want of room. Then nothing of it has happened: it stays at the
 //! head of the order until [`Engine::apply_next`] is called again.
 
+mod bit_set;
 mod followers;
 mod id_set;
 mod key_set;

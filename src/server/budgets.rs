@@ -14,13 +14,15 @@ pub struct Budgets {
     /// Events applied.
     pub events: usize,
     /// No more events are applied once they have queued so many bytes: the usual number is written
-    /// in about 20 ms, the time for which a new client, a timeout or a signal has to wait.
+    /// in about 5 ms, the time for which a new client, a timeout or a signal has to wait.
     pub queued_bytes: u64,
+    /// The same for each registered client, where that makes more: enough for the cost of a write to
+    /// be spread over many lines.
+    pub queued_bytes_a_client: u64,
     /// No more events are applied once so many bytes were copied into outboxes: the usual number
     /// stays in a processor's own cache until it is written.
     pub copied_bytes: u64,
-    /// The same for each registered client, where that makes more: enough for the cost of a write to
-    /// be spread over many lines.
+    /// The same for each registered client, where that makes more.
     pub copied_bytes_a_client: u64,
     /// Bytes of an identified client that are read and forgotten.
     pub ignored_bytes_a_client: usize,
@@ -35,7 +37,8 @@ impl Default for Budgets {
             least_source_bytes: 16 << 10,
             all_sources_bytes: 4 << 20,
             events: 1 << 17,
-            queued_bytes: 64 << 20,
+            queued_bytes: 16 << 20,
+            queued_bytes_a_client: 8 << 10,
             copied_bytes: 2 << 20,
             copied_bytes_a_client: 16 << 10,
             ignored_bytes_a_client: 16 << 10,

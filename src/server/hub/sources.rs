@@ -104,11 +104,13 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn allowance(&self) -> Allowance {
-        let Budgets { events, queued_bytes, copied_bytes, copied_bytes_a_client, .. } =
-            self.budgets;
+        let budgets = &self.budgets;
         let clients = self.deliveries.members().len() as u64;
-        let copied_bytes = copied_bytes.max(copied_bytes_a_client * clients);
-        Allowance { events, copied_bytes, queued_bytes }
+        Allowance {
+            events: budgets.events,
+            copied_bytes: budgets.copied_bytes.max(budgets.copied_bytes_a_client * clients),
+            queued_bytes: budgets.queued_bytes.max(budgets.queued_bytes_a_client * clients),
+        }
     }
 
     /// Applies what is due and what was read, within the budget of a turn.
