@@ -83,7 +83,6 @@ run_redis() {
     start redis-server --bind 127.0.0.1 --port "$port" --save "" --appendonly no \
         --client-output-buffer-limit pubsub 0 0 0
     run_other redis
-    stop_server
 }
 run_nats() {
     port=$(free_port)
@@ -91,7 +90,6 @@ run_nats() {
     printf 'listen: "127.0.0.1:%s"\nmax_pending: 1GB\nwrite_deadline: "60s"\n' "$port" >"$scratch/nats.conf"
     start nats-server -c "$scratch/nats.conf"
     run_other nats
-    stop_server
 }
 
 # Which of the others are there; says which are not.
@@ -106,7 +104,9 @@ done
 
 measure() { # SYSTEM: prints the median of its deliveries a second
     for _ in $(seq "$runs"); do
+        rm -f "$scratch/run.json"
         "run_$1" >"$scratch/out" 2>&1 || die "$1: $(cat "$scratch/out")"
+        stop_server
         figure "$scratch/run.json" deliveriesPerSecond >>"$scratch/$1-$MIX"
     done
     median <"$scratch/$1-$MIX"

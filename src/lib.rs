@@ -14,7 +14,7 @@
 //! | room | what it does | what it may not know |
 //! |---|---|---|
 //! | [`protocol`] | cuts bytes into lines and lines into events | everything else |
-//! | [`engine`] | puts events in order and finds out whom they concern | sockets, clock, log, chance |
+//! | [`engine`] | puts events in order and finds out whom they concern | sockets, clock, log |
 //! | [`server`] | owns every socket; reads, queues, writes, closes | what an event means |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`loadgen`] | sends streams and checks what comes out | how the server does it |
@@ -43,7 +43,7 @@
 //!   at the head of the order, and the sources wait with it.
 //! - A client is registered under one user, a user at one client.
 //! - Between two turns bytes are queued only where a socket has refused bytes.
-//! - Every queue, buffer and loop has a bound, and every wait for a peer a timeout.
+//! - Every queue, buffer and loop has a bound, and nobody waits for a peer without a timeout.
 //! - An error on one connection ends that connection; only a failing poll ends the server.
 //!
 //! [`server::hub::Hub::check_invariants`] checks what can be checked of this.

@@ -13,7 +13,7 @@ use std::fs;
 use std::process::Command;
 
 use eventserver::engine::{FollowerGraph, Head, Placement, ReorderBuffer};
-use eventserver::protocol::{Line, Sequence, UserId};
+use eventserver::protocol::{Event, Line, Sequence, UserId};
 
 use random::Random;
 
@@ -117,18 +117,16 @@ fn fill_and_drain(arriving: &[u64]) {
 
     let before = resident_bytes();
     for &number in arriving {
-        assert_eq!(
-            buffer.insert(sequence(number), Line::Plain(line(number).as_bytes())),
-            Placement::Waits
-        );
+        assert_eq!(insert(&mut buffer, number), Placement::Waits);
     }
     let taken = resident_bytes().saturating_sub(before);
     assert_eq!(buffer.occupied() as u64, window - 1);
     assert_bytes_each(taken, window, BYTES_A_WAITING_EVENT, "waiting event");
 
-    buffer.insert(sequence(FIRST), Line::Plain(line(FIRST).as_bytes()));
+    insert(&mut buffer, FIRST);
     for number in FIRST..FIRST + window {
-        assert_eq!(buffer.head(), Head::Line(Line::Plain(line(number).as_bytes())));
+        let Head::Event(_, next) = buffer.head() else { panic!("{number} is missing") };
+        assert_eq!(next.as_bytes(), line(number).as_bytes());
         buffer.advance();
     }
     let kept = resident_bytes().saturating_sub(before);
@@ -145,6 +143,14 @@ fn in_strides(window: u64) -> Vec<u64> {
 }
 
 /// A private message between users of six digits.
+/// Inserts the event as it arrives: in a buffer, with more behind it.
+fn insert(buffer: &mut ReorderBuffer, number: u64) -> Placement {
+    let line = line(number);
+    let arrived = format!("{line}\n{}", "7|B\n".repeat(8));
+    let event = Event::parse(line.as_bytes()).unwrap();
+    buffer.insert(&event, Line::in_front_of(arrived.as_bytes(), line.len()))
+}
+
 fn line(number: u64) -> String {
     let user = 100_000 + number % 900_000;
     format!("{number}|P|{user}|654321")

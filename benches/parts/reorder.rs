@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use criterion::{Criterion, Throughput};
 use eventserver::engine::{Head, ReorderBuffer};
-use eventserver::protocol::{EventKind, Line, Sequence, UserId};
+use eventserver::protocol::{Event, EventKind, Line, UserId};
 
 use crate::support::{Arrival, Random, line, sequence, size};
 
@@ -33,7 +33,7 @@ impl Passed {
 #[derive(Default)]
 struct Stream {
     bytes: Vec<u8>,
-    lines: Vec<(Sequence, Range<u32>)>,
+    lines: Vec<(Event, Range<u32>)>,
 }
 
 /// A buffer that is new for each run takes a whole stream of a million events. With the two last
@@ -80,7 +80,9 @@ fn arriving(lines: &[String], arrival: Arrival) -> Stream {
     for (number, line) in numbered {
         let start = stream.bytes.len() as u32;
         stream.bytes.extend_from_slice(line.as_bytes());
-        stream.lines.push((sequence(number), start..stream.bytes.len() as u32));
+        let event = Event::parse(line.as_bytes()).unwrap();
+        assert_eq!(event.sequence, sequence(number));
+        stream.lines.push((event, start..stream.bytes.len() as u32));
     }
     stream
 }
@@ -89,10 +91,10 @@ fn arriving(lines: &[String], arrival: Arrival) -> Stream {
 fn put_in_order(stream: &Stream) -> Passed {
     let mut buffer = ReorderBuffer::new(sequence(FIRST), stream.lines.len() as u32);
     let mut passed = Passed::default();
-    for (sequence, line) in &stream.lines {
+    for (event, line) in &stream.lines {
         let behind = &stream.bytes[line.start as usize..];
-        buffer.insert(*sequence, Line::in_front_of(behind, line.len()));
-        while let Head::Line(line) = buffer.head() {
+        buffer.insert(event, Line::in_front_of(behind, line.len()));
+        while let Head::Event(_, line) = buffer.head() {
             passed.take(line);
             buffer.advance();
         }

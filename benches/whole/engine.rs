@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use eventserver::engine::{Engine, Recipient, Step};
-use eventserver::protocol::{Cut, Event, LineSplitter, UserId};
+use eventserver::protocol::{EventReader, Received, UserId};
 
 use crate::captured::CapturedStream;
 use crate::load::Load;
@@ -62,19 +62,19 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     for (recipient, &user) in (0..).zip(clients) {
         engine.register(UserId(user), Recipient(recipient));
     }
-    let mut splitter = LineSplitter::new(256);
+    let mut reader = EventReader::new(256);
     for piece in bytes.chunks(READ_BYTES) {
-        fill(&mut splitter, piece);
-        apply(&mut splitter, &mut engine, &mut sink);
+        fill(&mut reader.lines, piece);
+        apply(&mut reader, &mut engine, &mut sink);
     }
     assert_eq!(engine.counters().applied(), events);
     sink
 }
 
-fn apply(splitter: &mut LineSplitter, engine: &mut Engine, sink: &mut CountingSink) {
-    while let Some(line) = splitter.next_line() {
-        let Cut::Whole(line) = line else { panic!("a line is too long") };
-        engine.receive(&Event::parse(line).unwrap(), line, sink);
+fn apply(reader: &mut EventReader, engine: &mut Engine, sink: &mut CountingSink) {
+    while let Some(received) = reader.next_event() {
+        let Received::Event(event, line) = received else { panic!("a line is malformed") };
+        engine.receive(&event, line, sink);
         while engine.apply_next(sink) == Step::Advanced {}
     }
 }

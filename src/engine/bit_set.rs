@@ -43,7 +43,10 @@ impl BitSet {
     /// Every member, the smallest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         (0_u32..).zip(&self.words).flat_map(|(place, &word)| {
-            (0..u64::BITS).filter(move |bit| word >> bit & 1 == 1).map(move |bit| place * 64 + bit)
+            // Each step strikes off the lowest bit that is set.
+            std::iter::successors(Some(word), |&rest| Some(rest & rest.wrapping_sub(1)))
+                .take_while(|&rest| rest != 0)
+                .map(move |rest| place * 64 + rest.trailing_zeros())
         })
     }
 }

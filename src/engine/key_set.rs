@@ -104,7 +104,9 @@ impl KeySet {
         let is_too_large = match self {
             KeySet::Few(members) => members.spilled() && members.is_empty(),
             KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
-            KeySet::Sparse(members) => members.len() <= SCANNED / 2,
+            KeySet::Sparse(members) => {
+                members.len() <= SCANNED / 2 || members.capacity() > 8 * members.len()
+            }
         };
         if is_too_large && self.len() <= SCANNED {
             *self = KeySet::Few(self.iter().collect());

@@ -43,6 +43,9 @@ pub enum Head<'a> {
 /// bytes an event, in whatever order they came; a line of more than 30 bytes costs an allocation
 /// besides.
 ///
+/// The first event that is far ahead makes the ring that long at once: at most 40 bytes for each
+/// sequence of the window.
+///
 /// The awaited sequence always fits.
 #[derive(Debug)]
 pub struct ReorderBuffer {

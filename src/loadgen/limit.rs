@@ -4,6 +4,7 @@
 //! It prepares the same stream as its peer, slice by slice, says so on its output, and writes in
 //! proportion to what it has read, as a server would that costs nothing.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -140,11 +141,11 @@ struct Client {
 impl Limit {
     fn accept(listeners: &Listeners, users: &[u64]) -> io::Result<Limit> {
         let (source, mut accepted) = listeners.accept(users.len())?;
-        let place = |user: u64| users.iter().position(|&known| known == user);
-        if let Some((user, _)) = accepted.iter().find(|(user, _)| place(*user).is_none()) {
+        let places: HashMap<u64, usize> = users.iter().copied().zip(0..).collect();
+        if let Some((user, _)) = accepted.iter().find(|(user, _)| !places.contains_key(user)) {
             return Err(io::Error::other(format!("user {user} is not part of the plan")));
         }
-        accepted.sort_by_key(|(user, _)| place(*user));
+        accepted.sort_by_key(|(user, _)| places.get(user));
 
         let poll = Poll::new()?;
         let mut source = nonblocking(source)?;

@@ -1,6 +1,6 @@
 //! A byte stream, cut into lines.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use smallvec::SmallVec;
 
 use super::short::End;
@@ -11,6 +11,9 @@ const HEAD_BYTES: usize = 64;
 
 /// The size of a buffer that has not been full yet.
 const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+
+/// A buffer up to this size is kept when it is empty.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// What a [`LineSplitter`] cuts off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,11 +119,16 @@ impl LineSplitter {
         Some(Cut::Whole(Line::in_front_of(bytes, len)))
     }
 
-    /// The first bytes of the unfinished line at the end: empty when the stream stands at the
-    /// start of a line. Complete once [`next_line`](Self::next_line) has returned `None`.
+    /// The first bytes of the unfinished line at the end, behind all complete ones: empty when the
+    /// stream stands at the start of a line.
     #[must_use]
     pub fn unfinished(&self) -> &[u8] {
-        if self.discarding { &self.head } else { &self.buffer[self.start..self.end] }
+        let rest = &self.buffer[self.start..self.end];
+        match memrchr(b'\n', rest) {
+            Some(newline) => &rest[newline + 1..],
+            None if self.discarding => &self.head,
+            None => rest,
+        }
     }
 
     /// Whether the unfinished line at the end is over the limit already. Known once
@@ -140,6 +148,14 @@ impl LineSplitter {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
+    }
+
+    /// Gives a large buffer back if nothing stands in it.
+    pub fn trim(&mut self) {
+        if self.start == self.end && self.buffer.len() > KEPT_BYTES {
+            self.buffer = Vec::new();
+            (self.start, self.scanned, self.end) = (0, 0, 0);
+        }
     }
 
     /// Remembers that no LF is there yet, and stops keeping a line that is too long.

@@ -8,6 +8,9 @@ const TERMINATOR: [u8; 2] = *b"\r\n";
 /// The room that a short line needs: its window, and a terminator that may reach beyond it.
 const SHORT_ROOM: usize = WINDOW_BYTES + TERMINATOR.len();
 
+/// Memory above this is given back when it is not needed any more.
+const LARGE_BYTES: usize = 64 << 10;
+
 /// How many bytes a line takes in a queue.
 #[inline]
 pub(crate) fn size_of_line(line: &Line<'_>) -> usize {
@@ -61,6 +64,15 @@ impl ByteQueue {
         self.start += bytes;
         if self.start == self.end {
             self.clear();
+        }
+    }
+
+    /// Moves what waits into fitting memory, if it would do with a quarter of a large one.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.len() > LARGE_BYTES && self.len() < self.bytes.len() / 4 {
+            let mut fitting = ByteQueue::default();
+            fitting.push_bytes(self.as_slice());
+            *self = fitting;
         }
     }
 

@@ -18,8 +18,12 @@ use std::time::Instant;
 /// A chunk is handed to the thread when it has so many bytes of lines, and when the loop rests.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Chunks that may wait for the disk, 32 MiB: beyond that the capture is given up.
-const MOST_WAITING: usize = 128;
+/// Chunks that may wait for the disk.
+const MOST_WAITING: usize = 64;
+
+/// Bytes that may wait for room among the chunks: beyond that the capture is given up. With the
+/// chunks, no more than 32 MiB wait for the disk, and what a turn brings.
+const MOST_KEPT_BYTES: usize = 16 << 20;
 
 /// Lines on their way to the disk.
 #[derive(Debug, Default)]
@@ -68,9 +72,14 @@ impl Capture {
     /// Takes a line, without its terminator.
     #[inline]
     pub(crate) fn take(&mut self, line: &[u8]) {
-        self.chunk.lines.extend_from_slice(line);
-        self.chunk.lines.push(b'\n');
-        self.bytes += line.len() as u64 + 1;
+        if self.thread.is_some() {
+            self.chunk.lines.extend_from_slice(line);
+            self.chunk.lines.push(b'\n');
+            self.bytes += line.len() as u64 + 1;
+            if self.chunk.lines.len() >= CHUNK_BYTES {
+                self.hand_over();
+            }
+        }
     }
 
     /// Notes when the lines of this turn came, and hands over what is due. `is_resting`: nothing
@@ -82,27 +91,26 @@ impl Capture {
             // Writing to a string cannot fail.
             let _ = writeln!(self.chunk.times, "{} {}", since.as_micros(), self.bytes);
         }
-        let size = self.chunk.lines.len();
-        if size >= CHUNK_BYTES || (is_resting && size > 0) {
+        if is_resting {
             self.hand_over();
         }
     }
 
+    /// Gives the chunk to the thread, or keeps it for later if too many wait there.
     fn hand_over(&mut self) {
-        let chunk = std::mem::replace(
-            &mut self.chunk,
-            Chunk { lines: Vec::with_capacity(CHUNK_BYTES), times: String::new() },
-        );
-        let Some((sender, _)) = &self.thread else {
-            self.chunk = Chunk::default();
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.lines.is_empty() && chunk.times.is_empty() {
             return;
-        };
+        }
+        let Some((sender, _)) = &self.thread else { return };
         match sender.try_send(chunk) {
             Ok(()) => {}
+            Err(TrySendError::Full(chunk)) if chunk.lines.len() <= MOST_KEPT_BYTES => {
+                self.chunk = chunk;
+            }
             Err(TrySendError::Full(_)) => {
                 log::error!(
-                    "the capture to {} ends: the disk is {MOST_WAITING} chunks of {CHUNK_BYTES} \
-                     bytes behind",
+                    "the capture to {} ends: the disk is too far behind",
                     self.path.display()
                 );
                 self.thread = None;
@@ -115,10 +123,10 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        if !self.chunk.lines.is_empty() {
-            self.hand_over();
-        }
+        let chunk = std::mem::take(&mut self.chunk);
         if let Some((sender, thread)) = self.thread.take() {
+            // Waits for the disk: the loop is over. Where the thread has ended, it has said why.
+            let _ = sender.send(chunk);
             drop(sender);
             // A thread that panicked has nothing left to write.
             let _ = thread.join();
@@ -208,7 +216,6 @@ mod tests {
             assert!(Instant::now() < deadline, "the capture goes on");
         }
         capture.take(b"2|B");
-        capture.end_turn(Instant::now(), true);
         assert!(capture.chunk.lines.is_empty());
     }
 }

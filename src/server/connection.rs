@@ -39,6 +39,8 @@ pub(crate) struct Source<S> {
     pub(crate) has_lines: bool,
     /// Lines handed out so far.
     pub(crate) lines_received: u64,
+    /// One of them was an event.
+    pub(crate) has_sent_event: bool,
     /// Nothing more can be read; takes effect once all that was read has been applied.
     pub(crate) end: Option<End>,
 }
@@ -131,6 +133,7 @@ impl<S> Source<S> {
             readable: true,
             has_lines: false,
             lines_received: 0,
+            has_sent_event: false,
             end: None,
         }
     }

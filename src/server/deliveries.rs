@@ -103,6 +103,11 @@ impl<S> Deliveries<S> {
         self.full_clients > 0 || self.total_target.is_some()
     }
 
+    /// How many clients applying waits for.
+    pub(crate) fn full_clients(&self) -> usize {
+        self.full_clients
+    }
+
     /// Bytes queued for all clients together.
     pub(crate) fn queued_total(&self) -> u64 {
         self.queued_total
@@ -135,9 +140,9 @@ impl<S> Deliveries<S> {
         }
     }
 
-    /// The client receives nothing from now on. What is queued for it is forgotten. Returns how many
-    /// bytes that were, and who it was, if it was registered.
-    pub(crate) fn leave(&mut self, key: u32) -> Option<(UserId, usize)> {
+    /// The client receives nothing from now on. What is queued for it is forgotten. Returns who it
+    /// was, if it was registered.
+    pub(crate) fn leave(&mut self, key: u32) -> Option<UserId> {
         let client = client_mut(&mut self.connections, key)?;
         let Identity::Registered { user, place } = client.identity else { return None };
         client.identity = Identity::Departed { user };
@@ -152,7 +157,7 @@ impl<S> Deliveries<S> {
             *its = place;
         }
         self.lift_total_pause();
-        Some((user, queued))
+        Some(user)
     }
 
     /// Closes the client at the end of this turn.
@@ -299,6 +304,19 @@ impl<S: Write> Deliveries<S> {
             }
         }
         self.lift_total_pause();
+        // A bound that has gone far up with what has left since would make each event look twice.
+        if self.largest_queue > self.client_limit / 2 {
+            self.measure_largest_queue();
+        }
+    }
+
+    /// The same as [`flush`](Self::flush), whether or not the socket has said that it takes bytes
+    /// again: for a client that will not hear of it.
+    pub(crate) fn flush_once_more(&mut self, key: u32) {
+        if let Some(client) = client_mut(&mut self.connections, key) {
+            client.writable = true;
+        }
+        self.flush(key);
     }
 
     /// Writes what is queued for one client, as far as its socket takes it; what it lacks of the
@@ -324,6 +342,7 @@ impl<S: Write> Deliveries<S> {
             }
             Ok(Flush::Blocked) => {
                 client.writable = false;
+                client.outbox.shrink();
                 None
             }
             Err(error) => Some(error),

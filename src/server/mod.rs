@@ -200,7 +200,8 @@ impl Server {
             ready.clear();
             let mut timeout = self.sleep();
             // A source beyond what one call tells of would pass for one that was read dry.
-            while self.poller.wait(timeout, &mut ready)? {
+            while self.poller.wait(timeout, &mut ready)? && ready.len() < self.hub.most_readiness()
+            {
                 timeout = Some(Duration::ZERO);
             }
             self.turn(&ready)?;

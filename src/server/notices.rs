@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::close_reason::CloseReason;
+
 /// How many lines of one topic appear a second.
 const LINES_A_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,8 +20,8 @@ const SHOWN_BYTES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     SourceConnected,
-    SourceClosed,
-    ClientClosed,
+    SourceClosed(CloseReason),
+    ClientClosed(CloseReason),
     ClientRegistered,
     Malformed,
     Duplicate,
@@ -34,29 +36,11 @@ pub(crate) enum Topic {
     AcceptFailed,
 }
 
-const TOPICS: [Topic; 15] = [
-    Topic::SourceConnected,
-    Topic::SourceClosed,
-    Topic::ClientClosed,
-    Topic::ClientRegistered,
-    Topic::Malformed,
-    Topic::Duplicate,
-    Topic::Late,
-    Topic::LateFirst,
-    Topic::Unterminated,
-    Topic::WindowExceeded,
-    Topic::Gap,
-    Topic::GapSkipped,
-    Topic::Reset,
-    Topic::Paused,
-    Topic::AcceptFailed,
-];
-
 /// One second of one topic.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Window {
-    /// When the second began; `None` while the topic rests.
-    since: Option<Instant>,
+    topic: Topic,
+    since: Instant,
     lines: u32,
     left_out: u64,
 }
@@ -64,7 +48,8 @@ struct Window {
 /// Lets each [`Topic`] log ten lines a second, and counts what it leaves out.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
-    windows: [Window; TOPICS.len()],
+    /// The seconds under way, one for each topic that has said something lately.
+    windows: Vec<Window>,
 }
 
 impl Notices {
@@ -83,32 +68,31 @@ impl Notices {
 
     /// Logs how many lines were left out in seconds that are over.
     pub(crate) fn report_left_out(&mut self, now: Instant) {
-        for topic in TOPICS {
-            let window = &mut self.windows[topic as usize];
-            if window.since.is_some_and(|since| now.duration_since(since) >= SECOND) {
-                if window.left_out > 0 {
-                    log::warn!("left out {} more log lines of kind {topic:?}", window.left_out);
-                }
-                *window = Window::default();
+        self.windows.retain(|window| {
+            let is_over = now.duration_since(window.since) >= SECOND;
+            if is_over && window.left_out > 0 {
+                let Window { topic, left_out, .. } = window;
+                log::warn!("left out {left_out} more log lines of kind {topic:?}");
             }
-        }
+            !is_over
+        });
     }
 
     /// When [`report_left_out`](Self::report_left_out) has something to say, if ever.
     pub(crate) fn next_report(&self) -> Option<Instant> {
         let owing = self.windows.iter().filter(|window| window.left_out > 0);
-        owing.filter_map(|window| Some(window.since? + SECOND)).min()
+        owing.map(|window| window.since + SECOND).min()
     }
 
     fn admits(&mut self, topic: Topic, now: Instant) -> bool {
-        if self.windows[topic as usize]
-            .since
-            .is_some_and(|since| now.duration_since(since) >= SECOND)
-        {
-            self.report_left_out(now);
-        }
-        let window = &mut self.windows[topic as usize];
-        window.since.get_or_insert(now);
+        self.report_left_out(now);
+        let place = self.windows.iter().position(|window| window.topic == topic);
+        let place = place.unwrap_or_else(|| {
+            self.windows.push(Window { topic, since: now, lines: 0, left_out: 0 });
+            self.windows.len() - 1
+        });
+        // A place that was just found or made.
+        let window = &mut self.windows[place];
         if window.lines < LINES_A_SECOND {
             window.lines += 1;
             true
@@ -147,20 +131,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_topic_stands_at_its_own_place() {
-        for (place, topic) in TOPICS.into_iter().enumerate() {
-            assert_eq!(topic as usize, place);
-        }
-    }
-
-    #[test]
     fn ten_lines_a_second_and_a_count_of_the_rest() {
         let mut notices = Notices::default();
         let start = Instant::now();
         let admitted = (0..100).filter(|_| notices.admits(Topic::Late, start)).count();
         assert_eq!(admitted, 10);
         assert!(notices.admits(Topic::Malformed, start), "another topic is not concerned");
-        assert_eq!(notices.windows[Topic::Late as usize].left_out, 90);
+        assert_eq!(notices.windows[0].left_out, 90);
         assert_eq!(notices.next_report(), Some(start + SECOND));
         notices.report_left_out(start + SECOND / 2);
         assert!(!notices.admits(Topic::Late, start + SECOND / 2));

@@ -67,6 +67,11 @@ impl Outbox {
         std::mem::take(&mut self.own)
     }
 
+    /// Gives back most of the memory of a burst that has left.
+    pub(crate) fn shrink(&mut self) {
+        self.own.shrink();
+    }
+
     /// Appends a line, behind what it lacks of the block.
     #[inline(always)]
     pub(crate) fn push(&mut self, line: &Line<'_>, block: &ByteQueue) {

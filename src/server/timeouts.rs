@@ -3,17 +3,25 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// Below this many entries a queue is not looked through.
+const FEW: usize = 1024;
+
 /// A queue of things that time out after one and the same duration, so that the first in is the
 /// first due. An entry cannot be taken back: its owner looks whether it still means something.
+///
+/// It holds at most twice as many entries as meant something when it was last looked through, or a
+/// thousand: whatever comes and goes while the first one waits.
 #[derive(Debug)]
 pub(crate) struct Timeouts<T> {
     after: Duration,
     queue: VecDeque<(Instant, T)>,
+    /// It is looked through when it has more entries than this.
+    most: usize,
 }
 
 impl<T> Timeouts<T> {
     pub(crate) fn new(after: Duration) -> Timeouts<T> {
-        Timeouts { after, queue: VecDeque::new() }
+        Timeouts { after, queue: VecDeque::new(), most: FEW }
     }
 
     pub(crate) fn start(&mut self, now: Instant, what: T) {
@@ -27,6 +35,10 @@ impl<T> Timeouts<T> {
 
     /// Takes the first entry if it is due, or if it means nothing any more.
     pub(crate) fn pop_due(&mut self, now: Instant, is_over: impl Fn(&T) -> bool) -> Option<T> {
+        if self.queue.len() > self.most {
+            self.queue.retain(|(_, what)| !is_over(what));
+            self.most = FEW.max(2 * self.queue.len());
+        }
         let (due, what) = self.queue.front()?;
         if *due > now && !is_over(what) {
             return None;
@@ -52,5 +64,16 @@ mod tests {
         assert_eq!(timeouts.pop_due(start + second, |_| false), Some("a"));
         assert_eq!(timeouts.pop_due(start + second, |_| false), None);
         assert_eq!(timeouts.pop_due(start + second, |&what| what == "b"), Some("b"));
+    }
+
+    #[test]
+    fn what_is_over_does_not_pile_up_behind_one_that_is_not() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(Duration::from_secs(1));
+        for number in 0..100_000 {
+            timeouts.start(start, number);
+            assert_eq!(timeouts.pop_due(start, |&number| number > 0), None);
+        }
+        assert!(timeouts.queue.len() <= FEW + 1);
     }
 }

@@ -241,3 +241,18 @@ fn a_client_past_the_limit_is_closed_at_once_and_counted() {
     source.sends_lines(&["2|B"]);
     fifth.receives(&["2|B"]);
 }
+
+#[test]
+fn a_client_past_the_limit_of_its_address_is_closed_at_once_and_counted() {
+    let (server, mut source) = source_first(&["--max-clients-per-address", "2"]);
+    let [first, mut second] = [1, 2].map(|user| Client::connect(&server, user));
+    let mut third = Client::connect_unknown(&server);
+    third.is_closed();
+    server.logs(&[&third.address().to_string(), "too_many_from_address"]);
+    assert_eq!(server.total("too_many_from_address"), 1);
+    first.leaves(&server);
+    let mut fourth = Client::connect(&server, 4);
+    source.sends_lines(&["1|B"]);
+    second.receives(&["1|B"]);
+    fourth.receives(&["1|B"]);
+}

@@ -8,6 +8,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
 
+mod capture;
 mod captured;
 mod clients;
 mod limits;

@@ -217,3 +217,21 @@ fn nothing_is_ever_sent_to_a_source() {
     assert_eq!(server.stop(), Some(0));
     source.is_closed();
 }
+
+#[test]
+fn with_reset_a_run_that_follows_at_once_on_another_is_one_of_its_own() {
+    let server = Server::start(&["--on-source-disconnect", "reset"]);
+    let mut first = Source::connect(&server);
+    let mut client = Client::connect(&server, 1);
+    first.sends_lines(&["1|B"]);
+    client.receives(&["1|B"]);
+    // The server finds the end of the one and the beginning of the other in the same turn.
+    let _second = server.while_suspended(|| {
+        drop(first);
+        let mut second = Source::connect(&server);
+        second.sends_lines(&["2|P|3|1", "1|B"]);
+        second
+    });
+    client.receives(&["1|B", "2|P|3|1"]);
+    assert_eq!(server.total("late"), 0);
+}

@@ -202,7 +202,7 @@ impl Pair {
     }
 
     fn receive(&mut self, text: &str) {
-        let Ok(event) = Event::parse(text.as_bytes().into()) else { panic!("{text} is an event") };
+        let Ok(event) = Event::parse(text.as_bytes()) else { panic!("{text} is an event") };
         let receipt = self.engine.receive(&event, text.as_bytes().into(), &mut self.listener);
         assert_eq!(receipt, self.naive.receive(event.sequence.get(), Some(text)), "{text}");
     }

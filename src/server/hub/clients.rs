@@ -23,9 +23,12 @@ impl<A: Acceptor> Hub<A> {
         }
         self.accept_clients();
         let mut ignorable = self.budgets.ignored_bytes;
+        let mut read_in_part = Vec::new();
         for key in std::mem::take(&mut self.unread_clients) {
-            self.read_client(key, &mut ignorable);
+            self.read_client(key, &mut ignorable, &mut read_in_part);
         }
+        // Behind those that had no share of this turn.
+        self.unread_clients.append(&mut read_in_part);
     }
 
     fn accept_clients(&mut self) {
@@ -59,13 +62,15 @@ impl<A: Acceptor> Hub<A> {
         self.tally.clients_closed.count(reason);
         let connected = self.client_count();
         self.say(
-            Topic::ClientClosed,
+            Topic::ClientClosed(reason),
             Level::Warn,
             format_args!("client {peer} turned away: {reason}, {connected} clients are connected"),
         );
     }
 
-    fn read_client(&mut self, key: u32, ignorable: &mut usize) {
+    /// Reads what a client has sent. One that may have sent more goes to the list of those read in
+    /// part, or stays listed where nothing was left for it.
+    fn read_client(&mut self, key: u32, ignorable: &mut usize, read_in_part: &mut Vec<u32>) {
         let Some(client) = self.deliveries.client_mut(key) else { return };
         client.awaits_reading = false;
         if client.closing.is_some() {
@@ -74,7 +79,18 @@ impl<A: Acceptor> Hub<A> {
         if client.user().is_none() && !self.identify(key) {
             return;
         }
-        self.ignore_input(key, ignorable);
+        let is_left_out = *ignorable == 0;
+        if is_left_out || self.ignore_input(key, ignorable) {
+            self.mark_unread(key);
+            let list = if is_left_out { &mut self.unread_clients } else { read_in_part };
+            list.push(key);
+        }
+    }
+
+    fn mark_unread(&mut self, key: u32) {
+        if let Some(client) = self.deliveries.client_mut(key) {
+            client.awaits_reading = true;
+        }
     }
 
     /// Reads the id line of a client. Returns whether the client is registered now.
@@ -110,7 +126,7 @@ impl<A: Acceptor> Hub<A> {
     /// From now on the client is the one connection of `user`.
     fn register(&mut self, key: u32, user: UserId) {
         if let Some(Recipient(older)) = self.engine.register(user, Recipient(key)) {
-            self.deliveries.flush(older);
+            self.deliveries.flush_once_more(older);
             self.deliveries.leave(older);
             self.deliveries.doom(older, CloseReason::TakenOver, None);
         }
@@ -125,9 +141,9 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Reads what an identified client sends, and forgets it.
-    fn ignore_input(&mut self, key: u32, ignorable: &mut usize) {
-        let Some(client) = self.deliveries.client_mut(key) else { return };
+    /// Reads what an identified client sends, and forgets it. Returns whether there may be more.
+    fn ignore_input(&mut self, key: u32, ignorable: &mut usize) -> bool {
+        let Some(client) = self.deliveries.client_mut(key) else { return false };
         let mut scratch = [0; 4096];
         let mut room = self.budgets.ignored_bytes_a_client.min(*ignorable);
         while room > 0 {
@@ -136,19 +152,19 @@ impl<A: Acceptor> Hub<A> {
                     room = room.saturating_sub(bytes);
                     *ignorable = ignorable.saturating_sub(bytes);
                 }
-                ReadOutcome::Dry => return,
+                ReadOutcome::Dry => return false,
                 ReadOutcome::Ended(End { reason, error }) => {
-                    return self.lose_client(key, reason, error);
+                    self.lose_client(key, reason, error);
+                    return false;
                 }
             }
         }
-        client.awaits_reading = true;
-        self.unread_clients.push(key);
+        true
     }
 
     /// The client is gone: nothing is delivered to it from now on.
     fn lose_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
-        if let Some((user, _)) = self.deliveries.leave(key) {
+        if let Some(user) = self.deliveries.leave(key) {
             self.engine.depart(user, Recipient(key));
         }
         self.deliveries.doom(key, reason, error);

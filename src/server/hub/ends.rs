@@ -48,6 +48,13 @@ impl<A: Acceptor> Hub<A> {
         if !is_applied {
             log::warn!("the drain timeout is over before all that was read could be applied");
         }
+        if self.engine.has_gap() && !self.sources.is_empty() {
+            log::warn!(
+                "{} events behind the missing sequence {} are not delivered",
+                self.engine.reorder().occupied(),
+                self.engine.awaited()
+            );
+        }
         for key in std::mem::take(&mut self.sources) {
             let end = self.source_mut(key).and_then(|source| source.end.take());
             let stopped = End { reason: CloseReason::Stopped, error: None };
@@ -76,7 +83,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
-        if let Some((user, _)) = self.deliveries.leave(key) {
+        if let Some(user) = self.deliveries.leave(key) {
             self.engine.depart(user, Recipient(key));
         }
         let Some(Connection::Client(mut client)) =
@@ -93,7 +100,7 @@ impl<A: Acceptor> Hub<A> {
         self.clients_by_address.depart(peer.ip().to_canonical());
         match client.user() {
             Some(user) => self.say(
-                Topic::ClientClosed,
+                Topic::ClientClosed(reason),
                 level,
                 format_args!(
                     "user {user} at {peer} closed: {reason}{}, {queued} bytes queued",
@@ -101,7 +108,7 @@ impl<A: Acceptor> Hub<A> {
                 ),
             ),
             None => self.say(
-                Topic::ClientClosed,
+                Topic::ClientClosed(reason),
                 level,
                 format_args!(
                     "client {peer} closed before it was known: {reason}{}",

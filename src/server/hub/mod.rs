@@ -78,6 +78,8 @@ pub struct Hub<A: Acceptor> {
     gap_watch: GapWatch,
     /// When a stop gives up what has not left; `None` while the server runs.
     drain_deadline: Option<Instant>,
+    /// Applying waited for clients at the end of the last turn.
+    was_paused: bool,
     /// Where accepted lines are written, if anywhere.
     capture: Option<Capture>,
     notices: Notices,
@@ -108,6 +110,7 @@ impl<A: Acceptor> Hub<A> {
             clients_by_address: AddressCount::new(config.max_clients_per_address),
             gap_watch: GapWatch::new(config.gap_timeout, now),
             drain_deadline: None,
+            was_paused: false,
             capture: None,
             notices: Notices::default(),
             tally: Tally::default(),
@@ -153,6 +156,7 @@ impl<A: Acceptor> Hub<A> {
         self.watch_gap();
         self.expire();
         self.close();
+        self.watch_pause();
         self.tidy();
     }
 
@@ -167,15 +171,17 @@ impl<A: Acceptor> Hub<A> {
         self.drain_deadline = Some(deadline);
         self.event_door = None;
         self.client_door = None;
-        for (key, connection) in &self.deliveries.connections {
-            if let Connection::Client(Client { identity: Identity::Unknown(_), .. }) = connection {
-                self.unread_clients.push(key as u32);
-            }
-        }
-        for key in std::mem::take(&mut self.unread_clients) {
-            if self.deliveries.client(key).is_some_and(|client| client.user().is_none()) {
-                self.deliveries.doom(key, CloseReason::Stopped, None);
-            }
+        self.unread_clients.clear();
+        let is_unknown = |connection: &Connection<_>| {
+            matches!(connection, Connection::Client(Client { identity: Identity::Unknown(_), .. }))
+        };
+        let connections = self.deliveries.connections.iter();
+        let unknown: Vec<u32> = connections
+            .filter(|(_, connection)| is_unknown(connection))
+            .map(|(key, _)| key as u32)
+            .collect();
+        for key in unknown {
+            self.deliveries.doom(key, CloseReason::Stopped, None);
         }
         // Whoever has nothing queued will not become ready and cause a turn.
         self.drain(deadline);
@@ -243,6 +249,31 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
+    /// Shows in the log when applying begins to wait for clients, and when it goes on.
+    fn watch_pause(&mut self) {
+        let is_paused = self.deliveries.is_paused();
+        if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
+            return;
+        }
+        let queued = self.deliveries.queued_total();
+        if is_paused {
+            let full = self.deliveries.full_clients();
+            self.say(
+                Topic::Paused,
+                Level::Warn,
+                format_args!(
+                    "paused: {full} clients have full queues, {queued} bytes are queued for all"
+                ),
+            );
+        } else {
+            self.say(
+                Topic::Paused,
+                Level::Info,
+                format_args!("going on: {queued} bytes are queued for all"),
+            );
+        }
+    }
+
     /// Hands over and gives back what the turn has no more use for.
     fn tidy(&mut self) {
         let is_resting = !self.has_work_left();
@@ -251,6 +282,7 @@ impl<A: Acceptor> Hub<A> {
         }
         if is_resting {
             self.deliveries.trim_spare_buffers();
+            self.trim_source_buffers();
         }
     }
 
@@ -283,19 +315,29 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Collects what has become ready until the poll has nothing more. A round that comes back full
-    /// was cut short, so there are no more rounds than fill the list of all connections.
+    /// Collects what has become ready until the poll has nothing more, or has told so much that it
+    /// can only be new.
     fn note_what_came_since(&mut self, mut poll_again: impl FnMut(&mut Vec<Readiness>) -> bool) {
         let mut more = std::mem::take(&mut self.more_readiness);
+        let mut left = self.most_readiness();
         loop {
             more.clear();
             let is_cut_short = poll_again(&mut more);
             self.note(&more);
-            if !is_cut_short {
+            left = left.saturating_sub(more.len());
+            if !is_cut_short || left == 0 {
                 break;
             }
         }
         self.more_readiness = more;
+    }
+
+    /// After how much it is no use to ask a poll for more in the same turn. Without new bytes it tells
+    /// of each connection once, and first of what has waited longest; sixteen times as much, and some,
+    /// leaves room for what it tells twice.
+    #[must_use]
+    pub fn most_readiness(&self) -> usize {
+        16 * (self.deliveries.connections.len() + 16)
     }
 
     /// Whether a stop is under way.

@@ -10,7 +10,7 @@ use super::door::ACCEPT_REST;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
 use crate::protocol::{Event, Line, ParseError, Received, Sequence};
-use crate::server::acceptor::Acceptor;
+use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::budgets::Budgets;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
@@ -51,9 +51,11 @@ impl<A: Acceptor> Hub<A> {
         let mut has_read = false;
         for place in 0..self.sources.len() {
             let key = self.sources[place];
+            let is_reset_ahead = self.is_reset_ahead();
             if let Some(source) = self.source_mut(key)
                 && source.readable
                 && !source.has_lines
+                && (source.lines_received > 0 || !is_reset_ahead)
             {
                 source.read(share);
                 has_read |= source.has_lines;
@@ -62,8 +64,18 @@ impl<A: Acceptor> Hub<A> {
         has_read
     }
 
+    /// Whether the end of a source is about to start everything anew: a source that begins now belongs
+    /// to what comes after.
+    fn is_reset_ahead(&self) -> bool {
+        self.config.on_source_disconnect == OnSourceDisconnect::Reset
+            && self.sources.iter().filter_map(|&key| self.source(key)).any(|source| {
+                source.end.is_some() && (source.lines_received > 0 || source.has_lines)
+            })
+    }
+
     fn accept_sources(&mut self) {
-        while let Some(door) = &mut self.event_door {
+        for _ in 0..BACKLOG {
+            let Some(door) = &mut self.event_door else { return };
             let key = self.deliveries.connections.vacant_key();
             match door.accept(key, self.now) {
                 Ok(Some((stream, peer))) => self.welcome_source(stream, peer),
@@ -76,12 +88,12 @@ impl<A: Acceptor> Hub<A> {
     fn welcome_source(&mut self, stream: A::Stream, peer: SocketAddr) {
         self.tally.sources_ever += 1;
         if self.sources.len() >= self.config.max_sources {
-            let most = self.config.max_sources;
-            self.tally.sources_closed.count(CloseReason::TooManySources);
+            let (reason, connected) = (CloseReason::TooManySources, self.sources.len());
+            self.tally.sources_closed.count(reason);
             self.say(
-                Topic::SourceClosed,
+                Topic::SourceClosed(reason),
                 Level::Warn,
-                format_args!("source {peer} turned away: max_sources ({most}) are connected"),
+                format_args!("source {peer} turned away: {reason}, {connected} are connected"),
             );
             return;
         }
@@ -159,10 +171,16 @@ impl<A: Acceptor> Hub<A> {
                 pending => return pending,
             }
             let peer = source.peer;
-            let is_first = source.lines_received == 0;
             let (receipt, sequence) = match source.events.next_event() {
                 None => return Pending::Nothing,
-                Some(Received::Event(event, line)) => (self.receive(&event, line), event.sequence),
+                Some(Received::Event(event, line)) => {
+                    let receipt = self.receive(&event, line);
+                    if receipt == Receipt::Late && !source.has_sent_event {
+                        self.hint_at_reset(peer, event.sequence);
+                    }
+                    source.has_sent_event = true;
+                    (receipt, event.sequence)
+                }
                 Some(Received::Malformed(line, error)) => self.receive_malformed(peer, line, error),
             };
             source.lines_received += 1;
@@ -170,7 +188,7 @@ impl<A: Acceptor> Hub<A> {
             match receipt {
                 Receipt::Applied | Receipt::Waits => {}
                 Receipt::Duplicate => self.note_duplicate(peer, sequence),
-                Receipt::Late => self.note_late(peer, sequence, is_first),
+                Receipt::Late => self.note_late(peer, sequence),
                 Receipt::TooFar => {
                     self.note_too_far_ahead(peer, sequence);
                     source.give_up(CloseReason::WindowExceeded);
@@ -183,10 +201,16 @@ impl<A: Acceptor> Hub<A> {
     #[inline]
     fn receive(&mut self, event: &Event, line: Line<'_>) -> Receipt {
         let receipt = self.engine.receive(event, line, &mut self.deliveries);
-        if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
-            capture.take(line.as_bytes());
-        }
+        self.capture(receipt, line.as_bytes());
         receipt
+    }
+
+    /// Captures a line that was accepted: one without which a replay would not be the same.
+    #[inline]
+    fn capture(&mut self, receipt: Receipt, line: &[u8]) {
+        if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
+            capture.take(line);
+        }
     }
 
     /// Counts a malformed line, and lets the turn of its sequence pass if it has one. Returns what
@@ -208,7 +232,10 @@ impl<A: Acceptor> Hub<A> {
             Some(sequence) => match self.engine.receive_void(sequence) {
                 // It is counted and logged as malformed, once is enough.
                 Receipt::Duplicate | Receipt::Late => (Receipt::Waits, sequence),
-                receipt => (receipt, sequence),
+                receipt => {
+                    self.capture(receipt, line);
+                    (receipt, sequence)
+                }
             },
             None => (Receipt::Waits, Sequence::MAX),
         }
@@ -245,18 +272,24 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[cold]
-    fn note_late(&mut self, peer: SocketAddr, sequence: Sequence, is_first: bool) {
-        let awaited = self.engine.awaited();
-        if is_first && self.config.on_source_disconnect == OnSourceDisconnect::Keep {
-            self.say(
-                Topic::LateFirst,
-                Level::Warn,
-                format_args!(
-                    "source {peer} starts with sequence {sequence}, but {awaited} is awaited: if it \
-                     means to start a stream anew, run the server with --on-source-disconnect reset"
-                ),
-            );
+    fn hint_at_reset(&mut self, peer: SocketAddr, sequence: Sequence) {
+        if self.config.on_source_disconnect == OnSourceDisconnect::Reset {
+            return;
         }
+        let awaited = self.engine.awaited();
+        self.say(
+            Topic::LateFirst,
+            Level::Warn,
+            format_args!(
+                "source {peer} starts with sequence {sequence}, but {awaited} is awaited: if it \
+                 means to start a stream anew, run the server with --on-source-disconnect reset"
+            ),
+        );
+    }
+
+    #[cold]
+    fn note_late(&mut self, peer: SocketAddr, sequence: Sequence) {
+        let awaited = self.engine.awaited();
         self.say(
             Topic::Late,
             Level::Warn,
@@ -278,6 +311,16 @@ impl<A: Acceptor> Hub<A> {
                  allows more disorder)"
             ),
         );
+    }
+
+    /// Gives back the large buffers of sources that have sent nothing more.
+    pub(super) fn trim_source_buffers(&mut self) {
+        for place in 0..self.sources.len() {
+            let key = self.sources[place];
+            if let Some(source) = self.source_mut(key) {
+                source.events.lines.trim();
+            }
+        }
     }
 
     /// Closes the sources whose end has been reached: all that was read before it is applied.
@@ -312,7 +355,7 @@ impl<A: Acceptor> Hub<A> {
         let (peer, lines) = (source.peer, source.lines_received);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
         self.say(
-            Topic::SourceClosed,
+            Topic::SourceClosed(reason),
             level,
             format_args!("source {peer} closed: {reason}{}, after {lines} lines", Because(error)),
         );

@@ -40,7 +40,7 @@ impl Model {
             "source {id} ends before its lines are applied"
         );
         let is_too_far = self.order.is_too_far(id);
-        self.unterminated += u64::from((source.has_tail() || has_lines) && !is_too_far);
+        self.unterminated += u64::from(source.has_tail() && !is_too_far);
         self.order.forget(id);
         match source.end {
             _ if is_too_far => CloseReason::WindowExceeded,
