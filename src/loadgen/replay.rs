@@ -72,6 +72,9 @@ impl Load for Replay {
                 slice.schedule.push(Due { after, end: slice.wire.len() });
             }
         }
+        if slice.events == 0 {
+            self.order.warn_of_what_waits();
+        }
         self.schedule.restart(&mut slice.schedule);
         slice.deliveries.complete();
         Ok(slice.events > 0)
@@ -91,6 +94,17 @@ struct Order {
 }
 
 impl Order {
+    /// Says what nobody receives since a sequence before it is missing: such a replay proves little.
+    fn warn_of_what_waits(&self) {
+        if !self.waiting.is_empty() {
+            log::warn!(
+                "{} lines of the capture wait behind sequence {}, which it lacks: nobody receives them",
+                self.waiting.len(),
+                self.awaited
+            );
+        }
+    }
+
     /// Takes a line without its end and applies all that is in order then.
     fn receive(&mut self, line: &[u8], mut apply: impl FnMut(Event, &[u8])) {
         match Line::read(line) {
