@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::close_reason::CloseReason;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, OutboxState};
 use crate::protocol::{EventReader, LineSplitter, UserId};
 
 /// The longest id line that is looked at, without its terminator.
@@ -93,8 +93,6 @@ pub(crate) struct Client<S> {
     pub(crate) writable: bool,
     /// It stands on the list of those to read.
     pub(crate) awaits_reading: bool,
-    /// It is to be closed at the end of this turn, and receives nothing more.
-    pub(crate) closing: Option<CloseReason>,
     pub(crate) stall: Option<Box<Stall>>,
 }
 
@@ -187,7 +185,6 @@ impl<S> Client<S> {
             outbox: Outbox::default(),
             writable: true,
             awaits_reading: false,
-            closing: None,
             stall: None,
         }
     }
@@ -195,6 +192,11 @@ impl<S> Client<S> {
     /// Whether it connected at `since` and has not sent its id yet.
     pub(crate) fn is_unknown_since(&self, since: Instant) -> bool {
         matches!(&self.identity, Identity::Unknown(id_line) if id_line.since == since)
+    }
+
+    /// Whether it is to be closed at the end of this turn, and receives nothing more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.outbox.state == OutboxState::Closed
     }
 
     /// Its user id, once known.

@@ -163,9 +163,8 @@ impl<S> Deliveries<S> {
     /// Closes the client at the end of this turn.
     pub(crate) fn doom(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
         if let Some(client) = client_mut(&mut self.connections, key)
-            && client.closing.is_none()
+            && !client.is_closing()
         {
-            client.closing = Some(reason);
             client.outbox.state = OutboxState::Closed;
             self.doomed.push((key, reason, error));
         }
@@ -209,19 +208,10 @@ impl<S> Deliveries<S> {
 
     fn start_stall(&mut self, key: u32, cause: StallCause, target: u64) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
-        match (&mut client.stall, cause) {
-            (Some(stall), StallCause::OwnQueue) if stall.cause == StallCause::TotalQueue => {
-                stall.cause = cause;
-                stall.target = target;
-                self.full_clients += 1;
-            }
-            (Some(_), _) => {}
-            (None, _) => {
-                client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
-                self.full_clients += usize::from(cause == StallCause::OwnQueue);
-                self.stalls.start(self.now, (key, self.now));
-            }
-        }
+        debug_assert!(client.stall.is_none(), "nothing is applied while a stall goes on");
+        client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
+        self.full_clients += usize::from(cause == StallCause::OwnQueue);
+        self.stalls.start(self.now, (key, self.now));
     }
 
     fn end_stall(&mut self, key: u32) {
@@ -328,7 +318,7 @@ impl<S: Write> Deliveries<S> {
         if before == 0 {
             return;
         }
-        if client.closing.is_some() || !client.writable {
+        if client.is_closing() || !client.writable {
             client.outbox.catch_up(&self.block);
             return;
         }
@@ -443,7 +433,7 @@ impl<S: Write> Deliveries<S> {
             self.flush(key);
         }
         let queued = self.queued(key);
-        let is_closing = self.client(key).is_none_or(|client| client.closing.is_some());
+        let is_closing = self.client(key).is_none_or(Client::is_closing);
         if is_closing || queued == 0 || queued + size <= self.client_limit {
             return true;
         }

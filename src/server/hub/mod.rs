@@ -7,15 +7,17 @@
 mod clients;
 mod door;
 mod ends;
+mod order;
 mod sources;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::time::Instant;
 
 use log::Level;
 
-use self::door::Door;
+use self::door::{ACCEPT_REST, Door};
 use super::acceptor::Acceptor;
 use super::address_count::AddressCount;
 use super::budgets::Budgets;
@@ -237,7 +239,7 @@ impl<A: Acceptor> Hub<A> {
             let Some(client) = self.deliveries.client(key) else { panic!("a member is a client") };
             let user = client.user().map(|user| self.engine.graph().recipient(user));
             assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
-            assert!(client.closing.is_none(), "what is to be closed is closed within the turn");
+            assert!(!client.is_closing(), "what is to be closed is closed within the turn");
             assert!(
                 client.outbox.len() == 0 || !client.writable,
                 "bytes wait only where the socket refused them"
@@ -376,6 +378,18 @@ impl<A: Acceptor> Hub<A> {
             || self.event_door.as_ref().is_some_and(Door::is_open)
             || self.client_door.as_ref().is_some_and(Door::is_open)
             || self.is_stopped()
+    }
+
+    fn rest_from_accepting(&mut self, whom: &str, error: &io::Error) {
+        self.tally.accept_failures += 1;
+        self.say(
+            Topic::AcceptFailed,
+            Level::Error,
+            format_args!(
+                "cannot accept another {whom}: {error}; trying again in {} ms",
+                ACCEPT_REST.as_millis()
+            ),
+        );
     }
 
     fn say(&mut self, topic: Topic, level: Level, line: fmt::Arguments<'_>) {

@@ -1,12 +1,10 @@
 //! Sources: accept, read, apply, end.
 
-use std::io;
 use std::net::SocketAddr;
 
 use log::Level;
 
 use super::Hub;
-use super::door::ACCEPT_REST;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
 use crate::protocol::{Event, Line, ParseError, Received, Sequence};
@@ -101,18 +99,6 @@ impl<A: Acceptor> Hub<A> {
         let key = self.deliveries.connections.insert(Connection::Source(Box::new(source)));
         self.sources.push_back(key as u32);
         self.say(Topic::SourceConnected, Level::Info, format_args!("source {peer} connected"));
-    }
-
-    pub(super) fn rest_from_accepting(&mut self, whom: &str, error: &io::Error) {
-        self.tally.accept_failures += 1;
-        self.say(
-            Topic::AcceptFailed,
-            Level::Error,
-            format_args!(
-                "cannot accept another {whom}: {error}; trying again in {} ms",
-                ACCEPT_REST.as_millis()
-            ),
-        );
     }
 
     fn allowance(&self) -> Allowance {
@@ -372,67 +358,6 @@ impl<A: Acceptor> Hub<A> {
         }
         if lines > 0 {
             self.reset_after_last_source();
-        }
-    }
-
-    /// Starts the order and the graph anew if that is wanted and no source that has sent something
-    /// is left.
-    fn reset_after_last_source(&mut self) {
-        let has_sent = |source: &Source<_>| source.lines_received > 0 || source.has_lines;
-        if self.config.on_source_disconnect == OnSourceDisconnect::Keep
-            || self.is_draining()
-            || self.sources.iter().filter_map(|&key| self.source(key)).any(has_sent)
-        {
-            return;
-        }
-        let awaited = self.engine.awaited();
-        let lost = self.engine.reset();
-        let first = self.engine.awaited();
-        if lost > 0 {
-            self.say(
-                Topic::Reset,
-                Level::Warn,
-                format_args!("{lost} events waited behind missing sequence {awaited} and are lost"),
-            );
-        }
-        self.say(
-            Topic::Reset,
-            Level::Info,
-            format_args!("the last source is gone: starting anew, sequence {first} is awaited"),
-        );
-    }
-
-    /// Shows the gap in the log, and gives it up when its time is over.
-    pub(super) fn watch_gap(&mut self) {
-        let first_missing = self.engine.has_gap().then(|| self.engine.awaited());
-        let is_paused = self.deliveries.is_paused() || self.is_draining();
-        self.gap_watch.observe(first_missing, is_paused, self.now);
-        if let Some((first_missing, age)) = self.gap_watch.report() {
-            let waiting = self.engine.reorder().occupied();
-            self.say(
-                Topic::Gap,
-                Level::Warn,
-                format_args!(
-                    "sequence {first_missing} has been missing for {:.1} s; {waiting} wait behind it",
-                    age.as_secs_f64()
-                ),
-            );
-        }
-        let all_dry = self.sources.iter().filter_map(|&key| self.source(key)).all(Source::is_dry);
-        if self.gap_watch.has_expired()
-            && all_dry
-            && let Some(lost) = self.engine.skip_gap()
-        {
-            self.say(
-                Topic::GapSkipped,
-                Level::Warn,
-                format_args!(
-                    "gave up the missing sequences {} to {} after gap_timeout_ms: {} lost",
-                    lost.start,
-                    lost.end - 1,
-                    lost.end - lost.start
-                ),
-            );
         }
     }
 }

@@ -60,8 +60,11 @@ impl Model {
             order.skip_gap();
             return (order.counts() == *seen).then_some(Course { order, was_reset: false });
         }
-        // With several sources only a full queue ends a turn's work, not a budget.
-        let is_through = order.due().is_some() || order.sources_with_lines().is_empty();
+        // With several sources only a full queue ends a turn's work, not a budget; a void needs no room.
+        let is_through = match order.due() {
+            Some(event) => event.is_some(),
+            None => order.sources_with_lines().is_empty(),
+        };
         (is_through || sources.len() < 2).then_some(Course { order, was_reset: false })
     }
 

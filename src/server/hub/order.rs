@@ -1,0 +1,72 @@
+//! What holds the order up, and what starts it anew: gaps and resets.
+
+use log::Level;
+
+use super::Hub;
+use crate::config::OnSourceDisconnect;
+use crate::server::acceptor::Acceptor;
+use crate::server::connection::Source;
+use crate::server::notices::Topic;
+
+impl<A: Acceptor> Hub<A> {
+    /// Starts the order and the graph anew if that is wanted and no source that has sent something
+    /// is left.
+    pub(super) fn reset_after_last_source(&mut self) {
+        let has_sent = |source: &Source<_>| source.lines_received > 0 || source.has_lines;
+        if self.config.on_source_disconnect == OnSourceDisconnect::Keep
+            || self.is_draining()
+            || self.sources.iter().filter_map(|&key| self.source(key)).any(has_sent)
+        {
+            return;
+        }
+        let awaited = self.engine.awaited();
+        let lost = self.engine.reset();
+        let first = self.engine.awaited();
+        if lost > 0 {
+            self.say(
+                Topic::Reset,
+                Level::Warn,
+                format_args!("{lost} events waited behind missing sequence {awaited} and are lost"),
+            );
+        }
+        self.say(
+            Topic::Reset,
+            Level::Info,
+            format_args!("the last source is gone: starting anew, sequence {first} is awaited"),
+        );
+    }
+
+    /// Shows the gap in the log, and gives it up when its time is over.
+    pub(super) fn watch_gap(&mut self) {
+        let first_missing = self.engine.has_gap().then(|| self.engine.awaited());
+        let is_paused = self.deliveries.is_paused() || self.is_draining();
+        self.gap_watch.observe(first_missing, is_paused, self.now);
+        if let Some((first_missing, age)) = self.gap_watch.report() {
+            let waiting = self.engine.reorder().occupied();
+            self.say(
+                Topic::Gap,
+                Level::Warn,
+                format_args!(
+                    "sequence {first_missing} has been missing for {:.1} s; {waiting} wait behind it",
+                    age.as_secs_f64()
+                ),
+            );
+        }
+        let all_dry = self.sources.iter().filter_map(|&key| self.source(key)).all(Source::is_dry);
+        if self.gap_watch.has_expired()
+            && all_dry
+            && let Some(lost) = self.engine.skip_gap()
+        {
+            self.say(
+                Topic::GapSkipped,
+                Level::Warn,
+                format_args!(
+                    "gave up the missing sequences {} to {} after gap_timeout_ms: {} lost",
+                    lost.start,
+                    lost.end - 1,
+                    lost.end - lost.start
+                ),
+            );
+        }
+    }
+}
