@@ -167,12 +167,14 @@ impl Server {
         number_behind(name, &self.totals())
     }
 
-    /// The totals of a server that has ended.
+    /// The totals of a server that has ended: the last in all that it logged.
     #[track_caller]
     pub(crate) fn final_totals(&self) -> String {
-        self.log.wait_for("the last totals", |lines| {
-            lines.iter().rfind(|line| line.contains("totals: ")).cloned()
-        })
+        let whole = self.log.whole();
+        match whole.lines().rfind(|line| line.contains("totals: ")) {
+            Some(totals) => totals.to_owned(),
+            None => panic!("the log does not show the last totals:\n{whole}"),
+        }
     }
 
     /// Waits until a count of the totals has grown to `count`, and asserts that it is no larger.
