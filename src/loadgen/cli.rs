@@ -243,6 +243,9 @@ command! {
 command! {
     /// Measure what the kernel alone allows for the same bytes: a server that parses nothing.
     struct Limit("limit") with (load, core) {
+        /// write a page about the run to this file, as HTML
+        #[argh(option)]
+        pub(crate) report: Option<PathBuf>,
         /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
@@ -267,6 +270,9 @@ command! {
 command! {
     /// Run the server and the limit in turn, several times, and print medians and ratios.
     struct Pinned("pinned") with (load, core) {
+        /// write a page about the run to this file, as HTML
+        #[argh(option)]
+        pub(crate) report: Option<PathBuf>,
         /// a mix to measure, all unless given; can be repeated
         #[argh(option)]
         pub(crate) mix: Vec<Mix>,
@@ -282,6 +288,9 @@ command! {
 command! {
     /// The same fan-out over a publish-and-subscribe server of another kind.
     struct Pubsub("pubsub") with (load) {
+        /// write a page about the run to this file, as HTML
+        #[argh(option)]
+        pub(crate) report: Option<PathBuf>,
         /// redis or nats
         #[argh(option)]
         pub(crate) dialect: Dialect,

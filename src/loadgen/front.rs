@@ -327,13 +327,16 @@ fn run_limit(flags: &Limit) -> Verdict {
         let introduction = format!("relay, {}", latency::introduction(&experiment));
         let start = || relay_server(experiment.clients, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
-        show_latency(&introduction, &comparison, flags.json.as_deref(), None)?;
+        show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
         return Ok(true);
     }
-    info!("{}", introduction("limit", &plan));
+    let introduction = introduction("limit", &plan);
+    info!("{introduction}");
     let outcome = verify::limit(&plan, habits, core)?;
     show(&summary(&outcome));
-    write_json(flags.json.as_deref(), &result_json("limit", &plan, &outcome))?;
+    let result = result_json("limit", &plan, &outcome);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &[])?;
     Ok(outcome.faults.is_empty())
 }
 
@@ -350,6 +353,7 @@ fn run_pinned(flags: &Pinned) -> Verdict {
     show(&pinned::table(&rows));
     let result = json!({ "command": "pinned", "machine": process::machine(), "rows": rows });
     write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), "pinned: server and limit in turn", &result, &[])?;
     Ok(true)
 }
 
@@ -363,13 +367,16 @@ fn run_pubsub(flags: &Pubsub) -> Verdict {
     let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
     let mut load = PubsubLoad::new(flags.dialect, plan.clone())?;
     let users = load.clients().to_vec();
-    info!("{}", introduction("pubsub", &plan));
+    let introduction = introduction("pubsub", &plan);
+    info!("{introduction}");
     let mut server = Server::running(&flags.host, flags.port, flags.port, flags.server_pid)?;
     let manner = Manner::new(plan.total_events, habits);
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
     show(&summary(&outcome));
     let settings = json!({ "dialect": flags.dialect, "plan": plan });
-    write_json(flags.json.as_deref(), &result_json("pubsub", &settings, &outcome))?;
+    let result = result_json("pubsub", &settings, &outcome);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &[])?;
     Ok(outcome.faults.is_empty())
 }
 
