@@ -53,9 +53,7 @@ pub trait Sink {
 /// What became of a line handed to the [`Engine`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It was the awaited one and is applied.
-    Applied,
-    /// It waits: for its turn, or for room.
+    /// It waits for its turn, which may be now.
     Waits,
     /// Its sequence waits already; dropped.
     Duplicate,
@@ -155,21 +153,20 @@ impl Engine {
         }
     }
 
-    /// Takes an event and its line as it arrived. Applies it if it is due; call
-    /// [`apply_next`](Self::apply_next) for those that waited behind it.
-    #[inline]
-    pub fn receive(&mut self, event: &Event, line: Line<'_>, sink: &mut impl Sink) -> Receipt {
-        let is_awaited = event.sequence.get() == self.reorder.awaited() && !self.is_due();
-        if is_awaited && apply(event.kind, line, &mut self.graph, sink) == Offer::Taken {
-            self.counters.count(event.kind);
-            self.reorder.advance();
-            return Receipt::Applied;
-        }
+    /// Takes an event that is new and not far ahead: what a well-behaved source sends. Else nothing
+    /// happens, and [`receive`](Self::receive) decides.
+    #[inline(always)]
+    pub fn admit(&mut self, event: &Event, line: Line<'_>) -> bool {
+        self.reorder.admit(event, line)
+    }
+
+    /// Takes an event and its line as it arrived, until [`apply_next`](Self::apply_next) applies it.
+    pub fn receive(&mut self, event: &Event, line: Line<'_>) -> Receipt {
         let receipt = Receipt::from(self.reorder.insert(event, line));
         match receipt {
             Receipt::Duplicate => self.counters.duplicate += 1,
             Receipt::Late => self.counters.late += 1,
-            Receipt::Applied | Receipt::Waits | Receipt::TooFar => {}
+            Receipt::Waits | Receipt::TooFar => {}
         }
         receipt
     }

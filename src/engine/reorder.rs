@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::slot::Slot;
+use slab::Slab;
+
+use super::slot::{Slot, State};
 use crate::protocol::{Event, EventKind, Line, Sequence};
 
 /// The ring's first size, in slots: enough for the batches of a well-behaved source.
@@ -51,6 +53,8 @@ pub enum Head<'a> {
 pub struct ReorderBuffer {
     /// Empty, or a power of two.
     slots: Vec<Slot>,
+    /// The lines that do not fit their slots, under the keys kept there.
+    long_lines: Slab<Box<[u8]>>,
     /// The sequence whose turn it is; one more than [`Sequence::MAX`] when all are over.
     awaited: u64,
     window: u64,
@@ -66,6 +70,7 @@ impl ReorderBuffer {
     pub fn new(first: Sequence, window: u32) -> ReorderBuffer {
         ReorderBuffer {
             slots: Vec::new(),
+            long_lines: Slab::new(),
             awaited: first.get(),
             window: u64::from(window.max(1)),
             occupied: 0,
@@ -92,33 +97,49 @@ impl ReorderBuffer {
         self.highest_occupancy
     }
 
+    /// Keeps an event and its line until its turn comes, if the ring can hold it as it is and nothing
+    /// was there for its sequence: what a well-behaved source sends. Else nothing happens, and
+    /// [`insert`](Self::insert) decides.
+    #[inline(always)]
+    pub fn admit(&mut self, event: &Event, line: Line<'_>) -> bool {
+        let sequence = event.sequence.get();
+        let ahead = sequence.wrapping_sub(self.awaited);
+        if ahead >= self.window || ahead >= self.slots.len() as u64 {
+            return false;
+        }
+        let at = index(sequence, self.slots.len());
+        let slot = &mut self.slots[at];
+        let is_admitted = slot.state == State::Empty && slot.keep_short(event.kind, line);
+        if is_admitted {
+            self.count_one();
+        }
+        is_admitted
+    }
+
     /// Keeps an event and its line until its turn comes. An event takes the place of a void.
-    #[inline]
     pub fn insert(&mut self, event: &Event, line: Line<'_>) -> Placement {
-        let slot = match self.slot(event.sequence) {
-            Ok(slot) => slot,
+        let at = match self.place(event.sequence) {
+            Ok(at) => at,
             Err(elsewhere) => return elsewhere,
         };
-        // Each arm assigns for itself: the compiler knows there that the slot holds nothing to free.
-        match slot {
-            Slot::Empty => {
-                *slot = Slot::keep(event.kind, line);
-                self.count_one();
-                Placement::Waits
-            }
-            Slot::Void => {
-                *slot = Slot::keep(event.kind, line);
-                Placement::Waits
-            }
-            Slot::Short(_) | Slot::Long(_) => Placement::Duplicate,
+        match self.slots[at].state {
+            State::Empty => self.count_one(),
+            State::Void => {}
+            State::Short(_) | State::Long => return Placement::Duplicate,
         }
+        if !self.slots[at].keep_short(event.kind, line) {
+            let key = self.long_lines.insert(line.as_bytes().into());
+            // There are no more lines than slots, at most 2²⁶.
+            self.slots[at].keep_long(key as u32);
+        }
+        Placement::Waits
     }
 
     /// Lets the turn of `sequence` pass without an event, unless one waits or comes before.
     pub fn insert_void(&mut self, sequence: Sequence) -> Placement {
-        match self.slot(sequence) {
-            Ok(slot @ Slot::Empty) => {
-                *slot = Slot::Void;
+        match self.place(sequence) {
+            Ok(at) if self.slots[at].state == State::Empty => {
+                self.slots[at].state = State::Void;
                 self.count_one();
                 Placement::Waits
             }
@@ -136,12 +157,19 @@ impl ReorderBuffer {
         if self.occupied == 0 {
             return Head::Missing;
         }
-        match &self.slots[index(self.awaited, self.slots.len())] {
-            Slot::Empty => Head::Missing,
-            Slot::Void => Head::Void,
-            Slot::Short(event) => Head::Event(event.kind(), event.line()),
-            Slot::Long(line) => Head::Event(kind_of_kept(line), Line::Plain(line)),
+        let slot = &self.slots[index(self.awaited, self.slots.len())];
+        match slot.state {
+            State::Empty => Head::Missing,
+            State::Void => Head::Void,
+            State::Short(letter) => Head::Event(slot.kind(letter), slot.line()),
+            State::Long => self.long_head(slot),
         }
+    }
+
+    #[cold]
+    fn long_head(&self, slot: &Slot) -> Head<'_> {
+        let line = &*self.long_lines[slot.key()];
+        Head::Event(kind_of_kept(line), Line::Plain(line))
     }
 
     /// Ends the turn of the awaited sequence, whether it had arrived or not.
@@ -150,8 +178,11 @@ impl ReorderBuffer {
         if self.occupied > 0 {
             let at = index(self.awaited, self.slots.len());
             let slot = &mut self.slots[at];
-            if !matches!(slot, Slot::Empty) {
-                *slot = Slot::Empty;
+            if slot.state == State::Long {
+                self.long_lines.remove(slot.key());
+            }
+            if slot.state != State::Empty {
+                slot.state = State::Empty;
                 self.occupied -= 1;
                 if self.occupied == 0 {
                     self.give_back();
@@ -172,7 +203,7 @@ impl ReorderBuffer {
         let ahead = (self.awaited..).take(capacity);
         let first_waiting = ahead
             .skip(1)
-            .find(|&sequence| !matches!(self.slots[index(sequence, capacity)], Slot::Empty))?;
+            .find(|&sequence| self.slots[index(sequence, capacity)].state != State::Empty)?;
         Some(self.awaited..first_waiting)
     }
 
@@ -188,17 +219,17 @@ impl ReorderBuffer {
         let lost = self
             .slots
             .iter()
-            .filter(|slot| matches!(slot, Slot::Short(..) | Slot::Long(_)))
+            .filter(|slot| matches!(slot.state, State::Short(_) | State::Long))
             .count();
         self.slots = Vec::new();
+        self.long_lines = Slab::new();
         self.occupied = 0;
         self.awaited = first.get();
         lost
     }
 
-    /// The slot of a sequence within the window, in a ring grown to hold it.
-    #[inline]
-    fn slot(&mut self, sequence: Sequence) -> Result<&mut Slot, Placement> {
+    /// The place of a sequence within the window, in a ring grown to hold it.
+    fn place(&mut self, sequence: Sequence) -> Result<usize, Placement> {
         let sequence = sequence.get();
         let Some(ahead) = sequence.checked_sub(self.awaited) else { return Err(Placement::Late) };
         if ahead >= self.window {
@@ -207,10 +238,10 @@ impl ReorderBuffer {
         if ahead >= self.slots.len() as u64 {
             self.grow(ahead);
         }
-        let at = index(sequence, self.slots.len());
-        Ok(&mut self.slots[at])
+        Ok(index(sequence, self.slots.len()))
     }
 
+    #[inline]
     fn count_one(&mut self) {
         self.occupied += 1;
         self.highest_occupancy = self.highest_occupancy.max(self.occupied);
@@ -220,12 +251,10 @@ impl ReorderBuffer {
     #[cold]
     fn grow(&mut self, ahead: u64) {
         let capacity = (ahead as usize + 1).next_power_of_two().max(MIN_SLOTS);
-        let mut slots = Vec::new();
-        slots.resize_with(capacity, Slot::default);
+        let mut slots = vec![Slot::default(); capacity];
         let old = self.slots.len();
         for sequence in (self.awaited..).take(old) {
-            slots[index(sequence, capacity)] =
-                std::mem::take(&mut self.slots[index(sequence, old)]);
+            slots[index(sequence, capacity)] = self.slots[index(sequence, old)];
         }
         self.slots = slots;
     }
@@ -235,6 +264,7 @@ impl ReorderBuffer {
     fn give_back(&mut self) {
         if self.slots.len() > KEPT_SLOTS {
             self.slots = Vec::new();
+            self.long_lines = Slab::new();
         }
     }
 }

@@ -29,6 +29,26 @@ impl EventReader {
         EventReader { lines: LineSplitter::new(max_line_bytes) }
     }
 
+    /// Hands out up to `most` events in short, well-formed lines as long as `take` takes them. The
+    /// first that it does not take, or any other line, is left for [`next_event`](Self::next_event).
+    /// Returns how many were taken.
+    #[inline]
+    pub fn take_usual(
+        &mut self,
+        most: usize,
+        mut take: impl FnMut(&Event, Line<'_>) -> bool,
+    ) -> usize {
+        let mut taken = 0;
+        while taken < most
+            && let Some((event, end)) = self.lines.window().and_then(short::read)
+            && take(&event, self.lines.peek_short(end))
+        {
+            self.lines.take_short(end);
+            taken += 1;
+        }
+        taken
+    }
+
     /// What the next complete line is, or `None` until more bytes come.
     #[inline]
     pub fn next_event(&mut self) -> Option<Received<'_>> {

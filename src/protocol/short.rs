@@ -23,7 +23,7 @@ struct Cursor<'a> {
 
 /// Reads the event that stands in front of a window, and where it ends. `None`: it takes the plain
 /// parser to say.
-#[inline]
+#[inline(always)]
 pub(super) fn read(window: &[u8; WINDOW_BYTES]) -> Option<(Event, End)> {
     let mut cursor = Cursor { window, at: 0 };
     let sequence = Sequence::new(cursor.number()?)?;
@@ -49,7 +49,7 @@ pub(super) fn read(window: &[u8; WINDOW_BYTES]) -> Option<(Event, End)> {
 
 impl Cursor<'_> {
     /// Reads `|` and a letter.
-    #[inline]
+    #[inline(always)]
     fn letter(&mut self) -> Option<u8> {
         let [bar, letter] = *self.window[self.at..].first_chunk()?;
         self.at += 2;
@@ -57,7 +57,7 @@ impl Cursor<'_> {
     }
 
     /// Reads the end of the line.
-    #[inline]
+    #[inline(always)]
     fn end(&self) -> Option<End> {
         let len = self.at;
         match self.window.get(len..)? {
@@ -67,13 +67,13 @@ impl Cursor<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn two_users(&mut self) -> Option<(UserId, UserId)> {
         Some((self.user()?, self.user()?))
     }
 
     /// Reads `|` and a number.
-    #[inline]
+    #[inline(always)]
     fn user(&mut self) -> Option<UserId> {
         if *self.window.get(self.at)? != b'|' {
             return None;
@@ -83,7 +83,7 @@ impl Cursor<'_> {
     }
 
     /// Reads a number of 1 to 15 digits, if seven bytes of the window follow its first.
-    #[inline]
+    #[inline(always)]
     fn number(&mut self) -> Option<u64> {
         let (high, digits) = self.eight()?;
         self.at += digits;
@@ -102,7 +102,7 @@ impl Cursor<'_> {
     /// none, and how many they are.
     ///
     /// Works on the eight bytes of a word at once: Lemire, "Quickly parsing eight digits" (2018).
-    #[inline]
+    #[inline(always)]
     fn eight(&self) -> Option<(u64, usize)> {
         let bytes = *self.window.get(self.at..)?.first_chunk()?;
         // Digits become 0 to 9, and every other byte more than 9.

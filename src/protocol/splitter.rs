@@ -89,6 +89,12 @@ impl LineSplitter {
         self.buffer[self.start..self.end].first_chunk()
     }
 
+    /// The line that ends in the [`window`](Self::window) as `end` says, still to be handed out.
+    #[inline]
+    pub(super) fn peek_short(&self, end: End) -> Line<'_> {
+        Line::in_front_of(&self.buffer[self.start..], end.len)
+    }
+
     /// Hands out the line that ends in the [`window`](Self::window) as `end` says.
     #[inline]
     pub(super) fn take_short(&mut self, end: End) -> Line<'_> {

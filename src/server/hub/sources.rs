@@ -7,12 +7,16 @@ use log::Level;
 use super::Hub;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
-use crate::protocol::{Event, Line, ParseError, Received, Sequence};
+use crate::protocol::{ParseError, Received, Sequence};
 use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::budgets::Budgets;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
 use crate::server::notices::{Because, Shown, Topic};
+
+/// How many lines are taken before what has become due is applied: few enough for their slots to
+/// stay in the first-level cache.
+const LINES_AT_ONCE: usize = 128;
 
 /// What a turn may still apply.
 #[derive(Clone, Copy, Debug)]
@@ -150,51 +154,71 @@ impl<A: Acceptor> Hub<A> {
         self.deliveries.connections[key as usize] = Connection::Source(source);
     }
 
+    /// Applies the lines of a source. Most are taken by the dozen before what has become due is
+    /// applied, which keeps the processor on one thing at a time; whether a line of another kind
+    /// is a duplicate, late or too far ahead depends on what was applied before it.
     fn apply_lines(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) -> Pending {
         loop {
+            self.admit_usual_lines(source, left);
             match self.apply_due(left) {
                 Pending::Nothing => {}
                 pending => return pending,
             }
-            let peer = source.peer;
-            let (receipt, sequence) = match source.events.next_event() {
-                None => return Pending::Nothing,
-                Some(Received::Event(event, line)) => {
-                    let receipt = self.receive(&event, line);
-                    if receipt == Receipt::Late && !source.has_sent_event {
-                        self.hint_at_reset(peer, event.sequence);
-                    }
-                    source.has_sent_event = true;
-                    (receipt, event.sequence)
-                }
-                Some(Received::Malformed(line, error)) => self.receive_malformed(peer, line, error),
-            };
-            source.lines_received += 1;
-            left.events -= 1;
-            match receipt {
-                Receipt::Applied | Receipt::Waits => {}
-                Receipt::Duplicate => self.note_duplicate(peer, sequence),
-                Receipt::Late => self.note_late(peer, sequence),
-                Receipt::TooFar => {
-                    self.note_too_far_ahead(peer, sequence);
-                    source.give_up(CloseReason::WindowExceeded);
-                    return Pending::Nothing;
-                }
+            if !self.receive_line(source, left) {
+                return Pending::Nothing;
             }
         }
     }
 
-    #[inline]
-    fn receive(&mut self, event: &Event, line: Line<'_>) -> Receipt {
-        let receipt = self.engine.receive(event, line, &mut self.deliveries);
-        self.capture(receipt, line.as_bytes());
-        receipt
+    fn admit_usual_lines(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) {
+        let (engine, capture) = (&mut self.engine, &mut self.capture);
+        let admitted = source.events.take_usual(LINES_AT_ONCE.min(left.events), |event, line| {
+            let is_admitted = engine.admit(event, line);
+            if is_admitted && let Some(capture) = capture {
+                capture.take(line.as_bytes());
+            }
+            is_admitted
+        });
+        source.has_sent_event |= admitted > 0;
+        source.lines_received += admitted as u64;
+        left.events -= admitted;
+    }
+
+    /// Takes the next line of a source, whatever it is. Returns whether there may be more.
+    fn receive_line(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) -> bool {
+        let peer = source.peer;
+        let (receipt, sequence) = match source.events.next_event() {
+            None => return false,
+            Some(Received::Event(event, line)) => {
+                let receipt = self.engine.receive(&event, line);
+                self.capture(receipt, line.as_bytes());
+                if receipt == Receipt::Late && !source.has_sent_event {
+                    self.hint_at_reset(peer, event.sequence);
+                }
+                source.has_sent_event = true;
+                (receipt, event.sequence)
+            }
+            Some(Received::Malformed(line, error)) => self.receive_malformed(peer, line, error),
+        };
+        source.lines_received += 1;
+        left.events -= 1;
+        match receipt {
+            Receipt::Waits => {}
+            Receipt::Duplicate => self.note_duplicate(peer, sequence),
+            Receipt::Late => self.note_late(peer, sequence),
+            Receipt::TooFar => {
+                self.note_too_far_ahead(peer, sequence);
+                source.give_up(CloseReason::WindowExceeded);
+                return false;
+            }
+        }
+        true
     }
 
     /// Captures a line that was accepted: one without which a replay would not be the same.
     #[inline]
     fn capture(&mut self, receipt: Receipt, line: &[u8]) {
-        if let (Some(capture), Receipt::Applied | Receipt::Waits) = (&mut self.capture, receipt) {
+        if let (Some(capture), Receipt::Waits) = (&mut self.capture, receipt) {
             capture.take(line);
         }
     }
