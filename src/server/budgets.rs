@@ -37,10 +37,10 @@ impl Default for Budgets {
             least_source_bytes: 16 << 10,
             all_sources_bytes: 4 << 20,
             events: 1 << 17,
-            queued_bytes: 16 << 20,
+            queued_bytes: std::env::var("QB").map_or(16<<20, |x| x.parse().unwrap()),
             queued_bytes_a_client: 8 << 10,
-            copied_bytes: 2 << 20,
-            copied_bytes_a_client: 16 << 10,
+            copied_bytes: std::env::var("PICKS").map_or(1<<17, |x| x.parse().unwrap()),
+            copied_bytes_a_client: 512,
             ignored_bytes_a_client: 16 << 10,
             ignored_bytes: 256 << 10,
         }

@@ -16,12 +16,13 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::byte_queue::{ByteQueue, size_of_line};
+use super::byte_queue::size_of_line;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Stall, StallCause};
 use super::outbox::{Flush, OutboxState};
-use super::spare_buffers::SpareBuffers;
+use super::spares::Spares;
 use super::timeouts::Timeouts;
+use super::turn_lines::TurnLines;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
 use crate::protocol::{Line, UserId};
@@ -32,8 +33,8 @@ pub(crate) struct Deliveries<S> {
     pub(crate) connections: Slab<Connection<S>>,
     /// Keys of the registered clients.
     members: Vec<u32>,
-    /// The broadcasts of this turn, each with its terminator.
-    block: ByteQueue,
+    /// What is delivered in this turn.
+    lines: TurnLines,
     /// Keys of clients whose outbox got something since it was last flushed.
     touched: Vec<u32>,
     /// Clients to be closed at the end of this turn.
@@ -49,7 +50,7 @@ pub(crate) struct Deliveries<S> {
     full_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
     total_target: Option<u64>,
-    spares: SpareBuffers,
+    spares: Spares,
     now: Instant,
     /// Lines queued so far.
     pub(crate) deliveries: u64,
@@ -66,7 +67,7 @@ impl<S> Deliveries<S> {
         Deliveries {
             connections: Slab::new(),
             members: Vec::new(),
-            block: ByteQueue::default(),
+            lines: TurnLines::default(),
             touched: Vec::new(),
             doomed: Vec::new(),
             queued_total: 0,
@@ -77,7 +78,7 @@ impl<S> Deliveries<S> {
             stalls: Timeouts::new(config.stall_timeout),
             full_clients: 0,
             total_target: None,
-            spares: SpareBuffers::default(),
+            spares: Spares::default(),
             now,
             deliveries: 0,
             bytes_written: 0,
@@ -132,7 +133,7 @@ impl<S> Deliveries<S> {
 
     /// From now on the client is `user` and receives what is for it.
     pub(crate) fn join(&mut self, key: u32, user: UserId) {
-        debug_assert!(self.block.is_empty(), "clients register before anything is applied");
+        debug_assert!(self.lines.block.is_empty(), "clients register before anything is applied");
         let place = self.members.len() as u32;
         if let Some(client) = client_mut(&mut self.connections, key) {
             client.identity = Identity::Registered { user, place };
@@ -146,7 +147,7 @@ impl<S> Deliveries<S> {
         let client = client_mut(&mut self.connections, key)?;
         let Identity::Registered { user, place } = client.identity else { return None };
         client.identity = Identity::Departed { user };
-        let queued = client.outbox.queued(&self.block);
+        let queued = client.outbox.queued(&self.lines);
         self.queued_total -= queued as u64;
         self.end_stall(key);
         self.members.swap_remove(place as usize);
@@ -243,7 +244,7 @@ impl<S> Deliveries<S> {
 
     /// What is queued for a member.
     fn queued(&self, key: u32) -> u64 {
-        self.client(key).map_or(0, |client| client.outbox.queued(&self.block) as u64)
+        self.client(key).map_or(0, |client| client.outbox.queued(&self.lines) as u64)
     }
 
     /// Panics unless the accounts are right. Looks at every client.
@@ -275,7 +276,7 @@ impl<S: Write> Deliveries<S> {
     /// Writes what is queued for every client that got something since the last time, as far as
     /// the sockets take it.
     pub(crate) fn flush_touched(&mut self) {
-        if !self.block.is_empty() {
+        if !self.lines.block.is_empty() {
             for place in 0..self.members.len() {
                 let key = self.members[place];
                 self.flush(key);
@@ -283,7 +284,7 @@ impl<S: Write> Deliveries<S> {
                     client.outbox.forget_block();
                 }
             }
-            self.block.clear();
+            self.lines.block.clear();
         }
         while let Some(key) = self.touched.pop() {
             if let Some(client) = client_mut(&mut self.connections, key) {
@@ -293,6 +294,7 @@ impl<S: Write> Deliveries<S> {
                 self.flush(key);
             }
         }
+        self.lines.picked.clear();
         self.lift_total_pause();
         // A bound that has gone far up with what has left since would make each event look twice.
         if self.largest_queue > self.client_limit / 2 {
@@ -314,22 +316,19 @@ impl<S: Write> Deliveries<S> {
     pub(crate) fn flush(&mut self, key: u32) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
         let Identity::Registered { .. } = client.identity else { return };
-        let before = client.outbox.queued(&self.block);
+        let before = client.outbox.queued(&self.lines);
         if before == 0 {
             return;
         }
         if client.is_closing() || !client.writable {
-            client.outbox.catch_up(&self.block);
+            client.outbox.catch_up(&self.lines, &mut self.spares);
             return;
         }
-        let flushed = client.outbox.flush(&mut client.stream, &self.block);
+        let flushed = client.outbox.flush(&mut client.stream, &self.lines, &mut self.spares);
         let after = client.outbox.len();
         let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
         let error = match flushed {
-            Ok(Flush::Emptied) => {
-                self.spares.keep(client.outbox.release());
-                None
-            }
+            Ok(Flush::Emptied) => None,
             Ok(Flush::Blocked) => {
                 client.writable = false;
                 client.outbox.shrink();
@@ -351,8 +350,8 @@ impl<S: Write> Deliveries<S> {
     /// Queues a line for some clients.
     #[inline]
     fn queue(&mut self, keys: &[u32], line: &Line<'_>) {
+        let pick = self.lines.pick(line);
         let mut largest = self.largest_queue;
-        let mut copied = 0;
         let mut taken = 0;
         for &key in keys {
             let Some(client) = client_mut(&mut self.connections, key) else { continue };
@@ -363,21 +362,16 @@ impl<S: Write> Deliveries<S> {
                 OutboxState::Untouched => {
                     outbox.state = OutboxState::Touched;
                     self.touched.push(key);
-                    if !outbox.has_buffer() {
-                        outbox.adopt(self.spares.take());
-                    }
+                    outbox.adopt(&mut self.spares);
                 }
             }
-            let before = outbox.len();
-            outbox.push(line, &self.block);
-            let after = outbox.len();
-            largest = largest.max(after as u64);
-            copied += (after - before) as u64;
+            outbox.push(pick);
+            largest = largest.max(outbox.queued(&self.lines) as u64);
             taken += 1;
         }
         self.largest_queue = largest;
-        self.copied_this_turn += copied;
-        self.queued_total += taken * size_of_line(line) as u64;
+        self.copied_this_turn += taken;
+        self.queued_total += taken * u64::from(pick.size);
         self.deliveries += taken;
     }
 
@@ -386,7 +380,7 @@ impl<S: Write> Deliveries<S> {
         if self.members.is_empty() {
             return;
         }
-        self.block.push_line(line);
+        self.lines.block.push_line(line);
         let size = size_of_line(line) as u64;
         let members = self.members.len() as u64;
         self.largest_queue += size;

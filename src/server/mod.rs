@@ -13,9 +13,10 @@ mod gap_watch;
 pub mod hub;
 mod notices;
 mod outbox;
-mod spare_buffers;
+mod spares;
 mod timeouts;
 mod totals;
+mod turn_lines;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -3,14 +3,19 @@
 use std::io::{self, ErrorKind, IoSlice, Write};
 
 use super::byte_queue::ByteQueue;
-use crate::protocol::Line;
+use super::spares::Spares;
+use super::turn_lines::{Pick, TurnLines};
 
-/// Bytes on their way to one client: appended behind, written from the front. What is broadcast
-/// stands in a block that all outboxes share for the length of a turn; an outbox knows how much of it
-/// it has, and takes the rest when something of its own follows or when its socket refuses it.
+/// Bytes on their way to one client: appended behind, written from the front. During a turn it
+/// notes only which of the turn's lines are for it; they are copied when it is flushed.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// What was copied and is not yet written.
     own: ByteQueue,
+    /// Lines of this turn that are for this client and not for all.
+    picks: Vec<Pick>,
+    /// Bytes of these lines.
+    picked: usize,
     /// How much of the block is in `own`, or written.
     block_cursor: usize,
     pub(crate) state: OutboxState,
@@ -38,33 +43,24 @@ pub(crate) enum Flush {
 }
 
 impl Outbox {
-    /// Bytes not yet written, with the share of `block` that is still to come.
+    /// Bytes not yet written, with the share of the turn's broadcasts that is still to come.
     #[inline]
-    pub(crate) fn queued(&self, block: &ByteQueue) -> usize {
-        self.own.len() + block.len() - self.block_cursor
+    pub(crate) fn queued(&self, lines: &TurnLines) -> usize {
+        self.len() + lines.block.len() - self.block_cursor
     }
 
     /// Bytes not yet written of its own.
-    pub(crate) fn len(&self) -> usize {
-        self.own.len()
-    }
-
-    /// Whether it holds memory to append to.
     #[inline]
-    pub(crate) fn has_buffer(&self) -> bool {
-        self.own.capacity() > 0
+    pub(crate) fn len(&self) -> usize {
+        self.own.len() + self.picked
     }
 
-    /// Gives an outbox without memory a used buffer to append to.
-    pub(crate) fn adopt(&mut self, buffer: ByteQueue) {
-        debug_assert!(buffer.is_empty() && self.own.is_empty());
-        self.own = buffer;
-    }
-
-    /// Takes the memory back from an empty outbox.
-    pub(crate) fn release(&mut self) -> ByteQueue {
-        debug_assert!(self.own.is_empty());
-        std::mem::take(&mut self.own)
+    /// Gives an outbox that is empty a used list to note lines in.
+    #[inline]
+    pub(crate) fn adopt(&mut self, spares: &mut Spares) {
+        if self.picks.capacity() == 0 {
+            self.picks = spares.picks.take();
+        }
     }
 
     /// Gives back most of the memory of a burst that has left.
@@ -72,19 +68,40 @@ impl Outbox {
         self.own.shrink();
     }
 
-    /// Appends a line, behind what it lacks of the block.
+    /// Appends a line that was picked, behind what it lacks of the block.
     #[inline(always)]
-    pub(crate) fn push(&mut self, line: &Line<'_>, block: &ByteQueue) {
-        if self.block_cursor < block.len() {
-            self.catch_up(block);
-        }
-        self.own.push_line(line);
+    pub(crate) fn push(&mut self, pick: Pick) {
+        self.picks.push(pick);
+        self.picked += pick.size as usize;
     }
 
-    /// Appends what it lacks of the block.
-    pub(crate) fn catch_up(&mut self, block: &ByteQueue) {
-        self.own.push_bytes(&block.as_slice()[self.block_cursor..]);
-        self.block_cursor = block.len();
+    /// Copies what it has noted, so that the turn's lines can be forgotten but for the end of the
+    /// block.
+    fn copy_picks(&mut self, lines: &TurnLines, spares: &mut Spares) {
+        let Some(last) = self.picks.last() else { return };
+        let block_end = last.block_end as usize;
+        if self.own.capacity() == 0 {
+            self.own = spares.buffers.take();
+        }
+        self.own.reserve(self.picked + block_end - self.block_cursor);
+        for pick in &self.picks {
+            let block_end = pick.block_end as usize;
+            if self.block_cursor < block_end {
+                self.own.push_part(&lines.block, self.block_cursor, block_end - self.block_cursor);
+                self.block_cursor = block_end;
+            }
+            self.own.push_part(&lines.picked, pick.at as usize, pick.size as usize);
+        }
+        self.picked = 0;
+        self.picks.clear();
+        spares.picks.keep(std::mem::take(&mut self.picks));
+    }
+
+    /// Copies all that it lacks, so that the turn's lines can be forgotten.
+    pub(crate) fn catch_up(&mut self, lines: &TurnLines, spares: &mut Spares) {
+        self.copy_picks(lines, spares);
+        self.own.push_bytes(&lines.block.as_slice()[self.block_cursor..]);
+        self.block_cursor = lines.block.len();
     }
 
     /// The block begins anew, after everybody has caught up with it.
@@ -92,8 +109,8 @@ impl Outbox {
         self.block_cursor = 0;
     }
 
-    /// Writes what waits, and what it lacks of the block behind it, until all is written or the
-    /// socket takes no more. What is left waits here then.
+    /// Writes what waits until all is written or the socket takes no more. What is left waits here
+    /// then.
     ///
     /// # Errors
     ///
@@ -101,10 +118,12 @@ impl Outbox {
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
-        block: &ByteQueue,
+        lines: &TurnLines,
+        spares: &mut Spares,
     ) -> io::Result<Flush> {
-        while self.queued(block) > 0 {
-            let error = match self.write_once(stream, block) {
+        self.copy_picks(lines, spares);
+        while self.queued(lines) > 0 {
+            let error = match self.write_once(stream, &lines.block) {
                 Ok(0) => ErrorKind::WriteZero.into(),
                 Ok(written) => {
                     let own = written.min(self.own.len());
@@ -115,12 +134,13 @@ impl Outbox {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
-            self.catch_up(block);
+            self.catch_up(lines, spares);
             return match error.kind() {
                 ErrorKind::WouldBlock => Ok(Flush::Blocked),
                 _ => Err(error),
             };
         }
+        spares.buffers.keep(std::mem::take(&mut self.own));
         Ok(Flush::Emptied)
     }
 

@@ -1,0 +1,86 @@
+//! Memory of emptied outboxes, for those that are filled next.
+
+use super::byte_queue::ByteQueue;
+use super::turn_lines::Pick;
+
+/// What is kept at most of each kind, in bytes: enough for a busy turn of a thousand clients. Beyond
+/// it memory goes back to the allocator.
+const MOST_BYTES: usize = 16 << 20;
+
+/// The same while the server waits for something to do.
+const MOST_BYTES_AT_REST: usize = 1 << 20;
+
+/// A piece larger than this came from a burst and is not kept.
+const LARGEST_BYTES: usize = 256 << 10;
+
+/// What outboxes give back and take.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    /// For bytes.
+    pub(crate) buffers: Pile<ByteQueue>,
+    /// For lists of picked lines.
+    pub(crate) picks: Pile<Vec<Pick>>,
+}
+
+/// Empty memory, the piece used last on top, since the cache knows it best.
+#[derive(Debug)]
+pub(crate) struct Pile<M> {
+    pieces: Vec<M>,
+    bytes: usize,
+}
+
+/// Memory that can be used again.
+pub(crate) trait Memory: Default {
+    /// How much it is.
+    fn bytes(&self) -> usize;
+}
+
+impl Memory for ByteQueue {
+    fn bytes(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl Memory for Vec<Pick> {
+    fn bytes(&self) -> usize {
+        self.capacity() * size_of::<Pick>()
+    }
+}
+
+impl<M> Default for Pile<M> {
+    fn default() -> Pile<M> {
+        Pile { pieces: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<M: Memory> Pile<M> {
+    /// A piece that was kept, or one that has no memory yet.
+    pub(crate) fn take(&mut self) -> M {
+        let piece = self.pieces.pop().unwrap_or_default();
+        self.bytes -= piece.bytes();
+        piece
+    }
+
+    /// Keeps an empty piece, or frees it.
+    pub(crate) fn keep(&mut self, piece: M) {
+        let bytes = piece.bytes();
+        if bytes > 0 && bytes <= LARGEST_BYTES && self.bytes + bytes <= MOST_BYTES {
+            self.bytes += bytes;
+            self.pieces.push(piece);
+        }
+    }
+
+    fn trim(&mut self) {
+        while self.bytes > MOST_BYTES_AT_REST {
+            self.take();
+        }
+    }
+}
+
+impl Spares {
+    /// Frees most of what is kept.
+    pub(crate) fn trim(&mut self) {
+        self.buffers.trim();
+        self.picks.trim();
+    }
+}
