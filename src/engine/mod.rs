@@ -21,7 +21,7 @@ use std::ops::Range;
 pub use followers::{FollowerGraph, Recipient};
 pub use reorder::{Head, Placement, ReorderBuffer};
 
-use crate::protocol::{Event, EventKind, Line, Sequence, UserId};
+use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent, UserId};
 
 /// Who is told of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ impl Engine {
     /// Takes an event that is new and not far ahead: what a well-behaved source sends. Else nothing
     /// happens, and [`receive`](Self::receive) decides.
     #[inline(always)]
-    pub fn admit(&mut self, event: &Event, line: Line<'_>) -> bool {
+    pub fn admit(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
         self.reorder.admit(event, line)
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use slab::Slab;
 
 use super::slot::{Slot, State};
-use crate::protocol::{Event, EventKind, Line, Sequence};
+use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent};
 
 /// The ring's first size, in slots: enough for the batches of a well-behaved source.
 const MIN_SLOTS: usize = 128;
@@ -101,7 +101,7 @@ impl ReorderBuffer {
     /// was there for its sequence: what a well-behaved source sends. Else nothing happens, and
     /// [`insert`](Self::insert) decides.
     #[inline(always)]
-    pub fn admit(&mut self, event: &Event, line: Line<'_>) -> bool {
+    pub fn admit(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
         let sequence = event.sequence.get();
         let ahead = sequence.wrapping_sub(self.awaited);
         if ahead >= self.window || ahead >= self.slots.len() as u64 {
@@ -109,7 +109,7 @@ impl ReorderBuffer {
         }
         let at = index(sequence, self.slots.len());
         let slot = &mut self.slots[at];
-        let is_admitted = slot.state == State::Empty && slot.keep_short(event.kind, line);
+        let is_admitted = slot.state == State::Empty && slot.keep_short(event, line);
         if is_admitted {
             self.count_one();
         }
@@ -127,7 +127,8 @@ impl ReorderBuffer {
             State::Void => {}
             State::Short(_) | State::Long => return Placement::Duplicate,
         }
-        if !self.slots[at].keep_short(event.kind, line) {
+        let short = ShortEvent::pack(event);
+        if !short.is_some_and(|short| self.slots[at].keep_short(&short, line)) {
             let key = self.long_lines.insert(line.as_bytes().into());
             // There are no more lines than slots, at most 2²⁶.
             self.slots[at].keep_long(key as u32);

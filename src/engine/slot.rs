@@ -1,6 +1,6 @@
 //! What has arrived for one sequence.
 
-use crate::protocol::{EventKind, Line, UserId, WINDOW_BYTES};
+use crate::protocol::{EventKind, Letter, Line, ShortEvent, WINDOW_BYTES};
 
 /// A place in the ring of the reorder buffer: 40 bytes, in which most events fit whole.
 ///
@@ -30,30 +30,16 @@ pub(super) enum State {
     Long,
 }
 
-/// The type of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Letter {
-    F,
-    U,
-    B,
-    P,
-    S,
-}
-
 impl Slot {
-    /// Keeps an event, if it fits.
+    /// Keeps an event, if its line fits.
     #[inline(always)]
-    pub(super) fn keep_short(&mut self, kind: EventKind, line: Line<'_>) -> bool {
+    pub(super) fn keep_short(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
         let Line::Short { window, len } = line else { return false };
-        let (letter, [first, second]) = parts(kind);
-        if (first | second) > u64::from(u32::MAX) {
-            return false;
-        }
         self.window = *window;
-        // A window has 30 bytes, and the ids were looked at.
+        // A window has 30 bytes.
         self.len = len as u8;
-        self.numbers = [first as u32, second as u32];
-        self.state = State::Short(letter);
+        self.numbers = event.users;
+        self.state = State::Short(event.letter);
         true
     }
 
@@ -77,25 +63,7 @@ impl Slot {
     /// What a short event says.
     #[inline]
     pub(super) fn kind(&self, letter: Letter) -> EventKind {
-        let [first, second] = self.numbers.map(|id| UserId(u64::from(id)));
-        match letter {
-            Letter::F => EventKind::Follow { follower: first, followed: second },
-            Letter::U => EventKind::Unfollow { follower: first, followed: second },
-            Letter::B => EventKind::Broadcast,
-            Letter::P => EventKind::PrivateMessage { from: first, to: second },
-            Letter::S => EventKind::StatusUpdate { from: first },
-        }
-    }
-}
-
-#[inline]
-fn parts(kind: EventKind) -> (Letter, [u64; 2]) {
-    match kind {
-        EventKind::Follow { follower, followed } => (Letter::F, [follower.0, followed.0]),
-        EventKind::Unfollow { follower, followed } => (Letter::U, [follower.0, followed.0]),
-        EventKind::Broadcast => (Letter::B, [0, 0]),
-        EventKind::PrivateMessage { from, to } => (Letter::P, [from.0, to.0]),
-        EventKind::StatusUpdate { from } => (Letter::S, [from.0, 0]),
+        letter.with(self.numbers)
     }
 }
 
@@ -111,28 +79,26 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back() {
-        for (line, is_short) in [
-            ("1|F|60|50", true),
-            ("2|U|4294967295|1", true),
-            ("3|B", true),
-            ("4|P|32|56", true),
-            ("5|S|0", true),
-            ("6|S|4294967296", false),
-            ("7|P|1|18446744073709551615", false),
-            ("8|F|000000000000001|00000000001", false),
-        ] {
+        for line in ["1|F|60|50", "2|U|4294967295|1", "3|B", "4|P|32|56", "5|S|0"] {
             let buffer = format!("{line}\n{}", "9|B\n".repeat(10));
             let event = Event::parse(line.as_bytes()).unwrap();
+            let short = ShortEvent::pack(&event).unwrap();
             let mut slot = Slot::default();
-            let kept = Line::in_front_of(buffer.as_bytes(), line.len());
-            assert_eq!(slot.keep_short(event.kind, kept), is_short, "{line}");
-            match slot.state {
-                State::Short(letter) => assert_eq!(
-                    (slot.kind(letter), slot.line().as_bytes()),
-                    (event.kind, line.as_bytes())
-                ),
-                state => assert_eq!((state, is_short), (State::Empty, false), "{line}"),
-            }
+            assert!(slot.keep_short(&short, Line::in_front_of(buffer.as_bytes(), line.len())));
+            let State::Short(letter) = slot.state else { panic!("{line} is short") };
+            assert_eq!(
+                (slot.kind(letter), slot.line().as_bytes()),
+                (event.kind, line.as_bytes())
+            );
         }
+    }
+
+    #[test]
+    fn a_line_longer_than_a_window_does_not_fit() {
+        let line = b"1|F|000000000000001|00000000001";
+        let short = ShortEvent::pack(&Event::parse(line).unwrap()).unwrap();
+        let mut slot = Slot::default();
+        assert!(!slot.keep_short(&short, Line::in_front_of(line, line.len())));
+        assert_eq!(slot.state, State::Empty);
     }
 }

@@ -9,4 +9,5 @@ mod splitter;
 pub use event::{Event, EventKind, Malformation, ParseError, Sequence, UserId};
 pub use line::{Line, WINDOW_BYTES};
 pub use reader::{EventReader, Received};
+pub use short::{Letter, ShortEvent};
 pub use splitter::{Cut, LineSplitter};

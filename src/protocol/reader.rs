@@ -1,6 +1,6 @@
 //! A byte stream, read as events.
 
-use super::{Cut, Event, Line, LineSplitter, ParseError, short};
+use super::{Cut, Event, Line, LineSplitter, ParseError, ShortEvent, short};
 
 /// What an [`EventReader`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,36 +29,29 @@ impl EventReader {
         EventReader { lines: LineSplitter::new(max_line_bytes) }
     }
 
-    /// Hands out up to `most` events in short, well-formed lines as long as `take` takes them. The
+    /// Hands out up to `most` events in short, well-formed lines, as long as `take` takes them. The
     /// first that it does not take, or any other line, is left for [`next_event`](Self::next_event).
     /// Returns how many were taken.
-    #[inline]
+    #[inline(always)]
     pub fn take_usual(
         &mut self,
         most: usize,
-        mut take: impl FnMut(&Event, Line<'_>) -> bool,
+        mut take: impl FnMut(&ShortEvent, Line<'_>) -> bool,
     ) -> usize {
         let mut taken = 0;
         while taken < most
-            && let Some((event, end)) = self.lines.window().and_then(short::read)
-            && take(&event, self.lines.peek_short(end))
+            && let Some(window) = self.lines.window()
+            && let Some((event, end)) = short::read(window)
+            && take(&event, Line::Short { window, len: end.len })
         {
-            self.lines.take_short(end);
+            self.lines.strike_off(end);
             taken += 1;
         }
         taken
     }
 
     /// What the next complete line is, or `None` until more bytes come.
-    #[inline]
     pub fn next_event(&mut self) -> Option<Received<'_>> {
-        match self.lines.window().and_then(short::read) {
-            Some((event, end)) => Some(Received::Event(event, self.lines.take_short(end))),
-            None => self.next_plainly(),
-        }
-    }
-
-    fn next_plainly(&mut self) -> Option<Received<'_>> {
         Some(match self.lines.next_line()? {
             Cut::Whole(line) => match Event::parse(line.as_bytes()) {
                 Ok(event) => Received::Event(event, line),
@@ -92,7 +85,12 @@ mod tests {
         let mut received = Vec::new();
         for piece in stream.chunks(piece) {
             feed(&mut reader.lines, piece);
-            while let Some(next) = reader.next_event() {
+            loop {
+                reader.take_usual(2, |&event, line| {
+                    received.push((line.as_bytes().to_vec(), Ok(event.into())));
+                    true
+                });
+                let Some(next) = reader.next_event() else { break };
                 received.push(match next {
                     Received::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
                     Received::Malformed(line, error) => (line.to_vec(), Err(error)),

@@ -81,7 +81,7 @@ impl LineSplitter {
 
     /// The bytes from the start of the next line on, as many as a window has, unless fewer have come
     /// or the limit could matter.
-    #[inline]
+    #[inline(always)]
     pub(super) fn window(&self) -> Option<&[u8; WINDOW_BYTES]> {
         if self.discarding || self.max_line_bytes < WINDOW_BYTES {
             return None;
@@ -89,19 +89,11 @@ impl LineSplitter {
         self.buffer[self.start..self.end].first_chunk()
     }
 
-    /// The line that ends in the [`window`](Self::window) as `end` says, still to be handed out.
-    #[inline]
-    pub(super) fn peek_short(&self, end: End) -> Line<'_> {
-        Line::in_front_of(&self.buffer[self.start..], end.len)
-    }
-
-    /// Hands out the line that ends in the [`window`](Self::window) as `end` says.
-    #[inline]
-    pub(super) fn take_short(&mut self, end: End) -> Line<'_> {
-        let bytes = &self.buffer[self.start..];
+    /// Strikes off the line that ends in the [`window`](Self::window) as `end` says.
+    #[inline(always)]
+    pub(super) fn strike_off(&mut self, end: End) {
         self.start += end.with_terminator;
         self.scanned = self.start;
-        Line::in_front_of(bytes, end.len)
     }
 
     /// The next complete line, or `None` until more bytes come.
