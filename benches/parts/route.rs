@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use eventserver::engine::{Engine, Receipt, Recipient};
-use eventserver::protocol::{Event, EventKind, Line, UserId};
+use eventserver::engine::{Engine, Receipt, Recipient, Step};
+use eventserver::protocol::{Event, EventKind, Line, UserId, WINDOW_BYTES};
 
 use crate::support::{CONNECTED, CountingSink, Random, line, sequence, size};
 
@@ -25,8 +25,27 @@ const ELSEWHERE: u64 = 1_000;
 
 /// Events, each with its line, that leave the graph as they found it.
 struct Load {
-    events: Vec<(EventKind, String)>,
+    events: Vec<(EventKind, BufferedLine)>,
     deliveries: u64,
+}
+
+/// A line as it stands in a read buffer: in front of those behind it.
+struct BufferedLine {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl BufferedLine {
+    fn new(sequence: u64, kind: EventKind) -> BufferedLine {
+        let mut bytes = line(sequence, kind).into_bytes();
+        let len = bytes.len();
+        bytes.resize(len + WINDOW_BYTES, b'\n');
+        BufferedLine { bytes, len }
+    }
+
+    fn as_line(&self) -> Line<'_> {
+        Line::in_front_of(&self.bytes, self.len)
+    }
 }
 
 /// Each run applies a thousand events of one type, which come in order. The status updates of a
@@ -63,21 +82,20 @@ fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
     }
     let connected = || (0..CONNECTED_FOLLOWERS).map(UserId);
     let idle = (ELSEWHERE..).take(idle_followers as usize).map(UserId);
-    let follows: Vec<(EventKind, String)> = connected()
+    let follows = connected()
         .map(|follower| (follower, KNOWN))
         .chain(connected().chain(idle).map(|follower| (follower, CELEBRITY)))
-        .map(|(follower, followed)| EventKind::Follow { follower, followed })
-        .map(|kind| (kind, String::new()))
-        .collect();
-    apply(&mut engine, &mut sink, &follows);
+        .map(|(follower, followed)| EventKind::Follow { follower, followed });
+    apply(&mut engine, &mut sink, &with_lines(follows));
     assert_eq!(engine.graph().connected_followers(CELEBRITY).len() as u64, CONNECTED_FOLLOWERS);
     (engine, sink)
 }
 
-fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, String)]) {
+fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, BufferedLine)]) {
     for (kind, line) in events {
         let event = Event { sequence: sequence(engine.awaited()), kind: *kind };
-        assert_eq!(engine.receive(&event, Line::Plain(line.as_bytes()), sink), Receipt::Applied);
+        assert_eq!(engine.receive(&event, line.as_line()), Receipt::Waits);
+        assert_eq!(engine.apply_next(sink), Step::Advanced);
     }
 }
 
@@ -110,6 +128,9 @@ fn repeated(kind: EventKind, deliveries_each: u64) -> Load {
     Load { events, deliveries: EVENTS * deliveries_each }
 }
 
-fn with_lines(kinds: impl Iterator<Item = EventKind>) -> Vec<(EventKind, String)> {
-    (1_000_000..).zip(kinds).map(|(sequence, kind)| (kind, line(sequence, kind))).collect()
+fn with_lines(kinds: impl Iterator<Item = EventKind>) -> Vec<(EventKind, BufferedLine)> {
+    (1_000_000..)
+        .zip(kinds)
+        .map(|(sequence, kind)| (kind, BufferedLine::new(sequence, kind)))
+        .collect()
 }

@@ -13,6 +13,9 @@ use crate::support::{Arrival, CONNECTED, CountingSink, fill, sequence, size};
 /// What the server reads of one source in a turn.
 const READ_BYTES: usize = 1 << 20;
 
+/// What the server takes before it applies what has become due.
+const LINES_AT_ONCE: usize = 128;
+
 /// The verification program's stream: split, parsed, put in order and routed to its 100 clients.
 pub(crate) fn captured_stream(criterion: &mut Criterion) {
     let CapturedStream { bytes, expected } = CapturedStream::open();
@@ -71,10 +74,15 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     sink
 }
 
+/// The way of the server: usual lines by the dozen.
 fn apply(reader: &mut EventReader, engine: &mut Engine, sink: &mut CountingSink) {
-    while let Some(received) = reader.next_event() {
-        let Received::Event(event, line) = received else { panic!("a line is malformed") };
-        engine.receive(&event, line, sink);
+    loop {
+        reader.take_usual(LINES_AT_ONCE, |event, line| engine.admit(event, line));
         while engine.apply_next(sink) == Step::Advanced {}
+        match reader.next_event() {
+            None => return,
+            Some(Received::Event(event, line)) => engine.receive(&event, line),
+            Some(Received::Malformed(..)) => panic!("a line is malformed"),
+        };
     }
 }

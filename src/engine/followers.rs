@@ -1,12 +1,10 @@
 //! Who follows whom, and which of them are connected.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 use super::id_set::IdSet;
 use super::key_set::KeySet;
+use super::user_index::UserIndex;
 use crate::protocol::UserId;
 
 /// Where the deliveries for one connected user go: a name that the owner of the connections chose.
@@ -34,14 +32,13 @@ struct User {
 /// proportion to the users that the one concerned follows. A user that is neither connected nor
 /// part of a follow takes no memory.
 ///
-/// Holds up to 2³² users. A follow costs 12 to 24 bytes in graphs of a million users, the users
+/// Holds less than 2³² users. A follow costs 12 to 24 bytes in graphs of a million users, the users
 /// themselves included.
 #[derive(Debug, Default)]
 pub struct FollowerGraph {
     users: Slab<User>,
-    /// Keys into `users`, found by user id. Ids come from peers: the hash is a seeded one.
-    by_id: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    /// Keys into `users`.
+    index: UserIndex,
 }
 
 impl FollowerGraph {
@@ -162,14 +159,16 @@ impl FollowerGraph {
 
     #[inline]
     fn key(&self, id: UserId) -> Option<u32> {
-        let hash = self.hasher.hash_one(id);
-        self.by_id.find(hash, |&key| self.users[key as usize].id == id).copied()
+        self.index.get(id)
     }
 
+    #[inline]
     fn key_or_insert(&mut self, id: UserId) -> u32 {
-        if let Some(key) = self.key(id) {
-            return key;
-        }
+        self.key(id).unwrap_or_else(|| self.insert(id))
+    }
+
+    #[cold]
+    fn insert(&mut self, id: UserId) -> u32 {
         let key = self.users.insert(User {
             id,
             recipient: None,
@@ -177,10 +176,7 @@ impl FollowerGraph {
             following: KeySet::default(),
             connected_followers: IdSet::default(),
         }) as u32;
-        let (users, hasher) = (&self.users, &self.hasher);
-        self.by_id.insert_unique(hasher.hash_one(id), key, |&key| {
-            hasher.hash_one(users[key as usize].id)
-        });
+        self.index.insert(id, key);
         key
     }
 
@@ -190,10 +186,7 @@ impl FollowerGraph {
         if user.recipient.is_some() || user.followers > 0 || !user.following.is_empty() {
             return;
         }
-        let hash = self.hasher.hash_one(user.id);
-        if let Ok(entry) = self.by_id.find_entry(hash, |&each| each == key) {
-            entry.remove();
-        }
+        self.index.remove(user.id);
         self.users.remove(key as usize);
     }
 }

@@ -15,6 +15,7 @@ mod id_set;
 mod key_set;
 mod reorder;
 mod slot;
+mod user_index;
 
 use std::ops::Range;
 

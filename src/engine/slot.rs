@@ -86,10 +86,7 @@ mod tests {
             let mut slot = Slot::default();
             assert!(slot.keep_short(&short, Line::in_front_of(buffer.as_bytes(), line.len())));
             let State::Short(letter) = slot.state else { panic!("{line} is short") };
-            assert_eq!(
-                (slot.kind(letter), slot.line().as_bytes()),
-                (event.kind, line.as_bytes())
-            );
+            assert_eq!((slot.kind(letter), slot.line().as_bytes()), (event.kind, line.as_bytes()));
         }
     }
 

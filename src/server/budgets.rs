@@ -19,15 +19,22 @@ pub struct Budgets {
     /// The same for each registered client, where that makes more: enough for the cost of a write to
     /// be spread over many lines.
     pub queued_bytes_a_client: u64,
-    /// No more events are applied once so many bytes were copied into outboxes: the usual number
-    /// stays in a processor's own cache until it is written.
-    pub copied_bytes: u64,
+    /// No more events are applied once lines that are not for all have been queued for so many
+    /// clients, each line counted for each of them: the usual number stays in a processor's own cache
+    /// until it is written.
+    pub picks: u64,
     /// The same for each registered client, where that makes more.
-    pub copied_bytes_a_client: u64,
+    pub picks_a_client: u64,
     /// Bytes of an identified client that are read and forgotten.
     pub ignored_bytes_a_client: usize,
     /// Bytes of all identified clients that are read and forgotten.
     pub ignored_bytes: usize,
+}
+
+impl Budgets {
+    /// A turn never goes on behind so many queued bytes, whatever its budgets and clients: what is
+    /// queued in it is counted with 32 bits.
+    pub(crate) const MOST_QUEUED_BYTES: u64 = 1 << 30;
 }
 
 impl Default for Budgets {
@@ -37,10 +44,10 @@ impl Default for Budgets {
             least_source_bytes: 16 << 10,
             all_sources_bytes: 4 << 20,
             events: 1 << 17,
-            queued_bytes: std::env::var("QB").map_or(16<<20, |x| x.parse().unwrap()),
+            queued_bytes: 16 << 20,
             queued_bytes_a_client: 8 << 10,
-            copied_bytes: std::env::var("PICKS").map_or(1<<17, |x| x.parse().unwrap()),
-            copied_bytes_a_client: 512,
+            picks: 1 << 17,
+            picks_a_client: 512,
             ignored_bytes_a_client: 16 << 10,
             ignored_bytes: 256 << 10,
         }

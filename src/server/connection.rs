@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::close_reason::CloseReason;
-use super::outbox::{Outbox, OutboxState};
+use super::outbox::Outbox;
 use crate::protocol::{EventReader, LineSplitter, UserId};
 
 /// The longest id line that is looked at, without its terminator.
@@ -91,6 +91,8 @@ pub(crate) struct Client<S> {
     pub(crate) outbox: Outbox,
     /// The socket has not refused bytes since it last said that it takes some.
     pub(crate) writable: bool,
+    /// It is to be closed at the end of this turn, and receives nothing more.
+    pub(crate) is_closing: bool,
     /// It stands on the list of those to read.
     pub(crate) awaits_reading: bool,
     pub(crate) stall: Option<Box<Stall>>,
@@ -184,6 +186,7 @@ impl<S> Client<S> {
             identity: Identity::Unknown(Box::new(IdLine { lines, since })),
             outbox: Outbox::default(),
             writable: true,
+            is_closing: false,
             awaits_reading: false,
             stall: None,
         }
@@ -192,11 +195,6 @@ impl<S> Client<S> {
     /// Whether it connected at `since` and has not sent its id yet.
     pub(crate) fn is_unknown_since(&self, since: Instant) -> bool {
         matches!(&self.identity, Identity::Unknown(id_line) if id_line.since == since)
-    }
-
-    /// Whether it is to be closed at the end of this turn, and receives nothing more.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.outbox.state == OutboxState::Closed
     }
 
     /// Its user id, once known.

@@ -1,13 +1,12 @@
 //! Who receives, what is queued for whom, and when that is too much.
 //!
 //! The engine offers events here. What an event adds is either queued for all of its audience or for
-//! none of it. Broadcasts are written once, into a block that all outboxes share until the end of the
-//! turn: a client's outbox catches up with the block when something of its own follows, and the rest
-//! goes to the sockets straight from the block.
+//! none of it. The lines of a turn are kept once, in a [`Dispatch`]; a client's are put together when
+//! it is flushed, and what its socket refuses waits in its outbox.
 //!
 //! Accounts, true between any two calls:
 //!
-//! - what is queued for a client is its outbox and the part of the block that it lacks;
+//! - what is queued for a client is its outbox and what the turn's dispatch holds for it;
 //! - `queued_total` is the sum of that over the members;
 //! - `largest_queue` is at least what is queued for any member.
 
@@ -16,13 +15,13 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::byte_queue::size_of_line;
+use super::byte_queue::{ByteQueue, size_of_line};
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Stall, StallCause};
-use super::outbox::{Flush, OutboxState};
-use super::spares::Spares;
+use super::dispatch::Dispatch;
+use super::outbox::Flush;
+use super::pile::Pile;
 use super::timeouts::Timeouts;
-use super::turn_lines::TurnLines;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
 use crate::protocol::{Line, UserId};
@@ -34,9 +33,7 @@ pub(crate) struct Deliveries<S> {
     /// Keys of the registered clients.
     members: Vec<u32>,
     /// What is delivered in this turn.
-    lines: TurnLines,
-    /// Keys of clients whose outbox got something since it was last flushed.
-    touched: Vec<u32>,
+    dispatch: Dispatch,
     /// Clients to be closed at the end of this turn.
     doomed: Vec<(u32, CloseReason, Option<io::Error>)>,
     queued_total: u64,
@@ -50,16 +47,17 @@ pub(crate) struct Deliveries<S> {
     full_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
     total_target: Option<u64>,
-    spares: Spares,
+    /// Memory of emptied outboxes.
+    spares: Pile<ByteQueue>,
     now: Instant,
     /// Lines queued so far.
     pub(crate) deliveries: u64,
     /// Bytes that sockets have taken so far.
     pub(crate) bytes_written: u64,
-    /// Bytes copied into outboxes in this turn.
-    pub(crate) copied_this_turn: u64,
-    /// What was queued when the turn began.
-    queued_before: u64,
+    /// Lines queued in this turn for some and not for all.
+    pub(crate) picked_this_turn: u64,
+    /// Bytes queued in this turn.
+    pub(crate) queued_this_turn: u64,
 }
 
 impl<S> Deliveries<S> {
@@ -67,8 +65,7 @@ impl<S> Deliveries<S> {
         Deliveries {
             connections: Slab::new(),
             members: Vec::new(),
-            lines: TurnLines::default(),
-            touched: Vec::new(),
+            dispatch: Dispatch::default(),
             doomed: Vec::new(),
             queued_total: 0,
             largest_queue: 0,
@@ -78,20 +75,20 @@ impl<S> Deliveries<S> {
             stalls: Timeouts::new(config.stall_timeout),
             full_clients: 0,
             total_target: None,
-            spares: Spares::default(),
+            spares: Pile::default(),
             now,
             deliveries: 0,
             bytes_written: 0,
-            copied_this_turn: 0,
-            queued_before: 0,
+            picked_this_turn: 0,
+            queued_this_turn: 0,
         }
     }
 
     /// Starts a turn at `now`.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
-        self.copied_this_turn = 0;
-        self.queued_before = self.queued_total;
+        self.picked_this_turn = 0;
+        self.queued_this_turn = 0;
     }
 
     /// Keys of the registered clients.
@@ -114,12 +111,6 @@ impl<S> Deliveries<S> {
         self.queued_total
     }
 
-    /// Bytes queued since the turn began, without those that were written since.
-    #[inline]
-    pub(crate) fn queued_this_turn(&self) -> u64 {
-        self.queued_total.saturating_sub(self.queued_before)
-    }
-
     pub(crate) fn client(&self, key: u32) -> Option<&Client<S>> {
         match self.connections.get(key as usize) {
             Some(Connection::Client(client)) => Some(client),
@@ -133,11 +124,12 @@ impl<S> Deliveries<S> {
 
     /// From now on the client is `user` and receives what is for it.
     pub(crate) fn join(&mut self, key: u32, user: UserId) {
-        debug_assert!(self.lines.block.is_empty(), "clients register before anything is applied");
+        debug_assert!(!self.dispatch.has_block(), "clients register before anything is applied");
         let place = self.members.len() as u32;
         if let Some(client) = client_mut(&mut self.connections, key) {
             client.identity = Identity::Registered { user, place };
             self.members.push(key);
+            self.dispatch.open(key);
         }
     }
 
@@ -147,8 +139,8 @@ impl<S> Deliveries<S> {
         let client = client_mut(&mut self.connections, key)?;
         let Identity::Registered { user, place } = client.identity else { return None };
         client.identity = Identity::Departed { user };
-        let queued = client.outbox.queued(&self.lines);
-        self.queued_total -= queued as u64;
+        self.queued_total -= (client.outbox.waiting.len() + self.dispatch.queued(key)) as u64;
+        self.dispatch.forget(key);
         self.end_stall(key);
         self.members.swap_remove(place as usize);
         if let Some(&moved) = self.members.get(place as usize)
@@ -164,9 +156,10 @@ impl<S> Deliveries<S> {
     /// Closes the client at the end of this turn.
     pub(crate) fn doom(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
         if let Some(client) = client_mut(&mut self.connections, key)
-            && !client.is_closing()
+            && !client.is_closing
         {
-            client.outbox.state = OutboxState::Closed;
+            client.is_closing = true;
+            self.dispatch.close(key);
             self.doomed.push((key, reason, error));
         }
     }
@@ -197,14 +190,8 @@ impl<S> Deliveries<S> {
     }
 
     /// Puts the client on the list of those to flush.
-    #[inline]
     pub(crate) fn touch(&mut self, key: u32) {
-        if let Some(client) = client_mut(&mut self.connections, key)
-            && client.outbox.state == OutboxState::Untouched
-        {
-            client.outbox.state = OutboxState::Touched;
-            self.touched.push(key);
-        }
+        self.dispatch.touch(key);
     }
 
     fn start_stall(&mut self, key: u32, cause: StallCause, target: u64) {
@@ -240,11 +227,13 @@ impl<S> Deliveries<S> {
     /// Gives most of the spare buffers back to the allocator.
     pub(crate) fn trim_spare_buffers(&mut self) {
         self.spares.trim();
+        self.dispatch.trim();
     }
 
     /// What is queued for a member.
     fn queued(&self, key: u32) -> u64 {
-        self.client(key).map_or(0, |client| client.outbox.queued(&self.lines) as u64)
+        let waiting = self.client(key).map_or(0, |client| client.outbox.waiting.len());
+        (waiting + self.dispatch.queued(key)) as u64
     }
 
     /// Panics unless the accounts are right. Looks at every client.
@@ -276,28 +265,20 @@ impl<S: Write> Deliveries<S> {
     /// Writes what is queued for every client that got something since the last time, as far as
     /// the sockets take it.
     pub(crate) fn flush_touched(&mut self) {
-        if !self.lines.block.is_empty() {
+        if self.dispatch.has_block() {
             for place in 0..self.members.len() {
-                let key = self.members[place];
-                self.flush(key);
-                if let Some(client) = client_mut(&mut self.connections, key) {
-                    client.outbox.forget_block();
-                }
-            }
-            self.lines.block.clear();
-        }
-        while let Some(key) = self.touched.pop() {
-            if let Some(client) = client_mut(&mut self.connections, key) {
-                if client.outbox.state == OutboxState::Touched {
-                    client.outbox.state = OutboxState::Untouched;
-                }
-                self.flush(key);
+                self.flush(self.members[place]);
             }
         }
-        self.lines.picked.clear();
+        while let Some(key) = self.dispatch.next_touched() {
+            self.flush(key);
+        }
+        self.dispatch.end_turn(&self.members);
         self.lift_total_pause();
-        // A bound that has gone far up with what has left since would make each event look twice.
-        if self.largest_queue > self.client_limit / 2 {
+        if self.queued_total == 0 {
+            self.largest_queue = 0;
+        } else if self.largest_queue > self.client_limit / 2 {
+            // A bound far above what is queued would make each event look twice.
             self.measure_largest_queue();
         }
     }
@@ -311,27 +292,38 @@ impl<S: Write> Deliveries<S> {
         self.flush(key);
     }
 
-    /// Writes what is queued for one client, as far as its socket takes it; what it lacks of the
-    /// block is in its outbox then, or written.
+    /// Writes what is queued for one client, as far as its socket takes it. What is left is in its
+    /// outbox then.
     pub(crate) fn flush(&mut self, key: u32) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
         let Identity::Registered { .. } = client.identity else { return };
-        let before = client.outbox.queued(&self.lines);
+        let outbox = &mut client.outbox;
+        let before = outbox.waiting.len() + self.dispatch.queued(key);
         if before == 0 {
             return;
         }
-        if client.is_closing() || !client.writable {
-            client.outbox.catch_up(&self.lines, &mut self.spares);
-            return;
+        if outbox.waiting.capacity() == 0 {
+            outbox.waiting = self.spares.take();
         }
-        let flushed = client.outbox.flush(&mut client.stream, &self.lines, &mut self.spares);
-        let after = client.outbox.len();
+        self.dispatch.take_picks(key, &mut outbox.waiting);
+        let rest = self.dispatch.rest_of_block(key);
+        let flushed = if client.is_closing || !client.writable {
+            outbox.waiting.push_bytes(rest);
+            Ok(Flush::Blocked)
+        } else {
+            outbox.flush(rest, &mut client.stream)
+        };
+        self.dispatch.skip_block(key);
+        let after = outbox.waiting.len();
         let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
         let error = match flushed {
-            Ok(Flush::Emptied) => None,
+            Ok(Flush::Emptied) => {
+                self.spares.keep(std::mem::take(&mut outbox.waiting));
+                None
+            }
             Ok(Flush::Blocked) => {
                 client.writable = false;
-                client.outbox.shrink();
+                outbox.waiting.shrink();
                 None
             }
             Err(error) => Some(error),
@@ -350,29 +342,9 @@ impl<S: Write> Deliveries<S> {
     /// Queues a line for some clients.
     #[inline]
     fn queue(&mut self, keys: &[u32], line: &Line<'_>) {
-        let pick = self.lines.pick(line);
-        let mut largest = self.largest_queue;
-        let mut taken = 0;
-        for &key in keys {
-            let Some(client) = client_mut(&mut self.connections, key) else { continue };
-            let outbox = &mut client.outbox;
-            match outbox.state {
-                OutboxState::Touched => {}
-                OutboxState::Closed => continue,
-                OutboxState::Untouched => {
-                    outbox.state = OutboxState::Touched;
-                    self.touched.push(key);
-                    outbox.adopt(&mut self.spares);
-                }
-            }
-            outbox.push(pick);
-            largest = largest.max(outbox.queued(&self.lines) as u64);
-            taken += 1;
-        }
-        self.largest_queue = largest;
-        self.copied_this_turn += taken;
-        self.queued_total += taken * u64::from(pick.size);
-        self.deliveries += taken;
+        let taken = self.dispatch.queue(keys, line);
+        self.picked_this_turn += taken;
+        self.count_queued(size_of_line(line), taken);
     }
 
     /// Queues a line for everybody.
@@ -380,12 +352,16 @@ impl<S: Write> Deliveries<S> {
         if self.members.is_empty() {
             return;
         }
-        self.lines.block.push_line(line);
-        let size = size_of_line(line) as u64;
-        let members = self.members.len() as u64;
-        self.largest_queue += size;
-        self.queued_total += size * members;
-        self.deliveries += members;
+        self.dispatch.queue_for_all(line);
+        self.count_queued(size_of_line(line), self.members.len() as u64);
+    }
+
+    #[inline]
+    fn count_queued(&mut self, size: usize, clients: u64) {
+        self.largest_queue += size as u64;
+        self.queued_total += size as u64 * clients;
+        self.queued_this_turn += size as u64 * clients;
+        self.deliveries += clients;
     }
 
     /// Whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
@@ -427,7 +403,7 @@ impl<S: Write> Deliveries<S> {
             self.flush(key);
         }
         let queued = self.queued(key);
-        let is_closing = self.client(key).is_none_or(Client::is_closing);
+        let is_closing = self.client(key).is_none_or(|client| client.is_closing);
         if is_closing || queued == 0 || queued + size <= self.client_limit {
             return true;
         }

@@ -9,14 +9,14 @@ mod close_reason;
 mod connection;
 mod deliveries;
 mod descriptors;
+mod dispatch;
 mod gap_watch;
 pub mod hub;
 mod notices;
 mod outbox;
-mod spares;
+mod pile;
 mod timeouts;
 mod totals;
-mod turn_lines;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -117,7 +117,7 @@ const EXPECTED_TOTALS: [&str; 6] = [
     "; deliveries 8, bytes 51, queued now 0",
     "; clients now 1, ever 3, closed (closed_by_peer 1, bad_id 1)",
     "; sources now 1, ever 1, closed (none); accept failures 0",
-    "; awaited sequence 11, waiting 1, highest reorder occupancy 2; users known",
+    "; awaited sequence 11, waiting 1, highest reorder occupancy 3; users known",
 ];
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Ending {
     /// In milliseconds.
     pub(crate) now: u64,
     pub(crate) totals: Totals,
+    /// How many lines of each open source were looked at.
+    pub(crate) lines_received: BTreeMap<SocketId, u64>,
     /// The server sleeps until something is ready.
     pub(crate) is_at_rest: bool,
     /// But not longer than this.

@@ -125,18 +125,35 @@ impl Order {
         std::mem::take(&mut self.applied)
     }
 
-    /// Goes on, with the sources in this order, until the counts are these. False if that never
-    /// happens; then everything that could be done is done.
-    pub(crate) fn run_to(&mut self, sources: &[SocketId], seen: &Counts) -> bool {
-        while self.counts() != *seen {
-            if !self.step(sources) {
+    /// Goes on, with the sources in this order, until the counts are these and so many lines of each
+    /// source were looked at as `received` says, where it says so. False if that never happens; then
+    /// everything that could be done is done.
+    ///
+    /// What is due may wait while lines behind it are looked at: the server takes usual lines by the
+    /// dozen.
+    pub(crate) fn run_to(
+        &mut self,
+        sources: &[SocketId],
+        seen: &Counts,
+        received: &BTreeMap<SocketId, u64>,
+    ) -> bool {
+        loop {
+            let is_known = |source: &SocketId| received.contains_key(source);
+            let is_through =
+                |source: &SocketId| received.get(source) == Some(&self.lines_of(*source));
+            let left: Vec<SocketId> =
+                sources.iter().copied().filter(|source| !is_through(source)).collect();
+            if self.counts() == *seen && !left.iter().any(is_known) {
+                while self.is_next_silent(&left) {
+                    self.step(&left);
+                }
+                return true;
+            }
+            let may_apply = self.awaited() < seen.awaited;
+            if !(may_apply && self.apply_due()) && !self.look_at_next(&left) {
                 return false;
             }
         }
-        while self.is_next_silent(sources) {
-            self.step(sources);
-        }
-        true
     }
 
     /// Does all that can be done, with the sources in this order.
@@ -165,14 +182,21 @@ impl Order {
 
     /// Applies what is due, or else looks at the next line. False if there is neither.
     fn step(&mut self, sources: &[SocketId]) -> bool {
-        if let Some(due) = self.waiting.remove(&self.counts.awaited) {
-            self.counts.awaited += 1;
-            match due {
-                Some(event) => self.apply(event),
-                None => self.counts.void += 1,
-            }
-            return true;
+        self.apply_due() || self.look_at_next(sources)
+    }
+
+    /// Applies what is due, if anything is.
+    fn apply_due(&mut self) -> bool {
+        let Some(due) = self.waiting.remove(&self.counts.awaited) else { return false };
+        self.counts.awaited += 1;
+        match due {
+            Some(event) => self.apply(event),
+            None => self.counts.void += 1,
         }
+        true
+    }
+
+    fn look_at_next(&mut self, sources: &[SocketId]) -> bool {
         for source in sources {
             if let Some(line) = self.pending.get_mut(source).and_then(VecDeque::pop_front) {
                 *self.handed.entry(*source).or_default() += 1;

@@ -92,13 +92,11 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         return usual;
     }
     let source_bytes = *random.pick(&[1, 7, 50, 300]);
-    let [events, queued_bytes, copied_bytes] = match may_stop_anywhere && random.one_in(2) {
-        true => [
-            *random.pick(&[1, 3, 20]),
-            *random.pick(&[1, 100, 1000]),
-            *random.pick(&[1, 100, 1000]),
-        ],
-        false => [usual.events as u64, usual.queued_bytes, usual.copied_bytes],
+    let [events, queued_bytes, picks] = match may_stop_anywhere && random.one_in(2) {
+        true => {
+            [*random.pick(&[1, 3, 20]), *random.pick(&[1, 100, 1000]), *random.pick(&[1, 10, 100])]
+        }
+        false => [usual.events as u64, usual.queued_bytes, usual.picks],
     };
     Budgets {
         source_bytes,
@@ -106,8 +104,8 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         all_sources_bytes: source_bytes * 2,
         events: events as usize,
         queued_bytes,
-        copied_bytes,
-        copied_bytes_a_client: 0,
+        picks,
+        picks_a_client: 0,
         queued_bytes_a_client: 0,
         ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
         ignored_bytes: *random.pick(&[1, 10, 100]),

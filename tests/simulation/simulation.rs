@@ -1,13 +1,14 @@
 //! One run: a server, a kernel, peers, and the model that watches.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::server::CloseReason;
 use eventserver::server::hub::{Hub, NextTurn};
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, SocketId};
 use crate::model::{Ending, Limits, Model};
 use crate::network::SimulatedAcceptor;
 use crate::peers::{Pace, Peers};
@@ -176,9 +177,18 @@ impl Simulation {
         Ending {
             now: self.now,
             totals: self.hub.totals(),
+            lines_received: self.lines_received(),
             is_at_rest: next_turn != NextTurn::Now,
             wakes_at: self.wakes_at(),
         }
+    }
+
+    /// How many lines of each open source the server has looked at.
+    fn lines_received(&self) -> BTreeMap<SocketId, u64> {
+        let kernel = self.kernel.borrow();
+        let sockets = kernel.sockets.iter().enumerate();
+        let lines = |token: Option<usize>| self.hub.lines_received(token?);
+        sockets.filter_map(|(id, socket)| Some((id, lines(socket.token)?))).collect()
     }
 
     /// Lets everything come to its end that can: whatever was sent is read, and delivered to

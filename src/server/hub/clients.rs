@@ -73,7 +73,7 @@ impl<A: Acceptor> Hub<A> {
     fn read_client(&mut self, key: u32, ignorable: &mut usize, read_in_part: &mut Vec<u32>) {
         let Some(client) = self.deliveries.client_mut(key) else { return };
         client.awaits_reading = false;
-        if client.is_closing() {
+        if client.is_closing {
             return;
         }
         if client.user().is_none() && !self.identify(key) {

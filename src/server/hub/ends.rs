@@ -63,7 +63,7 @@ impl<A: Acceptor> Hub<A> {
         let members = self.deliveries.members();
         let done: Vec<(u32, CloseReason)> = members
             .iter()
-            .filter_map(|&key| match self.deliveries.client(key)?.outbox.len() == 0 {
+            .filter_map(|&key| match self.deliveries.client(key)?.outbox.waiting.is_empty() {
                 true => Some((key, CloseReason::Stopped)),
                 false => is_over.then_some((key, CloseReason::DrainTimeout)),
             })
@@ -96,7 +96,7 @@ impl<A: Acceptor> Hub<A> {
         }
         self.tally.clients_closed.count(reason);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
-        let (peer, queued) = (client.peer, client.outbox.len());
+        let (peer, queued) = (client.peer, client.outbox.waiting.len());
         self.clients_by_address.depart(peer.ip().to_canonical());
         match client.user() {
             Some(user) => self.say(

@@ -232,6 +232,13 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
+    /// How many lines of an open source were looked at so far, by its token.
+    #[must_use]
+    pub fn lines_received(&self, token: usize) -> Option<u64> {
+        let key = u32::try_from(token).ok()?;
+        self.source(key).map(|source| source.lines_received)
+    }
+
     /// Panics unless what must hold between two turns does. Looks at every connection.
     pub fn check_invariants(&self) {
         self.deliveries.check();
@@ -239,9 +246,9 @@ impl<A: Acceptor> Hub<A> {
             let Some(client) = self.deliveries.client(key) else { panic!("a member is a client") };
             let user = client.user().map(|user| self.engine.graph().recipient(user));
             assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
-            assert!(!client.is_closing(), "what is to be closed is closed within the turn");
+            assert!(!client.is_closing, "what is to be closed is closed within the turn");
             assert!(
-                client.outbox.len() == 0 || !client.writable,
+                client.outbox.waiting.is_empty() || !client.writable,
                 "bytes wait only where the socket refused them"
             );
         }

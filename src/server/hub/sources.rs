@@ -23,8 +23,8 @@ const LINES_AT_ONCE: usize = 128;
 struct Allowance {
     /// So many events more.
     events: usize,
-    /// Until the turn has copied so many bytes.
-    copied_bytes: u64,
+    /// Until the turn has picked clients so many times.
+    picks: u64,
     /// Until the turn has queued so many bytes.
     queued_bytes: u64,
 }
@@ -110,8 +110,11 @@ impl<A: Acceptor> Hub<A> {
         let clients = self.deliveries.members().len() as u64;
         Allowance {
             events: budgets.events,
-            copied_bytes: budgets.copied_bytes.max(budgets.copied_bytes_a_client * clients),
-            queued_bytes: budgets.queued_bytes.max(budgets.queued_bytes_a_client * clients),
+            picks: budgets.picks.max(budgets.picks_a_client * clients),
+            queued_bytes: budgets
+                .queued_bytes
+                .max(budgets.queued_bytes_a_client * clients)
+                .min(Budgets::MOST_QUEUED_BYTES),
         }
     }
 
@@ -259,8 +262,8 @@ impl<A: Acceptor> Hub<A> {
                 return Pending::Room;
             }
             if left.events == 0
-                || self.deliveries.copied_this_turn >= left.copied_bytes
-                || self.deliveries.queued_this_turn() >= left.queued_bytes
+                || self.deliveries.picked_this_turn >= left.picks
+                || self.deliveries.queued_this_turn >= left.queued_bytes
             {
                 return Pending::NextTurn;
             }

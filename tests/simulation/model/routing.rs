@@ -28,7 +28,7 @@ impl Model {
     ) {
         let seen = Counts::of(&ending.totals);
         let orders = orders_of(&self.order.sources_with_lines());
-        let found = orders.iter().find_map(|sources| self.course(sources, &seen, closed));
+        let found = orders.iter().find_map(|sources| self.course(sources, &seen, ending, closed));
         let Some(Course { order, was_reset }) = found else {
             panic!("{seen:?} is not what the lines lead to, from {:?} on", self.order.counts())
         };
@@ -48,14 +48,20 @@ impl Model {
         }
     }
 
-    fn course(&self, sources: &[SocketId], seen: &Counts, closed: &[SocketId]) -> Option<Course> {
+    fn course(
+        &self,
+        sources: &[SocketId],
+        seen: &Counts,
+        ending: &Ending,
+        closed: &[SocketId],
+    ) -> Option<Course> {
         let mut order = self.order.clone();
         if self.is_reset_by(closed, sources) {
             order.run(sources);
             order.reset();
             return (order.counts() == *seen).then_some(Course { order, was_reset: true });
         }
-        if !order.run_to(sources, seen) {
+        if !order.run_to(sources, seen, &ending.lines_received) {
             self.check_skip(&order, seen);
             order.skip_gap();
             return (order.counts() == *seen).then_some(Course { order, was_reset: false });

@@ -1,10 +1,9 @@
-//! Memory of emptied outboxes, for those that are filled next.
+//! Memory that was used, for who needs some next.
 
 use super::byte_queue::ByteQueue;
-use super::turn_lines::Pick;
 
-/// What is kept at most of each kind, in bytes: enough for a busy turn of a thousand clients. Beyond
-/// it memory goes back to the allocator.
+/// What is kept at most, in bytes: enough for a busy turn of a thousand clients. Beyond it memory
+/// goes back to the allocator.
 const MOST_BYTES: usize = 16 << 20;
 
 /// The same while the server waits for something to do.
@@ -12,15 +11,6 @@ const MOST_BYTES_AT_REST: usize = 1 << 20;
 
 /// A piece larger than this came from a burst and is not kept.
 const LARGEST_BYTES: usize = 256 << 10;
-
-/// What outboxes give back and take.
-#[derive(Debug, Default)]
-pub(crate) struct Spares {
-    /// For bytes.
-    pub(crate) buffers: Pile<ByteQueue>,
-    /// For lists of picked lines.
-    pub(crate) picks: Pile<Vec<Pick>>,
-}
 
 /// Empty memory, the piece used last on top, since the cache knows it best.
 #[derive(Debug)]
@@ -33,17 +23,28 @@ pub(crate) struct Pile<M> {
 pub(crate) trait Memory: Default {
     /// How much it is.
     fn bytes(&self) -> usize;
+
+    /// Forgets what stands in it.
+    fn clear(&mut self);
 }
 
 impl Memory for ByteQueue {
     fn bytes(&self) -> usize {
         self.capacity()
     }
+
+    fn clear(&mut self) {
+        ByteQueue::clear(self);
+    }
 }
 
-impl Memory for Vec<Pick> {
+impl Memory for Vec<u32> {
     fn bytes(&self) -> usize {
-        self.capacity() * size_of::<Pick>()
+        self.capacity() * size_of::<u32>()
+    }
+
+    fn clear(&mut self) {
+        Vec::clear(self);
     }
 }
 
@@ -61,26 +62,20 @@ impl<M: Memory> Pile<M> {
         piece
     }
 
-    /// Keeps an empty piece, or frees it.
-    pub(crate) fn keep(&mut self, piece: M) {
+    /// Keeps a piece, or frees it.
+    pub(crate) fn keep(&mut self, mut piece: M) {
         let bytes = piece.bytes();
         if bytes > 0 && bytes <= LARGEST_BYTES && self.bytes + bytes <= MOST_BYTES {
+            piece.clear();
             self.bytes += bytes;
             self.pieces.push(piece);
         }
     }
 
-    fn trim(&mut self) {
+    /// Frees most of what is kept.
+    pub(crate) fn trim(&mut self) {
         while self.bytes > MOST_BYTES_AT_REST {
             self.take();
         }
-    }
-}
-
-impl Spares {
-    /// Frees most of what is kept.
-    pub(crate) fn trim(&mut self) {
-        self.buffers.trim();
-        self.picks.trim();
     }
 }
