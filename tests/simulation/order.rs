@@ -150,7 +150,8 @@ impl Order {
                 return true;
             }
             let may_apply = self.awaited() < seen.awaited;
-            if !(may_apply && self.apply_due()) && !self.look_at_next(&left) {
+            let has_applied = may_apply && self.apply_due();
+            if !has_applied && !self.look_at_next(&left) {
                 return false;
             }
         }
