@@ -8,11 +8,8 @@ const TERMINATOR: [u8; 2] = *b"\r\n";
 /// The room that a short line needs: its window, and a terminator that may reach beyond it.
 const SHORT_ROOM: usize = WINDOW_BYTES + TERMINATOR.len();
 
-/// A part of this length or less is copied as if it had this one: a short line and its terminator.
-const LINE_BYTES: usize = 32;
-
-/// The same for what is longer: some lines.
-const PART_BYTES: usize = 128;
+/// What [`ByteQueue::push_part`] may write behind the end: the largest usual length of a part.
+const SPARE_BYTES: usize = 256;
 
 /// Memory above this is given back when it is not needed any more.
 const LARGE_BYTES: usize = 64 << 10;
@@ -113,32 +110,26 @@ impl ByteQueue {
 
     /// Makes sure that so many bytes can be appended without growing, with some to spare.
     pub(crate) fn reserve(&mut self, more: usize) {
-        let more = more + PART_BYTES;
+        let more = more + SPARE_BYTES;
         if self.bytes.len() - self.end < more {
             self.make_room(more);
         }
     }
 
-    /// Appends `len` bytes of another queue, from its byte `at` on. A short part is copied with what
-    /// follows it: a copy of fixed length needs neither a call nor a branch.
+    /// Appends `len` bytes of another queue, from its byte `at` on. A part of up to `USUAL` bytes is
+    /// copied as if it had that many: that takes no call, and no branch that depends on its length,
+    /// which is hard to foresee.
     #[inline(always)]
-    pub(crate) fn push_part(&mut self, other: &ByteQueue, at: usize, len: usize) {
+    pub(crate) fn push_part<const USUAL: usize>(&mut self, other: &ByteQueue, at: usize, len: usize) {
+        const { assert!(USUAL <= SPARE_BYTES) };
         let from = &other.bytes[other.start + at..];
         let to = &mut self.bytes[self.end..];
-        if len <= LINE_BYTES
-            && let (Some(from), Some(to)) =
-                (from.first_chunk::<LINE_BYTES>(), to.first_chunk_mut::<LINE_BYTES>())
-        {
-            *to = *from;
-            self.end += len;
-        } else if len <= PART_BYTES
-            && let (Some(from), Some(to)) =
-                (from.first_chunk::<PART_BYTES>(), to.first_chunk_mut::<PART_BYTES>())
-        {
-            *to = *from;
-            self.end += len;
-        } else {
-            self.push_bytes(&other.as_slice()[at..at + len]);
+        match (from.first_chunk::<USUAL>(), to.first_chunk_mut()) {
+            (Some(from), Some(to)) if len <= USUAL => {
+                *to = *from;
+                self.end += len;
+            }
+            _ => self.push_bytes(&other.as_slice()[at..at + len]),
         }
     }
 

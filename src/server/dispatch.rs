@@ -184,10 +184,10 @@ impl Dispatch {
             let Header { block_end, size } = Header::from_bytes(*header);
             let block_end = block_end as usize;
             if cursor < block_end {
-                outbox.push_part(&self.block, cursor, block_end - cursor);
+                outbox.push_part::<256>(&self.block, cursor, block_end - cursor);
                 cursor = block_end;
             }
-            outbox.push_part(&self.picked, pick as usize + Header::BYTES, size as usize);
+            outbox.push_part::<32>(&self.picked, pick as usize + Header::BYTES, size as usize);
         }
         tray.block_cursor = cursor as u32;
         tray.picked_bytes = 0;
