@@ -40,13 +40,13 @@ impl Budgets {
 impl Default for Budgets {
     fn default() -> Budgets {
         Budgets {
-            source_bytes: 1 << 20,
+            source_bytes: 640 << 10,
             least_source_bytes: 16 << 10,
             all_sources_bytes: 4 << 20,
             events: 1 << 17,
             queued_bytes: 16 << 20,
             queued_bytes_a_client: 8 << 10,
-            picks: 1 << 17,
+            picks: 1 << 19,
             picks_a_client: 512,
             ignored_bytes_a_client: 16 << 10,
             ignored_bytes: 256 << 10,
