@@ -8,7 +8,7 @@ const TERMINATOR: [u8; 2] = *b"\r\n";
 /// The room that a short line needs: its window, and a terminator that may reach beyond it.
 const SHORT_ROOM: usize = WINDOW_BYTES + TERMINATOR.len();
 
-/// What [`ByteQueue::push_part`] may write behind the end: the largest usual length of a part.
+/// What [`ByteQueue::push_front_of`] may write behind the end.
 const SPARE_BYTES: usize = 256;
 
 /// Memory above this is given back when it is not needed any more.
@@ -116,20 +116,21 @@ impl ByteQueue {
         }
     }
 
-    /// Appends `len` bytes of another queue, from its byte `at` on. A part of up to `USUAL` bytes is
-    /// copied as if it had that many: that takes no call, and no branch that depends on its length,
-    /// which is hard to foresee.
+    /// Appends the first `len` of some bytes. Up to `USUAL` are copied as if they were so many, where
+    /// there are: that takes no call, and no branch that depends on the length, which is hard to
+    /// foresee.
     #[inline(always)]
-    pub(crate) fn push_part<const USUAL: usize>(&mut self, other: &ByteQueue, at: usize, len: usize) {
+    pub(crate) fn push_front_of<const USUAL: usize>(&mut self, bytes: &[u8], len: usize) {
         const { assert!(USUAL <= SPARE_BYTES) };
-        let from = &other.bytes[other.start + at..];
-        let to = &mut self.bytes[self.end..];
-        match (from.first_chunk::<USUAL>(), to.first_chunk_mut()) {
+        let room = &mut self.bytes[self.end..];
+        match (bytes.first_chunk::<USUAL>(), room.first_chunk_mut::<USUAL>()) {
             (Some(from), Some(to)) if len <= USUAL => {
-                *to = *from;
+                // By the piece: larger ones would be copied by a call.
+                let pieces = to.as_chunks_mut::<32>().0.iter_mut().zip(from.as_chunks().0);
+                pieces.for_each(|(to, from)| *to = *from);
                 self.end += len;
             }
-            _ => self.push_bytes(&other.as_slice()[at..at + len]),
+            _ => self.push_bytes(&bytes[..len]),
         }
     }
 

@@ -7,6 +7,13 @@ use crate::protocol::Line;
 /// Where a picked line stands among the others of its turn.
 type Pick = u32;
 
+/// A line and its terminator have seldom more bytes.
+const USUAL_LINE: usize = 32;
+
+/// Between two lines that were picked for a client there are seldom more bytes of the block: twenty
+/// broadcasts.
+const USUAL_PART: usize = 256;
+
 /// What leaves in one turn. Every line is kept once, with its terminator: what goes to everybody in
 /// one block, what goes to some in another place. For each client there is no more than a list of the
 /// lines that were picked for it.
@@ -177,17 +184,17 @@ impl Dispatch {
         }
         let picks = std::mem::take(&mut tray.picks);
         let mut cursor = tray.block_cursor as usize;
-        outbox.reserve(tray.picked_bytes as usize + self.block.len() - cursor);
+        let (block, picked) = (self.block.as_slice(), self.picked.as_slice());
+        outbox.reserve(tray.picked_bytes as usize + block.len() - cursor);
         for &pick in &picks {
-            let line = &self.picked.as_slice()[pick as usize..];
-            let Some((header, _)) = line.split_first_chunk() else { break };
+            let Some((header, line)) = picked[pick as usize..].split_first_chunk() else { break };
             let Header { block_end, size } = Header::from_bytes(*header);
             let block_end = block_end as usize;
             if cursor < block_end {
-                outbox.push_part::<256>(&self.block, cursor, block_end - cursor);
+                outbox.push_front_of::<USUAL_PART>(&block[cursor..], block_end - cursor);
                 cursor = block_end;
             }
-            outbox.push_part::<32>(&self.picked, pick as usize + Header::BYTES, size as usize);
+            outbox.push_front_of::<USUAL_LINE>(line, size as usize);
         }
         tray.block_cursor = cursor as u32;
         tray.picked_bytes = 0;
