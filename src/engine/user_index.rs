@@ -6,14 +6,9 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::protocol::UserId;
 
-/// Ids below this have a place of their own. They take 4 MiB at most, whoever chooses them.
+/// Ids below this have a place of their own: 4 MiB of memory, of which the system provides no more
+/// than what is used, in pages of a thousand ids.
 const SMALL_IDS: u64 = 1 << 20;
-
-/// How many of these places are allocated together: 4 KiB.
-const PAGE_IDS: usize = 1024;
-
-/// What stands at a place without a key.
-const NO_KEY: u32 = u32::MAX;
 
 /// From user ids to keys, which are below 2³²−1.
 ///
@@ -21,26 +16,20 @@ const NO_KEY: u32 = u32::MAX;
 /// since ids come from peers.
 #[derive(Debug, Default)]
 pub(super) struct UserIndex {
-    pages: Vec<Option<Box<Page>>>,
+    /// One more than the key of each small id, 0 where there is none: memory that comes as zeros is
+    /// not touched before it is used. Empty until there is a small id.
+    places: Vec<u32>,
     others: HashTable<(UserId, u32)>,
     hasher: DefaultHashBuilder,
-}
-
-#[derive(Debug)]
-struct Page {
-    keys: [u32; PAGE_IDS],
-    used: usize,
 }
 
 impl UserIndex {
     #[inline]
     pub(super) fn get(&self, id: UserId) -> Option<u32> {
-        if id.0 >= SMALL_IDS {
-            return self.get_other(id);
+        match place_of(id).and_then(|place| self.places.get(place)) {
+            Some(key_and_one) => key_and_one.checked_sub(1),
+            None => self.get_other(id),
         }
-        let (page, place) = split(id);
-        let key = self.pages.get(page)?.as_ref()?.keys[place];
-        (key != NO_KEY).then_some(key)
     }
 
     fn get_other(&self, id: UserId) -> Option<u32> {
@@ -50,52 +39,35 @@ impl UserIndex {
 
     /// Adds an id that is not there.
     pub(super) fn insert(&mut self, id: UserId, key: u32) {
-        debug_assert!(key != NO_KEY && self.get(id).is_none());
-        if id.0 >= SMALL_IDS {
+        debug_assert!(key < u32::MAX && self.get(id).is_none());
+        if id.0 < SMALL_IDS {
+            if self.places.is_empty() {
+                self.places = vec![0; SMALL_IDS as usize];
+            }
+            self.places[id.0 as usize] = key + 1;
+        } else {
             let hasher = &self.hasher;
             let hash = |&(id, _): &(UserId, u32)| hasher.hash_one(id);
             self.others.insert_unique(hasher.hash_one(id), (id, key), hash);
-            return;
         }
-        let (page, place) = split(id);
-        if page >= self.pages.len() {
-            self.pages.resize_with(page + 1, || None);
-        }
-        let page = self.pages[page].get_or_insert_with(Page::empty);
-        page.keys[place] = key;
-        page.used += 1;
     }
 
     /// Removes an id that is there.
     pub(super) fn remove(&mut self, id: UserId) {
-        if id.0 >= SMALL_IDS {
-            if let Ok(entry) =
-                self.others.find_entry(self.hasher.hash_one(id), |&(each, _)| each == id)
-            {
-                entry.remove();
-            }
-            return;
-        }
-        let (page, place) = split(id);
-        let Some(Some(used_page)) = self.pages.get_mut(page) else { return };
-        used_page.keys[place] = NO_KEY;
-        used_page.used -= 1;
-        if used_page.used == 0 {
-            self.pages[page] = None;
+        if let Some(key_and_one) = place_of(id).and_then(|place| self.places.get_mut(place)) {
+            *key_and_one = 0;
+        } else if let Ok(entry) =
+            self.others.find_entry(self.hasher.hash_one(id), |&(each, _)| each == id)
+        {
+            entry.remove();
         }
     }
 }
 
-impl Page {
-    fn empty() -> Box<Page> {
-        Box::new(Page { keys: [NO_KEY; PAGE_IDS], used: 0 })
-    }
-}
-
-/// The page of a small id, and its place there.
+/// Where an id would stand if there were a place for each.
 #[inline]
-fn split(id: UserId) -> (usize, usize) {
-    (id.0 as usize / PAGE_IDS, id.0 as usize % PAGE_IDS)
+fn place_of(id: UserId) -> Option<usize> {
+    usize::try_from(id.0).ok()
 }
 
 #[cfg(test)]
@@ -130,7 +102,7 @@ mod tests {
                 prop_assert_eq!(index.get(UserId(id)), Some(key));
                 index.remove(UserId(id));
             }
-            prop_assert!(index.others.is_empty() && index.pages.iter().all(Option::is_none));
+            prop_assert!(index.others.is_empty() && index.places.iter().all(|&place| place == 0));
         }
     }
 }
