@@ -5,16 +5,16 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
     /// Bytes read of one source. The more events share a turn, the more of them leave in one write
-    /// to a client; the usual number is parsed in about 5 ms.
+    /// to a client; the usual number is parsed in about a millisecond.
     pub source_bytes: usize,
     /// The least of that, however many sources there are.
     pub least_source_bytes: usize,
     /// Bytes read of all sources together.
     pub all_sources_bytes: usize,
-    /// Events applied.
+    /// Lines taken and events applied, together.
     pub events: usize,
     /// No more events are applied once they have queued so many bytes: the usual number is written
-    /// in about 5 ms, the time for which a new client, a timeout or a signal has to wait.
+    /// in about 2 ms, the time for which a new client, a timeout or a signal has to wait.
     pub queued_bytes: u64,
     /// The same for each registered client, where that makes more: enough for the cost of a write to
     /// be spread over many lines.
@@ -44,7 +44,7 @@ impl Default for Budgets {
             least_source_bytes: 16 << 10,
             all_sources_bytes: 4 << 20,
             events: 1 << 17,
-            queued_bytes: 16 << 20,
+            queued_bytes: 8 << 20,
             queued_bytes_a_client: 8 << 10,
             picks: 1 << 19,
             picks_a_client: 512,

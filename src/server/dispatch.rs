@@ -14,6 +14,9 @@ const USUAL_LINE: usize = 32;
 /// broadcasts.
 const USUAL_PART: usize = 256;
 
+/// What is kept of each kind of memory while the server waits for something to do.
+const MOST_BYTES_AT_REST: usize = 1 << 20;
+
 /// What leaves in one turn. Every line is kept once, with its terminator: what goes to everybody in
 /// one block, what goes to some in another place. For each client there is no more than a list of the
 /// lines that were picked for it.
@@ -228,5 +231,118 @@ impl Dispatch {
     /// Gives most of the memory back to the allocator.
     pub(crate) fn trim(&mut self) {
         self.spares.trim();
+        for lines in [&mut self.block, &mut self.picked] {
+            if lines.is_empty() && lines.capacity() > MOST_BYTES_AT_REST {
+                *lines = ByteQueue::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CLIENTS: u32 = 5;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        ForAll(String),
+        ForSome(String, Vec<u32>),
+        Take(u32),
+        Close(u32),
+        /// Another client comes in place of one that leaves.
+        Replace(u32),
+        EndTurn,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let line = || "[a-z]{0,20}|[a-z]{30,300}";
+        let step = prop_oneof![
+            4 => line().prop_map(Step::ForAll),
+            8 => (line(), proptest::sample::subsequence(vec![0, 1, 2, 3, 4], 0..=5))
+                .prop_map(|(line, clients)| Step::ForSome(line, clients)),
+            2 => (0..CLIENTS).prop_map(Step::Take),
+            1 => (0..CLIENTS).prop_map(Step::Close),
+            1 => (0..CLIENTS).prop_map(Step::Replace),
+            2 => Just(Step::EndTurn),
+        ];
+        proptest::collection::vec(step, 0..100)
+    }
+
+    /// All that is for a client, as the server takes it at a flush.
+    fn take(dispatch: &mut Dispatch, key: u32) -> Vec<u8> {
+        let mut outbox = ByteQueue::default();
+        dispatch.take_picks(key, &mut outbox);
+        outbox.push_bytes(dispatch.rest_of_block(key));
+        dispatch.skip_block(key);
+        outbox.as_slice().to_vec()
+    }
+
+    /// The line as it stands in front of others.
+    fn with_line(text: &str, use_line: impl FnOnce(&Line<'_>)) {
+        let buffer = format!("{text}\n{}", "behind".repeat(6));
+        use_line(&Line::in_front_of(buffer.as_bytes(), text.len()));
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_buffer_for_each_client_does(steps in steps()) {
+            let mut dispatch = Dispatch::default();
+            let mut plain: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS as usize];
+            let mut closed = [false; CLIENTS as usize];
+            let members: Vec<u32> = (0..CLIENTS).collect();
+            members.iter().for_each(|&key| dispatch.open(key));
+            for step in steps {
+                match step {
+                    Step::ForAll(text) => {
+                        with_line(&text, |line| dispatch.queue_for_all(line));
+                        plain.iter_mut().for_each(|buffer| buffer.extend(format!("{text}\r\n").bytes()));
+                    }
+                    Step::ForSome(text, keys) => {
+                        let open: Vec<u32> =
+                            keys.iter().copied().filter(|&key| !closed[key as usize]).collect();
+                        with_line(&text, |line| {
+                            assert_eq!(dispatch.queue(&keys, line), open.len() as u64);
+                        });
+                        for key in open {
+                            plain[key as usize].extend(format!("{text}\r\n").bytes());
+                        }
+                    }
+                    Step::Take(key) => {
+                        let expected = std::mem::take(&mut plain[key as usize]);
+                        prop_assert_eq!(take(&mut dispatch, key), expected);
+                    }
+                    Step::Close(key) => {
+                        dispatch.close(key);
+                        closed[key as usize] = true;
+                    }
+                    Step::Replace(key) => {
+                        dispatch.forget(key);
+                        dispatch.open(key);
+                        plain[key as usize].clear();
+                        closed[key as usize] = false;
+                    }
+                    Step::EndTurn => {
+                        let mut left: Vec<u32> = match dispatch.has_block() {
+                            true => members.clone(),
+                            false => std::iter::from_fn(|| dispatch.next_touched()).collect(),
+                        };
+                        while dispatch.next_touched().is_some() {}
+                        left.retain(|&key| dispatch.queued(key) > 0);
+                        for key in left {
+                            let expected = std::mem::take(&mut plain[key as usize]);
+                            prop_assert_eq!(take(&mut dispatch, key), expected);
+                        }
+                        dispatch.end_turn(&members);
+                        prop_assert!(plain.iter().all(Vec::is_empty), "who got something is touched");
+                    }
+                }
+                for (key, plain) in (0..).zip(&plain) {
+                    prop_assert_eq!(dispatch.queued(key), plain.len());
+                }
+            }
+        }
     }
 }
