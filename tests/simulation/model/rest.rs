@@ -1,8 +1,8 @@
 //! What must hold when a turn is over, and what more when nothing is left to do.
 
+use super::super::kernel::{Kernel, SocketId};
+use super::super::socket::Side;
 use super::{Ending, Model, Stall};
-use crate::kernel::{Kernel, SocketId};
-use crate::socket::Side;
 
 /// How far a full queue has to come down before an event of `size` bytes is tried again.
 fn target(limit: u64, size: u64) -> u64 {
