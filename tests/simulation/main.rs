@@ -10,6 +10,7 @@
 //! --nocapture` plays that one again, step by step.
 
 mod engine;
+mod gaps;
 #[path = "mod.rs"]
 mod world;
 

@@ -3,16 +3,16 @@
 
 mod client;
 mod event;
-mod kernel;
+pub(crate) mod kernel;
 mod model;
-mod network;
+pub(crate) mod network;
 mod order;
 mod pair;
 mod peers;
 mod random;
 mod scenario;
 mod simulation;
-mod socket;
+pub(crate) mod socket;
 mod source;
 mod story;
 
