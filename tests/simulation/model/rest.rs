@@ -53,6 +53,8 @@ impl Model {
         if !is_own && added > 0 && most > 0 && most + added > limit {
             let target = target(limit, added);
             let is_certain = ending.is_at_rest && queued > 0 && queued + added > limit;
+            // A pause may have ended and another begun in one turn.
+            self.total_stall = self.total_stall.filter(|stall| queued > stall.target);
             confirm(&mut self.total_stall, Stall { since: self.now, target, is_certain });
         }
     }
