@@ -58,6 +58,11 @@ impl GapWatch {
         }
     }
 
+    /// The order starts anew: whatever is missing from now on has not been missing before.
+    pub(crate) fn forget(&mut self) {
+        self.gap = None;
+    }
+
     /// Whether the gap has lasted for the timeout.
     pub(crate) fn has_expired(&self) -> bool {
         match (&self.gap, self.timeout) {

@@ -2,7 +2,7 @@
 
 use eventserver::server::CloseReason;
 
-use crate::event::number;
+use super::event::number;
 
 /// A queue that has to come down.
 #[derive(Clone, Copy, Debug)]

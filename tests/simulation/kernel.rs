@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 
 use eventserver::server::hub::{CLIENT_LISTENER, EVENT_LISTENER, Readiness};
 
-use crate::random::Random;
-use crate::socket::{Side, Socket};
+use super::random::Random;
+use super::socket::{Side, Socket};
 
 /// Names a socket for the whole run, unlike its token.
 pub(crate) type SocketId = usize;

@@ -9,27 +9,17 @@
 //! A failure names its seed, and `SIMULATION_SEED=n cargo test --release --test simulation --
 //! --nocapture` plays that one again, step by step.
 
-mod client;
 mod engine;
-mod event;
-mod kernel;
-mod model;
-mod network;
-mod order;
-mod peers;
-mod random;
-mod scenario;
-mod simulation;
-mod socket;
-mod source;
-mod story;
+mod gaps;
+#[path = "mod.rs"]
+mod world;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use simulation::Simulation;
+use world::{Random, Simulation};
 
 /// What `cargo test` plays.
 const USUAL_SEEDS: Range<u64> = 0..2000;
@@ -57,7 +47,7 @@ impl Drop for Announcement<'_> {
 fn the_server_does_what_the_model_says() {
     if let Some(seed) = variable("SIMULATION_SEED") {
         let Ok(seed) = seed.parse() else { panic!("SIMULATION_SEED is a number, not {seed}") };
-        Simulation::run(seed, true);
+        Simulation::run(Random::new(&[], seed), true);
         return;
     }
     let seeds = variable("SIMULATION_SEEDS").map_or(USUAL_SEEDS, |seeds| {
@@ -94,7 +84,10 @@ fn play_all(seeds: Range<u64>) {
                         return;
                     }
                     let _announcement = Announcement { seed, next: &next };
-                    turns.fetch_add(Simulation::run(seed, false), Ordering::Relaxed);
+                    turns.fetch_add(
+                        Simulation::run(Random::new(&[], seed), false),
+                        Ordering::Relaxed,
+                    );
                 }
             });
         }

@@ -21,12 +21,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
 use eventserver::server::{CloseReason, Totals};
 
-use crate::client::{Client, Stall};
-use crate::kernel::{Call, Kernel, SocketId};
-use crate::network::address_of;
-use crate::order::Order;
-use crate::socket::Side;
-use crate::source::Source;
+use super::client::{Client, Stall};
+use super::kernel::{Call, Kernel, SocketId};
+use super::network::address_of;
+use super::order::Order;
+use super::socket::Side;
+use super::source::Source;
 
 /// How long accepting rests for want of descriptors, in milliseconds.
 const ACCEPT_REST: u64 = 500;

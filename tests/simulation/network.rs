@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use eventserver::server::Acceptor;
 
-use crate::kernel::{Kernel, SocketId};
-use crate::socket::Side;
+use super::kernel::{Kernel, SocketId};
+use super::socket::Side;
 
 /// A simulated listening socket.
 pub(crate) struct SimulatedAcceptor {

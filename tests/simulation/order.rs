@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use eventserver::server::Totals;
 
-use crate::event::{Deed, Meaning, meaning};
-use crate::kernel::SocketId;
+use super::event::{Deed, Meaning, meaning};
+use super::kernel::SocketId;
 
 /// A line of a source, without its terminator.
 pub(crate) type Line = Rc<[u8]>;

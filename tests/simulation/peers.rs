@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::kernel::{Kernel, SocketId};
-use crate::random::Random;
-use crate::scenario::Scenario;
-use crate::socket::Side;
-use crate::story::Story;
+use super::kernel::{Kernel, SocketId};
+use super::random::Random;
+use super::scenario::Scenario;
+use super::socket::Side;
+use super::story::Story;
 
 /// How a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +44,14 @@ const MOST_SOCKETS: usize = 200;
 impl Peers {
     pub(crate) fn new(scenario: &Scenario, random: &mut Random) -> Peers {
         let story = Story::new(
-            Random::new(random.next()),
+            random.fork(),
             scenario.users.clone(),
             scenario.mistakes,
             scenario.sources == 1,
             scenario.config.max_line_bytes,
         );
         Peers {
-            random: Random::new(random.next()),
+            random: random.fork(),
             scenario: scenario.clone(),
             story,
             clients: Vec::new(),

@@ -1,17 +1,42 @@
-//! Randomness that one number decides.
+//! Randomness that one number decides, or a script of bytes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// A byte of a script from here on leaves the choice to the generator.
+const NO_CHOICE: u8 = 0xf0;
 
 /// A small generator (SplitMix64): the same seed gives the same numbers everywhere and for ever.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+///
+/// In front of its numbers a script may stand, which whoever [forks](Random::fork) off reads on from:
+/// so each byte of it decides the next choice, whosever it is.
+#[derive(Debug)]
+pub(crate) struct Random {
+    state: u64,
+    script: Rc<RefCell<VecDeque<u8>>>,
+}
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
+    /// Numbers as the script says, and once it is at its end those of the seed.
+    pub(crate) fn new(script: &[u8], seed: u64) -> Random {
+        let script = RefCell::new(script.iter().copied().collect());
+        Random { state: seed, script: Rc::new(script) }
+    }
+
+    /// A generator for somebody else.
+    pub(crate) fn fork(&mut self) -> Random {
+        Random { state: self.generate(), script: Rc::clone(&self.script) }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        let choice = self.script.borrow_mut().pop_front().filter(|&choice| choice < NO_CHOICE);
+        choice.map_or_else(|| self.generate(), u64::from)
+    }
+
+    fn generate(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
 use eventserver::server::Budgets;
 
-use crate::kernel::Habits;
-use crate::random::Random;
+use super::kernel::Habits;
+use super::random::Random;
 
 /// The circumstances of one run.
 #[derive(Clone, Debug)]

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use eventserver::server::CloseReason;
 use eventserver::server::hub::{Hub, NextTurn};
 
-use crate::kernel::{Kernel, SocketId};
-use crate::model::{Ending, Limits, Model};
-use crate::network::SimulatedAcceptor;
-use crate::peers::{Pace, Peers};
-use crate::random::Random;
-use crate::scenario::Scenario;
-use crate::socket::Side;
+use super::kernel::{Kernel, SocketId};
+use super::model::{Ending, Limits, Model};
+use super::network::SimulatedAcceptor;
+use super::peers::{Pace, Peers};
+use super::random::Random;
+use super::scenario::Scenario;
+use super::socket::Side;
 
 /// More turns than this without rest, and the server spins.
 const MOST_TURNS_TO_REST: usize = 100_000;
@@ -38,21 +38,20 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
-    /// Does the whole run of a seed, and panics if anything is not as it should be. Returns how
-    /// many turns it took.
-    pub(crate) fn run(seed: u64, is_tracing: bool) -> usize {
-        let mut simulation = Simulation::new(seed, is_tracing);
+    /// Does the whole run that `random` decides, and panics if anything is not as it should be.
+    /// Returns how many turns it took.
+    pub(crate) fn run(random: Random, is_tracing: bool) -> usize {
+        let mut simulation = Simulation::new(random, is_tracing);
         simulation.play();
         simulation.turns
     }
 
-    fn new(seed: u64, is_tracing: bool) -> Simulation {
-        let mut random = Random::new(seed);
+    fn new(mut random: Random, is_tracing: bool) -> Simulation {
         let scenario = Scenario::draw(&mut random);
         if is_tracing {
             println!("{scenario:#?}");
         }
-        let kernel = Kernel::new(scenario.habits.clone(), Random::new(random.next()));
+        let kernel = Kernel::new(scenario.habits.clone(), random.fork());
         let kernel = Rc::new(RefCell::new(kernel));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let start = Instant::now();
@@ -215,7 +214,7 @@ impl Simulation {
             let socket = &kernel.sockets[id];
             socket.is_closed || socket.is_reset || (socket.unsent.is_empty() && !socket.edge)
         };
-        let has_all = |client: &&crate::peers::ClientPeer| {
+        let has_all = |client: &&super::peers::ClientPeer| {
             client.pace == Pace::Never || kernel.sockets[client.socket].is_drained()
         };
         (0..kernel.sockets.len()).all(is_still)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use eventserver::server::CloseReason;
 
-use crate::order::Line;
+use super::order::Line;
 
 /// A source that the server has accepted and not closed.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::random::Random;
+use super::random::Random;
 
 /// Events by sequence. What was once told of a sequence is told of it again.
 pub(crate) struct Story {

@@ -21,6 +21,7 @@ impl<A: Acceptor> Hub<A> {
         }
         let awaited = self.engine.awaited();
         let lost = self.engine.reset();
+        self.gap_watch.forget();
         let first = self.engine.awaited();
         if lost > 0 {
             self.say(

@@ -2,8 +2,8 @@
 
 use eventserver::server::CloseReason;
 
+use super::super::kernel::{Kernel, SocketId};
 use super::{Client, Ending, Model};
-use crate::kernel::{Kernel, SocketId};
 
 impl Model {
     /// An event that waits for the queues of all may have found a client's own queue full, too.

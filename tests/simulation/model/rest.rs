@@ -1,8 +1,8 @@
 //! What must hold when a turn is over, and what more when nothing is left to do.
 
+use super::super::kernel::{Kernel, SocketId};
+use super::super::socket::Side;
 use super::{Ending, Model, Stall};
-use crate::kernel::{Kernel, SocketId};
-use crate::socket::Side;
 
 /// How far a full queue has to come down before an event of `size` bytes is tried again.
 fn target(limit: u64, size: u64) -> u64 {
@@ -53,6 +53,8 @@ impl Model {
         if !is_own && added > 0 && most > 0 && most + added > limit {
             let target = target(limit, added);
             let is_certain = ending.is_at_rest && queued > 0 && queued + added > limit;
+            // A pause may have ended and another begun in one turn.
+            self.total_stall = self.total_stall.filter(|stall| queued > stall.target);
             confirm(&mut self.total_stall, Stall { since: self.now, target, is_certain });
         }
     }

@@ -2,10 +2,10 @@
 
 use eventserver::server::CloseReason;
 
+use super::super::event::Deed;
+use super::super::kernel::SocketId;
+use super::super::order::{Counts, Order};
 use super::{Ending, Model};
-use crate::event::Deed;
-use crate::kernel::SocketId;
-use crate::order::{Counts, Order};
 
 /// What ends every line that a client gets.
 const TERMINATOR: &[u8] = b"\r\n";

@@ -1,0 +1,86 @@
+//! Configuration files: any text. What is accepted has to be what the file says, and to be printed
+//! so that it reads back the same.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use eventserver::config::Config;
+use serde_json::{Map, Value};
+
+const FILE: &str = "fuzz.json";
+
+/// Settings with a range, as they are promised.
+const RANGES: [(&str, RangeInclusive<u64>); 14] = [
+    ("eventListenerPort", 0..=65_535),
+    ("clientListenerPort", 0..=65_535),
+    ("firstSequence", 0..=u64::MAX - 1),
+    ("reorderWindow", 1..=1 << 26),
+    ("gapTimeoutMs", 0..=86_400_000),
+    ("maxSources", 1..=1024),
+    ("maxClients", 1..=1 << 24),
+    ("maxClientsPerAddress", 1..=1 << 24),
+    ("maxLineBytes", 64..=65_536),
+    ("identifyTimeoutMs", 10..=3_600_000),
+    ("clientQueueBytes", 4096..=1 << 32),
+    ("totalQueueBytes", 4096..=1 << 40),
+    ("stallTimeoutMs", 10..=3_600_000),
+    ("drainTimeoutMs", 0..=3_600_000),
+];
+
+/// The bytes are the file; what is not UTF-8 cannot be read as one.
+pub fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Config::from_json(FILE, text) {
+        Ok(config) => check_accepted(text, &config),
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.contains(FILE), "{message}");
+        }
+    }
+}
+
+fn check_accepted(text: &str, config: &Config) {
+    let printed = config.to_string();
+    let again = Config::from_json(FILE, &printed).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again, *config, "{printed}");
+    assert_eq!(again.to_string(), printed);
+
+    let Ok(given) = serde_json::from_str::<Map<String, Value>>(text) else {
+        panic!("accepted, but no JSON object")
+    };
+    let printed = config.to_json();
+    for (key, value) in &given {
+        check_value(key, value, printed.get(key));
+    }
+    check_bounds(&printed);
+}
+
+/// What is printed is what was given.
+fn check_value(key: &str, given: &Value, printed: Option<&Value>) {
+    if key.ends_with("Address") && given.is_string() {
+        let [given, printed] = [Some(given), printed].map(address);
+        assert_eq!(given, printed, "{key}");
+    } else {
+        assert_eq!(Some(given), printed, "{key}");
+    }
+}
+
+/// An address without brackets and zone.
+fn address(value: Option<&Value>) -> Option<IpAddr> {
+    let text = value?.as_str()?.trim_matches(['[', ']']);
+    text.split('%').next()?.parse().ok()
+}
+
+fn check_bounds(printed: &Map<String, Value>) {
+    for (key, range) in RANGES {
+        if let Some(value) = printed.get(key) {
+            assert!(value.as_u64().is_some_and(|it| range.contains(&it)), "{key}: {value}");
+        }
+    }
+    let number = |key: &str| printed.get(key).and_then(Value::as_u64);
+    assert!(number("clientQueueBytes") <= number("totalQueueBytes"));
+    let place =
+        |side: &str| ["Port", "Address"].map(|part| printed.get(&format!("{side}Listener{part}")));
+    let is_any_port = number("eventListenerPort") == Some(0);
+    assert!(is_any_port || place("event") != place("client"), "both at one place");
+}

@@ -1,0 +1,60 @@
+//! The engine, driven by any operations, against plain maps.
+
+use super::input::Input;
+use super::world::{Operation, Pair, Text};
+
+/// The first two bytes decide where the order begins and how large its window is; each operation
+/// takes a few of the others.
+pub fn check(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let first = input.pick(&[1, 0, 1000, 0xffff_fff0, u64::MAX - 1, u64::MAX - 100]);
+    let window = input.pick(&[128, 1, 2, 7, 129, 1000, 9000]);
+    let mut pair = Pair::new(first, window);
+    while !input.is_empty() {
+        pair.perform(operation(&mut input));
+        pair.check();
+    }
+    pair.check_told();
+}
+
+fn operation(input: &mut Input<'_>) -> Operation {
+    match input.byte() % 16 {
+        0..3 => Operation::Receive(distance(input), text(input)),
+        3..6 => Operation::Admit(distance(input), text(input)),
+        6 => Operation::ReceiveVoid(distance(input)),
+        7..10 => Operation::Apply,
+        10 => Operation::Register(user(input)),
+        11 => Operation::Depart(user(input)),
+        12 => Operation::DepartLate(user(input)),
+        13 => Operation::Refuse(usize::from(input.byte() % 4)),
+        14 => Operation::SkipGap,
+        _ => Operation::Reset,
+    }
+}
+
+/// Mostly near, now and then as far as the largest window reaches, or behind.
+fn distance(input: &mut Input<'_>) -> i64 {
+    match input.byte() {
+        near @ 0..200 => near.into(),
+        far @ 200..250 => i64::from(far - 199) * 200,
+        behind => 249 - i64::from(behind),
+    }
+}
+
+fn text(input: &mut Input<'_>) -> Text {
+    let form = input.byte();
+    Text {
+        letter: ['F', 'U', 'B', 'P', 'S'][usize::from(form % 5)],
+        users: [user(input), user(input)],
+        digits: [1, 1, 1, 4, 9, 20][usize::from(form / 5 % 6)],
+    }
+}
+
+/// One of few, some of whom have numbers that do not fit 32 bits, or just do.
+fn user(input: &mut Input<'_>) -> u64 {
+    match input.byte() {
+        small @ 0..240 => (small % 48).into(),
+        large @ 240..248 => u64::from(u32::MAX) - 3 + u64::from(large - 240),
+        largest => u64::MAX - u64::from(255 - largest),
+    }
+}

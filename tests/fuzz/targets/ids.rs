@@ -1,0 +1,137 @@
+//! Id lines: as a number, and as the server takes one from a client.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Instant;
+
+use eventserver::config::Config;
+use eventserver::protocol::UserId;
+use eventserver::server::hub::{Hub, NextTurn};
+use eventserver::server::{Acceptor, CloseReason};
+
+use super::events::number;
+use super::input::Input;
+
+/// So many bytes without an LF are no id line, whatever follows: 64, and a CR besides.
+const TOO_MANY_BYTES: usize = 66;
+
+/// What becomes of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Registered(u64),
+    /// Its line is not complete.
+    Waits,
+    Closed(CloseReason),
+}
+
+/// The first byte decides in which pieces the client's bytes come, the second whether it leaves
+/// behind them; they are the rest.
+pub fn check(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let piece = 1 + usize::from(input.byte());
+    let leaves = input.byte() % 2 == 1;
+    let sent = input.0;
+    for line in sent.split(|&byte| byte == b'\n') {
+        assert_eq!(UserId::parse(line), number(line).map(UserId), "{}", line.escape_ascii());
+    }
+    check_served(sent, piece, leaves);
+}
+
+/// Lets a server have the client, and then an event for whom the client should be.
+fn check_served(sent: &[u8], piece: usize, leaves: bool) {
+    let fate = fate(sent, leaves);
+    let user = match fate {
+        Fate::Registered(user) => user,
+        _ => 0,
+    };
+    let client = Wire::new(sent, piece, leaves);
+    let received = Rc::clone(&client.written);
+    let event = format!("1|P|1|{user}");
+    let source = Wire::new(format!("{event}\n").as_bytes(), event.len(), false);
+    let now = Instant::now();
+    let mut hub = Hub::new(Config::default(), 1, Once(Some(source)), Once(Some(client)), now);
+    while hub.next_turn() == NextTurn::Now {
+        hub.turn(now, &[], |_| false);
+        hub.check_invariants();
+    }
+
+    let totals = hub.totals();
+    let closed = CloseReason::ALL.into_iter().find(|&reason| totals.clients_closed(reason) > 0);
+    let is_served = matches!(fate, Fate::Registered(_)) && !leaves;
+    let expected = if is_served { format!("{event}\r\n") } else { String::new() };
+    assert_eq!(*received.borrow(), expected.as_bytes(), "{fate:?}");
+    assert_eq!(closed, reason_to_close(fate, leaves));
+    assert_eq!(totals.clients_now(), usize::from(closed.is_none()));
+    assert_eq!(totals.awaited(), 2);
+}
+
+fn fate(sent: &[u8], leaves: bool) -> Fate {
+    let Some(end) = sent.iter().position(|&byte| byte == b'\n') else {
+        return match sent.len() {
+            0..TOO_MANY_BYTES if leaves => Fate::Closed(CloseReason::ClosedByPeer),
+            0..TOO_MANY_BYTES => Fate::Waits,
+            _ => Fate::Closed(CloseReason::BadId),
+        };
+    };
+    let line = &sent[..end];
+    number(line.strip_suffix(b"\r").unwrap_or(line))
+        .map_or(Fate::Closed(CloseReason::BadId), Fate::Registered)
+}
+
+fn reason_to_close(fate: Fate, leaves: bool) -> Option<CloseReason> {
+    match fate {
+        Fate::Closed(reason) => Some(reason),
+        Fate::Registered(_) => leaves.then_some(CloseReason::ClosedByPeer),
+        Fate::Waits => None,
+    }
+}
+
+/// A listener with one connection behind it.
+struct Once(Option<Wire>);
+
+impl Acceptor for Once {
+    type Stream = Wire;
+
+    fn accept(&mut self, _token: usize) -> io::Result<(Wire, SocketAddr)> {
+        let wire = self.0.take().ok_or(ErrorKind::WouldBlock)?;
+        Ok((wire, SocketAddr::from((Ipv4Addr::LOCALHOST, 1))))
+    }
+}
+
+/// A connection whose peer has sent all it ever will, and takes whatever comes.
+struct Wire {
+    sent: VecDeque<u8>,
+    /// No read brings more bytes than these.
+    piece: usize,
+    leaves: bool,
+    written: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Wire {
+    fn new(sent: &[u8], piece: usize, leaves: bool) -> Wire {
+        Wire { sent: sent.iter().copied().collect(), piece, leaves, written: Rc::default() }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.sent.is_empty() && !self.leaves {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let bytes = self.piece.min(buffer.len());
+        self.sent.read(&mut buffer[..bytes])
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,350 @@
+//! The engine alone, and beside it another one of plain maps: whatever is done to both, the same has
+//! to come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use eventserver::engine::{Audience, Counters, Engine, Offer, Receipt, Recipient, Sink, Step};
+use eventserver::protocol::{Event, Line, Sequence, ShortEvent, UserId};
+
+use super::event::{Deed, Meaning, meaning};
+
+/// What is done to both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operation {
+    /// A line comes with a sequence so far ahead of the awaited one, or behind it where negative.
+    Receive(i64, Text),
+    /// The same, on the short way where the engine allows it.
+    Admit(i64, Text),
+    ReceiveVoid(i64),
+    Apply,
+    Register(u64),
+    /// The user leaves from where it is reached now.
+    Depart(u64),
+    /// The user leaves from where it was reached before, which is no news.
+    DepartLate(u64),
+    /// So many offers are refused from now on.
+    Refuse(usize),
+    SkipGap,
+    Reset,
+}
+
+/// What a line says, but for its sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text {
+    pub(crate) letter: char,
+    pub(crate) users: [u64; 2],
+    /// Every number is filled up with zeros to so many digits, at most 20.
+    pub(crate) digits: usize,
+}
+
+impl Text {
+    /// The whole line.
+    pub(crate) fn with(&self, sequence: u64) -> String {
+        let Text { letter, users: [one, other], digits } = *self;
+        let head = format!("{sequence:0digits$}|{letter}");
+        match letter {
+            'B' => head,
+            'S' => format!("{head}|{one:0digits$}"),
+            _ => format!("{head}|{one:0digits$}|{other:0digits$}"),
+        }
+    }
+}
+
+/// Recipients, in ascending order, and the line they are told.
+type Told = (Vec<u32>, String);
+
+/// Takes what the engine offers, but for so many offers that it refuses first.
+#[derive(Default)]
+pub(crate) struct Listener {
+    everybody: BTreeSet<u32>,
+    refusals: usize,
+    pub(crate) told: Vec<Told>,
+}
+
+impl Sink for Listener {
+    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return Offer::Refused;
+        }
+        let mut recipients = match audience {
+            Audience::One(Recipient(key)) => vec![key],
+            Audience::Several(keys) => keys.to_vec(),
+            Audience::Everybody => self.everybody.iter().copied().collect(),
+        };
+        recipients.sort_unstable();
+        self.told.push((recipients, String::from_utf8_lossy(line.as_bytes()).into_owned()));
+        Offer::Taken
+    }
+}
+
+/// The engine, naively.
+struct Naive {
+    first: u64,
+    window: u64,
+    awaited: u64,
+    waiting: BTreeMap<u64, Option<String>>,
+    follows: BTreeSet<(u64, u64)>,
+    connected: BTreeMap<u64, u32>,
+    refusals: usize,
+    told: Vec<Told>,
+    counters: Counters,
+}
+
+impl Naive {
+    fn new(first: u64, window: u32) -> Naive {
+        Naive {
+            first,
+            window: window.into(),
+            awaited: first,
+            waiting: BTreeMap::new(),
+            follows: BTreeSet::new(),
+            connected: BTreeMap::new(),
+            refusals: 0,
+            told: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn receive(&mut self, sequence: u64, line: Option<&str>) -> Receipt {
+        let is_event = line.is_some();
+        if sequence < self.awaited {
+            self.counters.late += u64::from(is_event);
+            return Receipt::Late;
+        }
+        if sequence - self.awaited >= self.window {
+            return Receipt::TooFar;
+        }
+        match self.waiting.get(&sequence) {
+            Some(None) if is_event => {}
+            Some(_) => {
+                self.counters.duplicate += u64::from(is_event);
+                return Receipt::Duplicate;
+            }
+            None => {}
+        }
+        self.waiting.insert(sequence, line.map(str::to_owned));
+        Receipt::Waits
+    }
+
+    fn apply_next(&mut self) -> Step {
+        match self.waiting.get(&self.awaited).cloned() {
+            None => return Step::NothingDue,
+            Some(None) => self.counters.void += 1,
+            Some(Some(line)) => {
+                if !self.apply(&line) {
+                    return Step::Refused;
+                }
+            }
+        }
+        self.waiting.remove(&self.awaited);
+        self.awaited += 1;
+        Step::Advanced
+    }
+
+    fn apply(&mut self, line: &str) -> bool {
+        let Meaning::Event(_, deed) = meaning(line.as_bytes(), usize::MAX) else {
+            panic!("{line} is an event")
+        };
+        let connected = self.connected.iter();
+        let is_told = |user: u64| match deed {
+            Deed::Follow { followed, .. } => user == followed,
+            Deed::Unfollow { .. } => false,
+            Deed::Broadcast => true,
+            Deed::PrivateMessage { to } => user == to,
+            Deed::StatusUpdate { from } => self.follows.contains(&(user, from)),
+        };
+        let mut audience: Vec<u32> =
+            connected.filter(|&(&user, _)| is_told(user)).map(|(_, &key)| key).collect();
+        audience.sort_unstable();
+        if !audience.is_empty() || deed == Deed::Broadcast {
+            if self.refusals > 0 {
+                self.refusals -= 1;
+                return false;
+            }
+            self.told.push((audience, line.to_owned()));
+        }
+        self.perform(deed);
+        true
+    }
+
+    fn perform(&mut self, deed: Deed) {
+        let Counters { follows, unfollows, broadcasts, private_messages, status_updates, .. } =
+            &mut self.counters;
+        match deed {
+            Deed::Follow { follower, followed } => {
+                *follows += 1;
+                self.follows.insert((follower, followed));
+            }
+            Deed::Unfollow { follower, followed } => {
+                *unfollows += 1;
+                self.follows.remove(&(follower, followed));
+            }
+            Deed::Broadcast => *broadcasts += 1,
+            Deed::PrivateMessage { .. } => *private_messages += 1,
+            Deed::StatusUpdate { .. } => *status_updates += 1,
+        }
+    }
+
+    fn gap(&self) -> Option<Range<u64>> {
+        let (&next, _) = self.waiting.first_key_value()?;
+        (next > self.awaited).then_some(self.awaited..next)
+    }
+
+    fn skip_gap(&mut self) -> Option<Range<u64>> {
+        let gap = self.gap()?;
+        self.counters.lost += gap.end - gap.start;
+        self.awaited = gap.end;
+        Some(gap)
+    }
+
+    fn reset(&mut self) -> usize {
+        let lost = self.waiting.values().flatten().count();
+        self.counters.lost += lost as u64;
+        self.waiting.clear();
+        self.follows.clear();
+        self.awaited = self.first;
+        lost
+    }
+
+    /// How many users there is a reason to remember.
+    fn users(&self) -> usize {
+        let of_follows = self.follows.iter().flat_map(|&(follower, followed)| [follower, followed]);
+        of_follows.chain(self.connected.keys().copied()).collect::<BTreeSet<u64>>().len()
+    }
+}
+
+/// Engine and model side by side.
+pub(crate) struct Pair {
+    pub(crate) engine: Engine,
+    pub(crate) listener: Listener,
+    naive: Naive,
+    next_key: u32,
+    /// Where users were reached that are reached elsewhere, or not at all.
+    left: BTreeMap<u64, u32>,
+}
+
+impl Pair {
+    pub(crate) fn new(first: u64, window: u32) -> Pair {
+        let Some(sequence) = Sequence::new(first) else { panic!("{first} is a sequence") };
+        Pair {
+            engine: Engine::new(sequence, window),
+            listener: Listener::default(),
+            naive: Naive::new(first, window),
+            next_key: 0,
+            left: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn perform(&mut self, operation: Operation) {
+        match operation {
+            Operation::Receive(distance, text) => {
+                if let Some(sequence) = self.near(distance) {
+                    self.receive(&text.with(sequence));
+                }
+            }
+            Operation::Admit(distance, text) => {
+                if let Some(sequence) = self.near(distance) {
+                    self.admit(&text.with(sequence));
+                }
+            }
+            Operation::ReceiveVoid(distance) => {
+                if let Some(sequence) = self.near(distance).and_then(Sequence::new) {
+                    let receipt = self.engine.receive_void(sequence);
+                    assert_eq!(receipt, self.naive.receive(sequence.get(), None));
+                }
+            }
+            Operation::Apply => {
+                self.apply();
+            }
+            Operation::Register(user) => self.register(user),
+            Operation::Depart(user) => self.depart(user),
+            Operation::DepartLate(user) => {
+                if let Some(&key) = self.left.get(&user) {
+                    self.engine.depart(UserId(user), Recipient(key));
+                }
+            }
+            Operation::Refuse(offers) => {
+                self.listener.refusals = offers;
+                self.naive.refusals = offers;
+            }
+            Operation::SkipGap => assert_eq!(self.engine.skip_gap(), self.naive.skip_gap()),
+            Operation::Reset => assert_eq!(self.engine.reset(), self.naive.reset()),
+        }
+    }
+
+    /// Panics unless both are in the same state.
+    pub(crate) fn check(&self) {
+        let Pair { engine, naive, .. } = self;
+        assert_eq!(engine.awaited(), naive.awaited);
+        assert_eq!(engine.reorder().occupied(), naive.waiting.len());
+        assert_eq!(engine.is_due(), naive.waiting.contains_key(&naive.awaited));
+        assert_eq!(engine.has_gap(), naive.gap().is_some());
+        assert_eq!(*engine.counters(), naive.counters);
+    }
+
+    /// Panics unless both have told the same so far, and remember as many users.
+    pub(crate) fn check_told(&self) {
+        assert_eq!(self.listener.told, self.naive.told);
+        assert_eq!(self.engine.graph().users(), self.naive.users());
+    }
+
+    /// A line on the way that is always open.
+    pub(crate) fn receive(&mut self, text: &str) {
+        let event = event(text);
+        let receipt = self.engine.receive(&event, text.as_bytes().into());
+        assert_eq!(receipt, self.naive.receive(event.sequence.get(), Some(text)), "{text}");
+    }
+
+    /// A line as a source sends it: on the short way if it is short and the engine wants it so.
+    fn admit(&mut self, text: &str) {
+        let bytes = format!("{text}\r\n7|S|7\r\n{text}\r\n{text}");
+        let line = Line::in_front_of(bytes.as_bytes(), text.len());
+        let event = event(text);
+        let short = ShortEvent::pack(&event);
+        let is_admitted = short.is_some_and(|short| self.engine.admit(&short, line));
+        let receipt = if is_admitted { Receipt::Waits } else { self.engine.receive(&event, line) };
+        assert_eq!(receipt, self.naive.receive(event.sequence.get(), Some(text)), "{text}");
+    }
+
+    pub(crate) fn apply(&mut self) -> Step {
+        let step = self.engine.apply_next(&mut self.listener);
+        assert_eq!(step, self.naive.apply_next());
+        step
+    }
+
+    pub(crate) fn register(&mut self, user: u64) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let older = self.engine.register(UserId(user), Recipient(key)).map(|older| older.0);
+        assert_eq!(older, self.naive.connected.insert(user, key));
+        self.listener.everybody.insert(key);
+        if let Some(older) = older {
+            self.leave(user, older);
+        }
+    }
+
+    fn depart(&mut self, user: u64) {
+        if let Some(key) = self.naive.connected.remove(&user) {
+            self.engine.depart(UserId(user), Recipient(key));
+            self.leave(user, key);
+        }
+    }
+
+    fn leave(&mut self, user: u64, key: u32) {
+        self.listener.everybody.remove(&key);
+        self.left.insert(user, key);
+    }
+
+    /// The sequence so far from the awaited one, if there is one.
+    fn near(&self, distance: i64) -> Option<u64> {
+        let sequence = self.naive.awaited.checked_add_signed(distance);
+        sequence.filter(|&sequence| sequence < u64::MAX)
+    }
+}
+
+fn event(text: &str) -> Event {
+    let Ok(event) = Event::parse(text.as_bytes()) else { panic!("{text} is an event") };
+    event
+}
