@@ -1,0 +1,56 @@
+//! Clients that die while much is being written to them.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::RESET;
+use crate::client_process::ClientProcess;
+use crate::script::{CROWD, WITNESSES};
+use crate::size::{report, size};
+use crate::stream::Stream;
+use crate::support::{Client, Server};
+use crate::verification::passes_verification;
+
+/// Of each kind, in each round.
+const VICTIMS: u64 = 5;
+
+/// Queued before the kills begin, for each victim that does not read.
+const QUEUED: u64 = 512 << 10;
+
+#[test]
+fn clients_killed_while_large_queues_are_written_to_them() {
+    let rounds = size(3, 30);
+    let server = Server::start(&RESET);
+    let mut stream = Stream::connect(&server).in_rounds_of(5000);
+    let mut queued = 0;
+    for _ in 0..rounds {
+        stream.goes_on_while(|| {
+            let process = |user| ClientProcess::start(&server, user, Stdio::null());
+            let busy: Vec<ClientProcess> = (CROWD..CROWD + VICTIMS).map(process).collect();
+            let stopped: Vec<ClientProcess> =
+                (CROWD + VICTIMS..CROWD + 2 * VICTIMS).map(process).collect();
+            stopped.iter().for_each(|victim| victim.signal(Signal::STOP));
+            let deaf: Vec<Client> = (CROWD + 2 * VICTIMS..CROWD + 3 * VICTIMS)
+                .map(|user| Client::connect_slow(&server, user))
+                .collect();
+            queued += server.until("the queues are large", || {
+                Some(server.total("queued now")).filter(|&queued| queued > 2 * VICTIMS * QUEUED)
+            });
+            for ((busy, stopped), deaf) in busy.into_iter().zip(stopped).zip(deaf) {
+                drop(stopped);
+                deaf.resets();
+                drop(busy);
+            }
+            server.comes_to_count("clients now", WITNESSES);
+        });
+        assert_eq!(server.total("queued now"), 0);
+    }
+    let figures = stream.ends(&server);
+    report(format_args!(
+        "{} clients, {} MB queued for them; {figures}",
+        rounds as u64 * 3 * VICTIMS,
+        queued >> 20
+    ));
+    passes_verification(&server);
+}
