@@ -2,7 +2,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Client, Server};
+use crate::support::Client;
 
 /// A user client that is a process of its own: `cat`, its standard input the connection.
 #[derive(Debug)]
@@ -11,9 +11,8 @@ pub(crate) struct ClientProcess {
 }
 
 impl ClientProcess {
-    /// A connected user, whose process writes what it receives to `output`.
-    pub(crate) fn start(server: &Server, user: u64, output: impl Into<Stdio>) -> ClientProcess {
-        let client = Client::connect_slow(server, user);
+    /// Hands a connection over to a process that writes what it receives to `output`.
+    pub(crate) fn start(client: Client, output: impl Into<Stdio>) -> ClientProcess {
         let child = Command::new("cat").stdin(client).stdout(output).spawn().unwrap();
         ClientProcess { child }
     }

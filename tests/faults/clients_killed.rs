@@ -26,14 +26,13 @@ fn clients_killed_while_large_queues_are_written_to_them() {
     let mut queued = 0;
     for _ in 0..rounds {
         stream.goes_on_while(|| {
-            let process = |user| ClientProcess::start(&server, user, Stdio::null());
-            let busy: Vec<ClientProcess> = (CROWD..CROWD + VICTIMS).map(process).collect();
-            let stopped: Vec<ClientProcess> =
-                (CROWD + VICTIMS..CROWD + 2 * VICTIMS).map(process).collect();
+            let users = |kind| (0..VICTIMS).map(move |number| CROWD + kind * VICTIMS + number);
+            let connect = |user| Client::connect_slow(&server, user);
+            let process = |user| ClientProcess::start(connect(user), Stdio::null());
+            let busy: Vec<ClientProcess> = users(0).map(process).collect();
+            let stopped: Vec<ClientProcess> = users(1).map(process).collect();
             stopped.iter().for_each(|victim| victim.signal(Signal::STOP));
-            let deaf: Vec<Client> = (CROWD + 2 * VICTIMS..CROWD + 3 * VICTIMS)
-                .map(|user| Client::connect_slow(&server, user))
-                .collect();
+            let deaf: Vec<Client> = users(2).map(connect).collect();
             queued += server.until("the queues are large", || {
                 Some(server.total("queued now")).filter(|&queued| queued > 2 * VICTIMS * QUEUED)
             });

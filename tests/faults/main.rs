@@ -12,14 +12,20 @@
 
 mod client_process;
 mod clients_killed;
+mod descriptors_taken;
+mod full_disk;
+#[cfg(target_env = "gnu")]
+mod jumping_clock;
 mod script;
 mod silent_clients;
 mod size;
+mod sources_killed;
 mod storms;
 mod stream;
 #[path = "../server/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests use the rest")]
 mod support;
+mod suspended;
 mod verification;
 
 /// Each source's end begins everything anew, so that a verification can follow on the same server.

@@ -79,11 +79,6 @@ impl Script {
         self.due.iter_mut().map(std::mem::take).collect()
     }
 
-    /// Events written so far, if it began with the first.
-    pub(crate) fn next_sequence(&self) -> u64 {
-        self.next_sequence
-    }
-
     /// What somebody receives who is no witness.
     pub(crate) fn broadcasts(&self) -> &[u8] {
         &self.broadcasts

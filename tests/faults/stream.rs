@@ -26,15 +26,15 @@ pub(crate) struct Stream {
 impl Stream {
     /// A stream that begins with sequence 1.
     pub(crate) fn connect(server: &Server) -> Stream {
-        Stream::connect_at(server, 1)
+        Stream::connect_with(server, Script::starting_with(1))
     }
 
-    /// A stream that goes on where another one has ended.
-    pub(crate) fn connect_at(server: &Server, sequence: u64) -> Stream {
+    /// A stream that goes on with a script of which all that was written has been received.
+    pub(crate) fn connect_with(server: &Server, script: Script) -> Stream {
         Stream {
             source: Source::connect(server),
             witnesses: Script::witnesses().map(|user| Client::connect(server, user)).collect(),
-            script: Script::starting_with(sequence),
+            script,
             events_a_round: 100,
             events: 0,
             sent: Vec::new(),
