@@ -53,7 +53,7 @@ fn a_disk_that_fills_under_a_capture() {
         let lines = fs::read(root + file.to_str().unwrap()).unwrap();
         captured = lines.len();
         assert!(captured > DISK_BYTES / 2, "{captured} bytes are captured");
-        assert!(stream.sent().starts_with(&lines), "what was captured is not what was sent");
+        assert!(stream.first_sent().starts_with(&lines), "what was captured is not what was sent");
     }
     let figures = stream.ends(&server);
     report(format_args!("a capture that ends after {captured} bytes; {figures}"));

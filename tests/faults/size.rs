@@ -25,6 +25,7 @@ const RESERVED: u64 = 256;
 /// descriptors in this process.
 pub(crate) struct Room {
     pub(crate) connections: usize,
+    wanted: usize,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -36,9 +37,17 @@ impl Room {
         raise_descriptor_limit();
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let connections = wanted.min(limit.saturating_sub(RESERVED) as usize);
+        Room { connections, wanted, _turn: turn }
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Room { connections, wanted, .. } = self;
+        write!(f, "{connections} clients")?;
         if connections < wanted {
-            println!("{connections} instead of {wanted}: the descriptor limit is {limit}");
+            write!(f, " (for {wanted} the descriptor limit is too low)")?;
         }
-        Room { connections, _turn: turn }
+        Ok(())
     }
 }

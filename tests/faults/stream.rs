@@ -9,6 +9,9 @@ use crate::support::{Client, Server, Source};
 /// Between two rounds, so that the fault has a share of the processor too.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// The first so many bytes sent, at least, are remembered.
+const REMEMBERED: usize = 1 << 20;
+
 /// A stream that goes on while something happens to the server: a source sends a few events in
 /// disorder, every witness receives exactly what it must, and so forth.
 #[derive(Debug)]
@@ -18,8 +21,7 @@ pub(crate) struct Stream {
     script: Script,
     events_a_round: u64,
     events: u64,
-    /// Everything that was sent.
-    sent: Vec<u8>,
+    first_sent: Vec<u8>,
     longest_round: Duration,
 }
 
@@ -37,7 +39,7 @@ impl Stream {
             script,
             events_a_round: 100,
             events: 0,
-            sent: Vec::new(),
+            first_sent: Vec::new(),
             longest_round: Duration::ZERO,
         }
     }
@@ -63,7 +65,9 @@ impl Stream {
         let start = Instant::now();
         let lines = self.script.write(self.events_a_round);
         self.source.sends(&lines);
-        self.sent.extend_from_slice(&lines);
+        if self.first_sent.len() < REMEMBERED {
+            self.first_sent.extend_from_slice(&lines);
+        }
         for (witness, due) in self.witnesses.iter_mut().zip(self.script.take_due()) {
             witness.receives_bytes(&due);
         }
@@ -77,9 +81,9 @@ impl Stream {
         self.script.broadcasts()
     }
 
-    /// Everything that was sent so far.
-    pub(crate) fn sent(&self) -> &[u8] {
-        &self.sent
+    /// The first megabyte that was sent, or all of it so far.
+    pub(crate) fn first_sent(&self) -> &[u8] {
+        &self.first_sent
     }
 
     /// Source and witnesses leave; returns what the stream came to.

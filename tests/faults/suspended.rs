@@ -52,7 +52,7 @@ fn a_server_that_is_suspended_and_goes_on() {
 fn clients_that_are_suspended_and_go_on() {
     const CLIENTS: u64 = 4;
     const QUEUED: u64 = 256 << 10;
-    let times = size(3, 20);
+    let times = size(5, 30);
     let server = Server::start(&RESET);
     let folder = tempfile::tempdir().unwrap();
     let output = |user: u64| folder.path().join(user.to_string());
@@ -60,7 +60,7 @@ fn clients_that_are_suspended_and_go_on() {
     let users = CROWD..CROWD + CLIENTS;
     let start = |user| {
         let file = File::create(output(user)).unwrap();
-        ClientProcess::start(Client::connect(&server, user), file)
+        ClientProcess::start(Client::connect_slow(&server, user), file)
     };
     let clients: Vec<ClientProcess> = users.clone().map(start).collect();
     stream.goes_on_while(|| {
