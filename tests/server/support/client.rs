@@ -1,6 +1,8 @@
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -157,6 +159,13 @@ impl From<TcpStream> for Client {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         Client { stream }
+    }
+}
+
+/// The connection as the standard input of another process.
+impl From<Client> for Stdio {
+    fn from(client: Client) -> Stdio {
+        OwnedFd::from(client.stream).into()
     }
 }
 

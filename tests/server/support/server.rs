@@ -70,8 +70,15 @@ impl Server {
     #[track_caller]
     pub(crate) fn start_with_descriptors(descriptors: u32, flags: &[&str]) -> Server {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), BINARY]);
-        Self::spawn(piped(shell, &[&FREE_PORTS, flags].concat()))
+        shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+        Self::start_under(shell, flags)
+    }
+
+    /// The same under a command that becomes the program that its last arguments name.
+    #[track_caller]
+    pub(crate) fn start_under(mut wrapper: Command, flags: &[&str]) -> Server {
+        wrapper.arg(BINARY);
+        Self::spawn(piped(wrapper, &[&FREE_PORTS, flags].concat()))
     }
 
     #[track_caller]

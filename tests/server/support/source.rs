@@ -1,5 +1,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -98,6 +100,13 @@ impl Source {
     /// Says that nothing more will come, but keeps the connection.
     pub(crate) fn ends(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// The connection as the standard output of another process.
+impl From<Source> for Stdio {
+    fn from(source: Source) -> Stdio {
+        OwnedFd::from(source.stream).into()
     }
 }
 

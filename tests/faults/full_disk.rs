@@ -1,0 +1,64 @@
+//! A disk that fills while a stream is captured on it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use crate::RESET;
+use crate::size::{report, size};
+use crate::stream::Stream;
+use crate::support::Server;
+use crate::verification::passes_verification;
+
+/// What the disk holds, lines and times together.
+const DISK_BYTES: usize = 256 << 10;
+
+/// Runs a program with a small disk in `folder` that only it sees. `None` where the system allows no
+/// such thing.
+fn with_a_small_disk(folder: &Path) -> Option<Command> {
+    let command = || {
+        let mut unshare = Command::new("unshare");
+        let mount = format!("mount -t tmpfs -o size={DISK_BYTES} none \"$FOLDER\"");
+        unshare.env("FOLDER", folder).args(["--map-root-user", "--mount", "sh", "-c"]);
+        unshare.arg(mount + " && exec \"$0\" \"$@\"");
+        unshare
+    };
+    let output = command().arg("true").output().ok()?;
+    output.status.success().then(command)
+}
+
+#[test]
+fn a_disk_that_fills_under_a_capture() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stream.events");
+    let flags = [&RESET[..], &["--capture", file.to_str().unwrap()]].concat();
+    let disk = with_a_small_disk(folder.path());
+    let is_full_from_the_start = disk.is_none();
+    let mut server = match disk {
+        Some(wrapper) => Server::start_under(wrapper, &flags),
+        None => {
+            println!("no disk of its own for the server: it captures to /dev/full");
+            symlink("/dev/full", &file).unwrap();
+            Server::start(&flags)
+        }
+    };
+    let mut stream = Stream::connect(&server);
+    stream.goes_on_while(|| server.logs(&["the capture", "ends", "No space left on device"]));
+    (0..size(100, 1000)).for_each(|_| stream.round());
+
+    let mut captured = 0;
+    if !is_full_from_the_start {
+        let root = format!("/proc/{}/root", server.process().0.as_raw_nonzero());
+        let lines = fs::read(root + file.to_str().unwrap()).unwrap();
+        captured = lines.len();
+        assert!(captured > DISK_BYTES / 2, "{captured} bytes are captured");
+        assert!(stream.first_sent().starts_with(&lines), "what was captured is not what was sent");
+    }
+    let figures = stream.ends(&server);
+    report(format_args!("a capture that ends after {captured} bytes; {figures}"));
+    passes_verification(&server);
+    assert_eq!(server.stop(), Some(0));
+    let errors = server.log_lines().into_iter().filter(|line| line.contains("the capture")).count();
+    assert_eq!(errors, 1);
+}

@@ -1,0 +1,94 @@
+//! A time of day that jumps back and forth by hours. Timeouts have nothing to do with it: none comes
+//! too early, none too late. (`clippy.toml` keeps the time of day out of the source.)
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::RESET;
+use crate::size::report;
+use crate::stream::Stream;
+use crate::support::{Client, Server, Source, messages};
+use crate::verification::passes_verification;
+
+/// All timeouts of the server.
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+const USER: u64 = 7;
+
+/// The clock as a library, made by the compiler that Rust links with; `None` where that is another.
+fn jumping_clock(folder: &Path) -> Option<PathBuf> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/jumping_clock.c");
+    let library = folder.join("jumping_clock.so");
+    let made =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    made.is_ok_and(|status| status.success()).then_some(library)
+}
+
+/// Asserts that what `wait` waits for takes as long as a timeout, or somewhat longer. A jump ahead
+/// would bring it at once, a jump back after everybody's patience.
+#[track_caller]
+fn takes_a_timeout<T>(wait: impl FnOnce() -> T) {
+    let start = Instant::now();
+    wait();
+    assert!(start.elapsed() >= TIMEOUT, "after {:?}", start.elapsed());
+}
+
+/// Messages for a client that does not read them.
+fn flood(server: &Server, messages_sent: u64) -> Client {
+    let client = Client::connect_slow(server, USER);
+    let mut source = Source::connect(server);
+    source.sends(messages(1..messages_sent + 1, USER));
+    client
+}
+
+#[test]
+fn a_clock_that_jumps() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(library) = jumping_clock(folder.path()) else {
+        println!("there is no C compiler by the name of `cc`: nothing can be shown here");
+        return;
+    };
+    let millis = TIMEOUT.as_millis().to_string();
+    let timeouts =
+        ["--identify-timeout-ms", "--gap-timeout-ms", "--stall-timeout-ms", "--drain-timeout-ms"];
+    let timeouts: Vec<&str> = timeouts.into_iter().flat_map(|flag| [flag, &millis]).collect();
+    let mut wrapper = Command::new("env");
+    wrapper.arg(format!("LD_PRELOAD={}", library.display()));
+    let queue = ["--client-queue-bytes", "8388608"];
+    let mut server = Server::start_under(wrapper, &[&RESET[..], &queue, &timeouts].concat());
+
+    let mut stream = Stream::connect(&server);
+    stream.goes_on_while(|| takes_a_timeout(|| Client::connect_unknown(&server).is_closed()));
+    let figures = stream.ends(&server);
+
+    let mut client = Client::connect(&server, USER);
+    let mut source = Source::connect(&server);
+    takes_a_timeout(|| {
+        source.sends_lines(&["2|B"]);
+        client.receives(&["2|B"]);
+    });
+    drop((source, client));
+    server.comes_to_count("sources now", 0);
+
+    let mut stalled = None;
+    takes_a_timeout(|| {
+        stalled = Some(flood(&server, 300_000));
+        server.counts("stalled", 1);
+    });
+    drop(stalled);
+    server.comes_to_count("sources now", 0);
+    passes_verification(&server);
+
+    // Less than a full queue, and more than the kernel takes.
+    let _undrained = flood(&server, 100_000);
+    server.until("much is queued", || (server.total("queued now") > 1 << 20).then_some(()));
+    takes_a_timeout(|| assert_eq!(server.stop(), Some(0)));
+    assert!(server.final_totals().contains("drain_timeout 1"));
+    let times: Vec<String> = server.log_lines().iter().map(|line| line[..19].to_owned()).collect();
+    let jumps = times.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(jumps > 0, "the clock did not jump: {times:?}");
+    report(format_args!(
+        "{jumps} jumps back by two hours in the log, 4 timeouts in time; {figures}"
+    ));
+}

@@ -1,0 +1,144 @@
+//! Sources that die in the middle of a line, over and over.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::RESET;
+use crate::script::{Script, WITNESSES};
+use crate::size::{report, size};
+use crate::stream::Stream;
+use crate::support::{Client, Server, Source};
+use crate::verification::passes_verification;
+
+/// How long a source lives.
+const LIFE: Duration = Duration::from_millis(10);
+/// What it sends in that time, about, in so many pieces.
+const LIFE_BYTES: usize = 6000;
+const PIECES: usize = 5;
+
+/// Events that are in disorder among each other.
+const BATCH: u64 = 100;
+
+/// What a source sends that is killed in the middle of a line; all that is left where that is little.
+fn cut_in_mid_line(lines: &[u8]) -> &[u8] {
+    let cut = LIFE_BYTES.min(lines.len());
+    let is_at_an_end = lines[cut - 1] == b'\n' && cut < lines.len();
+    &lines[..cut + usize::from(is_at_an_end)]
+}
+
+/// Calls `send` with one piece after the other, for as long as a source lives.
+fn live(bytes: &[u8], mut send: impl FnMut(&[u8])) {
+    for piece in bytes.chunks(bytes.len().div_ceil(PIECES)) {
+        send(piece);
+        thread::sleep(LIFE / PIECES as u32);
+    }
+}
+
+/// Has all witnesses read what is due to them while `kills` go on.
+fn while_witnesses_read(server: &Server, script: &mut Script, kills: impl FnOnce()) {
+    let due = script.take_due();
+    thread::scope(|scope| {
+        for (user, due) in Script::witnesses().zip(&due) {
+            let mut witness = Client::connect(server, user);
+            scope.spawn(move || witness.receives_bytes(due));
+        }
+        kills();
+    });
+    server.comes_to_count("clients now", 0);
+}
+
+#[test]
+fn sources_that_end_in_mid_line_every_ten_milliseconds() {
+    let batches = size(400, 2000) as u64;
+    let server = Server::start(&["--on-source-disconnect", "keep"]);
+    let mut script = Script::starting_with(1);
+    let lines: Vec<u8> = (0..batches).flat_map(|_| script.write(BATCH)).collect();
+    let mut ends = 0;
+    while_witnesses_read(&server, &mut script, || {
+        let mut left = &lines[..];
+        while !left.is_empty() {
+            let sent = cut_in_mid_line(left);
+            let mut source = Source::connect(&server);
+            live(sent, |piece| source.sends(piece));
+            // The next one sends the line again that this one has cut.
+            let whole = sent.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            ends += u64::from(whole < sent.len());
+            left = &left[whole..];
+        }
+    });
+    server.counts("events", batches * BATCH);
+    server.counts("unterminated", ends);
+    for name in ["late", "duplicate", "malformed", "lost"] {
+        assert_eq!(server.total(name), 0, "{name}");
+    }
+    // A server that keeps its sequence cannot begin anew: the same script goes on instead.
+    let mut stream = Stream::connect_with(&server, script);
+    (0..100).for_each(|_| stream.round());
+    stream.ends(&server);
+    report(format_args!(
+        "{ends} sources, {} events to {WITNESSES} clients, none lost, none twice",
+        batches * BATCH
+    ));
+}
+
+/// A source that is a process of its own: `cat`, its standard output the connection.
+struct SourceProcess(Child);
+
+impl SourceProcess {
+    fn start(server: &Server) -> SourceProcess {
+        let mut cat = Command::new("cat");
+        cat.stdin(Stdio::piped()).stdout(Source::connect(server));
+        SourceProcess(cat.spawn().unwrap())
+    }
+
+    fn sends(&mut self, bytes: &[u8]) {
+        self.0.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+}
+
+/// Ends the process with SIGKILL, in whatever it is doing.
+impl Drop for SourceProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
+    let batches = size(200, 2000);
+    let server = Server::start(&RESET);
+    let mut script = Script::starting_with(1);
+    let lines: Vec<Vec<u8>> = (0..batches).map(|_| script.write(BATCH)).collect();
+    // As long as this one is there, nothing begins anew.
+    let mut steady = Source::connect(&server);
+    let mut kills = 0;
+    while_witnesses_read(&server, &mut script, || {
+        steady.sends(&lines[0]);
+        let mut applied = 0;
+        while applied < batches {
+            let left = lines[applied..].concat();
+            let mut source = SourceProcess::start(&server);
+            live(cut_in_mid_line(&left), |piece| source.sends(piece));
+            drop(source);
+            kills += 1;
+            server.comes_to_count("sources now", 1);
+            // Nobody knows what has left a killed process. The next one begins where the server is.
+            applied = (server.total("awaited sequence") as usize - 1) / BATCH as usize;
+        }
+    });
+    server.counts("events", batches as u64 * BATCH);
+    let (cut, again) = (server.total("unterminated"), server.total("late"));
+    assert!(cut > 0);
+    assert_eq!((server.total("malformed"), server.total("lost")), (0, 0));
+    drop(steady);
+    server.comes_to_count("sources now", 0);
+    report(format_args!(
+        "{kills} processes, {cut} lines cut, {again} sent again; {} events to {WITNESSES} clients, \
+         none lost, none twice",
+        batches as u64 * BATCH
+    ));
+    passes_verification(&server);
+}

@@ -1,0 +1,110 @@
+//! Processes that are stopped for a while, and go on.
+
+use std::fs::{self, File};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::RESET;
+use crate::client_process::ClientProcess;
+use crate::script::CROWD;
+use crate::size::{report, size};
+use crate::stream::Stream;
+use crate::support::{Client, Server};
+use crate::verification::{Verification, passes_verification};
+
+#[test]
+fn a_server_that_is_suspended_and_goes_on() {
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    let times = size(12, 60);
+    let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
+    let mut stream = Stream::connect(&server).in_rounds_of(1000);
+    let mut identified = 0;
+    stream.goes_on_while(|| {
+        for _ in 0..times {
+            let leaving = Client::connect(&server, CROWD);
+            let start = Instant::now();
+            let mut coming = Client::connect_unknown(&server);
+            let is_in_time = server.while_suspended(|| {
+                let is_in_time = start.elapsed() < TIMEOUT;
+                drop(leaving);
+                coming.sends(format!("{}\n", CROWD + 1));
+                thread::sleep(TIMEOUT);
+                is_in_time
+            });
+            // Its time was over when the server went on, but it had said who it is.
+            if is_in_time {
+                assert!(coming.receives_a_byte().is_some());
+                identified += 1;
+            }
+        }
+    });
+    let figures = stream.ends(&server);
+    report(format_args!(
+        "{times} times for {} ms, {identified} clients identified then; {figures}",
+        TIMEOUT.as_millis()
+    ));
+    passes_verification(&server);
+}
+
+#[test]
+fn clients_that_are_suspended_and_go_on() {
+    const CLIENTS: u64 = 4;
+    const QUEUED: u64 = 256 << 10;
+    let times = size(5, 30);
+    let server = Server::start(&RESET);
+    let folder = tempfile::tempdir().unwrap();
+    let output = |user: u64| folder.path().join(user.to_string());
+    let mut stream = Stream::connect(&server).in_rounds_of(20_000);
+    let users = CROWD..CROWD + CLIENTS;
+    let start = |user| {
+        let file = File::create(output(user)).unwrap();
+        ClientProcess::start(Client::connect_slow(&server, user), file)
+    };
+    let clients: Vec<ClientProcess> = users.clone().map(start).collect();
+    stream.goes_on_while(|| {
+        for _ in 0..times {
+            clients.iter().for_each(|client| client.signal(Signal::STOP));
+            let is_large = || (server.total("queued now") > CLIENTS * QUEUED).then_some(());
+            server.until("the queues are large", is_large);
+            clients.iter().for_each(|client| client.signal(Signal::CONT));
+            server.comes_to_count("queued now", 0);
+        }
+    });
+    for user in users {
+        let expected = stream.broadcasts();
+        let is_whole = || {
+            let written = fs::metadata(output(user)).unwrap().len();
+            (written >= expected.len() as u64).then_some(())
+        };
+        server.until("every broadcast is received", is_whole);
+        assert!(fs::read(output(user)).unwrap() == expected, "user {user}");
+    }
+    drop(clients);
+    let figures = stream.ends(&server);
+    report(format_args!("{CLIENTS} clients, {times} times; {figures}"));
+    passes_verification(&server);
+}
+
+#[test]
+fn a_verification_whose_server_and_clients_are_suspended_in_turn() {
+    const PAUSE: Duration = Duration::from_millis(7);
+    let server = Server::start(&RESET);
+    let events = size(500_000, 10_000_000);
+    let mut verification = Verification::start(&server, events);
+    let mut times = 0;
+    while !verification.is_over() {
+        verification.signal(Signal::STOP);
+        thread::sleep(PAUSE);
+        verification.signal(Signal::CONT);
+        thread::sleep(PAUSE);
+        server.signal(Signal::STOP);
+        thread::sleep(PAUSE);
+        server.signal(Signal::CONT);
+        times += 1;
+    }
+    verification.passes();
+    report(format_args!("{times} times each, a verification of {events} events"));
+    passes_verification(&server);
+}
