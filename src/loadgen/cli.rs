@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Limit(Limit),
     Pinned(Pinned),
     Pubsub(Pubsub),
+    Fairness(Fairness),
 }
 
 /// Declares a subcommand out of its own flags and groups of flags that others have too.
@@ -306,5 +307,37 @@ command! {
         /// process id of the server, to show what processor time and memory it takes
         #[argh(option)]
         pub(crate) server_pid: Option<u32>,
+    }
+}
+
+command! {
+    /// Flood the server and measure how long others wait meanwhile: a new client for its first event,
+    /// a client that does not say who it is for its end, SIGUSR1 for its totals, a byte that the
+    /// server has queued. All must be served within --bound-ms, or the exit status is 1.
+    ///
+    /// This program reads what the server writes and measures on one core: give the server another
+    /// one (--cpu, --server-cpu). The last line of the table says how late it may have seen
+    /// something. Totals are measured with --spawn only.
+    struct Fairness("fairness") with (target, core) {
+        /// dense, even (unless given), broadcast or F:U:B:P:S, with broadcasts among it
+        #[argh(option)]
+        pub(crate) mix: Option<Mix>,
+        /// users that are connected all the time, 100 unless given; ten times as many exist
+        #[argh(option, default = "100")]
+        pub(crate) clients: usize,
+        /// seconds, 5 unless given
+        #[argh(option, default = "5.0")]
+        pub(crate) duration: f64,
+        /// ms between two new clients, 5 unless given; every tenth time one comes that stays
+        /// silent, every twentieth time a signal
+        #[argh(option, default = "5.0")]
+        pub(crate) interval_ms: f64,
+        /// ms after which the server closes a silent client: 100 unless given with --spawn, else
+        /// unless given not measured
+        #[argh(option)]
+        pub(crate) identify_timeout_ms: Option<u64>,
+        /// nobody may wait longer than so many ms, 50 unless given
+        #[argh(option, default = "50.0")]
+        pub(crate) bound_ms: f64,
     }
 }
