@@ -11,7 +11,7 @@ use log::{LevelFilter, info};
 use serde_json::{Value, json};
 
 use super::cli::{
-    Arguments, Command, Fairness, Idle, Latency, Limit, Pinned, Pubsub, Replay, Verify,
+    Arguments, Command, Fairness, Idle, Latency, Limit, Pinned, Pubsub, Replay, Soak, Verify,
 };
 use super::flood;
 use super::latency::{self, Comparison, Experiment};
@@ -29,7 +29,7 @@ use super::settings::{
 };
 use super::verify::{self, LIMIT_SERVER, introduction, result_json, summary};
 use super::workload::Plan;
-use super::{fairness, idle, limit, pinned, relay, replay, report, run};
+use super::{fairness, idle, limit, pinned, relay, replay, report, run, soak};
 
 /// The subcommand, not for people, that serves the relay.
 const RELAY_SERVER: &str = "serve-relay";
@@ -108,6 +108,7 @@ fn obey(arguments: &[&str]) -> Verdict {
         Command::Pinned(flags) => run_pinned(&flags),
         Command::Pubsub(flags) => run_pubsub(&flags),
         Command::Fairness(flags) => run_fairness(&flags),
+        Command::Soak(flags) => run_soak(&flags),
     }
 }
 
@@ -257,12 +258,18 @@ fn show_latency(
 }
 
 fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Result<Schedule, String> {
-    if !(rate > 0.0 && rate <= 1e7) {
-        return Err(format!("--rate: {rate} is not above 0 and up to 10000000"));
-    }
+    let rate = checked_rate(rate)?;
     let duration = span("--duration", seconds)?;
     let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
     Ok(Schedule { kind, rate, duration, busy })
+}
+
+fn checked_rate(rate: f64) -> Result<f64, String> {
+    if rate > 0.0 && rate <= 1e7 {
+        Ok(rate)
+    } else {
+        Err(format!("--rate: {rate} is not above 0 and up to 10000000"))
+    }
 }
 
 /// A time above 0 and up to a day.
@@ -443,6 +450,48 @@ fn run_fairness(flags: &Fairness) -> Verdict {
     let charts = [Chart::percentiles(&outcome.curves())];
     write_report(flags.report.as_deref(), &introduction, &result, &charts)?;
     Ok(outcome.is_kept())
+}
+
+/// Limits that a soak reaches every few seconds, where the usual ones would take it hours.
+const SOAKED_SERVER: [(&str, u64); 3] = [
+    ("--identify-timeout-ms", 1000),
+    ("--client-queue-bytes", 65_536),
+    ("--stall-timeout-ms", 2000),
+];
+
+fn run_soak(flags: &Soak) -> Verdict {
+    let habits = begin(flags.common(), flags.cpu)?;
+    let duration = match (flags.minutes, flags.seconds) {
+        (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
+        (Some(minutes), None) => span("--minutes", minutes * 60.0)?,
+        (None, seconds) => span("--seconds", seconds.unwrap_or(60.0))?,
+    };
+    if !(flags.visits >= 0.0 && flags.visits <= 1000.0) {
+        Err(format!("--visits: {} is not within 0 to 1000", flags.visits))?;
+    }
+    let plan = soak::Plan {
+        mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
+        pace: soak::Pace { rate: checked_rate(flags.rate)?, burst: flags.burst },
+        sources: flags.sources.max(1),
+        steady: flags.clients.max(1),
+        visits: flags.visits,
+        seed: flags.random_seed,
+        duration,
+        every: span("--every", flags.every)?,
+        timeout: habits.timeout,
+    };
+    let introduction = plan.introduction();
+    info!("{introduction}");
+    let server = watched_server(flags.target(), &SOAKED_SERVER, flags.server_cpu)?;
+    let outcome = soak::soak(&plan, server, &mut |row| show(row))?;
+    show(&format!("{introduction}\n{}", outcome.summary()));
+    let result = json!({
+        "command": "soak", "experiment": introduction, "machine": process::machine(),
+        "ok": outcome.is_right(), "figures": outcome.figures(),
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &Chart::soak(&outcome.samples))?;
+    Ok(outcome.is_right())
 }
 
 /// Log lines go to standard error, so that the result is alone on standard output.

@@ -42,7 +42,9 @@ mod server;
 mod session;
 mod settings;
 mod slice;
+mod soak;
 mod stream;
+mod timer;
 mod verify;
 mod workload;
 

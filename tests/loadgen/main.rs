@@ -7,6 +7,7 @@
 
 mod fairness;
 mod reference;
+mod soak;
 
 use std::net::TcpListener;
 use std::process::{Command, Output};

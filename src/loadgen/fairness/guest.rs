@@ -1,13 +1,13 @@
 //! Those who wait while the flood goes on.
 
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::super::connect::{Addresses, Greeted, Greeting};
+use super::super::connect::{Addresses, Greeted, Greeting, read_some};
 use super::super::event::{Event, Line};
 use super::waits::{Waits, record};
 
@@ -140,16 +140,6 @@ fn is_first_line_right(head: &[u8], next_sequence: u64) -> io::Result<bool> {
                 "a new client got `{got}` first, which is no broadcast sent"
             )))
         }
-    }
-}
-
-/// Reads once; `None` when nothing is there, 0 at the end, however that came.
-fn read_some(stream: &mut TcpStream, bytes: &mut [u8]) -> io::Result<Option<usize>> {
-    match stream.read(bytes) {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(0)),
-        Err(error) => Err(error),
     }
 }
 
