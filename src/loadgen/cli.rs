@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Limit(Limit),
     Pinned(Pinned),
     Pubsub(Pubsub),
+    Fairness(Fairness),
+    Soak(Soak),
 }
 
 /// Declares a subcommand out of its own flags and groups of flags that others have too.
@@ -306,5 +308,85 @@ command! {
         /// process id of the server, to show what processor time and memory it takes
         #[argh(option)]
         pub(crate) server_pid: Option<u32>,
+    }
+}
+
+command! {
+    /// Flood the server and measure how long others wait meanwhile: a new client for its first event,
+    /// a client that does not say who it is for its end, SIGUSR1 for its totals, a byte that the
+    /// server has queued. All must be served within --bound-ms, or the exit status is 1.
+    ///
+    /// This program reads what the server writes and measures on one core: give the server another
+    /// one (--cpu, --server-cpu). The last line of the table says how late it may have seen
+    /// something. Totals are measured with --spawn only.
+    struct Fairness("fairness") with (target, core) {
+        /// dense, even (unless given), broadcast or F:U:B:P:S, with broadcasts among it
+        #[argh(option)]
+        pub(crate) mix: Option<Mix>,
+        /// users that are connected all the time, 100 unless given; ten times as many exist
+        #[argh(option, default = "100")]
+        pub(crate) clients: usize,
+        /// seconds, 5 unless given
+        #[argh(option, default = "5.0")]
+        pub(crate) duration: f64,
+        /// ms between two new clients, 5 unless given; every tenth time one comes that stays
+        /// silent, every twentieth time a signal
+        #[argh(option, default = "5.0")]
+        pub(crate) interval_ms: f64,
+        /// ms after which the server closes a silent client: 100 unless given with --spawn, else
+        /// unless given not measured
+        #[argh(option)]
+        pub(crate) identify_timeout_ms: Option<u64>,
+        /// nobody may wait longer than so many ms, 50 unless given
+        #[argh(option, default = "50.0")]
+        pub(crate) bound_ms: f64,
+    }
+}
+
+command! {
+    /// Keep a server under a mixed load for as long as asked, with clients and sources that come and
+    /// go, and watch its memory, descriptors and latency.
+    ///
+    /// Clients that stay are checked byte for byte. Those that come and go (they close, reset, doze,
+    /// take each other over, half-close, say nothing or nonsense) get whole lines that are theirs,
+    /// ascending, without a gap between broadcasts, and are closed where the server must close them.
+    /// At the end the server must count nobody but those who stayed. From one minute on, the exit
+    /// status is 1 too when the server's memory grew in the second half.
+    ///
+    /// A row: events and visits so far; the server's resident memory, descriptors, clients and
+    /// sources; latency in the interval, from when 2 ms of events were due to the last byte of them
+    /// at a client that stays; the server's share of a core; this program's memory. Clients and
+    /// sources, as the server counts them, are known with --spawn only.
+    struct Soak("soak") with (target, core) {
+        /// minutes, 1 unless given
+        #[argh(option)]
+        pub(crate) minutes: Option<f64>,
+        /// seconds instead
+        #[argh(option)]
+        pub(crate) seconds: Option<f64>,
+        /// seconds from one row to the next, 10 unless given
+        #[argh(option, default = "10.0")]
+        pub(crate) every: f64,
+        /// verification, dense, even (unless given), private, broadcast, feed, or F:U:B:P:S
+        #[argh(option)]
+        pub(crate) mix: Option<Mix>,
+        /// events a second, 20000 unless given
+        #[argh(option, default = "20000.0")]
+        pub(crate) rate: f64,
+        /// events that come besides, all at once, every second, 5000 unless given
+        #[argh(option, default = "5000")]
+        pub(crate) burst: u64,
+        /// clients that stay, 50 unless given
+        #[argh(option, default = "50")]
+        pub(crate) clients: u64,
+        /// sources at once, which share the stream, 2 unless given
+        #[argh(option, default = "2")]
+        pub(crate) sources: usize,
+        /// clients a second that come and go, 20 unless given; a source is replaced for each 25
+        #[argh(option, default = "20.0")]
+        pub(crate) visits: f64,
+        /// the load is a different one for each seed, 666 unless given
+        #[argh(option, default = "666")]
+        pub(crate) random_seed: u64,
     }
 }

@@ -1,6 +1,6 @@
 //! Connections as they are before a run.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -70,5 +70,22 @@ impl Greeted {
         }
         self.stream.set_nonblocking(true)?;
         Ok(mio::net::TcpStream::from_std(self.stream))
+    }
+}
+
+/// Reads once; `None` when nothing is there, 0 at the end, however that came.
+///
+/// # Errors
+///
+/// The connection fails in another way than by a reset.
+pub(crate) fn read_some(
+    stream: &mut mio::net::TcpStream,
+    bytes: &mut [u8],
+) -> io::Result<Option<usize>> {
+    match stream.read(bytes) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(0)),
+        Err(error) => Err(error),
     }
 }

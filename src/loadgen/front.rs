@@ -10,7 +10,10 @@ use argh::{EarlyExit, FromArgs};
 use log::{LevelFilter, info};
 use serde_json::{Value, json};
 
-use super::cli::{Arguments, Command, Idle, Latency, Limit, Pinned, Pubsub, Replay, Verify};
+use super::cli::{
+    Arguments, Command, Fairness, Idle, Latency, Limit, Pinned, Pubsub, Replay, Soak, Verify,
+};
+use super::flood;
 use super::latency::{self, Comparison, Experiment};
 use super::mix::Mix;
 use super::probe::{Kind, Schedule};
@@ -26,7 +29,7 @@ use super::settings::{
 };
 use super::verify::{self, LIMIT_SERVER, introduction, result_json, summary};
 use super::workload::Plan;
-use super::{idle, limit, pinned, relay, replay, report, run};
+use super::{fairness, idle, limit, pinned, relay, replay, report, run, soak};
 
 /// The subcommand, not for people, that serves the relay.
 const RELAY_SERVER: &str = "serve-relay";
@@ -104,6 +107,8 @@ fn obey(arguments: &[&str]) -> Verdict {
         Command::Limit(flags) => run_limit(&flags),
         Command::Pinned(flags) => run_pinned(&flags),
         Command::Pubsub(flags) => run_pubsub(&flags),
+        Command::Fairness(flags) => run_fairness(&flags),
+        Command::Soak(flags) => run_soak(&flags),
     }
 }
 
@@ -142,6 +147,25 @@ fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Failure
     }
     let ports = Ports::resolve(flags, &variable)?;
     Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+}
+
+/// The same, its log and totals to be read where it is started now. It is started with the
+/// arguments `own` too, but for those that the flags give.
+fn watched_server(
+    flags: TargetFlags<'_>,
+    own: &[(&str, u64)],
+    core: Option<usize>,
+) -> Result<Server, Failure> {
+    if !flags.spawn {
+        return server(flags, core);
+    }
+    let mut arguments = flags.server_arguments.to_vec();
+    for (flag, value) in own {
+        if !flags.server_arguments.iter().any(|argument| argument == flag) {
+            arguments.extend([(*flag).to_owned(), value.to_string()]);
+        }
+    }
+    Ok(Server::start(&Program::watched_event_server(&arguments, core)?)?)
 }
 
 fn run_verify(flags: &Verify) -> Verdict {
@@ -234,14 +258,27 @@ fn show_latency(
 }
 
 fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Result<Schedule, String> {
-    if !(rate > 0.0 && rate <= 1e7) {
-        return Err(format!("--rate: {rate} is not above 0 and up to 10000000"));
-    }
-    if !(seconds > 0.0 && seconds <= 86_400.0) {
-        return Err(format!("--duration: {seconds} is not above 0 and up to 86400"));
-    }
+    let rate = checked_rate(rate)?;
+    let duration = span("--duration", seconds)?;
     let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
-    Ok(Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy })
+    Ok(Schedule { kind, rate, duration, busy })
+}
+
+fn checked_rate(rate: f64) -> Result<f64, String> {
+    if rate > 0.0 && rate <= 1e7 {
+        Ok(rate)
+    } else {
+        Err(format!("--rate: {rate} is not above 0 and up to 10000000"))
+    }
+}
+
+/// A time above 0 and up to a day.
+fn span(flag: &str, seconds: f64) -> Result<Duration, String> {
+    if seconds > 0.0 && seconds <= 86_400.0 {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("{flag}: it must be above 0 and no more than a day"))
+    }
 }
 
 fn relay_server(clients: usize, core: Option<usize>) -> io::Result<Server> {
@@ -378,6 +415,83 @@ fn run_pubsub(flags: &Pubsub) -> Verdict {
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &[])?;
     Ok(outcome.faults.is_empty())
+}
+
+fn run_fairness(flags: &Fairness) -> Verdict {
+    let habits = begin(flags.common(), flags.cpu)?;
+    let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
+    let experiment = fairness::Experiment {
+        load: flood::Load {
+            mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
+            users: 10 * flags.clients.max(1) as u64,
+            crowd: flags.clients,
+        },
+        duration: span("--duration", flags.duration)?,
+        interval: span("--interval-ms", flags.interval_ms / 1000.0)?,
+        identify_timeout: identify_timeout.map(Duration::from_millis),
+        bound: span("--bound-ms", flags.bound_ms / 1000.0)?,
+        timeout: habits.timeout,
+    };
+    if experiment.load.mix.weights.broadcast == 0 {
+        Err("--mix: without broadcasts a new client may wait for ever".to_owned())?;
+    }
+    let introduction = experiment.introduction();
+    info!("{introduction}");
+    let own: Vec<_> =
+        identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
+    let server = watched_server(flags.target(), &own, flags.server_cpu)?;
+    let outcome = fairness::measure(&experiment, server)?;
+    show(&format!("{introduction}\n{}", outcome.table()));
+    let result = json!({
+        "command": "fairness", "experiment": introduction, "machine": process::machine(),
+        "figures": outcome.figures(),
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    let charts = [Chart::percentiles(&outcome.curves())];
+    write_report(flags.report.as_deref(), &introduction, &result, &charts)?;
+    Ok(outcome.is_kept())
+}
+
+/// Limits that a soak reaches every few seconds, where the usual ones would take it hours.
+const SOAKED_SERVER: [(&str, u64); 3] = [
+    ("--identify-timeout-ms", 1000),
+    ("--client-queue-bytes", 65_536),
+    ("--stall-timeout-ms", 2000),
+];
+
+fn run_soak(flags: &Soak) -> Verdict {
+    let habits = begin(flags.common(), flags.cpu)?;
+    let duration = match (flags.minutes, flags.seconds) {
+        (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
+        (Some(minutes), None) => span("--minutes", minutes * 60.0)?,
+        (None, seconds) => span("--seconds", seconds.unwrap_or(60.0))?,
+    };
+    if !(flags.visits >= 0.0 && flags.visits <= 1000.0) {
+        Err(format!("--visits: {} is not within 0 to 1000", flags.visits))?;
+    }
+    let plan = soak::Plan {
+        mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
+        pace: soak::Pace { rate: checked_rate(flags.rate)?, burst: flags.burst },
+        sources: flags.sources.max(1),
+        steady: flags.clients.max(1),
+        visits: flags.visits,
+        seed: flags.random_seed,
+        duration,
+        every: span("--every", flags.every)?,
+        timeout: habits.timeout,
+    };
+    let introduction = plan.introduction();
+    info!("{introduction}");
+    let server = watched_server(flags.target(), &SOAKED_SERVER, flags.server_cpu)?;
+    let outcome = soak::soak(&plan, server, &mut |row| show(row))?;
+    show(&format!("{introduction}\n{}", outcome.summary()));
+    let result = json!({
+        "command": "soak", "experiment": introduction, "machine": process::machine(),
+        "ok": outcome.is_right(), "figures": outcome.figures(),
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &Chart::soak(&outcome.samples))?;
+    Ok(outcome.is_right())
 }
 
 /// Log lines go to standard error, so that the result is alone on standard output.

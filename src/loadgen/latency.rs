@@ -38,7 +38,8 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Percentiles {
+    /// Of a histogram in nanoseconds.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Percentiles {
         let micros = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         Percentiles {
             p50: micros(0.5),

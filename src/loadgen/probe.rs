@@ -8,22 +8,17 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
-use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 use serde::Serialize;
 
 use super::connect::{Addresses, Greeted, Greeting};
 use super::event::{Event, write_event, write_number};
 use super::random::Random;
+use super::timer::Timer;
 
 /// Latencies above this are recorded as this, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
@@ -88,7 +83,7 @@ pub(crate) struct Latencies {
 pub(crate) struct Probe {
     poll: Poll,
     events: Events,
-    timer: OwnedFd,
+    timer: Timer,
     source: TcpStream,
     clients: Vec<Client>,
     buffer: Box<[u8]>,
@@ -131,8 +126,7 @@ impl Probe {
     ) -> io::Result<Probe> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
-        registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        let timer = Timer::new(registry, TIMER)?;
         let mut source =
             Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
         registry.register(&mut source, SOURCE, Interest::WRITABLE)?;
@@ -236,7 +230,7 @@ impl Probe {
             Some(next) if next <= elapsed => Some(Duration::ZERO),
             // mio's timeout has whole milliseconds, which is an age; the timer has nanoseconds.
             Some(next) => {
-                self.set_timer(next - elapsed)?;
+                self.timer.set(next - elapsed)?;
                 None
             }
             None => Some(self.timeout),
@@ -245,19 +239,6 @@ impl Probe {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
         }
-    }
-
-    fn set_timer(&self, after: Duration) -> io::Result<()> {
-        let once = Itimerspec {
-            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: Timespec {
-                tv_sec: after.as_secs().cast_signed(),
-                // Zero would switch the timer off.
-                tv_nsec: i64::from(after.subsec_nanos()).max(1),
-            },
-        };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
-        Ok(())
     }
 
     /// Reads every client that the last wait named; returns whether anything came.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
@@ -37,6 +37,21 @@ impl Process {
     /// The most resident memory that it has had, in bytes.
     pub(crate) fn peak_memory(self) -> Option<u64> {
         self.status("VmHWM:")
+    }
+
+    /// The descriptors that it has open.
+    pub(crate) fn descriptors(self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/fd", self.id)).ok()?.count())
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, or another user's.
+    pub(crate) fn signal(self, signal: Signal) -> io::Result<()> {
+        let id = Pid::from_raw(self.id.cast_signed());
+        Ok(kill_process(id.ok_or_else(|| io::Error::other("0 is no process"))?, signal)?)
     }
 
     fn status(self, key: &str) -> Option<u64> {
@@ -108,6 +123,7 @@ mod tests {
         let this = Process { id: std::process::id() };
         assert!(this.cpu_time().is_some());
         assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
+        assert!(this.descriptors().unwrap() > 2);
         assert!(machine()["cores"].as_u64().unwrap() > 0);
     }
 
@@ -124,6 +140,6 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_tells_nothing() {
         let gone = Process { id: u32::MAX };
-        assert_eq!((gone.cpu_time(), gone.memory()), (None, None));
+        assert_eq!((gone.cpu_time(), gone.memory(), gone.descriptors()), (None, None, None));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::figures::count;
 use super::run::Sample;
+use super::soak;
 
 /// A drawing's size and the room for its labels, in the units of the drawing.
 const WIDTH: f64 = 760.0;
@@ -88,6 +89,38 @@ impl Chart {
             over_time("Resident memory of the server", |sample| {
                 Some(sample.memory_bytes? as f64 / 1e6)
             }),
+        ]
+    }
+
+    /// The server's memory, and latency, over a soak.
+    pub(crate) fn soak(samples: &[soak::Sample]) -> Vec<Chart> {
+        let over_time = |title, label, lines: Vec<Line>| Chart {
+            title,
+            lines,
+            x: Axis { label: "seconds", scale: Scale::Linear },
+            y: Axis { label, scale: Scale::Linear },
+        };
+        let line = |name, value: fn(&soak::Sample) -> Option<f64>| {
+            let points = samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?)));
+            Line { name, points: points.collect() }
+        };
+        vec![
+            over_time(
+                "Resident memory",
+                "MB",
+                vec![
+                    line("server", |sample| Some(sample.memory_bytes? as f64 / 1e6)),
+                    line("load generator", |sample| Some(sample.own_memory_bytes? as f64 / 1e6)),
+                ],
+            ),
+            over_time(
+                "Latency, by interval",
+                "µs",
+                vec![
+                    line("p50", |sample| Some(sample.p50_us)),
+                    line("p99", |sample| Some(sample.p99_us)),
+                ],
+            ),
         ]
     }
 

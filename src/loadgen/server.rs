@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::connect::Addresses;
 use super::process::{self, Process};
@@ -51,6 +51,16 @@ pub(crate) struct Program {
     stopping: Stopping,
     /// The only core that it may use.
     pub(crate) core: Option<usize>,
+    log: Log,
+}
+
+/// Where a server's log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// To this program's standard error, warnings and errors only.
+    PassedOn,
+    /// To whoever calls [`Server::take_log`], and must read it lest the server wait.
+    Kept,
 }
 
 impl Program {
@@ -63,6 +73,26 @@ impl Program {
         extra_arguments: &[String],
         core: Option<usize>,
     ) -> io::Result<Program> {
+        Program::event_server_with(Log::PassedOn, extra_arguments, core)
+    }
+
+    /// The same with a log that is kept, totals and all, for [`Server::take_log`].
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) fn watched_event_server(
+        extra_arguments: &[String],
+        core: Option<usize>,
+    ) -> io::Result<Program> {
+        Program::event_server_with(Log::Kept, extra_arguments, core)
+    }
+
+    fn event_server_with(
+        log: Log,
+        extra_arguments: &[String],
+        core: Option<usize>,
+    ) -> io::Result<Program> {
         let path = std::env::current_exe()?.with_file_name("eventserver");
         if !path.is_file() {
             return Err(io::Error::other(format!(
@@ -70,20 +100,21 @@ impl Program {
                 path.display()
             )));
         }
-        let free_ports = [
+        let own = [
             "--event-listen",
             "127.0.0.1:0",
             "--client-listen",
             "127.0.0.1:0",
             "--log-level",
-            "warn",
+            if log == Log::Kept { "info" } else { "warn" },
         ];
-        let arguments = free_ports.into_iter().chain(extra_arguments.iter().map(String::as_str));
+        let arguments = own.into_iter().chain(extra_arguments.iter().map(String::as_str));
         Ok(Program {
             path,
             arguments: arguments.map(OsString::from).collect(),
             stopping: Stopping::OnSignal,
             core,
+            log,
         })
     }
 
@@ -99,7 +130,7 @@ impl Program {
     ) -> io::Result<Program> {
         let path = std::env::current_exe()?;
         let arguments = vec![name.into(), argument.into()];
-        Ok(Program { path, arguments, stopping: Stopping::ByItself, core })
+        Ok(Program { path, arguments, stopping: Stopping::ByItself, core, log: Log::PassedOn })
     }
 }
 
@@ -135,6 +166,9 @@ impl Server {
         let spawn = || {
             let mut command = Command::new(&program.path);
             command.args(&program.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+            if program.log == Log::Kept {
+                command.stderr(Stdio::piped());
+            }
             command.spawn().map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
             })
@@ -165,6 +199,11 @@ impl Server {
             Some(running) => running.next_line(),
             None => Err(io::Error::other("this server's output is not ours to read")),
         }
+    }
+
+    /// The log of a server that was started with a kept one; to be taken once.
+    pub(crate) fn take_log(&mut self) -> Option<ChildStderr> {
+        self.child.as_mut()?.child.stderr.take()
     }
 
     /// Stops a server that was started here, once its connections are closed, and leaves any other
@@ -206,10 +245,7 @@ impl Running {
     }
 
     fn terminate(&self) -> io::Result<()> {
-        match Pid::from_raw(self.child.id().cast_signed()) {
-            Some(id) => Ok(kill_process(id, Signal::TERM)?),
-            None => Ok(()),
-        }
+        Process { id: self.child.id() }.signal(Signal::TERM)
     }
 
     fn wait_until(&mut self, deadline: Instant) -> io::Result<Option<std::process::ExitStatus>> {

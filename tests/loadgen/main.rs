@@ -5,7 +5,9 @@
     reason = "a test may stop at the first thing that is not as it should be"
 )]
 
+mod fairness;
 mod reference;
+mod soak;
 
 use std::net::TcpListener;
 use std::process::{Command, Output};

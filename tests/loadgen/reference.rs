@@ -4,7 +4,7 @@
 //! that the test announces have said who they are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -58,6 +58,36 @@ pub(crate) fn start(clients: usize, events: u64, plant: Plant) -> Ports {
         let (source, _) = sources.accept().unwrap();
         let server = Server::new(&registrations, clients, plant);
         server.serve(&source, events);
+    });
+    ports
+}
+
+/// Starts a server that reads what sources send and writes `line` to whoever says who it is, and
+/// that is all.
+pub(crate) fn start_answering(line: &'static str) -> Ports {
+    let sources = TcpListener::bind("127.0.0.1:0").unwrap();
+    let users = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = Ports {
+        events: sources.local_addr().unwrap().port(),
+        clients: users.local_addr().unwrap().port(),
+    };
+    thread::spawn(move || {
+        for mut source in sources.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut source, &mut io::sink()));
+        }
+    });
+    thread::spawn(move || {
+        for mut client in users.incoming().flatten() {
+            thread::spawn(move || {
+                let mut id = String::new();
+                let mut reader = BufReader::new(client.try_clone().unwrap());
+                if reader.read_line(&mut id).is_ok_and(|bytes| bytes > 0) {
+                    let _ = client.write_all(line.as_bytes());
+                }
+                // Held until the other side has enough of it.
+                let _ = io::copy(&mut reader, &mut io::sink());
+            });
+        }
     });
     ports
 }

@@ -1,0 +1,204 @@
+//! How a run went, interval by interval, and whether memory stayed flat.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The server's memory is judged of runs at least this long: before, buffers and the graph fill.
+const SHORTEST_JUDGED: Duration = Duration::from_secs(60);
+/// The second half of a run may take so much more at most than the first …
+const GROWTH_ALLOWED: u64 = 512 * 1024;
+/// … or this share of it, if that is more.
+const SHARE_ALLOWED: f64 = 0.02;
+
+/// One interval, and how things were at its end.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sample {
+    /// From the start.
+    pub(crate) seconds: f64,
+    /// Events sent so far.
+    pub(crate) events: u64,
+    /// Visitors so far.
+    pub(crate) visitors: u64,
+    /// The server's resident memory, in bytes, and its open descriptors.
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) descriptors: Option<usize>,
+    /// Connections that the server says it has.
+    pub(crate) clients: Option<u64>,
+    pub(crate) sources: Option<u64>,
+    /// Latencies of the interval, in microseconds, from the moment when a tick was due.
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+    /// Of one core, in the interval.
+    pub(crate) server_busy: Option<f64>,
+    /// This program's resident memory.
+    pub(crate) own_memory_bytes: Option<u64>,
+}
+
+impl Sample {
+    /// The heads of the columns of [`Sample::row`].
+    pub(super) fn head() -> String {
+        format!(
+            "{:>8}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}{:>9}\n",
+            "seconds",
+            "events",
+            "visits",
+            "memory KB",
+            "fds",
+            "clients",
+            "sources",
+            "p50 µs",
+            "p99 µs",
+            "max µs",
+            "CPU %",
+            "own KB"
+        )
+    }
+
+    /// One line for people.
+    pub(super) fn row(&self) -> String {
+        let kilobytes = |bytes: Option<u64>| known(bytes.map(|bytes| bytes / 1024));
+        format!(
+            "{:>8.0}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9.0}{:>9.0}{:>10.0}{:>7}{:>9}\n",
+            self.seconds,
+            self.events,
+            self.visitors,
+            kilobytes(self.memory_bytes),
+            known(self.descriptors),
+            known(self.clients),
+            known(self.sources),
+            self.p50_us,
+            self.p99_us,
+            self.max_us,
+            known(self.server_busy.map(|busy| format!("{:.1}", busy * 100.0))),
+            kilobytes(self.own_memory_bytes),
+        )
+    }
+}
+
+fn known(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// What the server's memory came to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Memory {
+    first_half_most: u64,
+    second_half_most: u64,
+    /// Over the second half, by least squares.
+    kilobytes_per_hour: f64,
+    /// `None`: the run was too short to tell.
+    flat: Option<bool>,
+}
+
+impl Memory {
+    /// `None` where the server's memory is not known.
+    pub(super) fn judge(samples: &[Sample]) -> Option<Memory> {
+        let points: Vec<(f64, u64)> = samples
+            .iter()
+            .filter_map(|sample| Some((sample.seconds, sample.memory_bytes?)))
+            .collect();
+        let (end, _) = *points.last()?;
+        let (first, second) = points.split_at(points.partition_point(|point| point.0 <= end / 2.0));
+        let most = |points: &[(f64, u64)]| points.iter().map(|point| point.1).max();
+        let (first_half_most, second_half_most) = (most(first)?, most(second)?);
+        let allowed = GROWTH_ALLOWED.max((first_half_most as f64 * SHARE_ALLOWED) as u64);
+        let is_flat = second_half_most <= first_half_most + allowed;
+        Some(Memory {
+            first_half_most,
+            second_half_most,
+            kilobytes_per_hour: slope(second) * 3600.0 / 1024.0,
+            flat: (end >= SHORTEST_JUDGED.as_secs_f64()).then_some(is_flat),
+        })
+    }
+
+    /// Whether it may be called right.
+    pub(super) fn is_right(&self) -> bool {
+        self.flat != Some(false)
+    }
+
+    /// For people.
+    pub(super) fn verdict(&self) -> String {
+        let words = match self.flat {
+            Some(true) => "FLAT",
+            Some(false) => "NOT FLAT",
+            None => "too short a run to tell",
+        };
+        format!(
+            "  memory      {words}: at most {} KB in the first half, {} KB in the second, slope there \
+             {:.0} KB/hour\n",
+            self.first_half_most / 1024,
+            self.second_half_most / 1024,
+            self.kilobytes_per_hour
+        )
+    }
+}
+
+/// The slope of the line through `points` that has the least squares, 0 for fewer than two.
+fn slope(points: &[(f64, u64)]) -> f64 {
+    let count = points.len() as f64;
+    let mean = |value: fn(&(f64, u64)) -> f64| points.iter().map(value).sum::<f64>() / count;
+    let (middle_x, middle_y) = (mean(|point| point.0), mean(|point| point.1 as f64));
+    let (mut covariance, mut variance) = (0.0, 0.0);
+    for &(x, y) in points {
+        covariance += (x - middle_x) * (y as f64 - middle_y);
+        variance += (x - middle_x).powi(2);
+    }
+    if variance > 0.0 { covariance / variance } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Samples ten seconds apart.
+    fn samples(memory: impl IntoIterator<Item = u64>) -> Vec<Sample> {
+        let sample = |(place, bytes)| Sample {
+            seconds: 10.0 * (place + 1) as f64,
+            events: 0,
+            visitors: 0,
+            memory_bytes: Some(bytes),
+            descriptors: None,
+            clients: None,
+            sources: None,
+            p50_us: 0.0,
+            p99_us: 0.0,
+            max_us: 0.0,
+            server_busy: None,
+            own_memory_bytes: None,
+        };
+        memory.into_iter().enumerate().map(sample).collect()
+    }
+
+    #[test]
+    fn a_slope_is_that_of_the_line() {
+        assert!((slope(&[(1.0, 10), (2.0, 30), (3.0, 50)]) - 20.0).abs() < 1e-9);
+        assert!(slope(&[(1.0, 10)]).abs() < 1e-9);
+        assert!(slope(&[]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn memory_that_grows_is_not_flat() {
+        let flat = Memory::judge(&samples([9 << 20; 20])).unwrap();
+        assert_eq!(flat.flat, Some(true));
+        assert!(flat.kilobytes_per_hour.abs() < 1e-9);
+        let growing = (0..20).map(|place| (9 << 20) + place * (64 << 10));
+        let growing = Memory::judge(&samples(growing)).unwrap();
+        assert_eq!(growing.flat, Some(false));
+        assert!((growing.kilobytes_per_hour - 6.4 * 3600.0).abs() < 1e-6);
+        assert!(!growing.is_right());
+        let filling = (0..20).map(|place| (9 << 20) + place.min(5) * (1 << 20));
+        assert_eq!(Memory::judge(&samples(filling)).unwrap().flat, Some(true));
+    }
+
+    #[test]
+    fn a_short_run_tells_nothing() {
+        let growing = Memory::judge(&samples([1 << 20, 9 << 20])).unwrap();
+        assert_eq!(growing.flat, None);
+        assert!(growing.is_right());
+        assert_eq!(Memory::judge(&[]), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! `loadgen fairness`: it floods, tells figures, and notices who is not served.
+
+use super::reference::{self, Ports};
+use super::{loadgen, outcome, run};
+
+/// What is told of a run that is right. The bound is wide: other tests run beside this one.
+#[test]
+fn everybody_is_served_while_a_source_floods() {
+    let directory = tempfile::tempdir().unwrap();
+    let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
+    let (kept, text) = run(&format!(
+        "fairness --spawn --clients 10 --duration 0.5 --bound-ms 10000 --json {} --report {}",
+        json.display(),
+        report.display()
+    ));
+    assert!(kept);
+    assert!(text.contains("NOBODY WAITED LONGER THAN 10000 ms"));
+
+    let json = std::fs::read_to_string(json).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let figures = &result["figures"];
+    assert!(figures["eventsPerSecond"].as_f64().unwrap() > 0.0);
+    for wait in ["firstEventFromConnectingUs", "timeoutLateByUs", "signalUs", "turnUs"] {
+        let figures = &figures[wait];
+        assert!(figures["count"].as_u64().unwrap() > 0, "{wait}");
+        assert!(figures["p50"].as_f64().unwrap() <= figures["max"].as_f64().unwrap(), "{wait}");
+    }
+    assert!(std::fs::read_to_string(report).unwrap().contains("<svg"));
+}
+
+#[test]
+fn a_bound_that_nothing_keeps_is_broken() {
+    let (kept, text) =
+        run("fairness --spawn --mix broadcast --clients 2 --duration 0.1 --bound-ms 0.001");
+    assert!(!kept);
+    assert!(text.contains("SOMEBODY WAITED LONGER THAN 0.001 ms"));
+}
+
+#[test]
+fn new_clients_that_get_nothing() {
+    let Ports { events, clients } = reference::start_answering("");
+    let (kept, text) = run(&format!(
+        "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300"
+    ));
+    assert!(!kept);
+    assert!(text.contains("a new client got no event within 300ms"));
+}
+
+#[test]
+fn new_clients_that_get_what_is_not_theirs() {
+    for line in ["1|P|1|2\r\n", "9999999999|B\r\n", "1|B\n"] {
+        let Ports { events, clients } = reference::start_answering(line);
+        let (kept, text) =
+            run(&format!("fairness --event-port {events} --client-port {clients} --clients 1"));
+        assert!(!kept);
+        let named = format!("a new client got `{}` first", line.escape_default());
+        assert!(text.contains(&named), "{named}");
+    }
+}
+
+#[test]
+fn silent_clients_that_are_not_closed() {
+    let Ports { events, clients } = reference::start_answering("1|B\r\n");
+    let (kept, text) = run(&format!(
+        "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300 \
+         --identify-timeout-ms 10"
+    ));
+    assert!(!kept);
+    assert!(text.contains("a client that did not say who it is was not closed within 300ms"));
+}
+
+#[test]
+fn a_mix_without_broadcasts_is_refused() {
+    let output = loadgen("fairness --mix private").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(outcome(&output).1.contains("--mix"));
+}
