@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A failure names its seed, and `SIMULATION_SEED=n cargo test --release --test simulation --
-//! --nocapture` plays that one again, step by step.
+//! --nocapture` plays that one again, step by step; `SIMULATION_SCRIPT=FILE` does so with what the
+//! fuzzer has found for its target `server`.
 
 mod engine;
 mod gaps;
@@ -16,8 +17,8 @@ mod world;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
+use std::{fs, thread};
 
 use world::{Random, Simulation};
 
@@ -48,6 +49,11 @@ fn the_server_does_what_the_model_says() {
     if let Some(seed) = variable("SIMULATION_SEED") {
         let Ok(seed) = seed.parse() else { panic!("SIMULATION_SEED is a number, not {seed}") };
         Simulation::run(Random::new(&[], seed), true);
+        return;
+    }
+    if let Some(file) = variable("SIMULATION_SCRIPT") {
+        let script = fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        Simulation::run(Random::new(&script, 0), true);
         return;
     }
     let seeds = variable("SIMULATION_SEEDS").map_or(USUAL_SEEDS, |seeds| {
