@@ -47,6 +47,8 @@ pub(crate) struct Deliveries<S> {
     full_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
     total_target: Option<u64>,
+    /// A client has left since that target was set: what waits may be for fewer now.
+    is_target_stale: bool,
     /// Memory of emptied outboxes.
     spares: Pile<ByteQueue>,
     now: Instant,
@@ -75,6 +77,7 @@ impl<S> Deliveries<S> {
             stalls: Timeouts::new(config.stall_timeout),
             full_clients: 0,
             total_target: None,
+            is_target_stale: false,
             spares: Pile::default(),
             now,
             deliveries: 0,
@@ -99,6 +102,12 @@ impl<S> Deliveries<S> {
     /// Whether events have to wait until queues have come down.
     pub(crate) fn is_paused(&self) -> bool {
         self.full_clients > 0 || self.total_target.is_some()
+    }
+
+    /// Whether it is worth offering an event: nothing is waited for, or it may have become less.
+    #[inline]
+    pub(crate) fn may_have_room(&self) -> bool {
+        self.full_clients == 0 && (self.total_target.is_none() || self.is_target_stale)
     }
 
     /// How many clients applying waits for.
@@ -149,6 +158,7 @@ impl<S> Deliveries<S> {
         {
             *its = place;
         }
+        self.is_target_stale = self.total_target.is_some();
         self.lift_total_pause();
         Some(user)
     }
@@ -212,14 +222,28 @@ impl<S> Deliveries<S> {
     /// Ends the pause for the total once the queues of all have come down far enough.
     fn lift_total_pause(&mut self) {
         if self.total_target.is_some_and(|target| self.queued_total <= target) {
-            self.total_target = None;
-            for place in 0..self.members.len() {
-                let key = self.members[place];
-                if let Some(Client { stall: Some(stall), .. }) = self.client(key)
-                    && stall.cause == StallCause::TotalQueue
-                {
-                    self.end_stall(key);
-                }
+            self.end_total_pause();
+        }
+    }
+
+    /// An event was applied: whatever had to wait for room waits no longer.
+    #[inline]
+    pub(crate) fn note_applied(&mut self) {
+        if self.total_target.is_some() {
+            self.end_total_pause();
+        }
+    }
+
+    #[cold]
+    fn end_total_pause(&mut self) {
+        self.total_target = None;
+        self.is_target_stale = false;
+        for place in 0..self.members.len() {
+            let key = self.members[place];
+            if let Some(Client { stall: Some(stall), .. }) = self.client(key)
+                && stall.cause == StallCause::TotalQueue
+            {
+                self.end_stall(key);
             }
         }
     }
@@ -420,27 +444,41 @@ impl<S: Write> Deliveries<S> {
     }
 
     fn fits_total(&mut self, size: u64) -> bool {
-        let limit = self.total_limit;
-        if self.queued_total + size <= limit {
+        let target = target(self.total_limit, size);
+        // A pause that goes on does so until the queues have come down as far as is needed now.
+        let most = match self.total_target {
+            Some(_) => target,
+            None => self.total_limit.saturating_sub(size),
+        };
+        if self.queued_total <= most {
             return true;
         }
         for place in 0..self.members.len() {
             self.flush(self.members[place]);
         }
-        if self.queued_total == 0 || self.queued_total + size <= limit {
+        if self.queued_total <= most {
             return true;
         }
-        let target = target(limit, size);
         self.total_target = Some(target);
+        self.is_target_stale = false;
         let total = self.queued_total;
         for place in 0..self.members.len() {
             let key = self.members[place];
             let queued = self.queued(key);
             if queued > 0 {
-                self.start_stall(key, StallCause::TotalQueue, share(queued, target, total));
+                self.stall_for_total(key, share(queued, target, total));
             }
         }
         false
+    }
+
+    /// The client's queue has to come down to `target`, in the time that is left to it if it has to
+    /// come down already.
+    fn stall_for_total(&mut self, key: u32, target: u64) {
+        match client_mut(&mut self.connections, key).and_then(|client| client.stall.as_mut()) {
+            Some(stall) => stall.target = target,
+            None => self.start_stall(key, StallCause::TotalQueue, target),
+        }
     }
 }
 
@@ -453,7 +491,8 @@ impl<S: Write> Sink for Deliveries<S> {
             Audience::Several(keys) => keys.len(),
             Audience::Everybody => self.members.len(),
         };
-        let surely_fits = self.largest_queue + size <= self.client_limit
+        let surely_fits = self.total_target.is_none()
+            && self.largest_queue + size <= self.client_limit
             && self.queued_total + size * count as u64 <= self.total_limit;
         if !surely_fits && !self.make_room(audience, size) {
             return Offer::Refused;

@@ -93,6 +93,8 @@ pub(crate) struct Model {
     /// The missing sequence that holds up others, and since when.
     gap: Option<(u64, u64)>,
     total_stall: Option<Stall>,
+    /// A user has left since that began: for those who remain less may be needed.
+    is_total_stall_stale: bool,
     /// Accepting rests until then, by side.
     rests_until: [Option<u64>; 2],
     /// When a stop gives up.
@@ -120,6 +122,7 @@ impl Model {
             follows: BTreeSet::new(),
             gap: None,
             total_stall: None,
+            is_total_stall_stale: false,
             rests_until: [None; 2],
             drain_deadline: None,
             clients_closed: [0; CloseReason::COUNT],
@@ -169,7 +172,8 @@ impl Model {
         let members = || self.users.values().map(|id| &self.clients[id]);
         let queued: u64 = members().map(Client::queued_before).sum();
         members().any(|client| client.stall.is_some_and(|stall| stall.is_certain))
-            || self.total_stall.is_some_and(|stall| stall.is_certain && queued > stall.target)
+            || (!self.is_total_stall_stale
+                && self.total_stall.is_some_and(|stall| stall.is_certain && queued > stall.target))
     }
 
     fn queued_total(&self) -> u64 {
@@ -284,6 +288,7 @@ impl Model {
         self.client(id).user = Some(user);
         if let Some(older) = self.users.insert(user, id) {
             self.client(older).fate.get_or_insert(CloseReason::TakenOver);
+            self.is_total_stall_stale = true;
         }
     }
 
@@ -302,7 +307,9 @@ impl Model {
 
     /// The user is not connected any more, unless by another connection.
     fn depart(&mut self, id: SocketId) {
+        let before = self.users.len();
         self.users.retain(|_, &mut member| member != id);
+        self.is_total_stall_stale |= self.users.len() < before;
     }
 
     fn note_written(&mut self, id: SocketId, bytes: &[u8]) {

@@ -376,7 +376,7 @@ impl<A: Acceptor> Hub<A> {
     /// Whether another turn would do something without anything becoming ready.
     fn has_work_left(&self) -> bool {
         let may_read = !self.is_draining();
-        let can_apply = !self.deliveries.is_paused();
+        let can_apply = self.deliveries.may_have_room();
         let sources_wait = self.sources.iter().filter_map(|&key| self.source(key)).any(|source| {
             source.has_lines || source.end.is_some() || (source.readable && may_read)
         });

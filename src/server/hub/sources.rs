@@ -258,7 +258,7 @@ impl<A: Acceptor> Hub<A> {
     #[inline]
     fn apply_due(&mut self, left: &mut Allowance) -> Pending {
         loop {
-            if self.deliveries.is_paused() {
+            if !self.deliveries.may_have_room() {
                 return Pending::Room;
             }
             if left.events == 0
@@ -268,7 +268,10 @@ impl<A: Acceptor> Hub<A> {
                 return Pending::NextTurn;
             }
             match self.engine.apply_next(&mut self.deliveries) {
-                Step::Advanced => left.events -= 1,
+                Step::Advanced => {
+                    self.deliveries.note_applied();
+                    left.events -= 1;
+                }
                 Step::Refused => return Pending::Room,
                 Step::NothingDue => return Pending::Nothing,
             }

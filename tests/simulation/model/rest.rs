@@ -42,6 +42,10 @@ impl Model {
         let (full, size, count) = self.full_clients();
         let (queued, limit) = (self.queued_total(), self.limits.total_queue);
         let added = size * count as u64;
+        let is_stale = std::mem::take(&mut self.is_total_stall_stale);
+        if let Some(stall) = self.total_stall.as_mut().filter(|_| is_stale) {
+            stall.target = target(limit, added);
+        }
         let mut stalls = self.users.values().filter_map(|id| {
             let client = &self.clients[id];
             client.stall.filter(|stall| client.queued() > stall.target)
