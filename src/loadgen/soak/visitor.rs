@@ -14,6 +14,12 @@ use super::hearing::{Hearing, Sent};
 
 /// Nobody stays longer than this on its own account.
 const LONGEST_STAY_MS: u64 = 4000;
+/// Most that doze do so for a moment: something queues for them. One in some of them dozes on, until
+/// its queue is full and all others have to wait, or the server has enough of it; rarely, as
+/// latency would be about nothing else.
+const LONGEST_DOZE_MS: u64 = 500;
+const DOZES_A_SLEEP: u64 = 20;
+const LONGEST_SLEEP_MS: u64 = 4000;
 /// One that dozes has small buffers, so that the server must queue for it: segments of the least
 /// usual size, which keep the server's own small, and this for what it has not read.
 const SMALL_SEGMENT: u32 = 536;
@@ -105,8 +111,7 @@ impl Visitor {
             Conduct::BadId => Some("its id is none"),
             Conduct::HalfClose => Some("it sends no more"),
         };
-        let mut some_time = || Duration::from_millis(random.below(LONGEST_STAY_MS));
-        let reads_from = if conduct == Conduct::Doze { now + some_time() } else { now };
+        let reads_from = if conduct == Conduct::Doze { now + doze(random) } else { now };
         let is_anonymous = matches!(conduct, Conduct::Silent | Conduct::BadId);
         Ok(Visitor {
             user,
@@ -115,7 +120,7 @@ impl Visitor {
             readable: false,
             hearing: Hearing::of((!is_anonymous).then_some(user)),
             reads_from,
-            leaves: reads_from + some_time(),
+            leaves: reads_from + Duration::from_millis(random.below(LONGEST_STAY_MS)),
             must_end: must_end.map(|why| (now + patience, why)),
         })
     }
@@ -176,6 +181,14 @@ impl Visitor {
             _ => Ok(()),
         }
     }
+}
+
+fn doze(random: &mut Random) -> Duration {
+    let longest = match random.below(DOZES_A_SLEEP) {
+        0 => LONGEST_SLEEP_MS,
+        _ => LONGEST_DOZE_MS,
+    };
+    Duration::from_millis(random.below(longest))
 }
 
 fn connect_small(to: SocketAddr, greeting: &Greeting) -> io::Result<TcpStream> {
