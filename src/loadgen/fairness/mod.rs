@@ -5,9 +5,10 @@
 //! its looks lie apart is measured too.
 //!
 //! How long a byte waits that the server has queued is bounded by what can be seen from outside:
-//! whatever a turn of the server's loop queues is written at its end, and under a flood with
-//! broadcasts each turn writes to each client. So the time from one write to the next at a client
-//! that is read at once is the length of a turn, and no queued byte waits longer.
+//! whatever a turn of the server's loop queues is written at its end, unless the socket is full, and
+//! under a flood with many broadcasts each turn writes to each client. So the time from one write to
+//! the next at a client that is read at once is the length of a turn, and no queued byte waits
+//! longer. Where broadcasts are rare it is more than a turn, and a bound all the same.
 
 mod guest;
 mod waits;

@@ -13,9 +13,11 @@ use super::super::stream::EventStream;
 const TICK: Duration = Duration::from_millis(2);
 /// A burst comes once in so many ticks: each second.
 const TICKS_A_BURST: u64 = 500;
-/// Ticks under way, four seconds of them; no more are begun before the oldest has arrived. So memory
+/// Ticks under way, two seconds of them; no more are begun before the oldest has arrived. So memory
 /// is bounded, and a server that waits for a client makes the source late, which counts as latency.
-const MOST_UNDER_WAY: usize = 2000;
+const MOST_UNDER_WAY: usize = 1000;
+/// Ticks that have arrived and are kept for their memory.
+const MOST_SPARE: usize = 50;
 /// Events are shuffled in batches of up to this many.
 const LARGEST_BATCH: u64 = 100;
 /// Broadcasts that are remembered: more than a visitor can be behind.
@@ -148,7 +150,8 @@ impl Ticks {
     /// To be called when somebody has received all of a tick.
     pub(super) fn forget_arrived(&mut self) {
         while self.under_way.front().is_some_and(|tick| tick.waiting == 0) {
-            self.spare.extend(self.under_way.pop_front());
+            let arrived = self.under_way.pop_front();
+            self.spare.extend(arrived.filter(|_| self.spare.len() < MOST_SPARE));
             self.first += 1;
         }
     }

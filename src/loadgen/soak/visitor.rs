@@ -14,6 +14,14 @@ use super::hearing::{Hearing, Sent};
 
 /// Nobody stays longer than this on its own account.
 const LONGEST_STAY_MS: u64 = 4000;
+/// Most that doze do so for a moment: something queues for them. One in some of them dozes on, until
+/// its queue is full and all others have to wait, or the server has enough of it; rarely, as
+/// latency would be about nothing else.
+const LONGEST_DOZE_MS: u64 = 500;
+const DOZES_A_LONG_ONE: u64 = 20;
+const LONGEST_LONG_DOZE_MS: u64 = 4000;
+/// Time for a queue to fill and for the server to wait for it in vain.
+const SLEEP: Duration = Duration::from_secs(10);
 /// One that dozes has small buffers, so that the server must queue for it: segments of the least
 /// usual size, which keep the server's own small, and this for what it has not read.
 const SMALL_SEGMENT: u32 = 536;
@@ -28,6 +36,8 @@ pub(super) enum Conduct {
     Reset,
     /// It does not read for a while; the server may have enough of it.
     Doze,
+    /// It does not read for so long that the server must have had enough of it.
+    Sleep,
     /// It does not say who it is, and must be closed for that.
     Silent,
     /// It says something that is no id, and must be closed for that.
@@ -37,7 +47,7 @@ pub(super) enum Conduct {
 }
 
 impl Conduct {
-    /// Most stay, some do everything else.
+    /// Most stay, some do everything else but sleep.
     pub(super) fn choose(random: &mut Random) -> Conduct {
         match random.below(20) {
             0..10 => Conduct::Stay,
@@ -51,7 +61,7 @@ impl Conduct {
 
     /// Whether it is registered until it leaves.
     pub(super) fn identifies(self) -> bool {
-        matches!(self, Conduct::Stay | Conduct::Reset | Conduct::Doze)
+        matches!(self, Conduct::Stay | Conduct::Reset | Conduct::Doze | Conduct::Sleep)
     }
 }
 
@@ -86,12 +96,10 @@ impl Visitor {
         let greeting = match conduct {
             Conduct::Silent => Greeting::default(),
             Conduct::BadId => Greeting { text: format!("user {user}\n").into(), answer_end: b"" },
-            Conduct::Stay | Conduct::Reset | Conduct::Doze | Conduct::HalfClose => {
-                Greeting::of_user(user)
-            }
+            _ => Greeting::of_user(user),
         };
         let mut stream = match conduct {
-            Conduct::Doze => connect_small(to, &greeting)?,
+            Conduct::Doze | Conduct::Sleep => connect_small(to, &greeting)?,
             _ => Greeted::open(to, "a visitor", &greeting)?.ready()?,
         };
         if conduct == Conduct::HalfClose {
@@ -100,13 +108,16 @@ impl Visitor {
         registry.register(&mut stream, token, Interest::READABLE)?;
         let now = Instant::now();
         let must_end = match conduct {
-            Conduct::Stay | Conduct::Reset | Conduct::Doze => None,
+            Conduct::Stay | Conduct::Reset | Conduct::Doze | Conduct::Sleep => None,
             Conduct::Silent => Some("it did not say who it is"),
             Conduct::BadId => Some("its id is none"),
             Conduct::HalfClose => Some("it sends no more"),
         };
-        let mut some_time = || Duration::from_millis(random.below(LONGEST_STAY_MS));
-        let reads_from = if conduct == Conduct::Doze { now + some_time() } else { now };
+        let reads_from = match conduct {
+            Conduct::Doze => now + doze(random),
+            Conduct::Sleep => now + SLEEP,
+            _ => now,
+        };
         let is_anonymous = matches!(conduct, Conduct::Silent | Conduct::BadId);
         Ok(Visitor {
             user,
@@ -115,7 +126,7 @@ impl Visitor {
             readable: false,
             hearing: Hearing::of((!is_anonymous).then_some(user)),
             reads_from,
-            leaves: reads_from + some_time(),
+            leaves: reads_from + Duration::from_millis(random.below(LONGEST_STAY_MS)),
             must_end: must_end.map(|why| (now + patience, why)),
         })
     }
@@ -164,7 +175,7 @@ impl Visitor {
     }
 
     fn ended(&self) -> io::Result<bool> {
-        if self.must_end.is_some() || self.conduct == Conduct::Doze {
+        if self.must_end.is_some() || matches!(self.conduct, Conduct::Doze | Conduct::Sleep) {
             return Ok(true);
         }
         Err(io::Error::other(format!("visiting user {} was closed", self.user)))
@@ -176,6 +187,14 @@ impl Visitor {
             _ => Ok(()),
         }
     }
+}
+
+fn doze(random: &mut Random) -> Duration {
+    let longest = match random.below(DOZES_A_LONG_ONE) {
+        0 => LONGEST_LONG_DOZE_MS,
+        _ => LONGEST_DOZE_MS,
+    };
+    Duration::from_millis(random.below(longest))
 }
 
 fn connect_small(to: SocketAddr, greeting: &Greeting) -> io::Result<TcpStream> {

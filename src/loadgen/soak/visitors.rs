@@ -13,6 +13,10 @@ use super::super::random::Random;
 use super::hearing::Sent;
 use super::visitor::{Conduct, Visitor};
 
+/// The visitor with this number sleeps, so that whatever the longest pause makes the server buffer
+/// has been buffered early in the run, and memory that grows later grows for another reason.
+const SLEEPER: u64 = 100;
+
 /// The visitors of the moment. Their tokens are `first_token` and those behind it.
 pub(super) struct Visitors {
     to: SocketAddr,
@@ -70,8 +74,14 @@ impl Visitors {
     ///
     /// The connection fails.
     pub(super) fn admit(&mut self, random: &mut Random, registry: &Registry) -> io::Result<()> {
-        let user = self.users.start + random.below(self.users.end - self.users.start);
-        let conduct = Conduct::choose(random);
+        let (user, conduct) = match self.ever {
+            // With an id that nobody takes over.
+            SLEEPER => (self.users.end, Conduct::Sleep),
+            _ => {
+                let user = self.users.start + random.below(self.users.end - self.users.start);
+                (user, Conduct::choose(random))
+            }
+        };
         let key = self.all.vacant_key();
         let place = (registry, Token(self.first_token + key));
         let visitor = Visitor::connect(self.to, user, conduct, random, self.patience, place)?;
