@@ -6,7 +6,7 @@
 //! ```text
 //! source socket ─read─▶ buffer ─memchr─▶ line ─parse─▶ Event ─▶ ReorderBuffer
 //!                                                                   │ in sequence
-//! client sockets ◀─write─ Outbox ◀─append─ (audience, line) ◀─ FollowerGraph
+//! client sockets ◀─write─ Outbox ◀─flush─ Dispatch ◀─ (audience, line) ◀─ FollowerGraph
 //! ```
 //!
 //! # The rooms
@@ -29,9 +29,9 @@
 //! 1. read the sources into their buffers, within a budget;
 //! 2. ask the poll once more, and accept and read clients until the kernel holds nothing more on that
 //!    side: whoever had written an id before those source bytes were read is registered now;
-//! 3. apply what is in order, within a budget, appending to outboxes;
-//! 4. write what was appended, at once and to each client in one piece; only where a socket refuses
-//!    bytes is its readiness waited for;
+//! 3. apply what is in order, within a budget, and note for whom each line is;
+//! 4. put together what is for each client and write it, at once and in one piece; only where a socket
+//!    refuses bytes is its readiness waited for;
 //! 5. let timeouts expire;
 //! 6. close what is to be closed. Nothing is freed earlier in a turn, so that readiness told in this
 //!    turn cannot reach a new tenant of the same slot.
