@@ -10,6 +10,8 @@
 //! - `queued_total` is the sum of that over the members;
 //! - `largest_queue` is at least what is queued for any member.
 
+mod room;
+
 use std::io::{self, Write};
 use std::time::Instant;
 
@@ -17,7 +19,7 @@ use slab::Slab;
 
 use super::byte_queue::{ByteQueue, size_of_line};
 use super::close_reason::CloseReason;
-use super::connection::{Client, Connection, Identity, Stall, StallCause};
+use super::connection::{Client, Connection, Identity, StallCause};
 use super::dispatch::Dispatch;
 use super::outbox::Flush;
 use super::pile::Pile;
@@ -99,22 +101,6 @@ impl<S> Deliveries<S> {
         &self.members
     }
 
-    /// Whether events have to wait until queues have come down.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.full_clients > 0 || self.total_target.is_some()
-    }
-
-    /// Whether it is worth offering an event: nothing is waited for, or it may have become less.
-    #[inline]
-    pub(crate) fn may_have_room(&self) -> bool {
-        self.full_clients == 0 && (self.total_target.is_none() || self.is_target_stale)
-    }
-
-    /// How many clients applying waits for.
-    pub(crate) fn full_clients(&self) -> usize {
-        self.full_clients
-    }
-
     /// Bytes queued for all clients together.
     pub(crate) fn queued_total(&self) -> u64 {
         self.queued_total
@@ -179,73 +165,9 @@ impl<S> Deliveries<S> {
         std::mem::take(&mut self.doomed)
     }
 
-    /// Dooms the clients that have been stalled for too long.
-    pub(crate) fn expire_stalls(&mut self) {
-        let connections = &self.connections;
-        let is_over = |&(key, since): &(u32, Instant)| !is_stalled(connections, key, since);
-        let mut expired = Vec::new();
-        while let Some(entry) = self.stalls.pop_due(self.now, is_over) {
-            if !is_over(&entry) {
-                expired.push(entry.0);
-            }
-        }
-        for key in expired {
-            self.doom(key, CloseReason::Stalled, None);
-        }
-    }
-
-    /// When a stall may be due, if ever.
-    pub(crate) fn next_stall(&self) -> Option<Instant> {
-        self.stalls.next()
-    }
-
     /// Puts the client on the list of those to flush.
     pub(crate) fn touch(&mut self, key: u32) {
         self.dispatch.touch(key);
-    }
-
-    fn start_stall(&mut self, key: u32, cause: StallCause, target: u64) {
-        let Some(client) = client_mut(&mut self.connections, key) else { return };
-        debug_assert!(client.stall.is_none(), "nothing is applied while a stall goes on");
-        client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
-        self.full_clients += usize::from(cause == StallCause::OwnQueue);
-        self.stalls.start(self.now, (key, self.now));
-    }
-
-    fn end_stall(&mut self, key: u32) {
-        let stall = client_mut(&mut self.connections, key).and_then(|client| client.stall.take());
-        if stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
-            self.full_clients -= 1;
-        }
-    }
-
-    /// Ends the pause for the total once the queues of all have come down far enough.
-    fn lift_total_pause(&mut self) {
-        if self.total_target.is_some_and(|target| self.queued_total <= target) {
-            self.end_total_pause();
-        }
-    }
-
-    /// An event was applied: whatever had to wait for room waits no longer.
-    #[inline]
-    pub(crate) fn note_applied(&mut self) {
-        if self.total_target.is_some() {
-            self.end_total_pause();
-        }
-    }
-
-    #[cold]
-    fn end_total_pause(&mut self) {
-        self.total_target = None;
-        self.is_target_stale = false;
-        for place in 0..self.members.len() {
-            let key = self.members[place];
-            if let Some(Client { stall: Some(stall), .. }) = self.client(key)
-                && stall.cause == StallCause::TotalQueue
-            {
-                self.end_stall(key);
-            }
-        }
     }
 
     /// Gives most of the spare buffers back to the allocator.
@@ -388,97 +310,10 @@ impl<S: Write> Deliveries<S> {
         self.deliveries += clients;
     }
 
-    /// Whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
-    /// in the way. If it does not, starts the stalls that it has to wait for. Clients that are to be
-    /// disconnected instead are doomed, and not in the way.
-    #[cold]
-    fn make_room(&mut self, audience: Audience<'_>, size: u64) -> bool {
-        let mut fits = true;
-        let count = match audience {
-            Audience::One(Recipient(key)) => {
-                fits = self.fits_client(key, size);
-                1
-            }
-            Audience::Several(keys) => {
-                for &key in keys {
-                    fits &= self.fits_client(key, size);
-                }
-                keys.len()
-            }
-            Audience::Everybody => {
-                for place in 0..self.members.len() {
-                    fits &= self.fits_client(self.members[place], size);
-                }
-                self.measure_largest_queue();
-                self.members.len()
-            }
-        };
-        fits && self.fits_total(size * count as u64)
-    }
-
     /// Makes `largest_queue` exact.
     fn measure_largest_queue(&mut self) {
         let queues = self.members.iter().map(|&key| self.queued(key));
         self.largest_queue = queues.max().unwrap_or(0);
-    }
-
-    fn fits_client(&mut self, key: u32, size: u64) -> bool {
-        if self.queued(key) + size > self.client_limit {
-            self.flush(key);
-        }
-        let queued = self.queued(key);
-        let is_closing = self.client(key).is_none_or(|client| client.is_closing);
-        if is_closing || queued == 0 || queued + size <= self.client_limit {
-            return true;
-        }
-        match self.slow_client {
-            SlowClient::Disconnect => {
-                self.doom(key, CloseReason::QueueFull, None);
-                true
-            }
-            SlowClient::Pause => {
-                self.start_stall(key, StallCause::OwnQueue, target(self.client_limit, size));
-                false
-            }
-        }
-    }
-
-    fn fits_total(&mut self, size: u64) -> bool {
-        let target = target(self.total_limit, size);
-        // A pause that goes on does so until the queues have come down as far as is needed now.
-        let most = match self.total_target {
-            Some(_) => target,
-            None => self.total_limit.saturating_sub(size),
-        };
-        if self.queued_total <= most {
-            return true;
-        }
-        for place in 0..self.members.len() {
-            self.flush(self.members[place]);
-        }
-        if self.queued_total <= most {
-            return true;
-        }
-        self.total_target = Some(target);
-        self.is_target_stale = false;
-        let total = self.queued_total;
-        for place in 0..self.members.len() {
-            let key = self.members[place];
-            let queued = self.queued(key);
-            if queued > 0 {
-                self.stall_for_total(key, share(queued, target, total));
-            }
-        }
-        false
-    }
-
-    /// The client's queue has to come down to `target`, in the time that is left to it if it has to
-    /// come down already.
-    fn stall_for_total(&mut self, key: u32, target: u64) {
-        match client_mut(&mut self.connections, key).and_then(|client| client.stall.as_mut()) {
-            Some(stall) => stall.target = target,
-            None => self.start_stall(key, StallCause::TotalQueue, target),
-        }
     }
 }
 
@@ -503,29 +338,6 @@ impl<S: Write> Sink for Deliveries<S> {
             Audience::Everybody => self.queue_for_all(&line),
         }
         Offer::Taken
-    }
-}
-
-/// How far a queue that cannot take `size` more bytes has to come down: to half, or further where
-/// that is not enough for what waits.
-fn target(limit: u64, size: u64) -> u64 {
-    (limit / 2).min(limit.saturating_sub(size))
-}
-
-/// How far a queue of `queued` bytes has to come down when all together have to, from `total` to
-/// `target`: to half, or further where the pause would go on if everybody did no more than that.
-fn share(queued: u64, target: u64, total: u64) -> u64 {
-    let in_proportion = u128::from(queued) * u128::from(target) / u128::from(total.max(1));
-    // No more than `queued`, for the target lies below the total.
-    (in_proportion as u64).min(queued / 2)
-}
-
-fn is_stalled<S>(connections: &Slab<Connection<S>>, key: u32, since: Instant) -> bool {
-    match connections.get(key as usize) {
-        Some(Connection::Client(client)) => {
-            client.stall.as_ref().is_some_and(|stall| stall.since == since)
-        }
-        _ => false,
     }
 }
 
