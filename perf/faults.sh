@@ -59,9 +59,6 @@ report() {
     for test in "${tests[@]}"; do play "$test"; done
 }
 
-if [ -n "$name" ]; then
-    report | tee "$RESULTS/$name.md"
-else
-    report
-fi
+report | tee "$scratch/table"
+[ -z "$name" ] || cp "$scratch/table" "$RESULTS/$name.md"
 [ ! -e "$scratch/failed" ]

@@ -11,12 +11,14 @@ use crate::client_process::ClientProcess;
 use crate::script::CROWD;
 use crate::size::{report, size};
 use crate::stream::Stream;
-use crate::support::{Client, Server};
+use crate::support::{Client, Server, Source};
 use crate::verification::{Verification, passes_verification};
+
+/// For a client to say who it is, and how long the server is suspended.
+const TIMEOUT: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_server_that_is_suspended_and_goes_on() {
-    const TIMEOUT: Duration = Duration::from_millis(100);
     let times = size(12, 60);
     let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
     let mut stream = Stream::connect(&server).in_rounds_of(1000);
@@ -45,6 +47,47 @@ fn a_server_that_is_suspended_and_goes_on() {
         "{times} times for {} ms, {identified} clients identified then; {figures}",
         TIMEOUT.as_millis()
     ));
+    passes_verification(&server);
+}
+
+#[test]
+fn a_server_that_is_suspended_with_readiness_in_its_hands() {
+    let times = size(12, 60);
+    let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
+    let mut source = Source::connect(&server);
+    let mut talker = Client::connect(&server, CROWD);
+    let suspend = || {
+        let mut identified = 0;
+        for time in 0..times {
+            let start = Instant::now();
+            let mut coming = Client::connect_unknown(&server);
+            // Whoever came before this one is accepted when it is refused.
+            Client::connect(&server, "nobody").is_closed();
+            let is_in_time = server.while_suspended(|| {
+                let is_in_time = start.elapsed() < TIMEOUT;
+                coming.sends(format!("{}\n", CROWD + 1));
+                thread::sleep(TIMEOUT);
+                is_in_time
+            });
+            source.sends_lines(&[&format!("{}|P|1|{}", time + 1, CROWD + 1)]);
+            if is_in_time {
+                assert!(coming.receives_a_byte().is_some(), "closed at time {time}");
+                identified += 1;
+            }
+        }
+        identified
+    };
+    let identified: usize = thread::scope(|scope| {
+        let suspended = scope.spawn(suspend);
+        // Input that is ignored: there is hardly a moment without news for the server.
+        while !suspended.is_finished() {
+            talker.sends("x");
+        }
+        suspended.join().unwrap()
+    });
+    drop((source, talker));
+    server.comes_to_count("clients now", 0);
+    report(format_args!("{times} times, {identified} clients identified then"));
     passes_verification(&server);
 }
 

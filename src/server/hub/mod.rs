@@ -139,7 +139,8 @@ impl<A: Acceptor> Hub<A> {
     ///
     /// `poll_again` is asked, without waiting, for what has become ready since; it returns whether
     /// there may be still more. So every client whose id line the kernel held when the sources' bytes
-    /// were read is registered before these are applied.
+    /// were read is registered before these are applied, and no client is given up for what it has done
+    /// in time.
     pub fn turn(
         &mut self,
         now: Instant,
@@ -149,7 +150,7 @@ impl<A: Acceptor> Hub<A> {
         self.now = now;
         self.deliveries.begin_turn(now);
         self.note(ready);
-        if self.read_sources() {
+        if self.read_sources() || self.is_timeout_due() {
             self.note_what_came_since(poll_again);
         }
         self.serve_clients();
@@ -339,6 +340,13 @@ impl<A: Acceptor> Hub<A> {
             }
         }
         self.more_readiness = more;
+    }
+
+    /// Whether a client's time is over, as far as is known: this process may have stood still since the
+    /// poll, and what the client did in time may be in the kernel.
+    fn is_timeout_due(&self) -> bool {
+        let timeouts = [self.identify_timeouts.next(), self.deliveries.next_stall()];
+        timeouts.into_iter().flatten().any(|due| due <= self.now)
     }
 
     /// After how much it is no use to ask a poll for more in the same turn. Without new bytes it tells
