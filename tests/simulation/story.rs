@@ -89,7 +89,8 @@ impl Story {
 
     /// No event, but its sequence can be read.
     fn malformed(&mut self, sequence: u64) -> Vec<u8> {
-        let long = "9".repeat(self.max_line_bytes);
+        // Its end, read alone, would be an event.
+        let long = format!("{}|B", "9".repeat(self.max_line_bytes));
         let forms =
             ["", "|", "|b", "|X|1|10", "|B|2", "|F|12", "|P|-1|2", "|U|12|9.456", "|S|23|23"];
         match self.random.below(forms.len() + 1) {
@@ -100,7 +101,7 @@ impl Story {
 
     /// Not even a sequence.
     fn nonsense(&mut self) -> Vec<u8> {
-        let long = "7".repeat(self.max_line_bytes + 1);
+        let long = format!("{}|B", "7".repeat(self.max_line_bytes + 1));
         let forms =
             ["", "abcd", "|", "|||", "|B", "A3|P|32|56", "-1|B", "+1|B", "99999999999999999999|B"];
         match self.random.below(forms.len() + 2) {

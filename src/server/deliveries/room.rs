@@ -207,3 +207,80 @@ fn is_stalled<S>(connections: &Slab<Connection<S>>, key: u32, since: Instant) ->
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::{Offer, Sink};
+    use crate::protocol::{Line, UserId};
+
+    /// A socket that takes nothing for now.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// Three clients who do not read; all their queues together may hold 100 bytes.
+    fn three_full_clients(now: Instant) -> Deliveries<Full> {
+        let config = Config {
+            client_queue_bytes: 100,
+            total_queue_bytes: 100,
+            stall_timeout: STALL_TIMEOUT,
+            ..Config::default()
+        };
+        let mut deliveries = Deliveries::new(&config, now);
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        for key in 0..3 {
+            let client = Client::new(Full, peer, now);
+            deliveries.connections.insert(Connection::Client(client));
+            deliveries.join(key, UserId(key.into()));
+        }
+        deliveries
+    }
+
+    fn offer_to_first(deliveries: &mut Deliveries<Full>) -> Offer {
+        deliveries.offer(Audience::One(Recipient(0)), Line::Plain(b"0123456789"))
+    }
+
+    #[test]
+    fn a_pause_that_is_looked_at_anew_keeps_its_target_and_its_clock() {
+        let start = Instant::now();
+        let mut deliveries = three_full_clients(start);
+        let broadcast = deliveries.offer(Audience::Everybody, Line::Plain(&[b'x'; 28]));
+        assert_eq!((broadcast, deliveries.queued_total()), (Offer::Taken, 90));
+        assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "102 bytes are too many");
+        assert!(deliveries.is_paused() && !deliveries.may_have_room());
+        deliveries.flush_touched();
+
+        deliveries.begin_turn(start + STALL_TIMEOUT / 2);
+        deliveries.leave(2);
+        assert!(deliveries.may_have_room(), "it may be for fewer now");
+        assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "60 bytes are more than half");
+        assert!(deliveries.is_paused() && !deliveries.may_have_room());
+        assert_eq!(deliveries.next_stall(), Some(start + STALL_TIMEOUT));
+
+        deliveries.begin_turn(start + STALL_TIMEOUT);
+        deliveries.expire_stalls();
+        let doomed: Vec<u32> = deliveries.take_doomed().into_iter().map(|(key, ..)| key).collect();
+        assert_eq!(doomed, [0, 1]);
+
+        deliveries.leave(1);
+        assert_eq!(offer_to_first(&mut deliveries), Offer::Taken, "30 bytes are less than half");
+        deliveries.note_applied();
+        assert!(!deliveries.is_paused());
+    }
+}
