@@ -45,6 +45,7 @@ report() {
     measure broadcast-1000 --rate 1000 --broadcast --busy
     measure broadcast-5000 --rate 5000 --broadcast --busy
     printf 'With --busy-poll:\n\n'
+    measure busy-poll-1000 --rate 1000 --busy --server-arg --busy-poll
     measure busy-poll-20000 --rate 20000 --busy --server-arg --busy-poll
 }
 

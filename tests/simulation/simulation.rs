@@ -19,7 +19,7 @@ use super::socket::Side;
 /// More turns than this without rest, and the server spins.
 const MOST_TURNS_TO_REST: usize = 100_000;
 
-/// More rounds than this, and those who wait will wait for ever.
+/// More rounds than this, and some for each byte on its way, and those who wait will wait for ever.
 const MOST_ROUNDS_TO_SETTLE: usize = 20_000;
 
 /// A run under way.
@@ -195,7 +195,9 @@ impl Simulation {
     fn settle(&mut self) {
         self.say(format_args!("settling at {} ms", self.now));
         self.peers.fall_silent(&mut self.kernel.borrow_mut());
-        for _ in 0..MOST_ROUNDS_TO_SETTLE {
+        let unsent: usize =
+            self.kernel.borrow().sockets.iter().map(|socket| socket.unsent.len()).sum();
+        for _ in 0..MOST_ROUNDS_TO_SETTLE + 10 * unsent {
             self.peers.settle(&mut self.kernel.borrow_mut());
             self.turn_until_rest();
             if self.is_settled() {
