@@ -91,7 +91,7 @@ impl ReorderBuffer {
         self.occupied
     }
 
-    /// The most that ever waited at once.
+    /// The most that ever waited at once, the awaited one and those due behind it included.
     #[must_use]
     pub fn highest_occupancy(&self) -> usize {
         self.highest_occupancy

@@ -13,8 +13,9 @@ pub struct Budgets {
     pub all_sources_bytes: usize,
     /// Lines taken and events applied, together.
     pub events: usize,
-    /// No more events are applied once they have queued so many bytes: the usual number is written
-    /// in about 2 ms, the time for which a new client, a timeout or a signal has to wait.
+    /// No more events are applied once they have queued so many bytes: with the usual number a
+    /// turn takes about 4 ms for a hundred clients (`perf/results/fairness.md`), the time for which a new
+    /// client, a timeout or a signal has to wait.
     pub queued_bytes: u64,
     /// The same for each registered client, where that makes more: enough for the cost of a write to
     /// be spread over many lines.
