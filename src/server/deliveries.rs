@@ -212,7 +212,9 @@ impl<S: Write> Deliveries<S> {
     /// the sockets take it.
     pub(crate) fn flush_touched(&mut self) {
         if self.dispatch.has_block() {
-            for place in 0..self.members.len() {
+            // Whoever came last goes first: a newcomer waits for the turn under way, not for most of
+            // its own besides.
+            for place in (0..self.members.len()).rev() {
                 self.flush(self.members[place]);
             }
         }

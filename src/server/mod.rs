@@ -205,10 +205,11 @@ impl Server {
             {
                 timeout = Some(Duration::ZERO);
             }
-            self.turn(&ready)?;
+            // Before the turn: it may be a long one.
             if std::mem::take(&mut self.poller.signalled) {
                 stop = self.obey_signals();
             }
+            self.turn(&ready)?;
         }
         log::info!("{}", self.hub.totals());
         Ok(stop)
@@ -226,6 +227,7 @@ impl Server {
     /// How long the next poll may sleep; `None` for ever.
     fn sleep(&self) -> Option<Duration> {
         match self.hub.next_turn() {
+            _ if self.poller.signalled => Some(Duration::ZERO),
             NextTurn::Now => Some(Duration::ZERO),
             NextTurn::Until(when) => Some(when.saturating_duration_since(Instant::now())),
             NextTurn::WhenReady => None,

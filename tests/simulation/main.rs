@@ -12,6 +12,8 @@
 
 mod engine;
 mod gaps;
+mod stage;
+mod turns;
 #[path = "mod.rs"]
 mod world;
 

@@ -16,7 +16,8 @@ use crate::server::notices::{Because, Topic};
 const LEFT_BYTES: usize = 16 << 10;
 
 impl<A: Acceptor> Hub<A> {
-    pub(super) fn expire(&mut self) {
+    /// Gives up the clients that have not said who they are in time.
+    pub(super) fn expire_unknown_clients(&mut self) {
         let connections = &self.deliveries;
         let has_identified = |&(key, since): &(u32, Instant)| {
             !connections.client(key).is_some_and(|client| client.is_unknown_since(since))
@@ -30,6 +31,10 @@ impl<A: Acceptor> Hub<A> {
         for key in expired {
             self.deliveries.doom(key, CloseReason::IdentifyTimeout, None);
         }
+    }
+
+    /// Ends what has waited too long for what this turn has done.
+    pub(super) fn expire(&mut self) {
         self.deliveries.expire_stalls();
         self.notices.report_left_out(self.now);
         if let Some(deadline) = self.drain_deadline {
@@ -73,10 +78,15 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Closes what is to be closed. Nothing is freed earlier in a turn, so that readiness told in
-    /// this turn cannot reach a new tenant of the same key.
+    /// Closes what is to be closed.
     pub(super) fn close(&mut self) {
         self.close_ended_sources();
+        self.close_clients();
+    }
+
+    /// Closes the clients that are to be closed. Nothing is freed before all readiness of the turn is
+    /// noted, so that none of it can reach a new tenant of the same key.
+    pub(super) fn close_clients(&mut self) {
         for (key, reason, error) in self.deliveries.take_doomed() {
             self.close_client(key, reason, error);
         }

@@ -154,6 +154,8 @@ impl<A: Acceptor> Hub<A> {
             self.note_what_came_since(poll_again);
         }
         self.serve_clients();
+        self.expire_unknown_clients();
+        self.close_clients();
         self.apply();
         self.deliveries.flush_touched();
         self.watch_gap();

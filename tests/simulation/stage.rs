@@ -1,0 +1,76 @@
+//! A server under the simulation's kernel, one step at a time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use eventserver::config::Config;
+use eventserver::server::hub::Hub;
+
+use crate::world::Random;
+use crate::world::kernel::{Call, Habits, Kernel, SocketId};
+use crate::world::network::SimulatedAcceptor;
+use crate::world::socket::Side;
+
+/// Clients that the server takes.
+const MOST_CLIENTS: usize = 16;
+
+/// A server that nobody plays tricks on.
+pub(crate) struct Stage {
+    kernel: Rc<RefCell<Kernel>>,
+    pub(crate) hub: Hub<SimulatedAcceptor>,
+    start: Instant,
+}
+
+impl Stage {
+    pub(crate) fn new(config: Config) -> Stage {
+        let habits = Habits { backlog: 16, largest_buffer: 5000, mischief: 0, events_a_poll: 1024 };
+        let kernel = Rc::new(RefCell::new(Kernel::new(habits, Random::new(&[], 0))));
+        let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
+        let start = Instant::now();
+        let hub =
+            Hub::new(config, MOST_CLIENTS, acceptor(Side::Source), acceptor(Side::Client), start);
+        Stage { kernel, hub, start }
+    }
+
+    pub(crate) fn source_sends(&self, bytes: &[u8]) -> SocketId {
+        self.connect(Side::Source, bytes)
+    }
+
+    pub(crate) fn client_sends(&self, bytes: &[u8]) -> SocketId {
+        self.connect(Side::Client, bytes)
+    }
+
+    fn connect(&self, side: Side, bytes: &[u8]) -> SocketId {
+        let mut kernel = self.kernel.borrow_mut();
+        let Some(id) = kernel.connect(side) else { panic!("nobody listens") };
+        kernel.sockets[id].unsent.extend(bytes);
+        id
+    }
+
+    pub(crate) fn source_ends(&self, id: SocketId) {
+        self.kernel.borrow_mut().sockets[id].is_finished = true;
+    }
+
+    /// Lets everything arrive and be served, `millis` after the start.
+    pub(crate) fn serve_at(&mut self, millis: u64) {
+        let now = self.start + Duration::from_millis(millis);
+        for _ in 0..10 {
+            let mut ready = Vec::new();
+            let mut kernel = self.kernel.borrow_mut();
+            (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
+            kernel.poll(&mut ready);
+            drop(kernel);
+            self.hub.turn(now, &ready, |_| false);
+        }
+    }
+
+    pub(crate) fn awaited(&self) -> u64 {
+        self.hub.totals().awaited()
+    }
+
+    /// What the server has done since this was asked last.
+    pub(crate) fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.kernel.borrow_mut().calls)
+    }
+}
