@@ -47,6 +47,9 @@ report() {
     printf 'With --busy-poll:\n\n'
     measure busy-poll-1000 --rate 1000 --busy --server-arg --busy-poll
     measure busy-poll-20000 --rate 20000 --busy --server-arg --busy-poll
+    printf 'With --busy-poll, and a relay that spins as well:\n\n'
+    measure both-busy-1000 --rate 1000 --busy --server-arg --busy-poll --busy-relay
+    measure both-busy-20000 --rate 20000 --busy --server-arg --busy-poll --busy-relay
 }
 
 if [ -n "$name" ]; then

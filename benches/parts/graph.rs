@@ -41,7 +41,8 @@ pub(crate) fn random_follows(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A star's edges come and go for the price of anybody's, on either end.
+/// A star's edges come and go for the price of anybody's, on either end. It comes and goes itself for
+/// the price of its edges.
 pub(crate) fn at_a_star(criterion: &mut Criterion) {
     let edges = size(1_000_000, 10_000);
     let idle_users = (VISITORS..VISITORS + edges).map(UserId);
@@ -69,6 +70,16 @@ pub(crate) fn at_a_star(criterion: &mut Criterion) {
             assert!(visitors().all(|user| graph.connected_followers(user) == [7]));
             visitors().for_each(|user| graph.unfollow(STAR, user));
             assert_eq!(graph.users() as u64, edges + 1);
+        });
+    });
+    let followed = UserId(VISITORS);
+    group.throughput(Throughput::Elements(2 * edges));
+    group.bench_function("coming and going, following 1,000,000", |bencher| {
+        bencher.iter(|| {
+            graph.disconnect(STAR, Recipient(7));
+            assert!(graph.connected_followers(followed).is_empty());
+            graph.connect(STAR, Recipient(7));
+            assert_eq!(graph.connected_followers(followed), [7]);
         });
     });
     group.finish();

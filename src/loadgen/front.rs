@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
     let verdict = match arguments[..] {
         [] => obey(&["verify"]),
         [LIMIT_SERVER, plan] => serve_limit(plan),
-        [RELAY_SERVER, clients] => serve_relay(clients),
+        [RELAY_SERVER, plan] => serve_relay(plan),
         ref arguments => obey(arguments),
     };
     ExitCode::from(match verdict {
@@ -119,9 +119,10 @@ fn serve_limit(plan: &str) -> Verdict {
     Ok(true)
 }
 
-fn serve_relay(clients: &str) -> Verdict {
+fn serve_relay(plan: &str) -> Verdict {
     process::raise_descriptor_limit();
-    relay::serve(clients.parse().map_err(|_| format!("`{clients}` is no number of clients"))?)?;
+    let plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
+    relay::serve(plan)?;
     Ok(true)
 }
 
@@ -209,9 +210,10 @@ fn run_latency(flags: &Latency) -> Verdict {
             Failure::Misused(message) => io::Error::other(message),
         })
     };
-    let start_relay = || relay_server(experiment.clients, core);
+    let plan = relay::Plan { clients: experiment.clients, spins: flags.busy_relay };
+    let start_relay = || relay_server(plan, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
-        if flags.relay { Some(&start_relay) } else { None };
+        if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
     let comparison = latency::compare(experiment, flags.runs.max(1), &start, start_relay)?;
     show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
     if let Some(file) = &flags.hgrm {
@@ -281,8 +283,9 @@ fn span(flag: &str, seconds: f64) -> Result<Duration, String> {
     }
 }
 
-fn relay_server(clients: usize, core: Option<usize>) -> io::Result<Server> {
-    Server::start(&Program::built_in(RELAY_SERVER, clients.to_string(), core)?)
+fn relay_server(plan: relay::Plan, core: Option<usize>) -> io::Result<Server> {
+    let plan = serde_json::to_string(&plan)?;
+    Server::start(&Program::built_in(RELAY_SERVER, plan, core)?)
 }
 
 fn run_replay(flags: &Replay) -> Verdict {
@@ -335,7 +338,8 @@ fn run_idle(flags: &Idle) -> Verdict {
     let figures = idle::idle(server(flags.target(), core)?, clients, habits.timeout)?;
     show(&format!("{introduction}\n{}", figures.table()));
     let relay = if flags.relay {
-        let relay = idle::idle(relay_server(clients, core)?, clients, habits.timeout)?;
+        let plan = relay::Plan { clients, spins: false };
+        let relay = idle::idle(relay_server(plan, core)?, clients, habits.timeout)?;
         let ratio = figures.last_us() / relay.last_us();
         show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
         Some(relay)
@@ -362,7 +366,8 @@ fn run_limit(flags: &Limit) -> Verdict {
             timeout: habits.timeout,
         };
         let introduction = format!("relay, {}", latency::introduction(&experiment));
-        let start = || relay_server(experiment.clients, core);
+        let plan = relay::Plan { clients: experiment.clients, spins: false };
+        let start = || relay_server(plan, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
         show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
         return Ok(true);

@@ -4,25 +4,35 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
 
 use super::limit::Listeners;
 
 /// Read from the source at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Serves one source and `clients` clients and returns when the source closes.
+/// Whom the relay serves, and how.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) clients: usize,
+    /// It asks without end whether something has come, instead of sleeping until then.
+    pub(crate) spins: bool,
+}
+
+/// Serves one source and the planned clients and returns when the source closes.
 ///
 /// A client that cannot take a line at once makes all others wait.
 ///
 /// # Errors
 ///
 /// A connection fails.
-pub(crate) fn serve(clients: usize) -> io::Result<()> {
+pub(crate) fn serve(plan: Plan) -> io::Result<()> {
     let listeners = Listeners::open()?;
     listeners.announce()?;
-    let (source, accepted) = listeners.accept(clients)?;
+    let (source, accepted) = listeners.accept(plan.clients)?;
     let mut relay = Relay { clients: accepted.into_iter().collect(), line: Vec::new() };
 
     source.set_nonblocking(true)?;
@@ -32,8 +42,9 @@ pub(crate) fn serve(clients: usize) -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     poll.registry().register(&mut source, Token(0), Interest::READABLE)?;
     let mut buffer = vec![0; READ_BYTES];
+    let patience = plan.spins.then_some(Duration::ZERO);
     loop {
-        match poll.poll(&mut events, None) {
+        match poll.poll(&mut events, patience) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }

@@ -41,11 +41,11 @@ impl Budgets {
 impl Default for Budgets {
     fn default() -> Budgets {
         Budgets {
-            source_bytes: 640 << 10,
+            source_bytes: 1280 << 10,
             least_source_bytes: 16 << 10,
             all_sources_bytes: 4 << 20,
-            events: 1 << 17,
-            queued_bytes: 8 << 20,
+            events: 1 << 18,
+            queued_bytes: 6 << 20,
             queued_bytes_a_client: 8 << 10,
             picks: 1 << 19,
             picks_a_client: 512,

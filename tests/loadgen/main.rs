@@ -256,7 +256,7 @@ fn a_capture_is_sent_at_the_pace_that_is_asked_for() {
 
 #[test]
 fn latencies_of_server_and_relay() {
-    for what in ["", " --broadcast --busy"] {
+    for what in ["", " --broadcast --busy --busy-relay"] {
         let directory = tempfile::tempdir().unwrap();
         let hgrm = directory.path().join("l.hgrm");
         let (right, text) = run(&format!(
