@@ -117,6 +117,12 @@ impl LineSplitter {
         Some(Cut::Whole(Line::in_front_of(bytes, len)))
     }
 
+    /// Whether a complete line has been read and not yet handed out.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        memchr(b'\n', &self.buffer[self.scanned..self.end]).is_some()
+    }
+
     /// The first bytes of the unfinished line at the end, behind all complete ones: empty when the
     /// stream stands at the start of a line.
     #[must_use]
@@ -316,10 +322,15 @@ mod tests {
         put(&mut splitter, b"1|B\n2|B\n");
         assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"1|B"))));
         assert_eq!(splitter.pending_bytes(), 4);
+        assert!(splitter.has_line());
         put(&mut splitter, b"3|B\n");
         assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"2|B"))));
         assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"3|B"))));
         assert_eq!(splitter.next_line(), None);
+        put(&mut splitter, b"4|");
+        assert!(!splitter.has_line());
+        put(&mut splitter, b"B\n5");
+        assert!(splitter.has_line());
     }
 
     #[test]

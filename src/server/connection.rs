@@ -146,6 +146,11 @@ impl<S> Source<S> {
         self.end = Some(End { reason, error: None });
     }
 
+    /// Whether it has sent a whole line, handed out or not.
+    pub(crate) fn has_sent_line(&self) -> bool {
+        self.lines_received > 0 || self.events.lines.has_line()
+    }
+
     /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
     pub(crate) fn is_dry(&self) -> bool {
         !self.readable && !self.has_lines
@@ -203,5 +208,23 @@ impl<S> Client<S> {
             Identity::Unknown(_) => None,
             Identity::Registered { user, .. } | Identity::Departed { user } => Some(user),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_source_that_has_sent_half_a_line_has_sent_none() {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut source = Source::new(&b"1|"[..], peer, 256);
+        source.read(100);
+        assert!(source.has_lines && !source.has_sent_line(), "it is not known before one looks");
+        source.stream = b"B\n";
+        source.read(100);
+        assert!(source.has_sent_line());
     }
 }

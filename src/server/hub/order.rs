@@ -12,10 +12,9 @@ impl<A: Acceptor> Hub<A> {
     /// Starts the order and the graph anew if that is wanted and no source that has sent something
     /// is left.
     pub(super) fn reset_after_last_source(&mut self) {
-        let has_sent = |source: &Source<_>| source.lines_received > 0 || source.has_lines;
         if self.config.on_source_disconnect == OnSourceDisconnect::Keep
             || self.is_draining()
-            || self.sources.iter().filter_map(|&key| self.source(key)).any(has_sent)
+            || self.sources.iter().filter_map(|&key| self.source(key)).any(Source::has_sent_line)
         {
             return;
         }

@@ -57,7 +57,7 @@ impl<A: Acceptor> Hub<A> {
             if let Some(source) = self.source_mut(key)
                 && source.readable
                 && !source.has_lines
-                && (source.lines_received > 0 || !is_reset_ahead)
+                && (source.has_sent_line() || !is_reset_ahead)
             {
                 source.read(share);
                 has_read |= source.has_lines;
@@ -70,9 +70,11 @@ impl<A: Acceptor> Hub<A> {
     /// to what comes after.
     fn is_reset_ahead(&self) -> bool {
         self.config.on_source_disconnect == OnSourceDisconnect::Reset
-            && self.sources.iter().filter_map(|&key| self.source(key)).any(|source| {
-                source.end.is_some() && (source.lines_received > 0 || source.has_lines)
-            })
+            && self
+                .sources
+                .iter()
+                .filter_map(|&key| self.source(key))
+                .any(|source| source.end.is_some() && source.has_sent_line())
     }
 
     fn accept_sources(&mut self) {
