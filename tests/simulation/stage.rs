@@ -65,6 +65,19 @@ impl Stage {
         }
     }
 
+    /// One turn, `millis` after the start, that begins without knowing what has become ready: the
+    /// process stood still behind the poll.
+    pub(crate) fn wake_at(&mut self, millis: u64) {
+        let now = self.start + Duration::from_millis(millis);
+        let Stage { kernel, hub, .. } = self;
+        hub.turn(now, &[], |more| kernel.borrow_mut().poll(more));
+    }
+
+    /// The peer takes all that is under way to it.
+    pub(crate) fn client_reads(&self, id: SocketId) {
+        self.kernel.borrow_mut().sockets[id].receive(usize::MAX);
+    }
+
     pub(crate) fn awaited(&self) -> u64 {
         self.hub.totals().awaited()
     }

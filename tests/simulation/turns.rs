@@ -18,6 +18,27 @@ fn served(stage: &Stage) -> Vec<SocketId> {
 }
 
 #[test]
+fn a_stalled_client_that_has_read_in_time_stays_though_the_server_stood_still() {
+    for (reads, is_closed) in [(true, false), (false, true)] {
+        let stall_timeout = Duration::from_millis(10);
+        let mut stage =
+            Stage::new(Config { stall_timeout, client_queue_bytes: 1000, ..Config::default() });
+        let client = stage.client_sends(b"1\n");
+        let lines: Vec<String> = (1..3000).map(|sequence| format!("{sequence}|B\n")).collect();
+        stage.source_sends(lines.concat().as_bytes());
+        stage.serve_at(0);
+        assert!(stage.awaited() < 3000, "applying waits for the client");
+        if reads {
+            stage.client_reads(client);
+        }
+        stage.take_calls();
+        stage.wake_at(10);
+        let is_closing = |call: &Call| matches!(call, Call::Closed(id) if *id == client);
+        assert_eq!(stage.take_calls().iter().any(is_closing), is_closed, "it reads: {reads}");
+    }
+}
+
+#[test]
 fn of_all_who_get_a_broadcast_the_newcomer_gets_it_first() {
     let mut stage = Stage::new(Config::default());
     let older = [stage.client_sends(b"1\n"), stage.client_sends(b"2\n")];
