@@ -161,7 +161,7 @@ settings! {
         "capture" => FileIfGiven;
 }
 
-/// What happens to the order and the graph when the last source that sent something ends.
+/// What happens to the order and the graph when the last source that sent a line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSourceDisconnect {
     /// They go on when a source comes back.

@@ -29,12 +29,14 @@
 //! 1. read the sources into their buffers, within a budget;
 //! 2. ask the poll once more, and accept and read clients until the kernel holds nothing more on that
 //!    side: whoever had written an id before those source bytes were read is registered now;
-//! 3. apply what is in order, within a budget, and note for whom each line is;
-//! 4. put together what is for each client and write it, at once and in one piece; only where a socket
+//! 3. close the clients that are gone, were taken over or have not said in time who they are: what
+//!    follows may take a while. All that the poll told is noted by now, and whoever comes for this turn has
+//!    come, so that no readiness can reach a new tenant of the same slot;
+//! 4. apply what is in order, within a budget, and note for whom each line is;
+//! 5. put together what is for each client and write it, at once and in one piece; only where a socket
 //!    refuses bytes is its readiness waited for;
-//! 5. let timeouts expire;
-//! 6. close what is to be closed. Nothing is freed earlier in a turn, so that readiness told in this
-//!    turn cannot reach a new tenant of the same slot.
+//! 6. let the other timeouts expire;
+//! 7. close what else is to be closed.
 //!
 //! # What always holds
 //!

@@ -41,8 +41,8 @@ pub(crate) fn random_follows(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A star's edges come and go for the price of anybody's, on either end. It comes and goes itself for
-/// the price of its edges.
+/// A star's edges come and go for the price of anybody's, on either end. The star itself comes and goes
+/// for the price of its edges.
 pub(crate) fn at_a_star(criterion: &mut Criterion) {
     let edges = size(1_000_000, 10_000);
     let idle_users = (VISITORS..VISITORS + edges).map(UserId);

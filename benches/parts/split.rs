@@ -24,8 +24,8 @@ struct Stream {
     expected: Found,
 }
 
-/// What a turn of the loop does with the 1 MiB that it reads of a source at most. The copy into the
-/// splitter's buffer stands for the kernel's, and is part of the time.
+/// What a turn of the loop does with a MiB that it has read of a source. The copy into the splitter's
+/// buffer stands for the kernel's, and is part of the time.
 pub(crate) fn each_terminator(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("split");
     for (name, terminator) in [("LF", "\n"), ("CRLF", "\r\n")] {

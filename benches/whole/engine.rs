@@ -10,7 +10,7 @@ use crate::captured::CapturedStream;
 use crate::load::Load;
 use crate::support::{Arrival, CONNECTED, CountingSink, fill, sequence, size};
 
-/// What the server reads of one source in a turn.
+/// Read of the source at a time, which is about what the server reads.
 const READ_BYTES: usize = 1 << 20;
 
 /// What the server takes before it applies what has become due.

@@ -198,7 +198,10 @@ fn run_latency(flags: &Latency) -> Verdict {
         clients: flags.clients.max(1),
         timeout: habits.timeout,
     };
-    let introduction = latency::introduction(&experiment);
+    let mut introduction = latency::introduction(&experiment);
+    if flags.busy_relay {
+        introduction.push_str("; the relay spins");
+    }
     info!("{introduction}");
     if flags.find_knee {
         return search_knee(flags, experiment, &introduction);

@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
     /// Bytes read of one source. The more events share a turn, the more of them leave in one write
-    /// to a client; the usual number is parsed in about a millisecond.
+    /// to a client; the usual number is parsed in one or two milliseconds.
     pub source_bytes: usize,
     /// The least of that, however many sources there are.
     pub least_source_bytes: usize,
@@ -13,9 +13,9 @@ pub struct Budgets {
     pub all_sources_bytes: usize,
     /// Lines taken and events applied, together.
     pub events: usize,
-    /// No more events are applied once they have queued so many bytes: with the usual number a
-    /// turn takes about 4 ms for a hundred clients (`perf/results/fairness.md`), the time for which a new
-    /// client, a timeout or a signal has to wait.
+    /// No more events are applied once they have queued so many bytes. With the usual number a turn takes
+    /// about 3 ms for a hundred clients (`perf/results/fairness.md`): so long a new client, a timeout or a
+    /// signal waits. Each of the hundred gets a little less than 64 KiB, which leave in one piece.
     pub queued_bytes: u64,
     /// The same for each registered client, where that makes more: enough for the cost of a write to
     /// be spread over many lines.

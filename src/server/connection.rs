@@ -36,7 +36,7 @@ pub(crate) struct Source<S> {
     /// The kernel may hold bytes that were not read.
     pub(crate) readable: bool,
     /// `events` may hold complete lines that were not handed out.
-    pub(crate) has_lines: bool,
+    pub(crate) may_have_lines: bool,
     /// Lines handed out so far.
     pub(crate) lines_received: u64,
     /// One of them was an event.
@@ -91,7 +91,7 @@ pub(crate) struct Client<S> {
     pub(crate) outbox: Outbox,
     /// The socket has not refused bytes since it last said that it takes some.
     pub(crate) writable: bool,
-    /// It is to be closed at the end of this turn, and receives nothing more.
+    /// It is to be closed within this turn, and receives nothing more.
     pub(crate) is_closing: bool,
     /// It stands on the list of those to read.
     pub(crate) awaits_reading: bool,
@@ -131,7 +131,7 @@ impl<S> Source<S> {
             peer,
             events: EventReader::new(max_line_bytes),
             readable: true,
-            has_lines: false,
+            may_have_lines: false,
             lines_received: 0,
             has_sent_event: false,
             end: None,
@@ -141,7 +141,7 @@ impl<S> Source<S> {
     /// Ends the source, whatever else it sent.
     pub(crate) fn give_up(&mut self, reason: CloseReason) {
         self.events = EventReader::default();
-        self.has_lines = false;
+        self.may_have_lines = false;
         self.readable = false;
         self.end = Some(End { reason, error: None });
     }
@@ -151,9 +151,14 @@ impl<S> Source<S> {
         self.lines_received > 0 || self.events.lines.has_line()
     }
 
+    /// Whether it has sent a whole line, and nothing more will come.
+    pub(crate) fn ends_after_a_line(&self) -> bool {
+        self.end.is_some() && self.has_sent_line()
+    }
+
     /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
     pub(crate) fn is_dry(&self) -> bool {
-        !self.readable && !self.has_lines
+        !self.readable && !self.may_have_lines
     }
 }
 
@@ -165,7 +170,7 @@ impl<S: Read> Source<S> {
             match read_once(&mut self.stream, self.events.lines.spare(room)) {
                 ReadOutcome::Bytes(bytes) => {
                     self.events.lines.filled(bytes);
-                    self.has_lines = true;
+                    self.may_have_lines = true;
                     room -= bytes;
                 }
                 ReadOutcome::Dry => {
@@ -222,7 +227,10 @@ mod tests {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let mut source = Source::new(&b"1|"[..], peer, 256);
         source.read(100);
-        assert!(source.has_lines && !source.has_sent_line(), "it is not known before one looks");
+        assert!(
+            source.may_have_lines && !source.has_sent_line(),
+            "that there may be lines is not that there is one"
+        );
         source.stream = b"B\n";
         source.read(100);
         assert!(source.has_sent_line());

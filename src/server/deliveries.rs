@@ -36,7 +36,7 @@ pub(crate) struct Deliveries<S> {
     members: Vec<u32>,
     /// What is delivered in this turn.
     dispatch: Dispatch,
-    /// Clients to be closed at the end of this turn.
+    /// Clients to be closed within this turn.
     doomed: Vec<(u32, CloseReason, Option<io::Error>)>,
     queued_total: u64,
     largest_queue: u64,
@@ -149,7 +149,7 @@ impl<S> Deliveries<S> {
         Some(user)
     }
 
-    /// Closes the client at the end of this turn.
+    /// Closes the client within this turn.
     pub(crate) fn doom(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
         if let Some(client) = client_mut(&mut self.connections, key)
             && !client.is_closing
@@ -212,8 +212,8 @@ impl<S: Write> Deliveries<S> {
     /// the sockets take it.
     pub(crate) fn flush_touched(&mut self) {
         if self.dispatch.has_block() {
-            // Whoever came last goes first: a newcomer waits for the turn under way, not for most of
-            // its own besides.
+            // The newest first, as far as leavers have not mixed them: a newcomer has waited for one turn
+            // already, and need not wait for the writes of another.
             for place in (0..self.members.len()).rev() {
                 self.flush(self.members[place]);
             }

@@ -196,8 +196,10 @@ impl Server {
     /// Only when the poll itself fails.
     pub fn run(mut self) -> io::Result<Stop> {
         let mut ready = Vec::with_capacity(EVENTS_A_POLL);
-        let mut stop = Stop::Drained;
-        while !self.hub.is_stopped() && stop != Stop::Forced {
+        let stop = loop {
+            if self.hub.is_stopped() {
+                break Stop::Drained;
+            }
             ready.clear();
             let mut timeout = self.sleep();
             // A source beyond what one call tells of would pass for one that was read dry.
@@ -206,11 +208,11 @@ impl Server {
                 timeout = Some(Duration::ZERO);
             }
             // Before the turn: it may be a long one.
-            if std::mem::take(&mut self.poller.signalled) {
-                stop = self.obey_signals();
+            if std::mem::take(&mut self.poller.signalled) && self.obey_signals() == Stop::Forced {
+                break Stop::Forced;
             }
             self.turn(&ready)?;
-        }
+        };
         log::info!("{}", self.hub.totals());
         Ok(stop)
     }
@@ -226,8 +228,11 @@ impl Server {
 
     /// How long the next poll may sleep; `None` for ever.
     fn sleep(&self) -> Option<Duration> {
+        // The poll that was asked during the turn may have told of a signal.
+        if self.poller.signalled {
+            return Some(Duration::ZERO);
+        }
         match self.hub.next_turn() {
-            _ if self.poller.signalled => Some(Duration::ZERO),
             NextTurn::Now => Some(Duration::ZERO),
             NextTurn::Until(when) => Some(when.saturating_duration_since(Instant::now())),
             NextTurn::WhenReady => None,

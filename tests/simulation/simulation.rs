@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::server::CloseReason;
-use eventserver::server::hub::{Hub, NextTurn};
+use eventserver::server::hub::{Hub, NextTurn, Readiness};
 
 use super::kernel::{Kernel, SocketId};
 use super::model::{Ending, Limits, Model};
@@ -28,6 +28,8 @@ pub(crate) struct Simulation {
     scenario: Scenario,
     kernel: Rc<RefCell<Kernel>>,
     hub: Hub<SimulatedAcceptor>,
+    /// What the poll has told of and no turn knows yet.
+    ready: Vec<Readiness>,
     peers: Peers,
     model: Model,
     start: Instant,
@@ -71,6 +73,7 @@ impl Simulation {
             peers,
             hub,
             kernel,
+            ready: Vec::new(),
             start,
             now: 0,
             turns: 0,
@@ -145,11 +148,19 @@ impl Simulation {
     }
 
     fn turn(&mut self) {
+        self.poll();
+        self.turn_polled();
+    }
+
+    fn poll(&mut self) {
+        self.kernel.borrow_mut().poll(&mut self.ready);
+    }
+
+    fn turn_polled(&mut self) {
         self.turns += 1;
         let now = self.start + Duration::from_millis(self.now);
+        let ready = std::mem::take(&mut self.ready);
         let Simulation { hub, kernel, peers, .. } = self;
-        let mut ready = Vec::new();
-        kernel.borrow_mut().poll(&mut ready);
         hub.turn(now, &ready, |more| {
             peers.act_meanwhile(&mut kernel.borrow_mut());
             kernel.borrow_mut().poll(more)
@@ -177,7 +188,7 @@ impl Simulation {
             now: self.now,
             totals: self.hub.totals(),
             lines_received: self.lines_received(),
-            is_at_rest: next_turn != NextTurn::Now,
+            is_at_rest: next_turn != NextTurn::Now && self.ready.is_empty(),
             wakes_at: self.wakes_at(),
         }
     }
@@ -237,14 +248,18 @@ impl Simulation {
         }
     }
 
-    /// Stops the server, as a signal does that comes during a turn, and sees it out.
+    /// Stops the server, as a signal does of which the poll has told among other things, and sees it
+    /// out.
     fn stop(&mut self) {
+        // Whatever is due by now has had its turn.
         self.turn();
+        self.poll();
         self.say(format_args!("stop at {} ms", self.now));
         self.hub.stop(self.start + Duration::from_millis(self.now));
         let drain = self.scenario.config.drain_timeout.as_millis() as u64;
         self.model.stop(self.now + drain);
         self.observe();
+        self.turn_polled();
         for _ in 0..MOST_ROUNDS_TO_SETTLE {
             self.turn_until_rest();
             if self.hub.is_stopped() {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::config::Config;
+use eventserver::server::Budgets;
 use eventserver::server::hub::Hub;
 
 use crate::world::Random;
@@ -33,6 +34,11 @@ impl Stage {
         Stage { kernel, hub, start }
     }
 
+    /// The same with other budgets.
+    pub(crate) fn within(self, budgets: Budgets) -> Stage {
+        Stage { hub: self.hub.with_budgets(budgets), ..self }
+    }
+
     pub(crate) fn source_sends(&self, bytes: &[u8]) -> SocketId {
         self.connect(Side::Source, bytes)
     }
@@ -44,8 +50,13 @@ impl Stage {
     fn connect(&self, side: Side, bytes: &[u8]) -> SocketId {
         let mut kernel = self.kernel.borrow_mut();
         let Some(id) = kernel.connect(side) else { panic!("nobody listens") };
-        kernel.sockets[id].unsent.extend(bytes);
+        drop(kernel);
+        self.send(id, bytes);
         id
+    }
+
+    pub(crate) fn send(&self, id: SocketId, bytes: &[u8]) {
+        self.kernel.borrow_mut().sockets[id].unsent.extend(bytes);
     }
 
     pub(crate) fn source_ends(&self, id: SocketId) {
@@ -54,19 +65,22 @@ impl Stage {
 
     /// Lets everything arrive and be served, `millis` after the start.
     pub(crate) fn serve_at(&mut self, millis: u64) {
+        (0..10).for_each(|_| self.turn_at(millis));
+    }
+
+    /// Lets everything arrive, and takes one turn.
+    pub(crate) fn turn_at(&mut self, millis: u64) {
         let now = self.start + Duration::from_millis(millis);
-        for _ in 0..10 {
-            let mut ready = Vec::new();
-            let mut kernel = self.kernel.borrow_mut();
-            (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
-            kernel.poll(&mut ready);
-            drop(kernel);
-            self.hub.turn(now, &ready, |_| false);
-        }
+        let mut ready = Vec::new();
+        let mut kernel = self.kernel.borrow_mut();
+        (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
+        kernel.poll(&mut ready);
+        drop(kernel);
+        self.hub.turn(now, &ready, |_| false);
     }
 
     /// One turn, `millis` after the start, that begins without knowing what has become ready: the
-    /// process stood still behind the poll.
+    /// process stood still after the poll.
     pub(crate) fn wake_at(&mut self, millis: u64) {
         let now = self.start + Duration::from_millis(millis);
         let Stage { kernel, hub, .. } = self;

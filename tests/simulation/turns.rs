@@ -1,4 +1,4 @@
-//! Who is served first in a turn.
+//! What comes first in a turn.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ fn a_stalled_client_that_has_read_in_time_stays_though_the_server_stood_still() 
         }
         stage.take_calls();
         stage.wake_at(10);
-        let is_closing = |call: &Call| matches!(call, Call::Closed(id) if *id == client);
-        assert_eq!(stage.take_calls().iter().any(is_closing), is_closed, "it reads: {reads}");
+        let is_close = |call: &Call| matches!(call, Call::Closed(id) if *id == client);
+        assert_eq!(stage.take_calls().iter().any(is_close), is_closed, "it reads: {reads}");
     }
 }
 

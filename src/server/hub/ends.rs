@@ -33,7 +33,8 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Ends what has waited too long for what this turn has done.
+    /// Gives up who has not taken its bytes in time, now that this turn has tried once more, and goes on
+    /// with a drain.
     pub(super) fn expire(&mut self) {
         self.deliveries.expire_stalls();
         self.notices.report_left_out(self.now);
@@ -45,8 +46,8 @@ impl<A: Acceptor> Hub<A> {
     /// Closes what a stop waits for no longer.
     pub(super) fn drain(&mut self, deadline: Instant) {
         let is_over = self.now >= deadline;
-        let has_lines = |key: &u32| self.source(*key).is_some_and(|source| source.has_lines);
-        let is_applied = !self.engine.is_due() && !self.sources.iter().any(has_lines);
+        let is_applied =
+            !self.engine.is_due() && !self.all_sources().any(|source| source.may_have_lines);
         if !is_over && !is_applied {
             return;
         }

@@ -167,6 +167,9 @@ impl<A: Acceptor> Hub<A> {
 
     /// Closes the listeners and stops reading. What was read is applied and delivered in the turns
     /// that follow, until [`is_stopped`](Self::is_stopped) or the drain timeout.
+    ///
+    /// Readiness that was told before and has not come to a turn yet may be of connections that are
+    /// closed here. It meets empty slots, for nobody new is accepted.
     pub fn stop(&mut self, now: Instant) {
         if self.drain_deadline.is_some() {
             return;
@@ -188,7 +191,7 @@ impl<A: Acceptor> Hub<A> {
         for key in unknown {
             self.deliveries.doom(key, CloseReason::Stopped, None);
         }
-        // Whoever has nothing queued will not become ready and cause a turn.
+        // Whoever has nothing queued will not become ready.
         self.drain(deadline);
         self.close();
     }
@@ -376,6 +379,10 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
+    fn all_sources(&self) -> impl Iterator<Item = &Source<A::Stream>> {
+        self.sources.iter().filter_map(|&key| self.source(key))
+    }
+
     fn source_mut(&mut self, key: u32) -> Option<&mut Source<A::Stream>> {
         match self.deliveries.connections.get_mut(key as usize) {
             Some(Connection::Source(source)) => Some(source),
@@ -387,8 +394,8 @@ impl<A: Acceptor> Hub<A> {
     fn has_work_left(&self) -> bool {
         let may_read = !self.is_draining();
         let can_apply = self.deliveries.may_have_room();
-        let sources_wait = self.sources.iter().filter_map(|&key| self.source(key)).any(|source| {
-            source.has_lines || source.end.is_some() || (source.readable && may_read)
+        let sources_wait = self.all_sources().any(|source| {
+            source.may_have_lines || source.end.is_some() || (source.readable && may_read)
         });
         (can_apply && (self.engine.is_due() || sources_wait))
             || (may_read && !self.unread_clients.is_empty())

@@ -9,12 +9,12 @@ use crate::server::connection::Source;
 use crate::server::notices::Topic;
 
 impl<A: Acceptor> Hub<A> {
-    /// Starts the order and the graph anew if that is wanted and no source that has sent something
-    /// is left.
+    /// Starts the order and the graph anew if that is wanted and no source that has sent a line is
+    /// left.
     pub(super) fn reset_after_last_source(&mut self) {
         if self.config.on_source_disconnect == OnSourceDisconnect::Keep
             || self.is_draining()
-            || self.sources.iter().filter_map(|&key| self.source(key)).any(Source::has_sent_line)
+            || self.all_sources().any(Source::has_sent_line)
         {
             return;
         }
@@ -52,7 +52,7 @@ impl<A: Acceptor> Hub<A> {
                 ),
             );
         }
-        let all_dry = self.sources.iter().filter_map(|&key| self.source(key)).all(Source::is_dry);
+        let all_dry = self.all_sources().all(Source::is_dry);
         if self.gap_watch.has_expired()
             && all_dry
             && let Some(lost) = self.engine.skip_gap()

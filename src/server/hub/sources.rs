@@ -50,31 +50,23 @@ impl<A: Acceptor> Hub<A> {
         let Budgets { source_bytes, least_source_bytes, all_sources_bytes, .. } = self.budgets;
         let share =
             (all_sources_bytes / self.sources.len().max(1)).clamp(least_source_bytes, source_bytes);
+        let resets = self.config.on_source_disconnect == OnSourceDisconnect::Reset;
+        // A source that begins while a reset is ahead belongs to what comes after.
+        let mut is_reset_ahead = resets && self.all_sources().any(Source::ends_after_a_line);
         let mut has_read = false;
         for place in 0..self.sources.len() {
             let key = self.sources[place];
-            let is_reset_ahead = self.is_reset_ahead();
             if let Some(source) = self.source_mut(key)
                 && source.readable
-                && !source.has_lines
+                && !source.may_have_lines
                 && (source.has_sent_line() || !is_reset_ahead)
             {
                 source.read(share);
-                has_read |= source.has_lines;
+                has_read |= source.may_have_lines;
+                is_reset_ahead |= resets && source.ends_after_a_line();
             }
         }
         has_read
-    }
-
-    /// Whether the end of a source is about to start everything anew: a source that begins now belongs
-    /// to what comes after.
-    fn is_reset_ahead(&self) -> bool {
-        self.config.on_source_disconnect == OnSourceDisconnect::Reset
-            && self
-                .sources
-                .iter()
-                .filter_map(|&key| self.source(key))
-                .any(|source| source.end.is_some() && source.has_sent_line())
     }
 
     fn accept_sources(&mut self) {
@@ -137,8 +129,8 @@ impl<A: Acceptor> Hub<A> {
 
     fn apply_source(&mut self, key: u32, left: &mut Allowance) {
         let Some(mut source) = self.borrow_source(key) else { return };
-        if source.has_lines {
-            source.has_lines = self.apply_lines(&mut source, left) != Pending::Nothing;
+        if source.may_have_lines {
+            source.may_have_lines = self.apply_lines(&mut source, left) != Pending::Nothing;
         }
         self.give_back_source(key, source);
     }
@@ -350,7 +342,7 @@ impl<A: Acceptor> Hub<A> {
         while let Some(&key) = self.sources.get(place) {
             let end = self
                 .source_mut(key)
-                .filter(|source| !source.has_lines)
+                .filter(|source| !source.may_have_lines)
                 .and_then(|source| source.end.take());
             match end {
                 Some(end) => {
