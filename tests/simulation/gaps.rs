@@ -28,6 +28,18 @@ fn a_gap_after_a_reset_is_as_young_as_the_reset() {
 }
 
 #[test]
+fn a_gap_is_not_given_up_for_what_came_while_the_server_stood_still() {
+    let mut stage =
+        Stage::new(Config { gap_timeout: Some(Duration::from_millis(10)), ..Config::default() });
+    let source = stage.source_sends(b"2|B\n");
+    stage.serve_at(0);
+    stage.send(source, b"1|B\n");
+    stage.wake_at(10);
+    stage.serve_at(10);
+    assert_eq!((stage.awaited(), stage.hub.totals().engine().lost), (3, 0));
+}
+
+#[test]
 fn half_a_line_that_nobody_has_looked_at_does_not_hold_up_a_reset() {
     let config = Config {
         gap_timeout: Some(Duration::from_millis(10)),

@@ -73,7 +73,7 @@ impl Stage {
         let now = self.start + Duration::from_millis(millis);
         let mut ready = Vec::new();
         let mut kernel = self.kernel.borrow_mut();
-        (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
+        deliver_all(&mut kernel);
         kernel.poll(&mut ready);
         drop(kernel);
         self.hub.turn(now, &ready, |_| false);
@@ -84,6 +84,7 @@ impl Stage {
     pub(crate) fn wake_at(&mut self, millis: u64) {
         let now = self.start + Duration::from_millis(millis);
         let Stage { kernel, hub, .. } = self;
+        deliver_all(&mut kernel.borrow_mut());
         hub.turn(now, &[], |more| kernel.borrow_mut().poll(more));
     }
 
@@ -100,4 +101,8 @@ impl Stage {
     pub(crate) fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.kernel.borrow_mut().calls)
     }
+}
+
+fn deliver_all(kernel: &mut Kernel) {
+    (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
 }

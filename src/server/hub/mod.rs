@@ -139,8 +139,8 @@ impl<A: Acceptor> Hub<A> {
     ///
     /// `poll_again` is asked, without waiting, for what has become ready since; it returns whether
     /// there may be still more. So every client whose id line the kernel held when the sources' bytes
-    /// were read is registered before these are applied, and no client is given up for what it has done
-    /// in time.
+    /// were read is registered before these are applied, and nobody is given up, nor an event, for
+    /// what was not looked at in time.
     pub fn turn(
         &mut self,
         now: Instant,
@@ -347,10 +347,14 @@ impl<A: Acceptor> Hub<A> {
         self.more_readiness = more;
     }
 
-    /// Whether a client's time is over, as far as is known: this process may have stood still since the
-    /// poll, and what the client did in time may be in the kernel.
+    /// Whether somebody's time is over, as far as is known: this process may have stood still since the
+    /// poll, and what a peer did in time may be in the kernel.
     fn is_timeout_due(&self) -> bool {
-        let timeouts = [self.identify_timeouts.next(), self.deliveries.next_stall()];
+        let timeouts = [
+            self.identify_timeouts.next(),
+            self.deliveries.next_stall(),
+            self.gap_watch.next_deadline(),
+        ];
         timeouts.into_iter().flatten().any(|due| due <= self.now)
     }
 
