@@ -209,9 +209,7 @@ impl<A: Acceptor> Hub<A> {
             return NextTurn::Now;
         }
         let deadlines = [
-            self.identify_timeouts.next(),
-            self.deliveries.next_stall(),
-            self.gap_watch.next_deadline(),
+            self.next_timeout(),
             self.notices.next_report(),
             self.event_door.as_ref().and_then(|door| door.rests_until),
             self.client_door.as_ref().and_then(|door| door.rests_until),
@@ -350,12 +348,17 @@ impl<A: Acceptor> Hub<A> {
     /// Whether somebody's time is over, as far as is known: this process may have stood still since the
     /// poll, and what a peer did in time may be in the kernel.
     fn is_timeout_due(&self) -> bool {
+        self.next_timeout().is_some_and(|due| due <= self.now)
+    }
+
+    /// When the time of a peer, or of a missing event, may be over.
+    fn next_timeout(&self) -> Option<Instant> {
         let timeouts = [
             self.identify_timeouts.next(),
             self.deliveries.next_stall(),
             self.gap_watch.next_deadline(),
         ];
-        timeouts.into_iter().flatten().any(|due| due <= self.now)
+        timeouts.into_iter().flatten().min()
     }
 
     /// After how much it is no use to ask a poll for more in the same turn. Without new bytes it tells
