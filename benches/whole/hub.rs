@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput};
 use eventserver::config::{Config, OnSourceDisconnect};
+use eventserver::server::Capacity;
 use eventserver::server::hub::{EVENT_LISTENER, Hub, NextTurn, Readiness};
 
 use crate::captured::CapturedStream;
@@ -29,8 +30,8 @@ impl Server {
         let (sources, clients) = (Queue::default(), Queue::default());
         users.for_each(|user| clients.connect(format!("{user}\n").into_bytes().into(), Then::Stay));
         let max_clients = CONNECTED as usize;
-        let mut hub =
-            Hub::new(config, max_clients, sources.clone(), clients.clone(), Instant::now());
+        let capacity = Capacity { max_clients, max_awaiting_id: 1 };
+        let mut hub = Hub::new(config, capacity, sources.clone(), clients.clone(), Instant::now());
         turn_until_idle(&mut hub, &[]);
         assert_eq!(hub.totals().clients_now(), max_clients);
         Server { hub, sources, clients }
@@ -41,7 +42,12 @@ impl Server {
     fn serve(&mut self, stream: &Rc<[u8]>) -> (u64, u64) {
         let before = self.hub.totals().deliveries();
         self.sources.connect(Rc::clone(stream), Then::Leave);
-        let knock = Readiness { token: EVENT_LISTENER, readable: true, writable: false };
+        let knock = Readiness {
+            token: EVENT_LISTENER,
+            readable: true,
+            writable: false,
+            read_closed: false,
+        };
         turn_until_idle(&mut self.hub, &[knock]);
         (self.hub.totals().deliveries() - before, self.clients.take_written())
     }

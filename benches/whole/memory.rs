@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use eventserver::server::Acceptor;
+use eventserver::server::{self, Acceptor};
 
 /// What a peer does once it has sent everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,12 @@ impl Write for Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl server::Stream for Stream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Where connections come from.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -17,13 +17,29 @@ pub(crate) const BACKLOG: i32 = 4096;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(7));
 
+/// A connection, non-blocking.
+pub trait Stream: Read + Write {
+    /// Ends the sending side: the peer reads an end of file after all that was written.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says of a connection that is over already.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
 /// A source of connections: a listening socket, or what stands for one in a simulation.
 ///
 /// Readiness is edge-triggered: it is told once, and then again only after the stream, or the
 /// acceptor, has answered "would block".
 pub trait Acceptor {
-    /// A connection, non-blocking.
-    type Stream: Read + Write;
+    /// What is accepted.
+    type Stream: Stream;
 
     /// Takes the next waiting connection, whose readiness is from then on told under `token`.
     ///

@@ -10,6 +10,8 @@ pub enum CloseReason {
     ClosedByPeer,
     /// Reading from it or writing to it failed.
     IoError,
+    /// The first line is that of an HTTP request, or a source has sent a `Host:` field.
+    HttpRequest,
     /// The client's first line is no user id.
     BadId,
     /// The client sent no complete id line in time.
@@ -39,9 +41,10 @@ impl CloseReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason, in the order of the totals.
-    pub const ALL: [CloseReason; 13] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::ClosedByPeer,
         CloseReason::IoError,
+        CloseReason::HttpRequest,
         CloseReason::BadId,
         CloseReason::IdentifyTimeout,
         CloseReason::TakenOver,
@@ -61,6 +64,7 @@ impl CloseReason {
         match self {
             CloseReason::ClosedByPeer => "closed_by_peer",
             CloseReason::IoError => "io_error",
+            CloseReason::HttpRequest => "http_request",
             CloseReason::BadId => "bad_id",
             CloseReason::IdentifyTimeout => "identify_timeout",
             CloseReason::TakenOver => "taken_over",

@@ -16,6 +16,7 @@ pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
 pub(crate) enum Connection<S> {
     Source(Box<Source<S>>),
     Client(Client<S>),
+    Lingering(Lingering<S>),
     /// A source whose lines are being applied, held elsewhere for so long.
     Lent,
 }
@@ -41,6 +42,8 @@ pub(crate) struct Source<S> {
     pub(crate) lines_received: u64,
     /// One of them was an event.
     pub(crate) has_sent_event: bool,
+    /// The kernel holds the end of the stream, after bytes that may be unread.
+    pub(crate) peer_closed: bool,
     /// Nothing more can be read; takes effect once all that was read has been applied.
     pub(crate) end: Option<End>,
 }
@@ -95,7 +98,26 @@ pub(crate) struct Client<S> {
     pub(crate) is_closing: bool,
     /// It stands on the list of those to read.
     pub(crate) awaits_reading: bool,
+    /// A limit keeps it out, unless a connection that counts turns out to have ended.
+    pub(crate) awaits_admission: bool,
+    /// The kernel holds the end of what the client sends, after bytes that may be unread.
+    pub(crate) peer_closed: bool,
+    /// Everything that the client sent has been read.
+    pub(crate) is_read_to_end: bool,
     pub(crate) stall: Option<Box<Stall>>,
+    /// Bytes of a queue that was given up before the client was closed.
+    pub(crate) dropped_bytes: u64,
+}
+
+/// A connection that the server has closed for writing. What its peer still sends is read, because
+/// closing a socket with unread bytes resets the connection and loses what is on its way.
+#[derive(Debug)]
+pub(crate) struct Lingering<S> {
+    pub(crate) stream: S,
+    /// When the sending side was shut down.
+    pub(crate) since: Instant,
+    /// It stands on the list of those to read.
+    pub(crate) awaits_reading: bool,
 }
 
 /// What a read brought.
@@ -134,6 +156,7 @@ impl<S> Source<S> {
             may_have_lines: false,
             lines_received: 0,
             has_sent_event: false,
+            peer_closed: false,
             end: None,
         }
     }
@@ -154,6 +177,16 @@ impl<S> Source<S> {
     /// Whether it has sent a whole line, and nothing more will come.
     pub(crate) fn ends_after_a_line(&self) -> bool {
         self.end.is_some() && self.has_sent_line()
+    }
+
+    /// Whether the peer is known to have ended the connection.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some() || self.peer_closed
+    }
+
+    /// Whether it has ended and all its lines are taken: it counts no more against the limit.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.end.is_some() && !self.may_have_lines
     }
 
     /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
@@ -197,8 +230,12 @@ impl<S> Client<S> {
             outbox: Outbox::default(),
             writable: true,
             is_closing: false,
-            awaits_reading: false,
+            awaits_reading: true,
+            awaits_admission: false,
+            peer_closed: false,
+            is_read_to_end: false,
             stall: None,
+            dropped_bytes: 0,
         }
     }
 

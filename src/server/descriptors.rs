@@ -6,6 +6,16 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 /// capture file, and some sources.
 const RESERVED: u64 = 16;
 
+/// How many clients there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Registered clients.
+    pub max_clients: usize,
+    /// Clients that may be about to identify where there are `max_clients` already, so that a user
+    /// who is connected can take over in a full house.
+    pub max_awaiting_id: usize,
+}
+
 /// Raises the limit of open descriptors to the hard one, and returns what it is then.
 pub(crate) fn raise_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);

@@ -26,11 +26,12 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
-pub use acceptor::Acceptor;
 use acceptor::TcpAcceptor;
+pub use acceptor::{Acceptor, Stream};
 pub use budgets::Budgets;
 use capture::Capture;
 pub use close_reason::CloseReason;
+pub use descriptors::Capacity;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
 pub use totals::Totals;
 
@@ -110,6 +111,7 @@ impl Poller {
                     token,
                     readable: event.is_readable() || event.is_read_closed() || event.is_error(),
                     writable: event.is_writable(),
+                    read_closed: event.is_read_closed() || event.is_error(),
                 }),
             }
         }
@@ -151,6 +153,7 @@ impl Server {
                 "max_clients ({max_clients}) is above what the descriptor limit allows ({fitting})"
             );
         }
+        let capacity = Capacity { max_clients, max_awaiting_id: 64 };
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Setup)?;
@@ -162,7 +165,7 @@ impl Server {
         };
         let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
         let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
-        let mut hub = Hub::new(config.clone(), max_clients, sources, clients, Instant::now());
+        let mut hub = Hub::new(config.clone(), capacity, sources, clients, Instant::now());
         if let Some(path) = &config.capture {
             hub.capture_to(Capture::start(path).map_err(StartError::Capture)?);
         }

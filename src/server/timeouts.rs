@@ -33,6 +33,11 @@ impl<T> Timeouts<T> {
         self.queue.front().map(|&(due, _)| due)
     }
 
+    /// Takes the first entry, whether or not it is due.
+    pub(crate) fn pop_first(&mut self) -> Option<T> {
+        self.queue.pop_front().map(|(_, what)| what)
+    }
+
     /// Takes the first entry if it is due, or if it means nothing any more.
     pub(crate) fn pop_due(&mut self, now: Instant, is_over: impl Fn(&T) -> bool) -> Option<T> {
         if self.queue.len() > self.most {

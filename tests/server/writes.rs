@@ -2,16 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Instant;
 
 use eventserver::config::Config;
-use eventserver::server::Acceptor;
 use eventserver::server::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, Readiness};
+use eventserver::server::{Acceptor, Capacity, Stream};
 
 use crate::captured::{captured_stream, captured_users};
 use crate::support::DEADLINE;
+
+const CAPACITY: Capacity = Capacity { max_clients: 1000, max_awaiting_id: 64 };
 
 /// The writes to one socket since somebody last looked.
 type Writes = Rc<Cell<u64>>;
@@ -49,6 +51,12 @@ impl Acceptor for CountingListener {
         let writes = Writes::default();
         self.accepted.borrow_mut().push(Rc::clone(&writes));
         Ok((CountingStream { stream, writes }, peer))
+    }
+}
+
+impl Stream for CountingStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 }
 
@@ -95,11 +103,10 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
         })
         .collect();
     let writes = Rc::clone(&clients.accepted);
-    let mut hub = Hub::new(Config::default(), 1000, sources, clients, Instant::now());
+    let mut hub = Hub::new(Config::default(), CAPACITY, sources, clients, Instant::now());
     // The hub may be told of more than there is: two listeners, a source and the clients.
     let tokens = (0..=captured_users().count()).chain([EVENT_LISTENER, CLIENT_LISTENER]);
-    let ready: Vec<Readiness> =
-        tokens.map(|token| Readiness { token, readable: true, writable: true }).collect();
+    let ready: Vec<Readiness> = tokens.map(ready).collect();
 
     let stream = String::from_utf8(captured_stream()).unwrap();
     let (mut all_writes, mut sent) = (0, 0);
@@ -122,4 +129,8 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
     }
     let deliveries = hub.totals().deliveries();
     assert!(all_writes * 2 < deliveries, "{all_writes} writes for {deliveries} deliveries");
+}
+
+fn ready(token: usize) -> Readiness {
+    Readiness { token, readable: true, writable: true, read_closed: false }
 }

@@ -26,12 +26,14 @@ pub(crate) struct Client {
     pub(crate) expected: Vec<u8>,
     /// How much of that its socket has taken.
     pub(crate) written: u64,
-    /// There was no place for it.
-    pub(crate) is_turned_away: bool,
+    /// The server has shut its side down, and waited for the client to end.
+    pub(crate) has_lingered_out: bool,
     /// What its socket has taken in this turn.
     pub(crate) just_written: Vec<u8>,
     /// Why it is to be closed in this turn.
     pub(crate) fate: Option<CloseReason>,
+    /// It was taken over when it had ended already.
+    pub(crate) may_have_ended: bool,
     /// Bytes that it would have got since its fate was sealed.
     pub(crate) forgone: u64,
     /// A write failed in this turn: how much it got is anyone's guess.

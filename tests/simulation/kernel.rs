@@ -24,8 +24,12 @@ pub(crate) enum Call {
     ReadFailed(SocketId),
     Wrote(SocketId, Vec<u8>),
     WriteFailed(SocketId),
+    /// The server will write nothing more.
+    ShutDown(SocketId),
     Closed(SocketId),
     StoppedListening(Side),
+    /// The server has polled; the ends of these had arrived, or they were reset.
+    Polled(Vec<SocketId>),
 }
 
 impl fmt::Display for Call {
@@ -47,6 +51,8 @@ pub(crate) struct Habits {
     pub(crate) largest_buffer: u64,
     /// A call is interrupted, cut short, or a readiness made up, in one of so many cases.
     pub(crate) mischief: usize,
+    /// Sockets that the server may have open at once.
+    pub(crate) descriptors: usize,
     /// Readiness told in one poll.
     pub(crate) events_a_poll: usize,
 }
@@ -129,19 +135,31 @@ impl Kernel {
             if ready.len() - before < room
                 && (std::mem::take(&mut self.listeners[side].edge) || made_up)
             {
-                ready.push(Readiness { token, readable: true, writable: false });
+                ready.push(Readiness {
+                    token,
+                    readable: true,
+                    writable: false,
+                    read_closed: false,
+                });
             }
         }
         let sockets = self.sockets.len();
         let start = self.random.below(sockets);
         for at in (0..sockets).map(|at| (at + start) % sockets) {
             if ready.len() - before == room {
+                self.note_told_ends();
                 return true;
             }
             let made_up = self.is_mischievous().then(|| [(); 2].map(|()| self.random.one_in(2)));
             ready.extend(self.sockets[at].take_readiness(made_up));
         }
+        self.note_told_ends();
         false
+    }
+
+    fn note_told_ends(&mut self) {
+        let ended = (0..self.sockets.len()).filter(|&id| self.sockets[id].is_end_told).collect();
+        self.calls.push(Call::Polled(ended));
     }
 
     pub(crate) fn accept(&mut self, side: Side, token: usize) -> io::Result<SocketId> {
@@ -159,6 +177,10 @@ impl Kernel {
             self.calls.push(Call::AcceptFailed(side));
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
+        assert!(
+            self.descriptors() < self.habits.descriptors,
+            "more sockets open than there may be"
+        );
         let is_taken = self.sockets.iter().any(|socket| socket.token == Some(token));
         assert!(!is_taken, "token {token} has a tenant already");
         let Some(id) = self.listeners[side as usize].backlog.pop_front() else {
@@ -218,6 +240,16 @@ impl Kernel {
         Ok(taken)
     }
 
+    /// The server ends its sending side.
+    pub(crate) fn shut_down(&mut self, id: SocketId) -> io::Result<()> {
+        self.sockets[id].is_shut_down = true;
+        self.calls.push(Call::ShutDown(id));
+        match self.sockets[id].is_reset {
+            true => Err(ErrorKind::NotConnected.into()),
+            false => Ok(()),
+        }
+    }
+
     /// The server lets go of a connection.
     pub(crate) fn close(&mut self, id: SocketId) {
         self.sockets[id].close();
@@ -233,6 +265,11 @@ impl Kernel {
             self.sockets[id].close();
         }
         self.calls.push(Call::StoppedListening(side));
+    }
+
+    /// Sockets that the server has open.
+    fn descriptors(&self) -> usize {
+        self.sockets.iter().filter(|socket| socket.token.is_some()).count()
     }
 
     fn note_whole_id_lines(&mut self) {

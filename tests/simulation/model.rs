@@ -19,17 +19,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
-use eventserver::server::{CloseReason, Totals};
+use eventserver::server::{Capacity, CloseReason, Totals};
 
 use super::client::{Client, Stall};
 use super::kernel::{Call, Kernel, SocketId};
-use super::network::address_of;
 use super::order::Order;
 use super::socket::Side;
 use super::source::Source;
 
 /// How long accepting rests for want of descriptors, in milliseconds.
 const ACCEPT_REST: u64 = 500;
+
+/// How long a closed connection may wait for its peer to end, in milliseconds.
+const LINGER_TIMEOUT: u64 = 2000;
 
 /// How a turn ended.
 pub(crate) struct Ending {
@@ -47,7 +49,7 @@ pub(crate) struct Ending {
 /// The limits of a run, as plain numbers; times are in milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    pub(crate) max_clients: usize,
+    capacity: Capacity,
     max_clients_per_address: Option<usize>,
     max_sources: usize,
     client_queue: u64,
@@ -60,9 +62,9 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(config: &Config, max_clients: usize) -> Limits {
+    pub(crate) fn new(config: &Config, capacity: Capacity) -> Limits {
         Limits {
-            max_clients,
+            capacity,
             max_clients_per_address: config.max_clients_per_address,
             max_sources: config.max_sources,
             client_queue: config.client_queue_bytes,
@@ -76,6 +78,7 @@ impl Limits {
     }
 }
 
+mod admission;
 mod ends;
 mod rest;
 mod routing;
@@ -88,6 +91,12 @@ pub(crate) struct Model {
     pub(crate) clients: BTreeMap<SocketId, Client>,
     /// The one connection of each connected user.
     pub(crate) users: BTreeMap<u64, SocketId>,
+    /// Clients whose id line was read in this turn while no place was free.
+    candidates: Vec<(SocketId, u64)>,
+    /// Connections that had ended when the server polled last, as far as it was told.
+    ended: BTreeSet<SocketId>,
+    /// Connections that the server has shut down, and when.
+    lingering: BTreeMap<SocketId, u64>,
     /// Who follows whom.
     follows: BTreeSet<(u64, u64)>,
     /// The missing sequence that holds up others, and since when.
@@ -100,6 +109,8 @@ pub(crate) struct Model {
     /// When a stop gives up.
     pub(crate) drain_deadline: Option<u64>,
     clients_closed: [u64; CloseReason::COUNT],
+    /// Of those taken over, how many the server may have closed for their end.
+    ended_takeovers: u64,
     sources_closed: [u64; CloseReason::COUNT],
     unterminated: u64,
     bytes_written: u64,
@@ -119,6 +130,9 @@ impl Model {
             sources: BTreeMap::new(),
             clients: BTreeMap::new(),
             users: BTreeMap::new(),
+            candidates: Vec::new(),
+            ended: BTreeSet::new(),
+            lingering: BTreeMap::new(),
             follows: BTreeSet::new(),
             gap: None,
             total_stall: None,
@@ -126,6 +140,7 @@ impl Model {
             rests_until: [None; 2],
             drain_deadline: None,
             clients_closed: [0; CloseReason::COUNT],
+            ended_takeovers: 0,
             sources_closed: [0; CloseReason::COUNT],
             unterminated: 0,
             bytes_written: 0,
@@ -149,8 +164,10 @@ impl Model {
         let was_paused = self.is_surely_paused();
         let mut closed = Vec::new();
         for call in &calls {
-            self.take(call, was_paused, &mut closed);
+            self.take(call, was_paused, &mut closed, kernel);
         }
+        self.settle_candidates(&closed);
+        self.check_limits(&closed);
         self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
         let was_paused = self.is_surely_paused();
         self.follow_the_order(ending, &closed, was_paused);
@@ -196,7 +213,7 @@ impl Model {
 
 /// What the server did with the kernel.
 impl Model {
-    fn take(&mut self, call: &Call, was_paused: bool, closed: &mut Vec<SocketId>) {
+    fn take(&mut self, call: &Call, was_paused: bool, closed: &mut Vec<SocketId>, kernel: &Kernel) {
         let is_draining = self.is_draining();
         match call {
             Call::Accepted(id, side) => {
@@ -212,10 +229,16 @@ impl Model {
                 let lines = self.sources.get_mut(id).map(|source| source.read(bytes));
                 lines.into_iter().flatten().for_each(|line| self.order.put(*id, line));
             }
+            Call::Polled(ended) => self.ended = ended.iter().copied().collect(),
+            Call::Read(id, _) | Call::ReadDry(id) | Call::ReadEnd(id) | Call::ReadFailed(id)
+                if self.lingering.contains_key(id) => {}
             Call::Read(id, bytes) => self.introduce(*id, bytes),
             Call::ReadDry(id) => {
                 if let Some(source) = self.sources.get_mut(id) {
                     source.is_dry = true;
+                    source.is_admitted = true;
+                } else {
+                    self.settle_candidate(*id);
                 }
             }
             Call::ReadEnd(id) => self.end(*id, CloseReason::ClosedByPeer),
@@ -228,7 +251,20 @@ impl Model {
                 let fate = client.fate.filter(|&fate| fate != CloseReason::TakenOver);
                 client.fate = fate.or(Some(CloseReason::IoError));
             }
-            Call::Closed(id) => closed.push(*id),
+            Call::ShutDown(id) => {
+                assert!(self.clients.contains_key(id), "{id} is a client");
+                self.lingering.insert(*id, self.now);
+                self.lose_unread(*id);
+                closed.push(*id);
+            }
+            Call::Closed(id) if self.lingering.contains_key(id) => self.end_lingering(*id, kernel),
+            Call::Closed(id) => {
+                if self.clients.get(id).is_some_and(|client| client.user.is_some()) {
+                    self.lose_unread(*id);
+                }
+                self.turn_away(*id);
+                closed.push(*id);
+            }
             Call::StoppedListening(side) => {
                 assert!(is_draining, "{side:?}s are not heard any more");
             }
@@ -242,16 +278,8 @@ impl Model {
 
     fn welcome(&mut self, id: SocketId, side: Side) {
         match side {
-            Side::Source => {
-                let is_turned_away = self.open_sources().count() >= self.limits.max_sources;
-                self.sources.insert(id, Source::new(is_turned_away));
-            }
-            Side::Client => {
-                let mut client = Client::new(self.now);
-                client.fate = self.reason_to_turn_away(id);
-                client.is_turned_away = client.fate.is_some();
-                self.clients.insert(id, client);
-            }
+            Side::Source => drop(self.sources.insert(id, Source::default())),
+            Side::Client => drop(self.clients.insert(id, Client::new(self.now))),
         }
     }
 
@@ -260,26 +288,18 @@ impl Model {
         sources.filter(|(_, source)| !source.is_turned_away)
     }
 
-    fn reason_to_turn_away(&self, newcomer: SocketId) -> Option<CloseReason> {
-        let seated = || self.clients.iter().filter(|(_, client)| !client.is_turned_away);
-        let neighbours = seated().filter(|&(&id, _)| address_of(id) == address_of(newcomer));
-        let limit = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
-        if seated().count() >= self.limits.max_clients {
-            Some(CloseReason::TooManyClients)
-        } else {
-            (neighbours.count() >= limit).then_some(CloseReason::TooManyFromAddress)
-        }
-    }
-
     fn introduce(&mut self, id: SocketId, bytes: &[u8]) {
         let is_draining = self.is_draining();
+        self.settle_candidate(id);
         let client = self.client(id);
         if client.user.is_some() || client.fate.is_some() || is_draining {
             return;
         }
-        match client.introduce(bytes) {
-            Some(Some(user)) => self.register(id, user),
-            Some(None) => client.fate = Some(CloseReason::BadId),
+        let introduced = client.introduce(bytes);
+        match introduced {
+            Some(Some(user)) if self.has_room_for(user) => self.register(id, user),
+            Some(Some(user)) => self.candidates.push((id, user)),
+            Some(None) => self.client(id).fate = Some(CloseReason::BadId),
             None => {}
         }
     }
@@ -287,7 +307,11 @@ impl Model {
     fn register(&mut self, id: SocketId, user: u64) {
         self.client(id).user = Some(user);
         if let Some(older) = self.users.insert(user, id) {
-            self.client(older).fate.get_or_insert(CloseReason::TakenOver);
+            // Of one that has ended, too, either may be said.
+            let has_ended = self.ended.contains(&older);
+            let older = self.client(older);
+            older.may_have_ended |= has_ended && older.fate.is_none();
+            older.fate.get_or_insert(CloseReason::TakenOver);
             self.is_total_stall_stale = true;
         }
     }
@@ -297,6 +321,7 @@ impl Model {
             source.finish(reason);
             return;
         }
+        self.settle_candidate(id);
         let is_draining = self.is_draining();
         let client = self.client(id);
         if client.fate.is_none() && !is_draining {

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use eventserver::server::Acceptor;
+use eventserver::server::{Acceptor, Stream};
 
 use super::kernel::{Kernel, SocketId};
 use super::socket::Side;
@@ -40,6 +40,12 @@ impl Acceptor for SimulatedAcceptor {
 impl Drop for SimulatedAcceptor {
     fn drop(&mut self) {
         self.kernel.borrow_mut().close_listener(self.side);
+    }
+}
+
+impl Stream for SimulatedStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.kernel.borrow_mut().shut_down(self.socket)
     }
 }
 

@@ -110,6 +110,18 @@ impl Peers {
             };
             kernel.sockets[client.socket].receive(most);
         }
+        self.close_after_the_end(kernel);
+    }
+
+    /// Clients that have read the end of the stream close, most of them.
+    fn close_after_the_end(&mut self, kernel: &mut Kernel) {
+        for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
+            let socket = &mut kernel.sockets[client.socket];
+            if socket.is_shut_down && socket.is_drained() && client.socket % 5 > 0 {
+                socket.is_finished = true;
+                socket.deliver();
+            }
+        }
     }
 
     /// Everything that was sent arrives; no one has anything to add.
@@ -124,6 +136,7 @@ impl Peers {
         for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
             kernel.sockets[client.socket].receive(usize::MAX);
         }
+        self.close_after_the_end(kernel);
     }
 
     /// The stream starts anew.
@@ -265,7 +278,13 @@ impl Peers {
 /// Sources.
 impl Peers {
     fn source_comes(&mut self, kernel: &mut Kernel) {
-        self.sources.retain(|&id| !kernel.sockets[id].is_closed);
+        // A source that has ended makes room for another, even if the server does not know yet. Where
+        // the same sequence may come with different bytes, it has to be the only one that is heard.
+        let may_overlap = self.scenario.sources > 1;
+        self.sources.retain(|&id| {
+            let socket = &kernel.sockets[id];
+            !(socket.is_closed || may_overlap && socket.is_finished)
+        });
         if self.sources.len() < self.scenario.sources
             && kernel.sockets.len() < MOST_SOCKETS
             && let Some(id) = kernel.connect(Side::Source)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
-use eventserver::server::Budgets;
+use eventserver::server::{Budgets, Capacity};
 
 use super::kernel::Habits;
 use super::random::Random;
@@ -12,7 +12,7 @@ use super::random::Random;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) config: Config,
-    pub(crate) max_clients: usize,
+    pub(crate) capacity: Capacity,
     pub(crate) budgets: Budgets,
     pub(crate) habits: Habits,
     pub(crate) steps: usize,
@@ -37,11 +37,15 @@ impl Scenario {
         let sources = *random.pick(&[1, 1, 1, 2, 3]);
         let config = draw_config(random);
         let may_stop_anywhere = sources == 1;
-        let habits = draw_habits(random);
+        let capacity = Capacity {
+            max_clients: *random.pick(&[1, 2, 5, 100, 100]),
+            max_awaiting_id: *random.pick(&[1, 2, 64]),
+        };
+        let habits = draw_habits(random, &config, &capacity);
         let batch = *random.pick(&[2, 10, 40, 300]);
         let users = *random.pick(&[1, 2, 4, 8]);
         Scenario {
-            max_clients: *random.pick(&[2, 5, 100, 100]),
+            capacity,
             budgets: draw_budgets(random, may_stop_anywhere),
 
             steps: *random.pick(&[20, 60, 150, 300]),
@@ -112,8 +116,12 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
     }
 }
 
-fn draw_habits(random: &mut Random) -> Habits {
+/// The sockets that are set aside for the reserve.
+const RESERVE: usize = 16;
+
+fn draw_habits(random: &mut Random, config: &Config, capacity: &Capacity) -> Habits {
     Habits {
+        descriptors: config.max_sources + capacity.max_clients + capacity.max_awaiting_id + RESERVE,
         backlog: *random.pick(&[1, 3, 16]),
         largest_buffer: *random.pick(&[1, 10, 60, 400, 5000]),
         mischief: *random.pick(&[0, 4, 20]),

@@ -59,13 +59,13 @@ impl Simulation {
         let start = Instant::now();
         let hub = Hub::new(
             scenario.config.clone(),
-            scenario.max_clients,
+            scenario.capacity,
             acceptor(Side::Source),
             acceptor(Side::Client),
             start,
         )
         .with_budgets(scenario.budgets);
-        let limits = Limits::new(&scenario.config, scenario.max_clients);
+        let limits = Limits::new(&scenario.config, scenario.capacity);
         let mut peers = Peers::new(&scenario, &mut random);
         peers.is_tracing = is_tracing;
         Simulation {
@@ -280,10 +280,19 @@ impl Simulation {
         let mut kernel = self.kernel.borrow_mut();
         for (&id, (reason, client)) in &self.model.gone {
             let socket = &mut kernel.sockets[id];
+            socket.deliver();
             socket.receive(usize::MAX);
-            let is_whole = matches!(reason, CloseReason::Stopped) && client.user.is_some();
-            if is_whole && !socket.is_reset {
-                assert!(socket.received == client.expected, "client {id} lacks something");
+            if socket.is_reset || client.is_broken {
+                continue;
+            }
+            if client.has_lingered_out {
+                assert!(
+                    socket.received == client.expected[..client.written as usize],
+                    "client {id} lacks something that was written"
+                );
+            }
+            if *reason == CloseReason::Stopped && client.user.is_some() {
+                assert_eq!(client.written, client.expected.len() as u64, "of client {id}");
             }
         }
     }

@@ -23,6 +23,8 @@ pub(crate) struct Socket {
     pub(crate) is_reset: bool,
     /// A write was refused, and the poll has not said since that there is room.
     pub(crate) is_known_full: bool,
+    /// The last write was refused.
+    pub(crate) has_refused: bool,
     /// All that the peer has taken from its side.
     pub(crate) received: Vec<u8>,
     /// What the peer sent and the receive buffer has no room for.
@@ -31,6 +33,8 @@ pub(crate) struct Socket {
     pub(crate) is_finished: bool,
     /// The peer reads no more: bytes that reach it break the connection.
     pub(crate) is_abandoned: bool,
+    /// The server writes nothing more.
+    pub(crate) is_shut_down: bool,
     /// The server has closed it.
     pub(crate) is_closed: bool,
     inbound: VecDeque<u8>,
@@ -41,6 +45,8 @@ pub(crate) struct Socket {
     low_water: usize,
     /// The end has come through, behind all bytes.
     end_arrived: bool,
+    /// The poll has told of the end.
+    pub(crate) is_end_told: bool,
     first_line_arrived: bool,
 }
 
@@ -52,10 +58,12 @@ impl Socket {
             edge: false,
             is_reset: false,
             is_known_full: false,
+            has_refused: false,
             received: Vec::new(),
             unsent: VecDeque::new(),
             is_finished: false,
             is_abandoned: false,
+            is_shut_down: false,
             is_closed: false,
             inbound: VecDeque::new(),
             outbound: VecDeque::new(),
@@ -63,12 +71,18 @@ impl Socket {
             outbound_room: outbound,
             low_water,
             end_arrived: false,
+            is_end_told: false,
             first_line_arrived: false,
         }
     }
 
     /// Moves what was sent into the receive buffer, as far as it fits, and the end behind it.
     pub(crate) fn deliver(&mut self) {
+        if self.is_closed && !self.unsent.is_empty() {
+            // Nobody is there for it: that is answered by a reset.
+            self.unsent.clear();
+            self.outbound.clear();
+        }
         let room = self.inbound_room.saturating_sub(self.inbound.len()).min(self.unsent.len());
         let is_end = self.is_finished && !self.end_arrived && self.unsent.len() == room;
         if self.is_closed || self.is_reset || (room == 0 && !is_end) {
@@ -114,6 +128,11 @@ impl Socket {
         self.side == Side::Client && self.first_line_arrived && !self.is_closed && !self.is_reset
     }
 
+    /// Whether the peer's end has come through, or the connection broke.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end_arrived || self.is_reset
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.end_arrived && self.inbound.is_empty()
     }
@@ -125,13 +144,15 @@ impl Socket {
 
     /// Takes bytes as far as there is room; none means that the write is refused.
     pub(crate) fn put_outbound(&mut self, bytes: &[u8]) -> usize {
+        assert!(!self.is_shut_down, "nothing is written after the end");
         if self.is_abandoned {
             self.reset();
             return bytes.len();
         }
         let taken = bytes.len().min(self.outbound_room - self.outbound.len());
         self.outbound.extend(&bytes[..taken]);
-        self.is_known_full |= taken == 0;
+        self.has_refused = taken == 0;
+        self.is_known_full |= self.has_refused;
         taken
     }
 
@@ -144,7 +165,9 @@ impl Socket {
             writable |= self.has_room() || self.is_reset;
         }
         self.is_known_full &= !writable;
-        (readable || writable).then_some(Readiness { token, readable, writable })
+        let read_closed = readable && self.is_over();
+        self.is_end_told |= read_closed;
+        (readable || writable).then_some(Readiness { token, readable, writable, read_closed })
     }
 
     /// The server closes. With bytes unread that breaks the connection, and what is under way to

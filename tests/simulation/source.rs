@@ -17,16 +17,15 @@ pub(crate) struct Source {
     pub(crate) is_dry: bool,
     /// It is one too many.
     pub(crate) is_turned_away: bool,
+    /// The server has begun to read it: it counts.
+    pub(crate) is_admitted: bool,
 }
 
 impl Source {
-    pub(crate) fn new(is_turned_away: bool) -> Source {
-        Source { is_turned_away, ..Source::default() }
-    }
-
     /// Takes bytes, and gives the lines that are whole now.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Vec<Line> {
         self.is_dry = false;
+        self.is_admitted = true;
         self.tail.extend(bytes);
         let mut lines: Vec<Line> = self
             .tail
@@ -41,6 +40,7 @@ impl Source {
 
     pub(crate) fn finish(&mut self, reason: CloseReason) {
         self.is_dry = true;
+        self.is_admitted = true;
         self.end = Some(reason);
     }
 

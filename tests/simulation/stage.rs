@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::config::Config;
-use eventserver::server::Budgets;
 use eventserver::server::hub::Hub;
+use eventserver::server::{Budgets, Capacity};
 
 use crate::world::Random;
 use crate::world::kernel::{Call, Habits, Kernel, SocketId};
@@ -14,7 +14,7 @@ use crate::world::network::SimulatedAcceptor;
 use crate::world::socket::Side;
 
 /// Clients that the server takes.
-const MOST_CLIENTS: usize = 16;
+const CAPACITY: Capacity = Capacity { max_clients: 16, max_awaiting_id: 16 };
 
 /// A server that nobody plays tricks on.
 pub(crate) struct Stage {
@@ -25,12 +25,17 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(config: Config) -> Stage {
-        let habits = Habits { backlog: 16, largest_buffer: 5000, mischief: 0, events_a_poll: 1024 };
+        let habits = Habits {
+            backlog: 16,
+            largest_buffer: 5000,
+            mischief: 0,
+            descriptors: 64,
+            events_a_poll: 1024,
+        };
         let kernel = Rc::new(RefCell::new(Kernel::new(habits, Random::new(&[], 0))));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let start = Instant::now();
-        let hub =
-            Hub::new(config, MOST_CLIENTS, acceptor(Side::Source), acceptor(Side::Client), start);
+        let hub = Hub::new(config, CAPACITY, acceptor(Side::Source), acceptor(Side::Client), start);
         Stage { kernel, hub, start }
     }
 

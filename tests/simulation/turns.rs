@@ -33,7 +33,7 @@ fn a_stalled_client_that_has_read_in_time_stays_though_the_server_stood_still() 
         }
         stage.take_calls();
         stage.wake_at(10);
-        let is_close = |call: &Call| matches!(call, Call::Closed(id) if *id == client);
+        let is_close = |call: &Call| matches!(call, Call::ShutDown(id) if *id == client);
         assert_eq!(stage.take_calls().iter().any(is_close), is_closed, "it reads: {reads}");
     }
 }

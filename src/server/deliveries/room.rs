@@ -3,6 +3,7 @@
 //! An event that does not fit its audience's queues, or the queues of all together, waits. Applying is
 //! paused then, until a target is reached or whoever is in the way is given up.
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ use super::{Deliveries, client_mut};
 use crate::config::SlowClient;
 use crate::engine::{Audience, Recipient};
 use crate::server::close_reason::CloseReason;
-use crate::server::connection::{Client, Connection, Stall, StallCause};
+use crate::server::connection::{Client, Connection, Identity, Stall, StallCause};
+use crate::server::outbox::Outbox;
 
 impl<S> Deliveries<S> {
     /// Whether events have to wait until queues have come down.
@@ -112,26 +114,36 @@ impl<S: Write> Deliveries<S> {
     #[cold]
     pub(super) fn make_room(&mut self, audience: Audience<'_>, size: u64) -> bool {
         let mut fits = true;
-        let count = match audience {
-            Audience::One(Recipient(key)) => {
-                fits = self.fits_client(key, size);
-                1
-            }
+        match audience {
+            Audience::One(Recipient(key)) => fits = self.fits_client(key, size),
             Audience::Several(keys) => {
                 for &key in keys {
                     fits &= self.fits_client(key, size);
                 }
-                keys.len()
             }
             Audience::Everybody => {
-                for place in 0..self.members.len() {
+                // In reverse, since one that is disconnected gives its place to the last.
+                for place in (0..self.members.len()).rev() {
                     fits &= self.fits_client(self.members[place], size);
                 }
                 self.measure_largest_queue();
-                self.members.len()
             }
+        }
+        fits && self.fits_total(size * self.registered_among(audience))
+    }
+
+    /// How many of the audience are still registered.
+    fn registered_among(&self, audience: Audience<'_>) -> u64 {
+        let is_registered = |key: u32| {
+            let client = self.client(key);
+            client.is_some_and(|client| matches!(client.identity, Identity::Registered { .. }))
         };
-        fits && self.fits_total(size * count as u64)
+        let count = match audience {
+            Audience::One(Recipient(key)) => usize::from(is_registered(key)),
+            Audience::Several(keys) => keys.iter().filter(|&&key| is_registered(key)).count(),
+            Audience::Everybody => self.members.len(),
+        };
+        count as u64
     }
 
     fn fits_client(&mut self, key: u32, size: u64) -> bool {
@@ -145,7 +157,7 @@ impl<S: Write> Deliveries<S> {
         }
         match self.slow_client {
             SlowClient::Disconnect => {
-                self.doom(key, CloseReason::QueueFull, None);
+                self.disconnect(key);
                 true
             }
             SlowClient::Pause => {
@@ -171,6 +183,10 @@ impl<S: Write> Deliveries<S> {
         if self.queued_total <= most {
             return true;
         }
+        if self.slow_client == SlowClient::Disconnect {
+            self.disconnect_longest(most);
+            return true;
+        }
         self.total_target = Some(target);
         self.is_target_stale = false;
         let total = self.queued_total;
@@ -182,6 +198,33 @@ impl<S: Write> Deliveries<S> {
             }
         }
         false
+    }
+}
+
+impl<S> Deliveries<S> {
+    /// Disconnects the clients with the longest queues, until no more than `most` bytes are queued
+    /// for all.
+    fn disconnect_longest(&mut self, most: u64) {
+        let mut queues: Vec<(u64, u32)> =
+            self.members.iter().map(|&key| (self.queued(key), key)).collect();
+        queues.sort_unstable_by_key(|&(queued, _)| Reverse(queued));
+        for (_, key) in queues {
+            if self.queued_total <= most {
+                return;
+            }
+            self.disconnect(key);
+        }
+    }
+
+    /// Disconnects a client for its queue, and gives back the memory of that queue at once.
+    fn disconnect(&mut self, key: u32) {
+        let queued = self.queued(key);
+        self.leave(key);
+        if let Some(client) = client_mut(&mut self.connections, key) {
+            client.outbox = Outbox::default();
+            client.dropped_bytes = queued;
+        }
+        self.doom(key, CloseReason::QueueFull, None);
     }
 }
 

@@ -1,13 +1,13 @@
-//! Clients: accept, identify, register, ignore.
+//! Clients: accept, identify, register, discard input.
 
 use std::io;
 use std::net::SocketAddr;
 
 use log::Level;
 
-use super::Hub;
+use super::{Hub, Readiness};
 use crate::engine::Recipient;
-use crate::protocol::{Cut, UserId};
+use crate::protocol::{Cut, UserId, is_http_request_line};
 use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{
@@ -15,75 +15,195 @@ use crate::server::connection::{
 };
 use crate::server::notices::Topic;
 
+/// Connections over a limit that are open at once, until it is known whether others have ended.
+/// They take descriptors of the reserve.
+const MAX_UNDECIDED: usize = 8;
+
+/// A client that a limit keeps out, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    key: u32,
+    /// Who it is; `None` for a connection that was just accepted.
+    user: Option<UserId>,
+}
+
+/// What one turn may still do for clients, and those left for the next one.
+#[derive(Debug)]
+struct ClientTurn {
+    accepts_left: i32,
+    discard_budget: usize,
+    /// Clients that got no share of this turn: first in the next one.
+    left_out: Vec<u32>,
+    /// Clients that had their share and may have sent more.
+    partially_read: Vec<u32>,
+}
+
+impl ClientTurn {
+    fn list(&mut self, is_left_out: bool) -> &mut Vec<u32> {
+        if is_left_out { &mut self.left_out } else { &mut self.partially_read }
+    }
+}
+
 impl<A: Acceptor> Hub<A> {
     /// Accepts and reads clients until the kernel holds nothing more on that side.
-    pub(super) fn serve_clients(&mut self) {
-        if self.is_draining() {
-            return;
+    ///
+    /// Before a limit turns a client away, the ends that the kernel knows of are read: a poll that
+    /// comes after the client tells of every end that came before it.
+    pub(super) fn accept_and_read_clients(
+        &mut self,
+        poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
+    ) {
+        let mut turn = ClientTurn {
+            accepts_left: BACKLOG,
+            discard_budget: self.budgets.ignored_bytes,
+            left_out: Vec::new(),
+            partially_read: Vec::new(),
+        };
+        loop {
+            self.accept_clients(&mut turn.accepts_left);
+            self.read_clients(&mut turn);
+            let mut candidates = std::mem::take(&mut self.candidates);
+            if candidates.is_empty() {
+                break;
+            }
+            self.note_what_came_since(poll_again);
+            self.read_clients(&mut turn);
+            self.close_clients();
+            // Those who have identified themselves first: one that is closed makes room for another.
+            candidates.sort_by_key(|candidate| candidate.user.is_none());
+            for candidate in candidates {
+                if self.decide(candidate) {
+                    self.read_clients(&mut turn);
+                }
+                self.close_clients();
+            }
         }
-        self.accept_clients();
-        let mut ignorable = self.budgets.ignored_bytes;
-        let mut read_in_part = Vec::new();
-        for key in std::mem::take(&mut self.unread_clients) {
-            self.read_client(key, &mut ignorable, &mut read_in_part);
-        }
-        // Behind those that had no share of this turn.
-        self.unread_clients.append(&mut read_in_part);
+        turn.left_out.append(&mut self.unread_clients);
+        turn.left_out.append(&mut turn.partially_read);
+        self.unread_clients = turn.left_out;
     }
 
-    fn accept_clients(&mut self) {
-        for _ in 0..BACKLOG {
+    fn accept_clients(&mut self, accepts_left: &mut i32) {
+        while *accepts_left > 0 && self.candidates.len() < MAX_UNDECIDED {
+            *accepts_left -= 1;
             let Some(door) = &mut self.client_door else { return };
             let key = self.deliveries.connections.vacant_key();
             match door.accept(key, self.now) {
-                Ok(Some((stream, peer))) => self.welcome_client(stream, peer),
+                Ok(Some((stream, peer))) => self.add_client(stream, peer),
                 Ok(None) => return,
                 Err(error) => return self.rest_from_accepting("client", &error),
             }
         }
     }
 
-    fn welcome_client(&mut self, stream: A::Stream, peer: SocketAddr) {
+    fn add_client(&mut self, stream: A::Stream, peer: SocketAddr) {
         self.tally.clients_ever += 1;
-        if self.client_count() >= self.max_clients {
-            return self.turn_away(peer, CloseReason::TooManyClients);
+        let client = Client::new(stream, peer, self.now);
+        let key = self.deliveries.connections.insert(Connection::Client(client)) as u32;
+        match self.admit(peer) {
+            Ok(()) => self.start_identifying(key),
+            Err(_) => self.await_admission(Candidate { key, user: None }),
+        }
+    }
+
+    /// Counts one more client, unless a limit is reached.
+    fn admit(&mut self, peer: SocketAddr) -> Result<(), CloseReason> {
+        if self.open_clients >= self.capacity.max_clients + self.capacity.max_awaiting_id {
+            return Err(CloseReason::TooManyClients);
         }
         if !self.clients_by_address.admit(peer.ip().to_canonical()) {
-            return self.turn_away(peer, CloseReason::TooManyFromAddress);
+            return Err(CloseReason::TooManyFromAddress);
         }
-        let mut client = Client::new(stream, peer, self.now);
-        client.awaits_reading = true;
-        let key = self.deliveries.connections.insert(Connection::Client(client)) as u32;
+        self.open_clients += 1;
+        self.evict_lingering();
+        Ok(())
+    }
+
+    fn start_identifying(&mut self, key: u32) {
         self.identify_timeouts.start(self.now, (key, self.now));
         self.unread_clients.push(key);
     }
 
+    fn await_admission(&mut self, candidate: Candidate) {
+        if let Some(client) = self.deliveries.client_mut(candidate.key) {
+            client.awaits_admission = true;
+            self.candidates.push(candidate);
+        }
+    }
+
+    /// Lets a candidate in if there is room by now, and turns it away if not. Returns whether its
+    /// peer is known to have ended.
+    fn decide(&mut self, Candidate { key, user }: Candidate) -> bool {
+        let Some(client) = self.deliveries.client_mut(key) else { return false };
+        client.awaits_admission = false;
+        if client.is_closing {
+            return false;
+        }
+        let (peer, has_ended) = (client.peer, client.peer_closed);
+        match user {
+            Some(user) if self.has_room_for(user) => {
+                self.register(key, user);
+                self.mark_unread(key);
+                self.unread_clients.push(key);
+            }
+            Some(_) if has_ended => self.deliveries.doom(key, CloseReason::ClosedByPeer, None),
+            Some(_) => self.deliveries.doom(key, CloseReason::TooManyClients, None),
+            None => match self.admit(peer) {
+                Ok(()) => self.start_identifying(key),
+                Err(reason) => {
+                    self.deliveries.connections.remove(key as usize);
+                    self.turn_away(peer, reason);
+                }
+            },
+        }
+        has_ended
+    }
+
+    /// Whether the user may be registered: it takes over from itself, or there is a place.
+    fn has_room_for(&self, user: UserId) -> bool {
+        self.deliveries.members().len() < self.capacity.max_clients
+            || self.engine.graph().recipient(user).is_some()
+    }
+
     fn turn_away(&mut self, peer: SocketAddr, reason: CloseReason) {
         self.tally.clients_closed.count(reason);
-        let connected = self.client_count();
+        let connected = self.open_clients;
         self.say(
             Topic::ClientClosed(reason),
             Level::Warn,
-            format_args!("client {peer} turned away: {reason}, {connected} clients are connected"),
+            format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
         );
     }
 
-    /// Reads what a client has sent. One that may have sent more goes to the list of those read in
-    /// part, or stays listed where nothing was left for it.
-    fn read_client(&mut self, key: u32, ignorable: &mut usize, read_in_part: &mut Vec<u32>) {
+    fn read_clients(&mut self, turn: &mut ClientTurn) {
+        for key in std::mem::take(&mut self.unread_clients) {
+            match self.deliveries.connections.get(key as usize) {
+                Some(Connection::Client(_)) if !self.is_draining() => self.read_client(key, turn),
+                Some(Connection::Lingering(_)) => self.read_lingering(key, turn),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what a client has sent. One that may have sent more is listed for the next turn.
+    fn read_client(&mut self, key: u32, turn: &mut ClientTurn) {
         let Some(client) = self.deliveries.client_mut(key) else { return };
         client.awaits_reading = false;
-        if client.is_closing {
+        if client.is_closing || client.awaits_admission {
             return;
         }
         if client.user().is_none() && !self.identify(key) {
             return;
         }
-        let is_left_out = *ignorable == 0;
-        if is_left_out || self.ignore_input(key, ignorable) {
-            self.mark_unread(key);
-            let list = if is_left_out { &mut self.unread_clients } else { read_in_part };
-            list.push(key);
+        let is_left_out = turn.discard_budget == 0;
+        let may_have_more = self.discard_input(key, &mut turn.discard_budget);
+        let Some(client) = self.deliveries.client_mut(key) else { return };
+        if may_have_more && client.peer_closed {
+            // The end is behind bytes that nobody wants.
+            self.lose_client(key, CloseReason::ClosedByPeer, None);
+        } else if may_have_more {
+            client.awaits_reading = true;
+            turn.list(is_left_out).push(key);
         }
     }
 
@@ -103,24 +223,37 @@ impl<A: Acceptor> Hub<A> {
                 ReadOutcome::Bytes(bytes) => lines.filled(bytes),
                 ReadOutcome::Dry => return false,
                 ReadOutcome::Ended(End { reason, error }) => {
+                    client.is_read_to_end = true;
                     self.deliveries.doom(key, reason, error);
                     return false;
                 }
             }
             match lines.next_line() {
-                Some(Cut::Whole(line)) => break UserId::parse(line.as_bytes()),
-                Some(Cut::TooLong(_)) => break None,
+                Some(Cut::Whole(line)) => break parse_id_line(line.as_bytes(), false),
+                Some(Cut::TooLong(prefix)) => break parse_id_line(prefix, true),
                 None => {}
             }
             if lines.is_too_long() {
-                break None;
+                break parse_id_line(lines.unfinished(), true);
             }
         };
         match id {
-            Some(user) => self.register(key, user),
-            None => self.deliveries.doom(key, CloseReason::BadId, None),
+            Ok(user) if self.has_room_for(user) => {
+                self.register(key, user);
+                return true;
+            }
+            // To register it would change nothing.
+            Ok(_) if self.has_peer_closed(key) => {
+                self.deliveries.doom(key, CloseReason::ClosedByPeer, None);
+            }
+            Ok(user) => self.await_admission(Candidate { key, user: Some(user) }),
+            Err(reason) => self.deliveries.doom(key, reason, None),
         }
-        id.is_some()
+        false
+    }
+
+    fn has_peer_closed(&self, key: u32) -> bool {
+        self.deliveries.client(key).is_some_and(|client| client.peer_closed)
     }
 
     /// From now on the client is the one connection of `user`.
@@ -142,24 +275,36 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Reads what an identified client sends, and forgets it. Returns whether there may be more.
-    fn ignore_input(&mut self, key: u32, ignorable: &mut usize) -> bool {
+    fn discard_input(&mut self, key: u32, budget: &mut usize) -> bool {
         let Some(client) = self.deliveries.client_mut(key) else { return false };
-        let mut scratch = [0; 4096];
-        let mut room = self.budgets.ignored_bytes_a_client.min(*ignorable);
-        while room > 0 {
-            match read_once(&mut client.stream, &mut scratch) {
-                ReadOutcome::Bytes(bytes) => {
-                    room = room.saturating_sub(bytes);
-                    *ignorable = ignorable.saturating_sub(bytes);
-                }
-                ReadOutcome::Dry => return false,
-                ReadOutcome::Ended(End { reason, error }) => {
-                    self.lose_client(key, reason, error);
-                    return false;
-                }
+        let share = self.budgets.ignored_bytes_a_client;
+        match discard(&mut client.stream, share, budget) {
+            Discarded::ReadDry => false,
+            Discarded::BudgetSpent => true,
+            Discarded::Ended(End { reason, error }) => {
+                client.is_read_to_end = true;
+                self.lose_client(key, reason, error);
+                false
             }
         }
-        true
+    }
+
+    /// Reads what the peer of a closed connection still sends.
+    fn read_lingering(&mut self, key: u32, turn: &mut ClientTurn) {
+        let Some(Connection::Lingering(lingering)) =
+            self.deliveries.connections.get_mut(key as usize)
+        else {
+            return;
+        };
+        let is_left_out = turn.discard_budget == 0;
+        let share = self.budgets.ignored_bytes_a_client;
+        let discarded = discard(&mut lingering.stream, share, &mut turn.discard_budget);
+        lingering.awaits_reading = matches!(discarded, Discarded::BudgetSpent);
+        match discarded {
+            Discarded::ReadDry => {}
+            Discarded::BudgetSpent => turn.list(is_left_out).push(key),
+            Discarded::Ended(_) => self.end_lingering(key),
+        }
     }
 
     /// The client is gone: nothing is delivered to it from now on.
@@ -169,4 +314,41 @@ impl<A: Acceptor> Hub<A> {
         }
         self.deliveries.doom(key, reason, error);
     }
+}
+
+/// The user whose id a client's first line is, or why the client is closed. Of a line that is too
+/// long only a prefix is known.
+fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
+    if is_http_request_line(line, is_prefix) {
+        return Err(CloseReason::HttpRequest);
+    }
+    UserId::parse(line).filter(|_| !is_prefix).ok_or(CloseReason::BadId)
+}
+
+/// How reading bytes that nobody wants ended.
+#[derive(Debug)]
+enum Discarded {
+    /// The kernel holds nothing more.
+    ReadDry,
+    /// There may be more.
+    BudgetSpent,
+    /// Nothing comes any more.
+    Ended(End),
+}
+
+/// Reads and forgets up to `share` bytes, and no more than `total` has left.
+fn discard(stream: &mut impl io::Read, share: usize, total: &mut usize) -> Discarded {
+    let mut scratch = [0; 4096];
+    let mut left = share.min(*total);
+    while left > 0 {
+        match read_once(stream, &mut scratch) {
+            ReadOutcome::Bytes(bytes) => {
+                left = left.saturating_sub(bytes);
+                *total = total.saturating_sub(bytes);
+            }
+            ReadOutcome::Dry => return Discarded::ReadDry,
+            ReadOutcome::Ended(end) => return Discarded::Ended(end),
+        }
+    }
+    Discarded::BudgetSpent
 }

@@ -1,6 +1,6 @@
 //! Ends: timeouts, the drain of a stop, closing.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind};
 use std::time::Instant;
 
 use log::Level;
@@ -9,11 +9,8 @@ use super::Hub;
 use crate::engine::Recipient;
 use crate::server::acceptor::Acceptor;
 use crate::server::close_reason::CloseReason;
-use crate::server::connection::{Connection, End, ReadOutcome, read_once};
+use crate::server::connection::{Client, Connection, End, Identity};
 use crate::server::notices::{Because, Topic};
-
-/// The most that is read of a peer before it is closed, in bytes.
-const LEFT_BYTES: usize = 16 << 10;
 
 impl<A: Acceptor> Hub<A> {
     /// Gives up the clients that have not said who they are in time.
@@ -82,7 +79,9 @@ impl<A: Acceptor> Hub<A> {
     /// Closes what is to be closed.
     pub(super) fn close(&mut self) {
         self.close_ended_sources();
+        self.decide_on_sources();
         self.close_clients();
+        self.expire_lingering();
     }
 
     /// Closes the clients that are to be closed. Nothing is freed before all readiness of the turn is
@@ -94,22 +93,26 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
-        if let Some(user) = self.deliveries.leave(key) {
+        self.deliveries.leave(key);
+        if let Some(user) = self.deliveries.client(key).and_then(Client::user) {
             self.engine.depart(user, Recipient(key));
         }
-        let Some(Connection::Client(mut client)) =
-            self.deliveries.connections.try_remove(key as usize)
-        else {
-            return;
-        };
-        if reason.is_ordinary() {
-            read_what_is_left(&mut client.stream);
-        }
+        let Some(slot) = self.deliveries.connections.get_mut(key as usize) else { return };
+        let Connection::Client(client) = std::mem::replace(slot, Connection::Lent) else { return };
         self.tally.clients_closed.count(reason);
-        let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
-        let (peer, queued) = (client.peer, client.outbox.waiting.len());
-        self.clients_by_address.depart(peer.ip().to_canonical());
-        match client.user() {
+        self.open_clients -= 1;
+        self.clients_by_address.depart(client.peer.ip().to_canonical());
+        let is_expected = reason.is_ordinary() || is_mere_probe(&client, error.as_ref());
+        let level = if is_expected { Level::Info } else { Level::Warn };
+        let queued = client.dropped_bytes + client.outbox.waiting.len() as u64;
+        let peer = client.peer;
+        let user = client.user();
+        let may_linger = user.is_some() && error.is_none() && !client.is_read_to_end;
+        match may_linger {
+            true => self.linger(key, client.stream),
+            false => drop(self.deliveries.connections.remove(key as usize)),
+        }
+        match user {
             Some(user) => self.say(
                 Topic::ClientClosed(reason),
                 level,
@@ -121,22 +124,15 @@ impl<A: Acceptor> Hub<A> {
             None => self.say(
                 Topic::ClientClosed(reason),
                 level,
-                format_args!(
-                    "client {peer} closed before it was known: {reason}{}",
-                    Because(error)
-                ),
+                format_args!("client {peer} closed before identifying: {reason}{}", Because(error)),
             ),
         }
     }
 }
 
-/// Reads what a peer has sent, up to a limit: closing a socket with unread bytes resets the
-/// connection, and with it what the kernel still has to send.
-fn read_what_is_left(stream: &mut impl Read) {
-    let mut scratch = [0; 4096];
-    for _ in 0..LEFT_BYTES / scratch.len() {
-        if !matches!(read_once(stream, &mut scratch), ReadOutcome::Bytes(_)) {
-            return;
-        }
-    }
+/// Whether the connection was reset before it had sent anything, as health checks do.
+fn is_mere_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
+    let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
+    is_reset
+        && matches!(&client.identity, Identity::Unknown(id_line) if id_line.lines.pending_bytes() == 0)
 }

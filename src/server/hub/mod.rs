@@ -7,6 +7,7 @@
 mod clients;
 mod door;
 mod ends;
+mod lingering;
 mod order;
 mod sources;
 
@@ -17,7 +18,9 @@ use std::time::Instant;
 
 use log::Level;
 
+use self::clients::Candidate;
 use self::door::{ACCEPT_REST, Door};
+use self::lingering::LINGER_TIMEOUT;
 use super::acceptor::Acceptor;
 use super::address_count::AddressCount;
 use super::budgets::Budgets;
@@ -25,6 +28,7 @@ use super::capture::Capture;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Source};
 use super::deliveries::Deliveries;
+use super::descriptors::Capacity;
 use super::gap_watch::GapWatch;
 use super::notices::{Notices, Topic};
 use super::timeouts::Timeouts;
@@ -47,6 +51,8 @@ pub struct Readiness {
     pub readable: bool,
     /// The socket takes bytes again.
     pub writable: bool,
+    /// The peer sends nothing more: after the bytes that the kernel holds comes an end or an error.
+    pub read_closed: bool,
 }
 
 /// When the next turn is to begin.
@@ -65,7 +71,7 @@ pub enum NextTurn {
 pub struct Hub<A: Acceptor> {
     config: Config,
     budgets: Budgets,
-    max_clients: usize,
+    capacity: Capacity,
     engine: Engine,
     deliveries: Deliveries<A::Stream>,
     event_door: Option<Door<A>>,
@@ -74,6 +80,15 @@ pub struct Hub<A: Acceptor> {
     sources: VecDeque<u32>,
     /// Keys of clients that may have sent something.
     unread_clients: Vec<u32>,
+    /// Keys of sources over the limit, the first to come in front.
+    undecided_sources: VecDeque<u32>,
+    /// Clients over a limit, until the ends that the kernel knows of are read.
+    candidates: Vec<Candidate>,
+    /// Clients that are connected and not closed, registered or not.
+    open_clients: usize,
+    /// Closed connections whose last bytes are on their way.
+    lingering: usize,
+    linger_timeouts: Timeouts<(u32, Instant)>,
     /// Clients that have to identify themselves, by key and start; one that has may still stand here.
     identify_timeouts: Timeouts<(u32, Instant)>,
     clients_by_address: AddressCount,
@@ -91,11 +106,11 @@ pub struct Hub<A: Acceptor> {
 }
 
 impl<A: Acceptor> Hub<A> {
-    /// A hub that serves who comes through the two acceptors: `max_clients` clients at most, and
+    /// A hub that serves who comes through the two acceptors: clients within `capacity`, and
     /// else as `config` says. No time may lie before `now`.
     pub fn new(
         config: Config,
-        max_clients: usize,
+        capacity: Capacity,
         event_acceptor: A,
         client_acceptor: A,
         now: Instant,
@@ -108,6 +123,11 @@ impl<A: Acceptor> Hub<A> {
             client_door: Some(Door::new(client_acceptor)),
             sources: VecDeque::new(),
             unread_clients: Vec::new(),
+            undecided_sources: VecDeque::new(),
+            candidates: Vec::new(),
+            open_clients: 0,
+            lingering: 0,
+            linger_timeouts: Timeouts::new(LINGER_TIMEOUT),
             identify_timeouts: Timeouts::new(config.identify_timeout),
             clients_by_address: AddressCount::new(config.max_clients_per_address),
             gap_watch: GapWatch::new(config.gap_timeout, now),
@@ -118,7 +138,7 @@ impl<A: Acceptor> Hub<A> {
             tally: Tally::default(),
             now,
             more_readiness: Vec::new(),
-            max_clients,
+            capacity,
             budgets: Budgets::default(),
             config,
         }
@@ -145,15 +165,16 @@ impl<A: Acceptor> Hub<A> {
         &mut self,
         now: Instant,
         ready: &[Readiness],
-        poll_again: impl FnMut(&mut Vec<Readiness>) -> bool,
+        mut poll_again: impl FnMut(&mut Vec<Readiness>) -> bool,
     ) {
         self.now = now;
         self.deliveries.begin_turn(now);
         self.note(ready);
-        if self.read_sources() || self.is_timeout_due() {
-            self.note_what_came_since(poll_again);
+        if self.read_sources() || self.is_timeout_due() || !self.undecided_sources.is_empty() {
+            self.note_what_came_since(&mut poll_again);
         }
-        self.serve_clients();
+        self.decide_on_sources();
+        self.accept_and_read_clients(&mut poll_again);
         self.expire_unknown_clients();
         self.close_clients();
         self.apply();
@@ -179,7 +200,9 @@ impl<A: Acceptor> Hub<A> {
         self.drain_deadline = Some(deadline);
         self.event_door = None;
         self.client_door = None;
-        self.unread_clients.clear();
+        for key in std::mem::take(&mut self.undecided_sources) {
+            self.sources.push_back(key);
+        }
         let is_unknown = |connection: &Connection<_>| {
             matches!(connection, Connection::Client(Client { identity: Identity::Unknown(_), .. }))
         };
@@ -300,22 +323,27 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn note(&mut self, ready: &[Readiness]) {
-        for &Readiness { token, readable, writable } in ready {
-            match token {
+        for readiness in ready {
+            match readiness.token {
                 EVENT_LISTENER => self.event_door.iter_mut().for_each(Door::note),
                 CLIENT_LISTENER => self.client_door.iter_mut().for_each(Door::note),
-                key => self.note_connection(key, readable, writable),
+                _ => self.note_connection(readiness),
             }
         }
     }
 
-    fn note_connection(&mut self, key: usize, readable: bool, writable: bool) {
+    fn note_connection(&mut self, readiness: &Readiness) {
+        let &Readiness { token: key, readable, writable, read_closed } = readiness;
         match self.deliveries.connections.get_mut(key) {
             Some(Connection::Source(source)) => {
                 source.readable |= readable && source.end.is_none();
+                source.peer_closed |= read_closed;
             }
             Some(Connection::Client(client)) => {
-                if readable && !client.awaits_reading {
+                // One whose input was left for later is looked at once more for its end.
+                let has_news = !client.awaits_reading || (read_closed && !client.peer_closed);
+                client.peer_closed |= read_closed;
+                if readable && has_news {
                     client.awaits_reading = true;
                     self.unread_clients.push(key as u32);
                 }
@@ -324,13 +352,19 @@ impl<A: Acceptor> Hub<A> {
                     self.deliveries.touch(key as u32);
                 }
             }
+            Some(Connection::Lingering(lingering)) => {
+                if readable && !lingering.awaits_reading {
+                    lingering.awaits_reading = true;
+                    self.unread_clients.push(key as u32);
+                }
+            }
             Some(Connection::Lent) | None => {}
         }
     }
 
     /// Collects what has become ready until the poll has nothing more, or has told so much that it
     /// can only be new.
-    fn note_what_came_since(&mut self, mut poll_again: impl FnMut(&mut Vec<Readiness>) -> bool) {
+    fn note_what_came_since(&mut self, poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool) {
         let mut more = std::mem::take(&mut self.more_readiness);
         let mut left = self.most_readiness();
         loop {
@@ -357,6 +391,7 @@ impl<A: Acceptor> Hub<A> {
             self.identify_timeouts.next(),
             self.deliveries.next_stall(),
             self.gap_watch.next_deadline(),
+            self.linger_timeouts.next(),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -376,7 +411,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn client_count(&self) -> usize {
-        self.deliveries.connections.len() - self.sources.len()
+        self.open_clients
     }
 
     fn source(&self, key: u32) -> Option<&Source<A::Stream>> {
@@ -405,8 +440,8 @@ impl<A: Acceptor> Hub<A> {
             source.may_have_lines || source.end.is_some() || (source.readable && may_read)
         });
         (can_apply && (self.engine.is_due() || sources_wait))
-            || (may_read && !self.unread_clients.is_empty())
-            || self.event_door.as_ref().is_some_and(Door::is_open)
+            || !self.unread_clients.is_empty()
+            || (self.may_accept_source() && self.event_door.as_ref().is_some_and(Door::is_open))
             || self.client_door.as_ref().is_some_and(Door::is_open)
             || self.is_stopped()
     }

@@ -52,7 +52,7 @@ impl<A: Acceptor> Hub<A> {
                 ),
             );
         }
-        let all_dry = self.all_sources().all(Source::is_dry);
+        let all_dry = self.undecided_sources.is_empty() && self.all_sources().all(Source::is_dry);
         if self.gap_watch.has_expired()
             && all_dry
             && let Some(lost) = self.engine.skip_gap()

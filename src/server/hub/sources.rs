@@ -1,5 +1,6 @@
 //! Sources: accept, read, apply, end.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use log::Level;
@@ -7,7 +8,9 @@ use log::Level;
 use super::Hub;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
-use crate::protocol::{ParseError, Received, Sequence};
+use crate::protocol::{
+    Malformation, ParseError, Received, Sequence, is_host_field, is_http_request_line,
+};
 use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::budgets::Budgets;
 use crate::server::close_reason::CloseReason;
@@ -17,6 +20,10 @@ use crate::server::notices::{Because, Shown, Topic};
 /// How many lines are taken before what has become due is applied: few enough for their slots to
 /// stay in the first-level cache.
 const LINES_AT_ONCE: usize = 128;
+
+/// Connections over the limit that are open at once, until it is known whether others have ended.
+/// They take descriptors of the reserve.
+const MAX_UNDECIDED: usize = 4;
 
 /// What a turn may still apply.
 #[derive(Clone, Copy, Debug)]
@@ -71,32 +78,79 @@ impl<A: Acceptor> Hub<A> {
 
     fn accept_sources(&mut self) {
         for _ in 0..BACKLOG {
+            if !self.may_accept_source() {
+                return;
+            }
             let Some(door) = &mut self.event_door else { return };
             let key = self.deliveries.connections.vacant_key();
             match door.accept(key, self.now) {
-                Ok(Some((stream, peer))) => self.welcome_source(stream, peer),
+                Ok(Some((stream, peer))) => self.add_source(stream, peer),
                 Ok(None) => return,
                 Err(error) => return self.rest_from_accepting("event source", &error),
             }
         }
     }
 
-    fn welcome_source(&mut self, stream: A::Stream, peer: SocketAddr) {
+    /// Whether another connection may wait for a decision.
+    pub(super) fn may_accept_source(&self) -> bool {
+        self.undecided_sources.len() < MAX_UNDECIDED
+    }
+
+    fn add_source(&mut self, stream: A::Stream, peer: SocketAddr) {
         self.tally.sources_ever += 1;
-        if self.sources.len() >= self.config.max_sources {
-            let (reason, connected) = (CloseReason::TooManySources, self.sources.len());
-            self.tally.sources_closed.count(reason);
-            self.say(
-                Topic::SourceClosed(reason),
-                Level::Warn,
-                format_args!("source {peer} turned away: {reason}, {connected} are connected"),
-            );
-            return;
-        }
         let source = Source::new(stream, peer, self.config.max_line_bytes);
-        let key = self.deliveries.connections.insert(Connection::Source(Box::new(source)));
-        self.sources.push_back(key as u32);
+        let key = self.deliveries.connections.insert(Connection::Source(Box::new(source))) as u32;
+        // Whoever came earlier is let in earlier.
+        if self.undecided_sources.is_empty() && self.has_room_for_a_source() {
+            self.admit_source(key);
+        } else {
+            self.undecided_sources.push_back(key);
+        }
+    }
+
+    fn admit_source(&mut self, key: u32) {
+        let Some(source) = self.source(key) else { return };
+        let peer = source.peer;
+        self.sources.push_back(key);
         self.say(Topic::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+    }
+
+    fn has_room_for_a_source(&self) -> bool {
+        let counted = self.all_sources().filter(|source| !source.is_spent()).count();
+        counted < self.config.max_sources
+    }
+
+    /// Lets sources over the limit in as far as others have made room, and turns the rest away once
+    /// it is known that the connections which count are alive. A poll that came after the newcomers
+    /// has told of every end that came before them; the end of a source counts once its lines are
+    /// taken.
+    pub(super) fn decide_on_sources(&mut self) {
+        while let Some(&key) = self.undecided_sources.front() {
+            let alive = self.all_sources().filter(|source| !source.has_ended()).count();
+            if self.has_room_for_a_source() {
+                self.admit_source(key);
+            } else if alive >= self.config.max_sources {
+                self.turn_source_away(key);
+            } else {
+                return;
+            }
+            self.undecided_sources.pop_front();
+        }
+    }
+
+    fn turn_source_away(&mut self, key: u32) {
+        let Some(Connection::Source(source)) = self.deliveries.connections.try_remove(key as usize)
+        else {
+            return;
+        };
+        let (reason, peer, connected) =
+            (CloseReason::TooManySources, source.peer, self.sources.len());
+        self.tally.sources_closed.count(reason);
+        self.say(
+            Topic::SourceClosed(reason),
+            Level::Warn,
+            format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
+        );
     }
 
     fn allowance(&self) -> Allowance {
@@ -195,7 +249,14 @@ impl<A: Acceptor> Hub<A> {
                 source.has_sent_event = true;
                 (receipt, event.sequence)
             }
-            Some(Received::Malformed(line, error)) => self.receive_malformed(peer, line, error),
+            Some(Received::Malformed(line, error)) => {
+                let is_first = source.lines_received == 0;
+                if is_http(line, &error, is_first) {
+                    source.give_up(CloseReason::HttpRequest);
+                    return false;
+                }
+                self.receive_malformed(peer, line, error)
+            }
         };
         source.lines_received += 1;
         left.events -= 1;
@@ -363,7 +424,11 @@ impl<A: Acceptor> Hub<A> {
         let End { reason, error } = end;
         self.tally.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
-        let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
+        let is_mere_probe = lines == 0
+            && source.events.lines.pending_bytes() == 0
+            && error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        let is_expected = reason.is_ordinary() || is_mere_probe;
+        let level = if is_expected { Level::Info } else { Level::Warn };
         self.say(
             Topic::SourceClosed(reason),
             level,
@@ -384,4 +449,10 @@ impl<A: Acceptor> Hub<A> {
             self.reset_after_last_source();
         }
     }
+}
+
+/// Whether a malformed line shows that a web page is behind the connection.
+fn is_http(line: &[u8], error: &ParseError, is_first: bool) -> bool {
+    let is_prefix = error.reason == Malformation::TooLong;
+    is_host_field(line) || (is_first && is_http_request_line(line, is_prefix))
 }

@@ -10,13 +10,15 @@ use std::time::Instant;
 use eventserver::config::Config;
 use eventserver::protocol::UserId;
 use eventserver::server::hub::{Hub, NextTurn};
-use eventserver::server::{Acceptor, CloseReason};
+use eventserver::server::{Acceptor, Capacity, CloseReason, Stream};
 
 use super::events::number;
 use super::input::Input;
 
 /// So many bytes without an LF are no id line, whatever follows: 64, and a CR besides.
 const TOO_MANY_BYTES: usize = 66;
+
+const CAPACITY: Capacity = Capacity { max_clients: 1, max_awaiting_id: 1 };
 
 /// What becomes of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,8 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
     let event = format!("1|P|1|{user}");
     let source = Wire::new(format!("{event}\n").as_bytes(), event.len(), false);
     let now = Instant::now();
-    let mut hub = Hub::new(Config::default(), 1, Once(Some(source)), Once(Some(client)), now);
+    let mut hub =
+        Hub::new(Config::default(), CAPACITY, Once(Some(source)), Once(Some(client)), now);
     while hub.next_turn() == NextTurn::Now {
         hub.turn(now, &[], |_| false);
         hub.check_invariants();
@@ -73,12 +76,33 @@ fn fate(sent: &[u8], leaves: bool) -> Fate {
         return match sent.len() {
             0..TOO_MANY_BYTES if leaves => Fate::Closed(CloseReason::ClosedByPeer),
             0..TOO_MANY_BYTES => Fate::Waits,
-            _ => Fate::Closed(CloseReason::BadId),
+            _ => Fate::Closed(reason_to_refuse(&sent[..64], true)),
         };
     };
-    let line = &sent[..end];
-    number(line.strip_suffix(b"\r").unwrap_or(line))
-        .map_or(Fate::Closed(CloseReason::BadId), Fate::Registered)
+    let line = sent[..end].strip_suffix(b"\r").unwrap_or(&sent[..end]);
+    match number(line) {
+        Some(user) => Fate::Registered(user),
+        None if line.len() > 64 => Fate::Closed(reason_to_refuse(&line[..64], true)),
+        None => Fate::Closed(reason_to_refuse(line, false)),
+    }
+}
+
+/// Why a first line that is no id ends the connection.
+fn reason_to_refuse(line: &[u8], is_cut: bool) -> CloseReason {
+    let words: Vec<&[u8]> = line.splitn(3, |&byte| byte == b' ').collect();
+    let is_method = |word: &[u8]| {
+        let is_token = |byte: &u8| byte.is_ascii_alphabetic() || b"!#$%&'*+-.^_`~".contains(byte);
+        !word.is_empty() && word.iter().all(is_token)
+    };
+    let is_request = match words[..] {
+        [method, target] => is_cut && is_method(method) && !target.is_empty(),
+        [method, target, rest] => {
+            let has_version = [b" ", rest].concat().windows(6).any(|six| six == b" HTTP/");
+            is_method(method) && !target.is_empty() && (is_cut || has_version)
+        }
+        _ => false,
+    };
+    if is_request { CloseReason::HttpRequest } else { CloseReason::BadId }
 }
 
 fn reason_to_close(fate: Fate, leaves: bool) -> Option<CloseReason> {
@@ -113,6 +137,12 @@ struct Wire {
 impl Wire {
     fn new(sent: &[u8], piece: usize, leaves: bool) -> Wire {
         Wire { sent: sent.iter().copied().collect(), piece, leaves, written: Rc::default() }
+    }
+}
+
+impl Stream for Wire {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

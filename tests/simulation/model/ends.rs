@@ -3,7 +3,7 @@
 use eventserver::server::CloseReason;
 
 use super::super::kernel::{Kernel, SocketId};
-use super::{Client, Ending, Model};
+use super::{Client, Ending, LINGER_TIMEOUT, Model};
 
 impl Model {
     /// An event that waits for the queues of all may have found a client's own queue full, too.
@@ -54,8 +54,10 @@ impl Model {
         let Some(client) = self.clients.remove(&id) else { panic!("{id} is no client") };
         let reason = client.fate.unwrap_or_else(|| self.reason_to_close(id, &client));
         if matches!(reason, CloseReason::TakenOver | CloseReason::Stopped) {
-            let is_flushed = client.queued() == 0 || kernel.sockets[id].is_known_full;
-            assert!(is_flushed || client.is_broken, "{id} could have got {}", client.queued());
+            let is_flushed = client.queued() == 0 || kernel.sockets[id].has_refused;
+            let is_excused = client.is_broken || client.may_have_ended;
+            self.ended_takeovers += u64::from(client.may_have_ended);
+            assert!(is_flushed || is_excused, "{id} could have got {}", client.queued());
         }
         self.depart(id);
         self.gone.insert(id, (reason, client));
@@ -77,6 +79,18 @@ impl Model {
             .is_some_and(|since| self.now >= since + self.limits.stall_timeout);
         let is_done = client.queued() == 0 && self.is_all_applied();
         match client.queued() {
+            // A client whose write failed may have counted when the queues of all were full.
+            queued
+                if queued > 0
+                    && !self.limits.pauses
+                    && self
+                        .clients
+                        .values()
+                        .chain(self.gone.values().map(|(_, client)| client))
+                        .any(|client| client.is_broken) =>
+            {
+                CloseReason::QueueFull
+            }
             0 if self.is_draining() && (is_done || self.is_drain_over()) => CloseReason::Stopped,
             _ if self.is_drain_over() => CloseReason::DrainTimeout,
             _ if is_stalled => CloseReason::Stalled,
@@ -98,6 +112,10 @@ impl Model {
             }
             assert!(!self.is_drain_over(), "client {id} is there after the drain timeout");
         }
+        for (id, since) in &self.lingering {
+            let is_late = now >= since + LINGER_TIMEOUT || self.is_drain_over();
+            assert!(!is_late, "client {id} lingers for too long");
+        }
         for (id, source) in &self.sources {
             assert!(!source.is_turned_away, "source {id} is one too many");
             assert!(!self.is_drain_over(), "source {id} is there after the drain timeout");
@@ -118,7 +136,15 @@ impl Model {
         let merged = |closed: &dyn Fn(CloseReason) -> u64| {
             CloseReason::ALL.map(|reason| match reason {
                 // When both are true, either may be said.
-                CloseReason::Stalled => 0,
+                CloseReason::Stalled
+                | CloseReason::TakenOver
+                | CloseReason::TooManyFromAddress => 0,
+                CloseReason::TooManyClients => {
+                    closed(CloseReason::TooManyClients) + closed(CloseReason::TooManyFromAddress)
+                }
+                CloseReason::ClosedByPeer => {
+                    closed(CloseReason::TakenOver) + closed(CloseReason::ClosedByPeer)
+                }
                 CloseReason::DrainTimeout => {
                     closed(CloseReason::Stalled) + closed(CloseReason::DrainTimeout)
                 }
@@ -128,6 +154,9 @@ impl Model {
         let seen = merged(&|reason| totals.clients_closed(reason));
         let known = merged(&|reason| self.clients_closed[reason as usize]);
         assert_eq!(seen, known, "clients closed, by reason: {:?}", CloseReason::ALL);
+        let most = self.clients_closed[CloseReason::TakenOver as usize];
+        let taken_over = totals.clients_closed(CloseReason::TakenOver);
+        assert!((most - self.ended_takeovers..=most).contains(&taken_over), "clients taken over");
         let seen = CloseReason::ALL.map(|reason| totals.sources_closed(reason));
         assert_eq!(seen, self.sources_closed, "sources closed, by reason: {:?}", CloseReason::ALL);
     }

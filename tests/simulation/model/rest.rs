@@ -2,7 +2,7 @@
 
 use super::super::kernel::{Kernel, SocketId};
 use super::super::socket::Side;
-use super::{Ending, Model, Stall};
+use super::{Ending, LINGER_TIMEOUT, Model, Stall};
 
 /// How far a full queue has to come down before an event of `size` bytes is tried again.
 fn target(limit: u64, size: u64) -> u64 {
@@ -54,7 +54,7 @@ impl Model {
         let is_own = has_stalled || (self.limits.pauses && !full.is_empty());
         // Until a client is closed, what it would have got may count or not.
         let most = queued + self.clients.values().map(|client| client.forgone).sum::<u64>();
-        if !is_own && added > 0 && most > 0 && most + added > limit {
+        if self.limits.pauses && !is_own && added > 0 && most > 0 && most + added > limit {
             let target = target(limit, added);
             let is_certain = ending.is_at_rest && queued > 0 && queued + added > limit;
             // A pause may have ended and another begun in one turn.
@@ -125,9 +125,17 @@ impl Model {
             assert!(is_heard || may_wait, "source {id} has sent something, and nobody reads it");
         }
         for side in [Side::Source, Side::Client] {
+            // Sources over the limit wait for the lines of those that have ended.
+            if side == Side::Source && is_paused && self.has_undecided_sources() {
+                continue;
+            }
             let is_known = kernel.has_told_backlog(side) && !self.accepting_rests(side);
             assert!(!is_known, "a {side:?} waits, and nobody accepts it");
         }
+    }
+
+    fn has_undecided_sources(&self) -> bool {
+        self.open_sources().any(|(_, source)| !source.is_admitted)
     }
 
     fn check_sources_at_rest(&self) {
@@ -152,7 +160,8 @@ impl Model {
         let gap = self.gap.and_then(|(_, since)| Some(since + self.limits.gap_timeout?));
         let rests = self.rests_until.into_iter().flatten().filter(|&until| self.now < until);
         let others = gap.into_iter().chain(self.drain_deadline).chain(rests);
-        let first = identify.chain(stall).chain(others).min();
+        let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
+        let first = identify.chain(stall).chain(lingering).chain(others).min();
         let wakes_in_time = first.is_none_or(|first| ending.wakes_at.is_some_and(|at| at <= first));
         assert!(wakes_in_time, "sleeps until {:?}, past {first:?}", ending.wakes_at);
     }

@@ -41,7 +41,7 @@ impl Model {
         let applied = self.order.take_applied();
         assert!(!was_paused || applied.is_empty(), "a pause ends applying");
         for (line, deed) in applied {
-            self.deliver(&line, deed);
+            self.deliver(&line, deed, closed);
         }
         if was_reset {
             self.follows.clear();
@@ -103,12 +103,20 @@ impl Model {
         assert!(!self.is_draining(), "a stop gives no gap up");
     }
 
-    fn deliver(&mut self, line: &[u8], deed: Deed) {
+    fn deliver(&mut self, line: &[u8], deed: Deed, closed: &[SocketId]) {
         let audience = self.audience(deed);
         let size = (line.len() + TERMINATOR.len()) as u64;
-        self.check_total_room(size * audience.len() as u64);
         for &id in &audience {
-            self.deliver_to(id, line, size);
+            self.check_own_room(id, size);
+        }
+        let is_open = |&&id: &&SocketId| self.clients[&id].fate.is_none();
+        let added = size * audience.iter().filter(is_open).count() as u64;
+        if !self.limits.pauses {
+            self.give_up_the_longest(added, closed);
+        }
+        self.check_total_room(added);
+        for &id in &audience {
+            self.deliver_to(id, line, size, closed);
         }
         self.deliveries.1 += audience.len() as u64;
         match deed {
@@ -138,28 +146,55 @@ impl Model {
     /// Only what a socket refused counts against the limits, and no socket takes more in the turn
     /// in which it refused; so what it took in the whole turn is what it had taken by now, or more
     /// than there was.
-    fn deliver_to(&mut self, id: SocketId, line: &[u8], size: u64) {
+    fn check_own_room(&mut self, id: SocketId, size: u64) {
         let (limit, pauses) = (self.limits.client_queue, self.limits.pauses);
+        let client = self.client(id);
+        if client.fate.is_none() && !client.is_broken && client.is_full_for(size, limit) {
+            assert!(!pauses, "{size} bytes do not fit behind the {} of {id}", client.queued());
+            client.fate = Some(CloseReason::QueueFull);
+        }
+    }
+
+    /// Where all queues together are full, those with the longest are disconnected until there is
+    /// room. Of equal ones it may be any.
+    fn give_up_the_longest(&mut self, added: u64, closed: &[SocketId]) {
+        let limit = self.limits.total_queue;
+        while self.queued_by_open() > 0 && self.queued_by_open() + added > limit {
+            let open = || self.users.values().filter(|id| self.clients[id].fate.is_none());
+            let queued = |id: &&SocketId| self.clients[id].queued();
+            let Some(&longest) = open().filter(|id| closed.contains(id)).max_by_key(queued) else {
+                return;
+            };
+            let is_any_broken = self.clients.values().any(|client| client.is_broken);
+            let most = open().filter(|id| !closed.contains(id)).map(|id| queued(&id)).max();
+            assert!(
+                is_any_broken || most.is_none_or(|most| most <= self.clients[&longest].queued()),
+                "client {longest} is disconnected, though others have longer queues"
+            );
+            self.client(longest).fate = Some(CloseReason::QueueFull);
+        }
+    }
+
+    fn queued_by_open(&self) -> u64 {
+        let members = self.users.values().map(|id| &self.clients[id]);
+        members.filter(|client| client.fate.is_none()).map(super::Client::queued).sum()
+    }
+
+    fn deliver_to(&mut self, id: SocketId, line: &[u8], size: u64, closed: &[SocketId]) {
         let client = self.client(id);
         if client.fate == Some(CloseReason::QueueFull) {
             client.forgone += size;
             return;
         }
-        if !client.is_broken && client.is_full_for(size, limit) {
-            assert!(!pauses, "{size} bytes do not fit behind the {} of {id}", client.queued());
-            client.fate = Some(CloseReason::QueueFull);
-            client.forgone = size;
-            return;
-        }
         client.expected.extend(line);
         client.expected.extend(TERMINATOR);
-        self.deliveries.0 += u64::from(!self.client(id).is_broken);
+        // Bytes for a client that is closed in this turn may have come too late for it.
+        let is_certain = !client.is_broken && !closed.contains(&id);
+        self.deliveries.0 += u64::from(is_certain);
     }
 
     fn check_total_room(&self, size: u64) {
-        let members = self.users.values().map(|id| &self.clients[id]);
-        let queued: u64 =
-            members.filter(|client| client.fate.is_none()).map(super::Client::queued).sum();
+        let queued = self.queued_by_open();
         let fits = size == 0 || queued == 0 || queued + size <= self.limits.total_queue;
         assert!(fits, "{size} bytes for all do not fit behind {queued}");
     }

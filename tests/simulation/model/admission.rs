@@ -1,0 +1,183 @@
+//! Who is let in, who is turned away, and how a closed connection lingers.
+
+use eventserver::server::CloseReason;
+
+use super::super::kernel::{Kernel, SocketId};
+use super::super::network::address_of;
+use super::{Client, LINGER_TIMEOUT, Model};
+
+impl Model {
+    /// Whether a user is surely registered: it takes over from itself, or a place is free even if all
+    /// the candidates got one.
+    pub(super) fn has_room_for(&self, user: u64) -> bool {
+        let most = self.users.len() + self.candidates.len();
+        self.users.contains_key(&user) || most < self.limits.capacity.max_clients
+    }
+
+    /// The server has gone on with a client for whom there was no place: so there is one now.
+    pub(super) fn settle_candidate(&mut self, id: SocketId) {
+        let mut before = self.candidates.clone().into_iter();
+        let Some((_, user)) = before.find(|&(candidate, _)| candidate == id) else { return };
+        // Those with the same id came to be registered before it.
+        while let Some(at) = self.candidates.iter().position(|&(_, other)| other == user) {
+            let (candidate, _) = self.candidates.remove(at);
+            if self.clients[&candidate].fate.is_none() {
+                self.register(candidate, user);
+            }
+            if candidate == id {
+                return;
+            }
+        }
+    }
+
+    /// Candidates that were not closed are registered.
+    pub(super) fn settle_candidates(&mut self, closed: &[SocketId]) {
+        for (id, user) in std::mem::take(&mut self.candidates) {
+            if !closed.contains(&id) {
+                self.register(id, user);
+            }
+        }
+    }
+
+    /// The server closes a connection; if that is because there are too many, there are.
+    pub(super) fn turn_away(&mut self, id: SocketId) {
+        if self.is_draining() {
+            return;
+        }
+        if self.sources.contains_key(&id) {
+            self.turn_source_away(id);
+        } else {
+            self.turn_client_away(id);
+        }
+    }
+
+    fn turn_source_away(&mut self, id: SocketId) {
+        if self.sources[&id].is_admitted || self.order.is_too_far(id) {
+            return;
+        }
+        let others = self.open_sources().filter(|&(other, _)| other != id);
+        let alive = others.filter(|(id, source)| source.end.is_none() && !self.ended.contains(id));
+        assert!(
+            alive.count() >= self.limits.max_sources,
+            "source {id} is turned away, though others have ended"
+        );
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.is_turned_away = true;
+        }
+    }
+
+    fn turn_client_away(&mut self, id: SocketId) {
+        let client = &self.clients[&id];
+        let is_candidate = self.candidates.iter().any(|&(candidate, _)| candidate == id);
+        // Nobody times out in the turn in which it came.
+        let is_newcomer = client.since == self.now && client.user.is_none();
+        if client.fate.is_some() || !(is_candidate || is_newcomer) {
+            return;
+        }
+        if is_candidate && self.ended.contains(&id) {
+            self.client(id).fate = Some(CloseReason::ClosedByPeer);
+            return;
+        }
+        let others = || {
+            self.clients.iter().filter(|&(&other, client)| {
+                other != id && client.fate.is_none() && !self.ended.contains(&other)
+            })
+        };
+        let capacity = self.limits.capacity;
+        let neighbours = others().filter(|&(&other, _)| address_of(other) == address_of(id));
+        let most_neighbours = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
+        let reason = if is_candidate {
+            // Of the other candidates any may have been registered before it.
+            let is_candidate = |id| self.candidates.iter().any(|&(candidate, _)| candidate == id);
+            let registered =
+                others().filter(|&(&id, client)| client.user.is_some() || is_candidate(id));
+            assert!(registered.count() >= capacity.max_clients, "client {id} could have been registered");
+            CloseReason::TooManyClients
+        } else if others().count() >= capacity.max_clients + capacity.max_awaiting_id {
+            CloseReason::TooManyClients
+        } else {
+            assert!(neighbours.count() >= most_neighbours, "client {id} could have been let in");
+            CloseReason::TooManyFromAddress
+        };
+        self.client(id).fate = Some(reason);
+    }
+
+    /// A client whose end the kernel knows of may be closed without reading all that it sent.
+    pub(super) fn lose_unread(&mut self, id: SocketId) {
+        self.settle_shut_down_candidate(id);
+        if !self.is_draining() && self.ended.contains(&id) {
+            self.settle_candidate(id);
+            let client = self.client(id);
+            if client.fate.is_none() {
+                client.fate = Some(CloseReason::ClosedByPeer);
+                self.depart(id);
+            }
+        }
+    }
+
+    /// Only who was registered is shut down. A candidate was, then, and has already been taken over by
+    /// the one that has its user now, or was lost.
+    fn settle_shut_down_candidate(&mut self, id: SocketId) {
+        let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) else {
+            return;
+        };
+        let (_, user) = self.candidates.remove(at);
+        let is_ended = self.ended.contains(&id);
+        let is_same = |&(_, other): &(SocketId, u64)| other == user;
+        if !self.users.contains_key(&user) && !self.candidates.iter().any(is_same) {
+            return self.register(id, user);
+        }
+        let client = self.client(id);
+        client.user = Some(user);
+        client.fate = Some(CloseReason::TakenOver);
+        client.may_have_ended = is_ended;
+    }
+
+    /// The limits are never exceeded, whoever came.
+    pub(super) fn check_limits(&self, closed: &[SocketId]) {
+        let capacity = self.limits.capacity;
+        let open = || {
+            let clients = self.clients.iter();
+            clients.filter(|(id, client)| client.fate.is_none() && !closed.contains(id))
+        };
+        let registered = open().filter(|(_, client)| client.user.is_some()).count();
+        assert!(registered <= capacity.max_clients, "too many users are registered");
+        assert!(
+            open().count() <= capacity.max_clients + capacity.max_awaiting_id,
+            "too many clients are open"
+        );
+        if let Some(limit) = self.limits.max_clients_per_address {
+            for (&id, _) in open() {
+                let neighbours = open().filter(|&(&other, _)| address_of(other) == address_of(id));
+                let neighbours: Vec<SocketId> = neighbours.map(|(&id, _)| id).collect();
+                assert!(neighbours.len() <= limit, "too many at one address: {neighbours:?}");
+            }
+        }
+        let counted = self.open_sources().filter(|(id, source)| {
+            let is_spent = source.end.is_some() && !self.order.sources_with_lines().contains(id);
+            source.is_admitted && !is_spent
+        });
+        assert!(counted.count() <= self.limits.max_sources, "too many sources are open");
+    }
+
+    /// The server lets go of a connection that it has shut down: not before its peer has ended or
+    /// had its time, unless others need the descriptor.
+    pub(super) fn end_lingering(&mut self, id: SocketId, kernel: &Kernel) {
+        let since = self.lingering[&id];
+        let is_late = self.now >= since + LINGER_TIMEOUT || self.is_drain_over();
+        let capacity = self.limits.capacity;
+        let is_crowded = self.clients.len() + self.lingering.len()
+            > capacity.max_clients + capacity.max_awaiting_id;
+        let is_over = kernel.sockets[id].is_over();
+        assert!(is_over || is_late || is_crowded, "{id} had more time to read what was written");
+        self.lingering.remove(&id);
+        if is_over && !is_late && !is_crowded {
+            // It may have been shut down in this very turn.
+            let gone = self.gone.get_mut(&id).map(|(_, client)| client);
+            let client: Option<&mut Client> = gone.or_else(|| self.clients.get_mut(&id));
+            if let Some(client) = client {
+                client.has_lingered_out = true;
+            }
+        }
+    }
+}
