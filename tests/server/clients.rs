@@ -201,8 +201,24 @@ fn a_client_that_leaves_before_it_is_known_is_forgotten() {
     client.sends("12");
     client.half_closes();
     client.is_closed();
-    server.logs(&[&client.address().to_string(), "before it was known", "closed_by_peer"]);
+    server.logs(&[&client.address().to_string(), "before identifying", "closed_by_peer"]);
     assert_eq!(server.total("clients now"), 0);
+}
+
+#[test]
+fn a_connection_that_is_reset_before_it_has_sent_anything_is_no_reason_to_warn() {
+    let (server, _source) = source_first(&[]);
+    let client = Client::connect_unknown(&server);
+    let source = Source::connect(&server);
+    server.comes_to_count("sources now", 2);
+    server.comes_to_count("clients now", 1);
+    let addresses = [client.address(), source.address()].map(|address| address.to_string());
+    client.resets();
+    source.resets();
+    for address in addresses {
+        let line = server.logs(&[&address, "io_error"]);
+        assert!(line.contains("[INFO]"), "{line}");
+    }
 }
 
 #[test]
@@ -227,9 +243,9 @@ fn a_client_receives_what_is_applied_after_it_registered() {
 fn a_client_past_the_limit_is_closed_at_once_and_counted() {
     let (server, mut source) = source_first(&["--max-clients", "3"]);
     let mut clients = [1, 2, 3].map(|user| Client::connect(&server, user));
-    let mut fourth = Client::connect_unknown(&server);
+    let mut fourth = Client::connect(&server, 4);
     fourth.is_closed();
-    server.logs(&[&fourth.address().to_string(), "turned away"]);
+    server.logs(&[&fourth.address().to_string(), "too_many_clients"]);
     assert_eq!(server.total("too_many_clients"), 1);
     source.sends_lines(&["1|B"]);
     for client in &mut clients {

@@ -11,11 +11,13 @@
 mod capture;
 mod captured;
 mod clients;
+mod http;
 mod limits;
 mod lines;
 mod memory;
 mod ordering;
 mod registration;
+mod room;
 mod routing;
 mod slow_clients;
 mod sources;

@@ -164,39 +164,54 @@ fn flood_for_eight(flags: &[&str]) -> (Server, Vec<Client>, Vec<u8>, thread::Joi
 }
 
 #[test]
-fn the_total_limit_pauses_in_both_modes_and_nothing_is_lost() {
-    for mode in ["pause", "disconnect"] {
-        let (server, clients, stream, sending) = flood_for_eight(&["--slow-client", mode]);
-        let is_full = || (server.total("queued now") > 2 * MIB).then_some(());
-        server.until("the queues are more than half full", is_full);
-        for _ in 0..10 {
-            assert!(server.total("queued now") <= 4 * MIB);
-            assert!(server.total("events") < 400_000);
+fn the_total_limit_pauses_and_nothing_is_lost() {
+    let (server, clients, stream, sending) = flood_for_eight(&["--slow-client", "pause"]);
+    let is_full = || (server.total("queued now") > 2 * MIB).then_some(());
+    server.until("the queues are more than half full", is_full);
+    for _ in 0..10 {
+        assert!(server.total("queued now") <= 4 * MIB);
+        assert!(server.total("events") < 400_000);
+    }
+    assert!(server.process().peak_resident_bytes() < 64 * MIB + 4 * MIB);
+    let expected = delivered(&stream);
+    thread::scope(|scope| {
+        for mut client in clients {
+            let expected = &expected;
+            scope.spawn(move || client.receives_bytes(expected));
         }
-        assert!(server.process().peak_resident_bytes() < 64 * MIB + 4 * MIB);
-        let expected = delivered(&stream);
-        thread::scope(|scope| {
-            for mut client in clients {
-                let expected = &expected;
-                scope.spawn(move || client.receives_bytes(expected));
-            }
-        });
-        sending.join().unwrap();
-        assert_eq!((server.total("queue_full"), server.total("stalled")), (0, 0));
+    });
+    sending.join().unwrap();
+    assert_eq!((server.total("queue_full"), server.total("stalled")), (0, 0));
+}
+
+#[test]
+fn while_the_total_limit_pauses_the_stall_timeout_applies() {
+    let flags = ["--slow-client", "pause", "--stall-timeout-ms", "500"];
+    let (server, clients, stream, sending) = flood_for_eight(&flags);
+    server.counts("stalled", clients.len() as u64);
+    sending.join().unwrap();
+    server.counts("events", 400_000);
+    let expected = delivered(&stream);
+    for mut client in clients {
+        assert!(expected.starts_with(&client.receives_until_closed()));
     }
 }
 
 #[test]
-fn while_the_total_limit_pauses_the_stall_timeout_applies_in_both_modes() {
-    for mode in ["pause", "disconnect"] {
-        let flags = ["--slow-client", mode, "--stall-timeout-ms", "500"];
-        let (server, clients, stream, sending) = flood_for_eight(&flags);
-        server.counts("stalled", clients.len() as u64);
-        sending.join().unwrap();
-        server.counts("events", 400_000);
-        let expected = delivered(&stream);
-        for mut client in clients {
-            assert!(expected.starts_with(&client.receives_until_closed()));
-        }
+fn where_slow_clients_are_disconnected_a_full_total_ends_those_with_the_longest_queues() {
+    let flags = ["--slow-client", "disconnect", "--stall-timeout-ms", "3600000"];
+    let (server, clients, stream, sending) = flood_for_eight(&flags);
+    let mut witness = Client::connect(&server, 100);
+    let last = stream.rsplit(|&byte| byte == b'\n').nth(1).unwrap();
+    let received = witness.receives_up_to(last);
+    assert!(delivered(&stream).ends_with(&received), "who reads lacks nothing");
+    sending.join().unwrap();
+    let ended = server.total("queue_full");
+    assert!((1..8).contains(&ended), "{ended} were disconnected: no more than have to be");
+    assert!(server.total("queued now") <= 4 * MIB);
+    let expected = delivered(&stream);
+    drop(server);
+    for mut client in clients {
+        assert!(expected.starts_with(&client.receives_until_closed()));
     }
 }

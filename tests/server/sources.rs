@@ -198,7 +198,7 @@ fn a_source_past_the_limit_is_closed_at_once_and_counted() {
     let [mut first, mut second] = [Source::connect(&server), Source::connect(&server)];
     let mut third = Source::connect(&server);
     third.is_closed();
-    server.logs(&[&third.address().to_string(), "turned away"]);
+    server.logs(&[&third.address().to_string(), "too_many_sources"]);
     assert_eq!(server.total("too_many_sources"), 1);
     first.sends_lines(&["1|B"]);
     second.sends_lines(&["2|B"]);

@@ -36,6 +36,58 @@ fn a_stop_delivers_all_that_is_queued_and_the_exit_status_is_0() {
     }
 }
 
+/// Reads all that comes until the server closes, and sends a byte whenever something came: one that
+/// the server has not read when it closes would reset the connection.
+fn reads_and_chatters(client: &mut Client) -> Vec<u8> {
+    let mut received = Vec::new();
+    loop {
+        let bytes = client.receives_some();
+        if bytes.is_empty() {
+            return received;
+        }
+        received.extend_from_slice(&bytes);
+        client.sends_unless_closed(b"x");
+    }
+}
+
+#[test]
+fn a_client_that_sends_something_meanwhile_loses_nothing_at_a_stop() {
+    let (mut server, mut client, _source, stream) = with_a_full_queue(&[]);
+    client.sends("heartbeat\n".repeat(10_000));
+    server.signal(Signal::TERM);
+    let received = reads_and_chatters(&mut client);
+    assert_eq!(received.len(), delivered(&stream).len());
+    assert!(received == delivered(&stream));
+    drop(client);
+    assert_eq!(server.exit_status(), Some(0));
+}
+
+#[test]
+fn a_client_that_sends_something_meanwhile_loses_nothing_that_was_written_when_it_is_taken_over() {
+    let (server, mut client, _source, stream) = with_a_full_queue(&[]);
+    client.sends("heartbeat\n".repeat(10_000));
+    let written = server.total("bytes");
+    let newer = Client::connect(&server, 7);
+    let line = server.logs(&["user 7", "taken_over"]);
+    client.sends_unless_closed(b"once more");
+    let received = reads_and_chatters(&mut client);
+    assert!(received.len() as u64 >= written, "{line}");
+    assert!(delivered(&stream).starts_with(&received));
+    drop(newer);
+}
+
+#[test]
+fn a_client_that_never_ends_holds_up_a_stop_for_two_seconds_at_most() {
+    let mut server = Server::start(&["--drain-timeout-ms", "3600000"]);
+    let mut client = Client::connect(&server, 7);
+    server.comes_to_count("clients now", 1);
+    server.signal(Signal::TERM);
+    client.is_closed();
+    let status = server.exit_status();
+    client.sends_unless_closed(b"still here");
+    assert_eq!(status, Some(0));
+}
+
 #[test]
 fn lines_read_before_a_stop_are_applied_within_the_queue_limits() {
     let mut server = Server::start(&["--client-queue-bytes", "65536"]);

@@ -111,6 +111,8 @@ pub(crate) struct Model {
     clients_closed: [u64; CloseReason::COUNT],
     /// Of those taken over, how many the server may have closed for their end.
     ended_takeovers: u64,
+    /// A write has failed in this turn.
+    has_write_failed: bool,
     sources_closed: [u64; CloseReason::COUNT],
     unterminated: u64,
     bytes_written: u64,
@@ -141,6 +143,7 @@ impl Model {
             drain_deadline: None,
             clients_closed: [0; CloseReason::COUNT],
             ended_takeovers: 0,
+            has_write_failed: false,
             sources_closed: [0; CloseReason::COUNT],
             unterminated: 0,
             bytes_written: 0,
@@ -161,6 +164,7 @@ impl Model {
     pub(crate) fn observe(&mut self, ending: &Ending, kernel: &mut Kernel) {
         self.now = ending.now;
         let calls = std::mem::take(&mut kernel.calls);
+        self.has_write_failed = calls.iter().any(|call| matches!(call, Call::WriteFailed(_)));
         let was_paused = self.is_surely_paused();
         let mut closed = Vec::new();
         for call in &calls {
@@ -254,14 +258,11 @@ impl Model {
             Call::ShutDown(id) => {
                 assert!(self.clients.contains_key(id), "{id} is a client");
                 self.lingering.insert(*id, self.now);
-                self.lose_unread(*id);
+                self.shut_down(*id);
                 closed.push(*id);
             }
             Call::Closed(id) if self.lingering.contains_key(id) => self.end_lingering(*id, kernel),
             Call::Closed(id) => {
-                if self.clients.get(id).is_some_and(|client| client.user.is_some()) {
-                    self.lose_unread(*id);
-                }
                 self.turn_away(*id);
                 closed.push(*id);
             }

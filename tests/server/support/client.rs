@@ -97,6 +97,31 @@ impl Client {
         }
     }
 
+    /// What comes next, nothing at the end.
+    #[track_caller]
+    pub(crate) fn receives_some(&mut self) -> Vec<u8> {
+        let mut piece = vec![0; 4096];
+        let bytes = self.stream.read(&mut piece).unwrap();
+        piece.truncate(bytes);
+        piece
+    }
+
+    /// Everything up to this line, and its terminator.
+    #[track_caller]
+    pub(crate) fn receives_up_to(&mut self, last: &[u8]) -> Vec<u8> {
+        let end = [last, b"\r\n"].concat();
+        let mut received = Vec::new();
+        while !received.ends_with(&end) {
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) => panic!("the server closed after {} bytes", received.len()),
+                Ok(bytes) => received.extend_from_slice(&piece[..bytes]),
+                Err(error) => panic!("{error} after {} bytes", received.len()),
+            }
+        }
+        received
+    }
+
     /// Reads one byte, whatever it is; `None` at the end.
     #[track_caller]
     pub(crate) fn receives_a_byte(&mut self) -> Option<u8> {

@@ -16,17 +16,9 @@ impl Model {
 
     /// The server has gone on with a client for whom there was no place: so there is one now.
     pub(super) fn settle_candidate(&mut self, id: SocketId) {
-        let mut before = self.candidates.clone().into_iter();
-        let Some((_, user)) = before.find(|&(candidate, _)| candidate == id) else { return };
-        // Those with the same id came to be registered before it.
-        while let Some(at) = self.candidates.iter().position(|&(_, other)| other == user) {
-            let (candidate, _) = self.candidates.remove(at);
-            if self.clients[&candidate].fate.is_none() {
-                self.register(candidate, user);
-            }
-            if candidate == id {
-                return;
-            }
+        if let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) {
+            let (_, user) = self.candidates.remove(at);
+            self.register(id, user);
         }
     }
 
@@ -91,7 +83,10 @@ impl Model {
             let is_candidate = |id| self.candidates.iter().any(|&(candidate, _)| candidate == id);
             let registered =
                 others().filter(|&(&id, client)| client.user.is_some() || is_candidate(id));
-            assert!(registered.count() >= capacity.max_clients, "client {id} could have been registered");
+            assert!(
+                registered.count() >= capacity.max_clients,
+                "client {id} could have been registered"
+            );
             CloseReason::TooManyClients
         } else if others().count() >= capacity.max_clients + capacity.max_awaiting_id {
             CloseReason::TooManyClients
@@ -102,35 +97,30 @@ impl Model {
         self.client(id).fate = Some(reason);
     }
 
-    /// A client whose end the kernel knows of may be closed without reading all that it sent.
-    pub(super) fn lose_unread(&mut self, id: SocketId) {
-        self.settle_shut_down_candidate(id);
-        if !self.is_draining() && self.ended.contains(&id) {
-            self.settle_candidate(id);
-            let client = self.client(id);
-            if client.fate.is_none() {
-                client.fate = Some(CloseReason::ClosedByPeer);
-                self.depart(id);
-            }
-        }
-    }
-
-    /// Only who was registered is shut down. A candidate was, then, and has already been taken over by
-    /// the one that has its user now, or was lost.
-    fn settle_shut_down_candidate(&mut self, id: SocketId) {
-        let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) else {
+    /// The server shuts a client down while it accepts and reads clients: one that another has taken
+    /// over, or one whose end the kernel knows of, whether or not all that it sent was read.
+    pub(super) fn shut_down(&mut self, id: SocketId) {
+        if self.is_draining() {
             return;
-        };
-        let (_, user) = self.candidates.remove(at);
-        let is_ended = self.ended.contains(&id);
-        let is_same = |&(_, other): &(SocketId, u64)| other == user;
-        if !self.users.contains_key(&user) && !self.candidates.iter().any(is_same) {
-            return self.register(id, user);
         }
-        let client = self.client(id);
-        client.user = Some(user);
-        client.fate = Some(CloseReason::TakenOver);
-        client.may_have_ended = is_ended;
+        let has_ended = self.ended.contains(&id);
+        if let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) {
+            // Only who was registered is shut down. So it was, and another has its user by now.
+            let (_, user) = self.candidates.remove(at);
+            let client = self.client(id);
+            client.user = Some(user);
+            client.fate = Some(CloseReason::TakenOver);
+            client.may_have_ended = has_ended;
+            return;
+        }
+        let Client { user, fate: None, .. } = self.clients[&id] else { return };
+        let newer = self.candidates.iter().find(|&&(_, other)| Some(other) == user);
+        if has_ended {
+            self.client(id).fate = Some(CloseReason::ClosedByPeer);
+            self.depart(id);
+        } else if let Some(&(newer, _)) = newer {
+            self.settle_candidate(newer);
+        }
     }
 
     /// The limits are never exceeded, whoever came.

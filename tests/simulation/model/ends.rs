@@ -79,21 +79,11 @@ impl Model {
             .is_some_and(|since| self.now >= since + self.limits.stall_timeout);
         let is_done = client.queued() == 0 && self.is_all_applied();
         match client.queued() {
-            // A client whose write failed may have counted when the queues of all were full.
-            queued
-                if queued > 0
-                    && !self.limits.pauses
-                    && self
-                        .clients
-                        .values()
-                        .chain(self.gone.values().map(|(_, client)| client))
-                        .any(|client| client.is_broken) =>
-            {
-                CloseReason::QueueFull
-            }
             0 if self.is_draining() && (is_done || self.is_drain_over()) => CloseReason::Stopped,
             _ if self.is_drain_over() => CloseReason::DrainTimeout,
             _ if is_stalled => CloseReason::Stalled,
+            // What was queued for one whose write failed may have counted until that was known.
+            1.. if !self.limits.pauses && self.has_write_failed => CloseReason::QueueFull,
             queued => panic!("client {id} is closed without a reason, {queued} bytes queued"),
         }
     }
@@ -136,9 +126,9 @@ impl Model {
         let merged = |closed: &dyn Fn(CloseReason) -> u64| {
             CloseReason::ALL.map(|reason| match reason {
                 // When both are true, either may be said.
-                CloseReason::Stalled
-                | CloseReason::TakenOver
-                | CloseReason::TooManyFromAddress => 0,
+                CloseReason::Stalled | CloseReason::TakenOver | CloseReason::TooManyFromAddress => {
+                    0
+                }
                 CloseReason::TooManyClients => {
                     closed(CloseReason::TooManyClients) + closed(CloseReason::TooManyFromAddress)
                 }

@@ -165,10 +165,10 @@ impl Model {
             let Some(&longest) = open().filter(|id| closed.contains(id)).max_by_key(queued) else {
                 return;
             };
-            let is_any_broken = self.clients.values().any(|client| client.is_broken);
             let most = open().filter(|id| !closed.contains(id)).map(|id| queued(&id)).max();
             assert!(
-                is_any_broken || most.is_none_or(|most| most <= self.clients[&longest].queued()),
+                self.has_write_failed
+                    || most.is_none_or(|most| most <= self.clients[&longest].queued()),
                 "client {longest} is disconnected, though others have longer queues"
             );
             self.client(longest).fate = Some(CloseReason::QueueFull);
