@@ -15,6 +15,7 @@ mod limits;
 mod lines;
 mod memory;
 mod ordering;
+mod queue_memory;
 mod registration;
 mod routing;
 mod slow_clients;

@@ -69,7 +69,7 @@ impl<A: Acceptor> Hub<A> {
         let members = self.deliveries.members();
         let done: Vec<(u32, CloseReason)> = members
             .iter()
-            .filter_map(|&key| match self.deliveries.client(key)?.outbox.waiting.is_empty() {
+            .filter_map(|&key| match self.deliveries.client(key)?.send_queue.is_empty() {
                 true => Some((key, CloseReason::Stopped)),
                 false => is_over.then_some((key, CloseReason::DrainTimeout)),
             })
@@ -107,7 +107,8 @@ impl<A: Acceptor> Hub<A> {
         }
         self.tally.clients_closed.count(reason);
         let level = if reason.is_ordinary() { Level::Info } else { Level::Warn };
-        let (peer, queued) = (client.peer, client.outbox.waiting.len());
+        let (peer, queued) = (client.peer, client.send_queue.len());
+        self.deliveries.release(&mut client.send_queue);
         self.clients_by_address.depart(peer.ip().to_canonical());
         match client.user() {
             Some(user) => self.say(
