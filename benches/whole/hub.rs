@@ -1,5 +1,5 @@
 //! The server's own turns, with sockets that take everything for nothing: what is left is what the
-//! server itself costs, outboxes included.
+//! server itself costs, send queues included.
 
 use std::hint::black_box;
 use std::rc::Rc;

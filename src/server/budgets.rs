@@ -26,6 +26,11 @@ pub struct Budgets {
     pub picks: u64,
     /// The same for each registered client, where that makes more.
     pub picks_a_client: u64,
+    /// No more events are applied once the lines of the turn, and the lists of their clients, take so
+    /// many bytes of memory, or a [part](Budgets::LIMIT_TO_BATCH_BYTES) of the limit for all queues where that makes
+    /// more: they are held beside the queues that they go to. With the usual settings the other
+    /// budgets end a turn first.
+    pub batch_bytes: u64,
     /// Bytes of an identified client that are read and forgotten.
     pub ignored_bytes_a_client: usize,
     /// Bytes of all identified clients that are read and forgotten.
@@ -36,6 +41,9 @@ impl Budgets {
     /// A turn never goes on behind so many queued bytes, whatever its budgets and clients: what is
     /// queued in it is counted with 32 bits.
     pub(crate) const MOST_QUEUED_BYTES: u64 = 1 << 30;
+
+    /// The limit for all queues is this many times the memory that a turn may take beside them.
+    pub(crate) const LIMIT_TO_BATCH_BYTES: u64 = 32;
 }
 
 impl Default for Budgets {
@@ -49,6 +57,7 @@ impl Default for Budgets {
             queued_bytes_a_client: 8 << 10,
             picks: 1 << 19,
             picks_a_client: 512,
+            batch_bytes: 1 << 20,
             ignored_bytes_a_client: 16 << 10,
             ignored_bytes: 256 << 10,
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::close_reason::CloseReason;
-use super::outbox::Outbox;
+use super::send_queue::SendQueue;
 use crate::protocol::{EventReader, LineSplitter, UserId};
 
 /// The longest id line that is looked at, without its terminator.
@@ -91,7 +91,7 @@ pub(crate) struct Client<S> {
     pub(crate) stream: S,
     pub(crate) peer: SocketAddr,
     pub(crate) identity: Identity,
-    pub(crate) outbox: Outbox,
+    pub(crate) send_queue: SendQueue,
     /// The socket has not refused bytes since it last said that it takes some.
     pub(crate) writable: bool,
     /// It is to be closed within this turn, and receives nothing more.
@@ -227,7 +227,7 @@ impl<S> Client<S> {
             stream,
             peer,
             identity: Identity::Unknown(Box::new(IdLine { lines, since })),
-            outbox: Outbox::default(),
+            send_queue: SendQueue::default(),
             writable: true,
             is_closing: false,
             awaits_reading: true,

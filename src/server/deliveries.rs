@@ -2,11 +2,11 @@
 //!
 //! The engine offers events here. What an event adds is either queued for all of its audience or for
 //! none of it. The lines of a turn are kept once, in a [`Dispatch`]; a client's are put together when
-//! it is flushed, and what its socket refuses waits in its outbox.
+//! it is flushed, and what its socket refuses waits in its send queue.
 //!
 //! Accounts, true between any two calls:
 //!
-//! - what is queued for a client is its outbox and what the turn's dispatch holds for it;
+//! - what is queued for a client is its send queue and what the turn's dispatch holds for it;
 //! - `queued_total` is the sum of that over the members;
 //! - `largest_queue` is at least what is queued for any member.
 
@@ -17,12 +17,12 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::byte_queue::{ByteQueue, size_of_line};
+use super::buffer_pool::BufferPool;
+use super::byte_buffer::{ByteBuffer, size_of_line};
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, StallCause};
-use super::dispatch::Dispatch;
-use super::outbox::Flush;
-use super::pile::Pile;
+use super::dispatch::{Dispatch, Pick};
+use super::send_queue::{FlushOutcome, SendQueue, Tail};
 use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
@@ -51,8 +51,10 @@ pub(crate) struct Deliveries<S> {
     total_target: Option<u64>,
     /// A client has left since that target was set: what waits may be for fewer now.
     is_target_stale: bool,
-    /// Memory of emptied outboxes.
-    spares: Pile<ByteQueue>,
+    /// Memory of the send queues.
+    pool: BufferPool,
+    /// Where the lines of one client are put together, one client after the other.
+    piece: ByteBuffer,
     now: Instant,
     /// Lines queued so far.
     pub(crate) deliveries: u64,
@@ -74,13 +76,14 @@ impl<S> Deliveries<S> {
             queued_total: 0,
             largest_queue: 0,
             client_limit: config.client_queue_bytes,
-            total_limit: config.total_queue_bytes,
+            total_limit: config.total_queue_bytes.min(BufferPool::MAX_QUEUED_BYTES),
             slow_client: config.slow_client,
             stalls: Timeouts::new(config.stall_timeout),
             full_clients: 0,
             total_target: None,
             is_target_stale: false,
-            spares: Pile::default(),
+            pool: BufferPool::default(),
+            piece: ByteBuffer::default(),
             now,
             deliveries: 0,
             bytes_written: 0,
@@ -134,7 +137,7 @@ impl<S> Deliveries<S> {
         let client = client_mut(&mut self.connections, key)?;
         let Identity::Registered { user, place } = client.identity else { return None };
         client.identity = Identity::Departed { user };
-        self.queued_total -= (client.outbox.waiting.len() + self.dispatch.queued(key)) as u64;
+        self.queued_total -= (client.send_queue.len() + self.dispatch.queued(key)) as u64;
         self.dispatch.forget(key);
         self.end_stall(key);
         self.members.swap_remove(place as usize);
@@ -170,15 +173,26 @@ impl<S> Deliveries<S> {
         self.dispatch.touch(key);
     }
 
+    /// Frees the memory of a queue whose client is closed.
+    pub(crate) fn release(&mut self, queue: &mut SendQueue) {
+        queue.clear(&mut self.pool);
+    }
+
+    /// The memory that the turn's lines take beside the queues: a pick is a number in a list that may be
+    /// twice as long as needed.
+    #[inline]
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        self.dispatch.line_bytes() as u64 + self.picked_this_turn * 2 * size_of::<Pick>() as u64
+    }
+
     /// Gives most of the spare buffers back to the allocator.
     pub(crate) fn trim_spare_buffers(&mut self) {
-        self.spares.trim();
         self.dispatch.trim();
     }
 
     /// What is queued for a member.
     fn queued(&self, key: u32) -> u64 {
-        let waiting = self.client(key).map_or(0, |client| client.outbox.waiting.len());
+        let waiting = self.client(key).map_or(0, |client| client.send_queue.len());
         (waiting + self.dispatch.queued(key)) as u64
     }
 
@@ -190,6 +204,9 @@ impl<S> Deliveries<S> {
             queued.clone().sum::<u64>(),
             "the total is the sum of its parts"
         );
+        let queues = self.connections.iter().filter_map(|(key, _)| self.client(key as u32));
+        let blocks: usize = queues.map(|client| client.send_queue.blocks()).sum();
+        assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
         assert!(self.largest_queue >= queued.max().unwrap_or(0), "no queue is above the largest");
         let full = self.members.iter().filter(|&&key| {
             let stall = self.client(key).and_then(|client| client.stall.as_ref());
@@ -241,41 +258,39 @@ impl<S: Write> Deliveries<S> {
     }
 
     /// Writes what is queued for one client, as far as its socket takes it. What is left is in its
-    /// outbox then.
+    /// send queue then.
     pub(crate) fn flush(&mut self, key: u32) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
         let Identity::Registered { .. } = client.identity else { return };
-        let outbox = &mut client.outbox;
-        let before = outbox.waiting.len() + self.dispatch.queued(key);
+        let queue = &mut client.send_queue;
+        let before = queue.len() + self.dispatch.queued(key);
         if before == 0 {
             return;
         }
-        if outbox.waiting.capacity() == 0 {
-            outbox.waiting = self.spares.take();
+        let mut outcome = match client.is_closing || !client.writable {
+            true => Ok(FlushOutcome::WouldBlock),
+            false => Ok(FlushOutcome::Complete),
+        };
+        loop {
+            self.piece.clear();
+            let is_last = self.dispatch.take_picks(key, &mut self.piece);
+            let rest = if is_last { self.dispatch.rest_of_block(key) } else { &[] };
+            let tail = Tail(self.piece.as_slice(), rest);
+            match outcome {
+                Ok(FlushOutcome::Complete) => {
+                    outcome = queue.flush(tail, &mut self.pool, &mut client.stream);
+                }
+                Ok(FlushOutcome::WouldBlock) | Err(_) => queue.extend(tail, &mut self.pool),
+            }
+            if is_last {
+                break;
+            }
         }
-        self.dispatch.take_picks(key, &mut outbox.waiting);
-        let rest = self.dispatch.rest_of_block(key);
-        let flushed = if client.is_closing || !client.writable {
-            outbox.waiting.push_bytes(rest);
-            Ok(Flush::Blocked)
-        } else {
-            outbox.flush(rest, &mut client.stream)
-        };
         self.dispatch.skip_block(key);
-        let after = outbox.waiting.len();
+        let after = queue.len();
         let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
-        let error = match flushed {
-            Ok(Flush::Emptied) => {
-                self.spares.keep(std::mem::take(&mut outbox.waiting));
-                None
-            }
-            Ok(Flush::Blocked) => {
-                client.writable = false;
-                outbox.waiting.shrink();
-                None
-            }
-            Err(error) => Some(error),
-        };
+        client.writable &= !matches!(outcome, Ok(FlushOutcome::WouldBlock));
+        let error = outcome.err();
         let written = (before - after) as u64;
         self.queued_total -= written;
         self.bytes_written += written;

@@ -1,11 +1,11 @@
 //! The lines of one turn, and whose they are.
 
-use super::byte_queue::{ByteQueue, size_of_line};
-use super::pile::Pile;
+use super::byte_buffer::{ByteBuffer, size_of_line};
+use super::vec_pool::VecPool;
 use crate::protocol::Line;
 
 /// Where a picked line stands among the others of its turn.
-type Pick = u32;
+pub(crate) type Pick = u32;
 
 /// A line and its terminator have seldom more bytes.
 const USUAL_LINE: usize = 32;
@@ -13,6 +13,10 @@ const USUAL_LINE: usize = 32;
 /// Between two lines that were picked for a client there are seldom more bytes of the block: twenty
 /// broadcasts.
 const USUAL_PART: usize = 256;
+
+/// Bytes that are put together for a client at once: more leave in several writes, which cost nothing
+/// beside the bytes, and the memory for them stays small.
+pub(crate) const MAX_PIECE_BYTES: usize = 256 << 10;
 
 /// What is kept of each kind of memory while the server waits for something to do.
 const MOST_BYTES_AT_REST: usize = 1 << 20;
@@ -22,29 +26,31 @@ const MOST_BYTES_AT_REST: usize = 1 << 20;
 /// lines that were picked for it.
 ///
 /// A client's bytes are put together when it is flushed, in one go: so the lines are read from the
-/// cache, one outbox at a time is written, and the next one is written in the same memory. To append
-/// each line to a hundred outboxes as it comes costs three times as much.
+/// cache, one client at a time is written to, and the next one is written in the same memory. To append
+/// each line to the buffers of a hundred clients as it comes costs three times as much.
 ///
 /// All that it refers to is counted with 32 bits: see [`Budgets::queued_bytes`](super::Budgets).
 #[derive(Debug, Default)]
 pub(crate) struct Dispatch {
     /// What goes to everybody.
-    block: ByteQueue,
+    block: ByteBuffer,
     /// What goes to some, each line behind its [`Header`].
-    picked: ByteQueue,
+    picked: ByteBuffer,
     /// What is for a client, by its key.
     trays: Vec<Tray>,
     /// Keys of the clients that got something of their own since they were last taken.
     touched: Vec<u32>,
     /// Memory of emptied trays.
-    spares: Pile<Vec<Pick>>,
+    spares: VecPool<Pick>,
 }
 
 /// The lines of a turn that are for one client, in order.
 #[derive(Debug, Default)]
 struct Tray {
     picks: Vec<Pick>,
-    /// Bytes of the picked lines.
+    /// How many of them were taken out.
+    taken: u32,
+    /// Bytes of the picked lines that were not taken out.
     picked_bytes: u32,
     /// Bytes of the block that were taken out.
     block_cursor: u32,
@@ -118,6 +124,12 @@ impl Dispatch {
         })
     }
 
+    /// Bytes of the turn's lines, each counted once.
+    #[inline]
+    pub(crate) fn line_bytes(&self) -> usize {
+        self.block.len() + self.picked.len()
+    }
+
     /// Whether something was queued for everybody.
     pub(crate) fn has_block(&self) -> bool {
         !self.block.is_empty()
@@ -155,7 +167,7 @@ impl Dispatch {
         let pick = self.picked.len() as Pick;
         let size = size_of_line(line) as u32;
         let header = Header { block_end: self.block.len() as u32, size };
-        self.picked.push_bytes(&header.to_bytes());
+        self.picked.extend_from_slice(&header.to_bytes());
         self.picked.push_line(line);
         let mut taken = 0;
         for &key in keys {
@@ -167,7 +179,7 @@ impl Dispatch {
                     tray.state = TrayState::Touched;
                     self.touched.push(key);
                     if tray.picks.capacity() == 0 {
-                        tray.picks = self.spares.take();
+                        tray.picks = self.spares.get();
                     }
                 }
             }
@@ -178,30 +190,42 @@ impl Dispatch {
         taken
     }
 
-    /// Appends the lines that were picked for the client to `outbox`, and what was queued for
-    /// everybody in front of them. What was queued for everybody behind them stays in the tray.
-    pub(crate) fn take_picks(&mut self, key: u32, outbox: &mut ByteQueue) {
-        let Some(tray) = self.trays.get_mut(key as usize) else { return };
+    /// Appends the lines that were picked for the client to `buffer`, and what was queued for
+    /// everybody before them, until it holds [`MAX_PIECE_BYTES`]. Returns whether no picked line is
+    /// left. What was queued for everybody after the last one stays in the tray.
+    pub(crate) fn take_picks(&mut self, key: u32, buffer: &mut ByteBuffer) -> bool {
+        let Some(tray) = self.trays.get_mut(key as usize) else { return true };
         if tray.picks.is_empty() {
-            return;
+            return true;
         }
-        let picks = std::mem::take(&mut tray.picks);
-        let mut cursor = tray.block_cursor as usize;
         let (block, picked) = (self.block.as_slice(), self.picked.as_slice());
-        outbox.reserve(tray.picked_bytes as usize + block.len() - cursor);
-        for &pick in &picks {
+        let (start, first) = (buffer.len(), tray.block_cursor as usize);
+        let mut cursor = first;
+        buffer.reserve((tray.picked_bytes as usize + block.len() - first).min(MAX_PIECE_BYTES));
+        for &pick in &tray.picks[tray.taken as usize..] {
+            let space = MAX_PIECE_BYTES.saturating_sub(buffer.len());
             let Some((header, line)) = picked[pick as usize..].split_first_chunk() else { break };
             let Header { block_end, size } = Header::from_bytes(*header);
             let block_end = block_end as usize;
             if cursor < block_end {
-                outbox.push_front_of::<USUAL_PART>(&block[cursor..], block_end - cursor);
-                cursor = block_end;
+                let part = (block_end - cursor).min(space);
+                buffer.push_prefix::<USUAL_PART>(&block[cursor..], part);
+                cursor += part;
             }
-            outbox.push_front_of::<USUAL_LINE>(line, size as usize);
+            if space == 0 || cursor < block_end {
+                break;
+            }
+            buffer.push_prefix::<USUAL_LINE>(line, size as usize);
+            tray.taken += 1;
         }
         tray.block_cursor = cursor as u32;
-        tray.picked_bytes = 0;
-        self.spares.keep(picks);
+        tray.picked_bytes -= (buffer.len() - start - (cursor - first)) as u32;
+        let is_done = tray.taken as usize == tray.picks.len();
+        if is_done {
+            tray.taken = 0;
+            self.spares.put(std::mem::take(&mut tray.picks));
+        }
+        is_done
     }
 
     /// What was queued for everybody and is not taken out for the client.
@@ -230,10 +254,10 @@ impl Dispatch {
 
     /// Gives most of the memory back to the allocator.
     pub(crate) fn trim(&mut self) {
-        self.spares.trim();
+        self.spares.shrink();
         for lines in [&mut self.block, &mut self.picked] {
             if lines.is_empty() && lines.capacity() > MOST_BYTES_AT_REST {
-                *lines = ByteQueue::default();
+                *lines = ByteBuffer::default();
             }
         }
     }
@@ -273,11 +297,17 @@ mod tests {
 
     /// All that is for a client, as the server takes it at a flush.
     fn take(dispatch: &mut Dispatch, key: u32) -> Vec<u8> {
-        let mut outbox = ByteQueue::default();
-        dispatch.take_picks(key, &mut outbox);
-        outbox.push_bytes(dispatch.rest_of_block(key));
+        let mut taken = Vec::new();
+        let mut buffer = ByteBuffer::default();
+        while !dispatch.take_picks(key, &mut buffer) {
+            assert!(buffer.len() < MAX_PIECE_BYTES + 1000, "a piece is bounded");
+            taken.extend_from_slice(buffer.as_slice());
+            buffer.clear();
+        }
+        taken.extend_from_slice(buffer.as_slice());
+        taken.extend_from_slice(dispatch.rest_of_block(key));
         dispatch.skip_block(key);
-        outbox.as_slice().to_vec()
+        taken
     }
 
     /// The line as it stands in front of others.

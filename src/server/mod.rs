@@ -3,7 +3,8 @@
 mod acceptor;
 mod address_count;
 mod budgets;
-mod byte_queue;
+mod buffer_pool;
+mod byte_buffer;
 mod capture;
 mod close_reason;
 mod connection;
@@ -13,10 +14,10 @@ mod dispatch;
 mod gap_watch;
 pub mod hub;
 mod notices;
-mod outbox;
-mod pile;
+mod send_queue;
 mod timeouts;
 mod totals;
+mod vec_pool;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -16,6 +16,7 @@ mod limits;
 mod lines;
 mod memory;
 mod ordering;
+mod queue_memory;
 mod registration;
 mod room;
 mod routing;

@@ -14,7 +14,6 @@ use crate::config::SlowClient;
 use crate::engine::{Audience, Recipient};
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Client, Connection, Identity, Stall, StallCause};
-use crate::server::outbox::Outbox;
 
 impl<S> Deliveries<S> {
     /// Whether events have to wait until queues have come down.
@@ -221,7 +220,7 @@ impl<S> Deliveries<S> {
         let queued = self.queued(key);
         self.leave(key);
         if let Some(client) = client_mut(&mut self.connections, key) {
-            client.outbox = Outbox::default();
+            client.send_queue.clear(&mut self.pool);
             client.dropped_bytes = queued;
         }
         self.doom(key, CloseReason::QueueFull, None);

@@ -66,7 +66,7 @@ impl<A: Acceptor> Hub<A> {
         let members = self.deliveries.members();
         let done: Vec<(u32, CloseReason)> = members
             .iter()
-            .filter_map(|&key| match self.deliveries.client(key)?.outbox.waiting.is_empty() {
+            .filter_map(|&key| match self.deliveries.client(key)?.send_queue.is_empty() {
                 true => Some((key, CloseReason::Stopped)),
                 false => is_over.then_some((key, CloseReason::DrainTimeout)),
             })
@@ -98,13 +98,16 @@ impl<A: Acceptor> Hub<A> {
             self.engine.depart(user, Recipient(key));
         }
         let Some(slot) = self.deliveries.connections.get_mut(key as usize) else { return };
-        let Connection::Client(client) = std::mem::replace(slot, Connection::Lent) else { return };
+        let Connection::Client(mut client) = std::mem::replace(slot, Connection::Lent) else {
+            return;
+        };
         self.tally.clients_closed.count(reason);
         self.open_clients -= 1;
         self.clients_by_address.depart(client.peer.ip().to_canonical());
         let is_expected = reason.is_ordinary() || is_mere_probe(&client, error.as_ref());
         let level = if is_expected { Level::Info } else { Level::Warn };
-        let queued = client.dropped_bytes + client.outbox.waiting.len() as u64;
+        let queued = client.dropped_bytes + client.send_queue.len() as u64;
+        self.deliveries.release(&mut client.send_queue);
         let peer = client.peer;
         let user = client.user();
         let may_linger = user.is_some() && error.is_none() && !client.is_read_to_end;

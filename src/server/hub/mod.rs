@@ -275,7 +275,7 @@ impl<A: Acceptor> Hub<A> {
             assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
             assert!(!client.is_closing, "what is to be closed is closed within the turn");
             assert!(
-                client.outbox.waiting.is_empty() || !client.writable,
+                client.send_queue.is_empty() || !client.writable,
                 "bytes wait only where the socket refused them"
             );
         }

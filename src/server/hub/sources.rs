@@ -34,6 +34,8 @@ struct Allowance {
     picks: u64,
     /// Until the turn has queued so many bytes.
     queued_bytes: u64,
+    /// Until the turn's lines take so much memory.
+    batch_bytes: u64,
 }
 
 /// Why no more lines of a source are applied in this turn.
@@ -163,6 +165,9 @@ impl<A: Acceptor> Hub<A> {
                 .queued_bytes
                 .max(budgets.queued_bytes_a_client * clients)
                 .min(Budgets::MOST_QUEUED_BYTES),
+            batch_bytes: budgets
+                .batch_bytes
+                .max(self.config.total_queue_bytes / Budgets::LIMIT_TO_BATCH_BYTES),
         }
     }
 
@@ -319,6 +324,7 @@ impl<A: Acceptor> Hub<A> {
             if left.events == 0
                 || self.deliveries.picked_this_turn >= left.picks
                 || self.deliveries.queued_this_turn >= left.queued_bytes
+                || self.deliveries.batch_bytes() >= left.batch_bytes
             {
                 return Pending::NextTurn;
             }

@@ -122,6 +122,12 @@ impl Client {
         received
     }
 
+    /// Reads so many bytes, whatever they are.
+    #[track_caller]
+    pub(crate) fn skips(&mut self, bytes: usize) {
+        self.stream.read_exact(&mut vec![0; bytes]).unwrap();
+    }
+
     /// Reads one byte, whatever it is; `None` at the end.
     #[track_caller]
     pub(crate) fn receives_a_byte(&mut self) -> Option<u8> {

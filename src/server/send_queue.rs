@@ -1,0 +1,415 @@
+//! Bytes that a client's socket has not taken yet.
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+use smallvec::SmallVec;
+
+use super::buffer_pool::{BLOCK_BYTES, Block, BufferPool};
+
+/// Slices of a queue passed to one write: 64 KiB or more, for each has a block or several.
+const MAX_SLICES: usize = 512;
+
+/// A write is passed no more slices once they have this many bytes: beyond it the cost of the call is
+/// nothing beside that of the bytes, and a socket seldom takes more.
+const MAX_WRITE_BYTES: usize = 256 << 10;
+
+/// A queue of bytes in blocks of a [`BufferPool`]: appended at the end, written from the front.
+///
+/// It takes no memory while it is empty, and else less than two blocks more than it holds bytes, besides
+/// the links. Its blocks have to be [released](Self::clear) before it is dropped.
+///
+/// Invariant: an empty queue has no blocks and starts at 0; else the bytes start at `start` in the
+/// first block and end in the last one.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    first: Block,
+    last: Block,
+    start: usize,
+    len: usize,
+}
+
+/// The result of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlushOutcome {
+    /// Everything is written.
+    Complete,
+    /// The socket takes no more for now; the poll reports when it does.
+    WouldBlock,
+}
+
+/// Bytes to be sent after those of a queue, in two pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail<'a>(pub(crate) &'a [u8], pub(crate) &'a [u8]);
+
+impl Tail<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_empty()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let first = bytes.min(self.0.len());
+        self.0 = &self.0[first..];
+        self.1 = &self.1[bytes - first..];
+    }
+}
+
+impl Default for SendQueue {
+    fn default() -> SendQueue {
+        SendQueue { first: Block::NONE, last: Block::NONE, start: 0, len: 0 }
+    }
+}
+
+impl SendQueue {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many blocks it has.
+    pub(crate) fn blocks(&self) -> usize {
+        (self.start + self.len).div_ceil(BLOCK_BYTES)
+    }
+
+    /// Appends bytes.
+    pub(crate) fn extend(&mut self, tail: Tail<'_>, pool: &mut BufferPool) {
+        self.extend_from_slice(tail.0, pool);
+        self.extend_from_slice(tail.1, pool);
+    }
+
+    fn extend_from_slice(&mut self, mut bytes: &[u8], pool: &mut BufferPool) {
+        while !bytes.is_empty() {
+            let end = (self.start + self.len) % BLOCK_BYTES;
+            if end == 0 {
+                self.append_block(pool);
+            }
+            let (fitting, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - end));
+            pool.bytes_mut(self.last)[end..end + fitting.len()].copy_from_slice(fitting);
+            self.len += fitting.len();
+            bytes = rest;
+        }
+    }
+
+    fn append_block(&mut self, pool: &mut BufferPool) {
+        let block = pool.get();
+        match self.is_empty() {
+            true => self.first = block,
+            false => pool.link(self.last, block),
+        }
+        self.last = block;
+    }
+
+    /// Drops the first `bytes`.
+    fn consume(&mut self, bytes: usize, pool: &mut BufferPool) {
+        debug_assert!(bytes <= self.len);
+        if bytes == self.len {
+            return self.clear(pool);
+        }
+        self.len -= bytes;
+        self.start += bytes;
+        self.first = pool.put(self.first, self.start / BLOCK_BYTES);
+        self.start %= BLOCK_BYTES;
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self, pool: &mut BufferPool) {
+        if !self.is_empty() {
+            pool.put(self.first, self.blocks());
+            *self = SendQueue::default();
+        }
+    }
+
+    /// Writes the queue and `tail` after it, until everything is written or the socket takes no
+    /// more. What is left of both is in the queue then.
+    ///
+    /// # Errors
+    ///
+    /// The stream's, except "would block" and "interrupted": the connection is over.
+    pub(crate) fn flush(
+        &mut self,
+        mut tail: Tail<'_>,
+        pool: &mut BufferPool,
+        stream: &mut impl Write,
+    ) -> io::Result<FlushOutcome> {
+        while !(self.is_empty() && tail.is_empty()) {
+            let error = match self.write_once(tail, pool, stream) {
+                Ok(0) => ErrorKind::WriteZero.into(),
+                Ok(written) => {
+                    let first = written.min(self.len);
+                    self.consume(first, pool);
+                    tail.consume(written - first);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            self.extend(tail, pool);
+            return match error.kind() {
+                ErrorKind::WouldBlock => Ok(FlushOutcome::WouldBlock),
+                _ => Err(error),
+            };
+        }
+        Ok(FlushOutcome::Complete)
+    }
+
+    fn write_once(
+        &self,
+        tail: Tail<'_>,
+        pool: &BufferPool,
+        stream: &mut impl Write,
+    ) -> io::Result<usize> {
+        match tail {
+            _ if !self.is_empty() => self.write_blocks(tail, pool, stream),
+            Tail(bytes, []) | Tail([], bytes) => stream.write(bytes),
+            Tail(first, second) => {
+                stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+            }
+        }
+    }
+
+    #[cold]
+    fn write_blocks(
+        &self,
+        tail: Tail<'_>,
+        pool: &BufferPool,
+        stream: &mut impl Write,
+    ) -> io::Result<usize> {
+        let mut slices = SmallVec::<[IoSlice<'_>; 64]>::new();
+        let mut bytes = 0;
+        for run in self.runs(pool).take(MAX_SLICES) {
+            slices.push(IoSlice::new(run));
+            bytes += run.len();
+            if bytes >= MAX_WRITE_BYTES {
+                break;
+            }
+        }
+        if bytes == self.len {
+            slices.extend([IoSlice::new(tail.0), IoSlice::new(tail.1)]);
+        }
+        stream.write_vectored(&slices)
+    }
+
+    /// The bytes of the queue, those of adjacent blocks in one slice.
+    fn runs<'a>(&self, pool: &'a BufferPool) -> impl Iterator<Item = &'a [u8]> {
+        let (mut list, mut start, mut left) = (self.first, self.start, self.len);
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            let (run, rest) = pool.run(list, (start + left).div_ceil(BLOCK_BYTES));
+            let bytes = &run[start..run.len().min(start + left)];
+            left -= bytes.len();
+            start = 0;
+            list = rest;
+            Some(bytes)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A socket that takes so many bytes a write, by plan: `None` is "would block".
+    struct Socket {
+        plan: std::vec::IntoIter<Option<usize>>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.plan.next() {
+                Some(Some(0)) => Err(ErrorKind::Interrupted.into()),
+                Some(Some(most)) => {
+                    let taken = most.min(bytes.len());
+                    self.taken.extend_from_slice(&bytes[..taken]);
+                    Ok(taken)
+                }
+                Some(None) | None => Err(ErrorKind::WouldBlock.into()),
+            }
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.write(&all)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_arrives_once_and_in_order_whatever_the_socket_takes(
+            turns in proptest::collection::vec((
+                "[a-z]{0,300}",
+                "[a-z]{0,300}",
+                proptest::collection::vec(proptest::option::weighted(0.8, 0..200_usize), 0..5),
+            ), 0..20),
+        ) {
+            let (mut queue, mut pool) = (SendQueue::default(), BufferPool::default());
+            let mut socket = Socket { plan: Vec::new().into_iter(), taken: Vec::new() };
+            let mut sent = Vec::new();
+            for (first, second, plan) in turns {
+                sent.extend_from_slice(first.as_bytes());
+                sent.extend_from_slice(second.as_bytes());
+                socket.plan = plan.into_iter();
+                let tail = Tail(first.as_bytes(), second.as_bytes());
+                let outcome = queue.flush(tail, &mut pool, &mut socket).unwrap();
+                prop_assert_eq!(outcome == FlushOutcome::Complete, queue.is_empty());
+                prop_assert_eq!(queue.len(), sent.len() - socket.taken.len());
+                prop_assert!(sent.starts_with(&socket.taken));
+            }
+            socket.plan = vec![Some(usize::MAX); 2].into_iter();
+            queue.flush(Tail(&[], &[]), &mut pool, &mut socket).unwrap();
+            prop_assert_eq!(socket.taken, sent);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_and_does_not_say_why_is_an_error() {
+        struct Dead;
+        impl Write for Dead {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Ok(0)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut queue, mut pool) = (SendQueue::default(), BufferPool::default());
+        let error = queue.flush(Tail(b"1|B\r\n", &[]), &mut pool, &mut Dead).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WriteZero);
+        assert_eq!(queue.len(), 5, "what could not be written is still accounted for");
+    }
+
+    const MIB: usize = 1 << 20;
+
+    /// Queues of one pool, and the most that they held at once.
+    struct Queues {
+        queues: Vec<SendQueue>,
+        pool: BufferPool,
+        bytes: usize,
+        max_bytes: usize,
+    }
+
+    impl Queues {
+        fn new(count: usize) -> Queues {
+            let queues = std::iter::repeat_with(SendQueue::default).take(count).collect();
+            Queues { queues, pool: BufferPool::default(), bytes: 0, max_bytes: 0 }
+        }
+
+        fn push(&mut self, index: usize, bytes: usize) {
+            const SOME: &[u8] = &[b'x'; 4096];
+            let mut left = bytes;
+            while left > 0 {
+                let bytes = left.min(SOME.len());
+                self.queues[index].extend(Tail(&SOME[..bytes], &[]), &mut self.pool);
+                left -= bytes;
+            }
+            self.bytes += bytes;
+            self.max_bytes = self.max_bytes.max(self.bytes);
+        }
+
+        /// Takes bytes from a queue, but not the last `left`.
+        fn consume(&mut self, index: usize, bytes: usize, left: usize) {
+            let bytes = bytes.min(self.queues[index].len().saturating_sub(left));
+            self.queues[index].consume(bytes, &mut self.pool);
+            self.bytes -= bytes;
+        }
+
+        /// Whether no more memory is held than a tenth and 8 MiB beyond the most that was queued.
+        #[track_caller]
+        fn fit(&self) {
+            let (held, allowed) =
+                (self.pool.held_bytes(), self.max_bytes + self.max_bytes / 10 + 8 * MIB);
+            assert!(held <= allowed, "{held} bytes for {}", self.max_bytes);
+            let blocks: usize = self.queues.iter().map(SendQueue::blocks).sum();
+            assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
+        }
+    }
+
+    #[test]
+    fn twenty_thousand_short_queues_fit() {
+        for bytes in [1, 100, 129, 257, 1000, 3300] {
+            let mut queues = Queues::new(20_000);
+            // A few bytes a turn, so that the blocks of all are mixed.
+            for pushed in (0..bytes).step_by(100) {
+                (0..20_000).for_each(|index| queues.push(index, (bytes - pushed).min(100)));
+            }
+            queues.fit();
+        }
+    }
+
+    #[test]
+    fn a_queue_that_has_everything_fits_also_after_short_queues_that_shrank_and_stay() {
+        let mut queues = Queues::new(20_000);
+        (0..20_000).for_each(|index| queues.push(index, 3300));
+        (0..20_000).for_each(|index| queues.consume(index, usize::MAX, 101));
+        queues.fit();
+        queues.push(7, queues.max_bytes - queues.bytes);
+        queues.fit();
+        // The other way round.
+        queues.consume(7, usize::MAX, 101);
+        let left = queues.max_bytes - queues.bytes;
+        (0..20_000).for_each(|index| queues.push(index, left / 20_000));
+        queues.fit();
+    }
+
+    #[test]
+    fn queues_that_drain_in_part_and_fill_again_fit() {
+        let mut queues = Queues::new(100);
+        (0..100).for_each(|index| queues.push(index, MIB));
+        for round in 0..50 {
+            for index in 0..100 {
+                queues.consume(index, (index * 37 + round * 1009) % 200 * 1000, 0);
+            }
+            while queues.bytes < queues.max_bytes {
+                let index = queues.bytes % 97;
+                queues.push(index, (queues.max_bytes - queues.bytes).min(777));
+            }
+            queues.fit();
+        }
+    }
+
+    #[test]
+    fn the_memory_of_queues_that_emptied_is_given_back() {
+        let mut queues = Queues::new(1000);
+        (0..1000).for_each(|index| queues.push(index, 64 << 10));
+        (0..1000).for_each(|index| queues.consume(index, usize::MAX, 0));
+        assert_eq!(queues.bytes, 0);
+        let held = queues.pool.held_bytes();
+        assert!(held < 2 * MIB, "{held} bytes are held for nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn queues_of_one_pool_do_what_deques_do_and_fit(
+            steps in proptest::collection::vec(
+                (0..20_usize, "[a-z]{0,9}", 0..2000_usize, 0..3000_usize), 0..300),
+        ) {
+            let mut queues = Queues::new(20);
+            let mut deques = vec![std::collections::VecDeque::new(); 20];
+            for (index, word, repeated, consumed) in steps {
+                let text = word.repeat(repeated);
+                queues.queues[index].extend(Tail(text.as_bytes(), b"\r\n"), &mut queues.pool);
+                deques[index].extend(text.bytes().chain(*b"\r\n"));
+                queues.bytes += text.len() + 2;
+                queues.max_bytes = queues.max_bytes.max(queues.bytes);
+                let consumed = consumed.min(deques[index].len());
+                queues.consume(index, consumed, 0);
+                deques[index].drain(..consumed);
+                queues.fit();
+                let bytes: Vec<u8> =
+                    queues.queues[index].runs(&queues.pool).flatten().copied().collect();
+                prop_assert_eq!(&bytes[..], deques[index].make_contiguous() as &[u8]);
+            }
+        }
+    }
+}
