@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use eventserver::engine::{FollowerGraph, Recipient};
+use eventserver::engine::{FollowerGraph, Recipient, Registration};
 use eventserver::protocol::UserId;
 
 use crate::support::{Random, size};
@@ -51,23 +51,24 @@ pub(crate) fn at_a_star(criterion: &mut Criterion) {
 
     let mut graph = graph_of(&idle_users.clone().map(|user| (user, STAR)).collect::<Vec<_>>());
     for user in visitors() {
-        graph.connect(user, Recipient(user.0 as u32));
+        graph.register(user);
     }
     group.bench_function("followed by 1,000,000", |bencher| {
         bencher.iter(|| {
             visitors().for_each(|user| graph.follow(user, STAR));
-            assert_eq!(graph.connected_followers(STAR).len() as u64, VISITORS);
+            assert_eq!(graph.indexed_followers(STAR).len() as u64, VISITORS);
             visitors().for_each(|user| graph.unfollow(user, STAR));
-            assert!(graph.connected_followers(STAR).is_empty());
+            assert!(graph.indexed_followers(STAR).is_empty());
         });
     });
 
     let mut graph = graph_of(&idle_users.map(|user| (STAR, user)).collect::<Vec<_>>());
-    graph.connect(STAR, Recipient(7));
+    let Registration { recipient: Recipient(star), .. } = graph.register(STAR);
+    graph.index_some(usize::MAX);
     group.bench_function("following 1,000,000", |bencher| {
         bencher.iter(|| {
             visitors().for_each(|user| graph.follow(STAR, user));
-            assert!(visitors().all(|user| graph.connected_followers(user) == [7]));
+            assert!(visitors().all(|user| graph.indexed_followers(user) == [star]));
             visitors().for_each(|user| graph.unfollow(STAR, user));
             assert_eq!(graph.users() as u64, edges + 1);
         });
@@ -76,10 +77,12 @@ pub(crate) fn at_a_star(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(2 * edges));
     group.bench_function("coming and going, following 1,000,000", |bencher| {
         bencher.iter(|| {
-            graph.disconnect(STAR, Recipient(7));
-            assert!(graph.connected_followers(followed).is_empty());
-            graph.connect(STAR, Recipient(7));
-            assert_eq!(graph.connected_followers(followed), [7]);
+            graph.unregister(STAR);
+            graph.index_some(usize::MAX);
+            assert!(graph.indexed_followers(followed).is_empty());
+            let Registration { recipient: Recipient(star), .. } = graph.register(STAR);
+            graph.index_some(usize::MAX);
+            assert_eq!(graph.indexed_followers(followed), [star]);
         });
     });
     group.finish();

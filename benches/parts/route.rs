@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use eventserver::engine::{Engine, Receipt, Recipient, Step};
+use eventserver::engine::{Engine, Receipt, Step};
 use eventserver::protocol::{Event, EventKind, Line, UserId, WINDOW_BYTES};
 
 use crate::support::{CONNECTED, CountingSink, Random, line, sequence, size};
@@ -78,7 +78,7 @@ fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
     let mut engine = Engine::new(sequence(1), 1);
     let mut sink = CountingSink::new(CONNECTED as usize);
     for user in 0..CONNECTED {
-        engine.register(UserId(user), Recipient(user as u32));
+        engine.register(UserId(user));
     }
     let connected = || (0..CONNECTED_FOLLOWERS).map(UserId);
     let idle = (ELSEWHERE..).take(idle_followers as usize).map(UserId);
@@ -87,7 +87,7 @@ fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
         .chain(connected().chain(idle).map(|follower| (follower, CELEBRITY)))
         .map(|(follower, followed)| EventKind::Follow { follower, followed });
     apply(&mut engine, &mut sink, &with_lines(follows));
-    assert_eq!(engine.graph().connected_followers(CELEBRITY).len() as u64, CONNECTED_FOLLOWERS);
+    assert_eq!(engine.graph().indexed_followers(CELEBRITY).len() as u64, CONNECTED_FOLLOWERS);
     (engine, sink)
 }
 

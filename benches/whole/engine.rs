@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use eventserver::engine::{Engine, Recipient, Step};
+use eventserver::engine::{Engine, Step};
 use eventserver::protocol::{EventReader, Received, UserId};
 
 use crate::captured::CapturedStream;
@@ -62,8 +62,8 @@ pub(crate) fn full_disorder(criterion: &mut Criterion) {
 fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     let mut engine = Engine::new(sequence(1), events as u32);
     let mut sink = CountingSink::new(clients.len());
-    for (recipient, &user) in (0..).zip(clients) {
-        engine.register(UserId(user), Recipient(recipient));
+    for &user in clients {
+        engine.register(UserId(user));
     }
     let mut reader = EventReader::new(256);
     for piece in bytes.chunks(READ_BYTES) {

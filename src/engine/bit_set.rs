@@ -17,6 +17,11 @@ impl BitSet {
         self.words.len() * 64
     }
 
+    pub(crate) fn contains(&self, member: u32) -> bool {
+        let (word, bit) = place(member);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         let (word, bit) = place(member);
@@ -42,13 +47,21 @@ impl BitSet {
 
     /// Every member, the smallest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        (0_u32..).zip(&self.words).flat_map(|(place, &word)| {
-            // Each step strikes off the lowest bit that is set.
-            std::iter::successors(Some(word), |&rest| Some(rest & rest.wrapping_sub(1)))
-                .take_while(|&rest| rest != 0)
-                .map(move |rest| place * 64 + rest.trailing_zeros())
-        })
+        self.words.iter().enumerate().flat_map(|(place, &word)| bits_of(place, word))
     }
+
+    /// 64 bits each, the smallest numbers first.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+}
+
+/// The numbers whose bits are set in the word at a place.
+pub(crate) fn bits_of(place: usize, word: u64) -> impl Iterator<Item = u32> {
+    // Each step strikes off the lowest bit that is set.
+    std::iter::successors(Some(word), |&rest| Some(rest & rest.wrapping_sub(1)))
+        .take_while(|&rest| rest != 0)
+        .map(move |rest| place as u32 * 64 + rest.trailing_zeros())
 }
 
 /// The word and the bit of a number.

@@ -4,10 +4,12 @@ use slab::Slab;
 
 use super::id_set::IdSet;
 use super::key_set::KeySet;
+use super::recipients::{Recipients, Walk};
 use super::user_index::UserIndex;
 use crate::protocol::UserId;
 
-/// Where the deliveries for one connected user go: a name that the owner of the connections chose.
+/// Where the deliveries for one registered user go: a small number, the user's own for as long as it
+/// is registered and for some time after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Recipient(pub u32);
 
@@ -15,22 +17,27 @@ pub struct Recipient(pub u32);
 #[derive(Debug)]
 struct User {
     id: UserId,
-    /// Where to reach the user; `None` while not connected.
+    /// Where to reach the user; `None` while it is not registered and in nobody's list.
     recipient: Option<Recipient>,
+    /// Whether the user is registered: if not, it still has to be taken out of lists.
+    is_registered: bool,
     /// How many users follow this one.
     followers: u32,
     /// Keys of the users that this one follows.
     following: KeySet,
-    /// The recipients of those followers that are connected: all that a status update looks at.
-    connected_followers: IdSet,
+    /// The recipients of followers that are registered, but for those that are not indexed yet, and of
+    /// some that are registered no more: all that a status update looks at.
+    indexed_followers: IdSet,
 }
 
-/// The follower graph, together with who of its users is connected.
+/// The follower graph, together with who of its users is registered.
 ///
-/// What a status update costs depends on the *connected* followers alone. Follow and unfollow take
-/// amortised constant time whoever is concerned; connecting and disconnecting take time in
-/// proportion to the users that the one concerned follows. A user that is neither connected nor
-/// part of a follow takes no memory.
+/// What a status update costs depends on the *registered* followers alone. Follow and unfollow take
+/// amortised constant time whoever is concerned, and so do registering and unregistering, however many
+/// the user follows: its followees' lists are brought up to date later, a few at a time, by
+/// [`index_some`](Self::index_some). Until then each status update asks whether the registered users
+/// that are not indexed follow its author. A user that is neither registered nor part of a follow takes
+/// no memory.
 ///
 /// Holds less than 2³² users. A follow costs 12 to 24 bytes in graphs of a million users, the users
 /// themselves included.
@@ -39,6 +46,16 @@ pub struct FollowerGraph {
     users: Slab<User>,
     /// Keys into `users`.
     index: UserIndex,
+    recipients: Recipients,
+}
+
+/// What registering a user led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Where the user is reached.
+    pub recipient: Recipient,
+    /// The user was registered already.
+    pub was_registered: bool,
 }
 
 impl FollowerGraph {
@@ -56,11 +73,11 @@ impl FollowerGraph {
         if !follower.following.insert(followed_key) {
             return;
         }
-        let recipient = follower.recipient;
+        let recipient = follower.recipient.filter(|_| follower.is_registered);
         let followed = &mut self.users[followed_key as usize];
         followed.followers += 1;
         if let Some(recipient) = recipient {
-            followed.connected_followers.insert(recipient.0);
+            followed.indexed_followers.insert(recipient.0);
         }
     }
 
@@ -78,7 +95,7 @@ impl FollowerGraph {
         let followed = &mut self.users[followed_key as usize];
         followed.followers -= 1;
         if let Some(recipient) = recipient {
-            followed.connected_followers.remove(recipient.0);
+            followed.indexed_followers.remove(recipient.0);
         }
         self.forget_if_unused(follower_key);
         if followed_key != follower_key {
@@ -86,43 +103,144 @@ impl FollowerGraph {
         }
     }
 
-    /// The user is reached at `recipient` from now on. Returns where it was reached before.
-    ///
-    /// A recipient belongs to one user at a time.
-    pub fn connect(&mut self, user: UserId, recipient: Recipient) -> Option<Recipient> {
+    /// Registers a user: events that are applied from now on reach it at the recipient returned.
+    pub fn register(&mut self, user: UserId) -> Registration {
         let key = self.key_or_insert(user);
-        let replaced = self.users[key as usize].recipient.replace(recipient);
-        self.move_follower(key, replaced, Some(recipient));
-        replaced
+        let user = &mut self.users[key as usize];
+        let was_registered = std::mem::replace(&mut user.is_registered, true);
+        let has_follows = !user.following.is_empty();
+        let recipient = match user.recipient {
+            Some(recipient) => recipient,
+            None => *user.recipient.insert(self.recipients.add(key)),
+        };
+        if !was_registered && has_follows {
+            self.recipients.begin_indexing(recipient);
+        } else if !was_registered {
+            self.recipients.finish_unindexing(recipient);
+        }
+        Registration { recipient, was_registered }
     }
 
-    /// The user is not reached at `recipient` any more; nothing changes if it is not now.
-    pub fn disconnect(&mut self, user: UserId, recipient: Recipient) {
+    /// Unregisters a user; nothing changes if it is not registered.
+    pub fn unregister(&mut self, user: UserId) {
         let Some(key) = self.key(user) else { return };
-        if self.users[key as usize].recipient != Some(recipient) {
+        let user = &mut self.users[key as usize];
+        if !std::mem::replace(&mut user.is_registered, false) {
             return;
         }
+        let has_follows = !user.following.is_empty();
+        let Some(recipient) = user.recipient else { return };
+        if has_follows {
+            self.recipients.begin_unindexing(recipient);
+        } else {
+            self.free_recipient(key, recipient);
+        }
+    }
+
+    /// Brings lists of followers up to date, in about `steps` steps of constant time: half of them for
+    /// users that were registered, half for those that were unregistered.
+    pub fn index_some(&mut self, steps: usize) {
+        let mut left = steps.div_ceil(2);
+        while left > 0
+            && let Some(mut walk) = self.recipients.next_to_index()
+        {
+            let Recipient(number) = walk.recipient;
+            let is_complete = self.walk_followees(&mut walk, &mut left, |followers| {
+                followers.insert(number);
+            });
+            match is_complete {
+                true => self.recipients.finish_indexing(walk.recipient),
+                false => self.recipients.keep_cursor(&walk),
+            }
+        }
+        let mut left = steps.div_ceil(2);
+        while left > 0
+            && let Some(mut walk) = self.recipients.next_to_unindex()
+        {
+            let Recipient(number) = walk.recipient;
+            let is_complete = self.walk_followees(&mut walk, &mut left, |followers| {
+                followers.remove(number);
+            });
+            match is_complete {
+                true => self.free_recipient(walk.user, walk.recipient),
+                false => self.recipients.keep_cursor(&walk),
+            }
+        }
+    }
+
+    /// Whether [`index_some`](Self::index_some) has something to do.
+    #[must_use]
+    pub fn is_index_complete(&self) -> bool {
+        self.recipients.is_up_to_date()
+    }
+
+    /// How many registered users each status update has to ask about, as they are not indexed yet.
+    #[inline]
+    #[must_use]
+    pub fn unindexed_users(&self) -> usize {
+        self.recipients.unindexed().len()
+    }
+
+    /// Visits the lists of some users that the walk's user follows. Returns whether it was the last of
+    /// them.
+    fn walk_followees(
+        &mut self,
+        walk: &mut Walk,
+        steps: &mut usize,
+        mut visit: impl FnMut(&mut IdSet),
+    ) -> bool {
+        // Taken out for the walk, since a user may follow itself.
+        let following = std::mem::take(&mut self.users[walk.user as usize].following);
+        let users = &mut self.users;
+        let is_complete = following.walk(&mut walk.cursor, steps, |followed| {
+            visit(&mut users[followed as usize].indexed_followers);
+        });
+        self.users[walk.user as usize].following = following;
+        *steps = steps.saturating_sub(1);
+        is_complete
+    }
+
+    fn free_recipient(&mut self, key: u32, recipient: Recipient) {
         self.users[key as usize].recipient = None;
-        self.move_follower(key, Some(recipient), None);
+        self.recipients.remove(recipient);
         self.forget_if_unused(key);
     }
 
-    /// Where the user is reached, if connected.
+    /// Where the user is reached, if registered.
     #[inline]
     #[must_use]
     pub fn recipient(&self, user: UserId) -> Option<Recipient> {
-        self.users[self.key(user)? as usize].recipient
+        let user = &self.users[self.key(user)? as usize];
+        user.recipient.filter(|_| user.is_registered)
     }
 
-    /// Where the connected followers of a user are reached, each once, as the numbers inside
-    /// their [`Recipient`]s.
+    /// Where the registered followers of a user are reached, each once, as the numbers inside their
+    /// [`Recipient`]s; some numbers may be of users that are registered no more. Followers that are not
+    /// indexed yet may be missing: see [`append_unindexed_followers`](Self::append_unindexed_followers).
     #[inline]
     #[must_use]
-    pub fn connected_followers(&self, user: UserId) -> &[u32] {
+    pub fn indexed_followers(&self, user: UserId) -> &[u32] {
         match self.key(user) {
-            Some(key) => self.users[key as usize].connected_followers.as_slice(),
+            Some(key) => self.users[key as usize].indexed_followers.as_slice(),
             None => &[],
         }
+    }
+
+    /// Whether followers may be missing among the indexed ones.
+    #[inline]
+    pub(super) fn is_any_unindexed(&self) -> bool {
+        self.recipients.is_any_unindexed()
+    }
+
+    /// Appends the recipients of registered followers that are not among the
+    /// [`indexed_followers`](Self::indexed_followers).
+    pub fn append_unindexed_followers(&self, user: UserId, recipients: &mut Vec<u32>) {
+        let Some(key) = self.key(user) else { return };
+        let indexed = &self.users[key as usize].indexed_followers;
+        let missing = self.recipients.unindexed().filter(|&(recipient, follower)| {
+            self.users[follower as usize].following.contains(key) && !indexed.contains(recipient)
+        });
+        recipients.extend(missing.map(|(recipient, _)| recipient));
     }
 
     /// How many users take memory.
@@ -133,28 +251,18 @@ impl FollowerGraph {
 
     /// Forgets every follow. Who is connected stays so.
     pub fn clear_follows(&mut self) {
-        let before = std::mem::take(self);
-        for (_, user) in before.users {
-            if let Some(recipient) = user.recipient {
-                self.connect(user.id, recipient);
+        let FollowerGraph { users, recipients, .. } = std::mem::take(self);
+        let mut registered = Vec::new();
+        for (_, user) in users {
+            if let (Some(recipient), true) = (user.recipient, user.is_registered) {
+                let key = self.insert(user.id);
+                self.users[key as usize].recipient = Some(recipient);
+                self.users[key as usize].is_registered = true;
+                registered.push((recipient, key));
             }
         }
-    }
-
-    /// Lets everybody whom `key` follows know that its recipient changed.
-    fn move_follower(&mut self, key: u32, from: Option<Recipient>, to: Option<Recipient>) {
-        // Taken out for the walk, since a user may follow itself.
-        let following = std::mem::take(&mut self.users[key as usize].following);
-        for followed in following.iter() {
-            let connected = &mut self.users[followed as usize].connected_followers;
-            if let Some(from) = from {
-                connected.remove(from.0);
-            }
-            if let Some(to) = to {
-                connected.insert(to.0);
-            }
-        }
-        self.users[key as usize].following = following;
+        self.recipients = recipients;
+        self.recipients.restart(registered);
     }
 
     #[inline]
@@ -172,9 +280,10 @@ impl FollowerGraph {
         let key = self.users.insert(User {
             id,
             recipient: None,
+            is_registered: false,
             followers: 0,
             following: KeySet::default(),
-            connected_followers: IdSet::default(),
+            indexed_followers: IdSet::default(),
         }) as u32;
         self.index.insert(id, key);
         key
@@ -201,32 +310,44 @@ mod tests {
     const B: UserId = UserId(2);
     const C: UserId = UserId(3);
 
+    /// The registered followers of a user, as a status update finds them.
     fn followers(graph: &FollowerGraph, user: UserId) -> Vec<u32> {
-        let mut followers = graph.connected_followers(user).to_vec();
+        let mut followers = graph.indexed_followers(user).to_vec();
+        graph.append_unindexed_followers(user, &mut followers);
+        let is_registered = |number: &u32| {
+            let users = graph.users.iter();
+            let mut registered = users.filter(|(_, user)| user.is_registered);
+            registered.any(|(_, user)| user.recipient == Some(Recipient(*number)))
+        };
+        followers.retain(is_registered);
         followers.sort_unstable();
         followers
     }
 
+    fn register(graph: &mut FollowerGraph, user: UserId) -> u32 {
+        graph.register(user).recipient.0
+    }
+
     #[test]
-    fn a_follow_counts_whoever_is_connected_and_when() {
+    fn a_follow_counts_whoever_is_registered_and_when() {
         let mut graph = FollowerGraph::new();
         graph.follow(A, B);
-        assert!(followers(&graph, B).is_empty(), "nobody is connected");
-        assert_eq!(graph.connect(A, Recipient(10)), None);
-        assert_eq!(followers(&graph, B), [10]);
-        graph.connect(C, Recipient(30));
+        assert!(followers(&graph, B).is_empty(), "nobody is registered");
+        let a = register(&mut graph, A);
+        assert_eq!(followers(&graph, B), [a]);
+        let c = register(&mut graph, C);
         graph.follow(C, B);
-        assert_eq!(followers(&graph, B), [10, 30]);
-        graph.disconnect(A, Recipient(10));
-        assert_eq!(followers(&graph, B), [30]);
-        graph.connect(A, Recipient(11));
-        assert_eq!(followers(&graph, B), [11, 30]);
+        assert_eq!(followers(&graph, B), [a, c]);
+        graph.unregister(A);
+        assert_eq!(followers(&graph, B), [c]);
+        let a = register(&mut graph, A);
+        assert_eq!(followers(&graph, B), [a, c]);
     }
 
     #[test]
     fn follows_are_idempotent() {
         let mut graph = FollowerGraph::new();
-        graph.connect(A, Recipient(10));
+        let a = register(&mut graph, A);
         graph.follow(A, B);
         graph.follow(A, B);
         graph.unfollow(A, B);
@@ -234,39 +355,32 @@ mod tests {
         graph.unfollow(A, B);
         graph.unfollow(C, A);
         graph.follow(A, B);
-        assert_eq!(followers(&graph, B), [10]);
+        assert_eq!(followers(&graph, B), [a]);
     }
 
     #[test]
     fn one_may_follow_oneself() {
         let mut graph = FollowerGraph::new();
         graph.follow(A, A);
-        graph.connect(A, Recipient(10));
-        assert_eq!(followers(&graph, A), [10]);
-        graph.connect(A, Recipient(11));
-        assert_eq!(followers(&graph, A), [11]);
-        graph.disconnect(A, Recipient(11));
+        let a = register(&mut graph, A);
+        assert_eq!(followers(&graph, A), [a]);
+        assert_eq!(
+            graph.register(A),
+            Registration { recipient: Recipient(a), was_registered: true }
+        );
+        assert_eq!(followers(&graph, A), [a]);
+        graph.unregister(A);
         graph.unfollow(A, A);
+        graph.index_some(10);
         assert_eq!(graph.users(), 0);
     }
 
     #[test]
-    fn the_newer_connection_replaces_the_older() {
-        let mut graph = FollowerGraph::new();
-        graph.follow(A, B);
-        graph.connect(A, Recipient(10));
-        assert_eq!(graph.connect(A, Recipient(20)), Some(Recipient(10)));
-        assert_eq!((graph.recipient(A), followers(&graph, B)), (Some(Recipient(20)), vec![20]));
-        graph.disconnect(A, Recipient(10));
-        assert_eq!(graph.recipient(A), Some(Recipient(20)), "the older one is gone already");
-    }
-
-    #[test]
-    fn users_without_connection_and_follows_take_no_memory() {
+    fn users_without_registration_and_follows_take_no_memory() {
         let mut graph = FollowerGraph::new();
         for id in 0..1000 {
-            graph.connect(UserId(id), Recipient(7));
-            graph.disconnect(UserId(id), Recipient(7));
+            graph.register(UserId(id));
+            graph.unregister(UserId(id));
             graph.follow(UserId(id), UserId(id + 1));
             graph.unfollow(UserId(id), UserId(id + 1));
         }
@@ -275,12 +389,37 @@ mod tests {
         assert_eq!(graph.users(), 2);
     }
 
+    #[test]
+    fn to_come_and_go_takes_no_longer_for_one_who_follows_many() {
+        let mut graph = FollowerGraph::new();
+        (0..100_000).for_each(|id| graph.follow(A, UserId(1000 + id)));
+        for _ in 0..10 {
+            register(&mut graph, A);
+            graph.index_some(1000);
+            graph.unregister(A);
+            graph.index_some(1000);
+        }
+        let indexed = |graph: &FollowerGraph| {
+            (0..100_000).filter(|id| !graph.indexed_followers(UserId(1000 + id)).is_empty()).count()
+        };
+        assert!(indexed(&graph) <= 10 * 500, "no more lists were looked at than steps were given");
+        let a = register(&mut graph, A);
+        assert_eq!(followers(&graph, UserId(100_000)), [a], "it is reached all the same");
+        graph.index_some(usize::MAX);
+        assert!(graph.is_index_complete());
+        assert_eq!(indexed(&graph), 100_000);
+        graph.unregister(A);
+        graph.index_some(usize::MAX);
+        assert_eq!(indexed(&graph), 0);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Follow(u64, u64),
         Unfollow(u64, u64),
-        Connect(u64),
-        Disconnect(u64),
+        Register(u64),
+        Unregister(u64),
+        Index(usize),
         Clear,
     }
 
@@ -292,8 +431,9 @@ mod tests {
             20 => pair.clone().prop_map(|(a, b)| Step::Unfollow(a, b)),
             20 => pair.clone().prop_map(|(a, b)| Step::Follow(b, a)),
             10 => pair.prop_map(|(a, b)| Step::Unfollow(b, a)),
-            10 => user.clone().prop_map(Step::Connect),
-            10 => user.prop_map(Step::Disconnect),
+            10 => user.clone().prop_map(Step::Register),
+            10 => user.prop_map(Step::Unregister),
+            10 => (1..20_usize).prop_map(Step::Index),
             1 => Just(Step::Clear),
         ];
         proptest::collection::vec(step, 0..500)
@@ -301,11 +441,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_plain_sets_do(steps in steps()) {
+        fn matches_plain_sets(steps in steps()) {
             let mut graph = FollowerGraph::new();
             let mut follows: BTreeSet<(u64, u64)> = BTreeSet::new();
-            let mut connected: BTreeMap<u64, u32> = BTreeMap::new();
-            for (next_recipient, step) in (0..).zip(steps) {
+            let mut registered: BTreeMap<u64, u32> = BTreeMap::new();
+            for step in steps {
                 match step {
                     Step::Follow(a, b) => {
                         graph.follow(UserId(a), UserId(b));
@@ -315,34 +455,41 @@ mod tests {
                         graph.unfollow(UserId(a), UserId(b));
                         follows.remove(&(a, b));
                     }
-                    Step::Connect(a) => {
-                        let replaced = graph.connect(UserId(a), Recipient(next_recipient));
-                        prop_assert_eq!(replaced.map(|r| r.0), connected.insert(a, next_recipient));
+                    Step::Register(a) => {
+                        let Registration { recipient, was_registered } = graph.register(UserId(a));
+                        let before = registered.insert(a, recipient.0);
+                        prop_assert_eq!(was_registered, before.is_some());
+                        prop_assert!(before.is_none_or(|before| before == recipient.0));
                     }
-                    Step::Disconnect(a) => {
-                        let recipient = connected.remove(&a).unwrap_or(u32::MAX);
-                        graph.disconnect(UserId(a), Recipient(recipient));
+                    Step::Unregister(a) => {
+                        registered.remove(&a);
+                        graph.unregister(UserId(a));
                     }
+                    Step::Index(steps) => graph.index_some(steps),
                     Step::Clear => {
                         graph.clear_follows();
                         follows.clear();
                     }
                 }
+                let numbers: BTreeSet<u32> = registered.values().copied().collect();
+                prop_assert_eq!(numbers.len(), registered.len(), "each has a number of its own");
             }
-            let mut named: BTreeSet<u64> = connected.keys().copied().collect();
-            named.extend(follows.iter().flat_map(|&(a, b)| [a, b]));
-            prop_assert_eq!(graph.users(), named.len());
             for user in 0..50 {
                 let mut expected: Vec<u32> = follows
                     .iter()
                     .filter(|&&(_, followed)| followed == user)
-                    .filter_map(|(follower, _)| connected.get(follower).copied())
+                    .filter_map(|(follower, _)| registered.get(follower).copied())
                     .collect();
                 expected.sort_unstable();
                 prop_assert_eq!(followers(&graph, UserId(user)), expected);
-                let recipient = connected.get(&user).map(|&r| Recipient(r));
+                let recipient = registered.get(&user).map(|&r| Recipient(r));
                 prop_assert_eq!(graph.recipient(UserId(user)), recipient);
             }
+            graph.index_some(usize::MAX);
+            prop_assert!(graph.is_index_complete());
+            let mut named: BTreeSet<u64> = registered.keys().copied().collect();
+            named.extend(follows.iter().flat_map(|&(a, b)| [a, b]));
+            prop_assert_eq!(graph.users(), named.len());
         }
     }
 }

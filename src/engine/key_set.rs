@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
-use super::bit_set::BitSet;
+use super::bit_set::{BitSet, bits_of};
 use super::id_set::{hash, scan};
 
 /// Up to this many members are looked through one by one: two cache lines.
@@ -25,6 +25,13 @@ pub(crate) enum KeySet {
     Sparse(HashTable<u32>),
 }
 
+/// Where a walk over a [`KeySet`] stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    form: (u8, usize),
+    place: usize,
+}
+
 impl Default for KeySet {
     fn default() -> KeySet {
         KeySet::Few(SmallVec::new())
@@ -34,6 +41,15 @@ impl Default for KeySet {
 impl KeySet {
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether `member` is one.
+    pub(crate) fn contains(&self, member: u32) -> bool {
+        match self {
+            KeySet::Few(members) => scan(members, member).is_some(),
+            KeySet::Dense(members) => members.contains(member),
+            KeySet::Sparse(members) => members.find(hash(member), |&each| each == member).is_some(),
+        }
     }
 
     fn len(&self) -> usize {
@@ -116,6 +132,55 @@ impl KeySet {
         was_there
     }
 
+    /// Visits members from where `cursor` stands and moves it on, until `steps` are used up: one for
+    /// each member, and one for each place without any. Returns whether the walk is complete.
+    ///
+    /// A member that stays in the set from the first call to the last is visited, whatever is added
+    /// and removed meanwhile; one may be visited more than once.
+    pub(crate) fn walk(
+        &self,
+        cursor: &mut Cursor,
+        steps: &mut usize,
+        mut visit: impl FnMut(u32),
+    ) -> bool {
+        let form = self.form();
+        if cursor.form != form {
+            // The members stand elsewhere now.
+            *cursor = Cursor { form, place: 0 };
+        }
+        while *steps > 0 {
+            let place = cursor.place;
+            let visited = match self {
+                KeySet::Few(members) => members.get(place).map(|&member| {
+                    visit(member);
+                    1
+                }),
+                KeySet::Dense(members) => members
+                    .words()
+                    .get(place)
+                    .map(|&word| bits_of(place, word).map(&mut visit).count()),
+                KeySet::Sparse(members) if place < members.num_buckets() => {
+                    Some(members.get_bucket(place).into_iter().copied().map(&mut visit).count())
+                }
+                KeySet::Sparse(_) => None,
+            };
+            let Some(visited) = visited else { return true };
+            cursor.place += 1;
+            *steps = steps.saturating_sub(visited.max(1));
+        }
+        false
+    }
+
+    /// Changes whenever members may have moved.
+    fn form(&self) -> (u8, usize) {
+        match self {
+            // Of a short list a removal moves the last member: its length tells.
+            KeySet::Few(members) => (1, members.len()),
+            KeySet::Dense(_) => (2, 0),
+            KeySet::Sparse(members) => (3, members.num_buckets()),
+        }
+    }
+
     /// Takes the form that suits the members and one more, with room for it.
     #[cold]
     fn restructure(&mut self, next: u32) {
@@ -164,6 +229,45 @@ mod tests {
             let mut members: Vec<u32> = set.iter().collect();
             members.sort_unstable();
             prop_assert_eq!(members, plain.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_in_slices_visits_every_member_that_stays(
+            spread in prop_oneof![Just(1_u32), Just(70), Just(1 << 20)],
+            initial in 1..400_u32,
+            slices in proptest::collection::vec(
+                (1..40_usize, proptest::collection::vec((0..500_u32, any::<bool>()), 0..20)), 0..400),
+        ) {
+            let mut set = KeySet::default();
+            (0..initial).for_each(|number| assert!(set.insert(number * spread)));
+            let mut stayed: BTreeSet<u32> = set.iter().collect();
+            let (mut cursor, mut visited) = (Cursor::default(), BTreeSet::new());
+            let mut is_complete = false;
+            for (steps, changes) in slices {
+                is_complete = set.walk(&mut cursor, &mut steps.clone(), |member| {
+                    visited.insert(member);
+                });
+                if is_complete {
+                    break;
+                }
+                for (number, is_added) in changes {
+                    let member = number * spread;
+                    if is_added {
+                        set.insert(member);
+                    } else if set.remove(member) {
+                        stayed.remove(&member);
+                    }
+                }
+            }
+            prop_assert!(!is_complete || stayed.is_subset(&visited));
+            let mut rest = usize::MAX;
+            let is_complete = set.walk(&mut cursor, &mut rest, |member| {
+                visited.insert(member);
+            });
+            prop_assert!(is_complete);
+            prop_assert!(stayed.is_subset(&visited));
         }
     }
 

@@ -13,13 +13,14 @@ mod bit_set;
 mod followers;
 mod id_set;
 mod key_set;
+mod recipients;
 mod reorder;
 mod slot;
 mod user_index;
 
 use std::ops::Range;
 
-pub use followers::{FollowerGraph, Recipient};
+pub use followers::{FollowerGraph, Recipient, Registration};
 pub use reorder::{Head, Placement, ReorderBuffer};
 
 use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent, UserId};
@@ -29,7 +30,8 @@ use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent, UserId};
 pub enum Audience<'a> {
     /// One connected user.
     One(Recipient),
-    /// Several connected users, each once: the numbers inside their [`Recipient`]s.
+    /// Several registered users, each once: the numbers inside their [`Recipient`]s. Numbers of users
+    /// that are registered no more may be among them, to be passed over.
     Several(&'a [u32]),
     /// Everybody who is connected.
     Everybody,
@@ -202,14 +204,26 @@ impl Engine {
         self.reorder.head() != Head::Missing
     }
 
-    /// The user is reached at `recipient` from now on. Returns where it was reached before.
-    pub fn register(&mut self, user: UserId, recipient: Recipient) -> Option<Recipient> {
-        self.graph.connect(user, recipient)
+    /// Registers a user: see [`FollowerGraph::register`].
+    pub fn register(&mut self, user: UserId) -> Registration {
+        self.graph.register(user)
     }
 
-    /// The user is not reached at `recipient` any more; nothing changes if it is not now.
-    pub fn depart(&mut self, user: UserId, recipient: Recipient) {
-        self.graph.disconnect(user, recipient);
+    /// Unregisters a user; nothing changes if it is not registered.
+    pub fn unregister(&mut self, user: UserId) {
+        self.graph.unregister(user);
+    }
+
+    /// What the users that are not indexed yet may add to the cost of an event, in events.
+    #[inline]
+    #[must_use]
+    pub fn index_cost(&self) -> usize {
+        self.graph.unindexed_users() / 16
+    }
+
+    /// Brings lists of followers up to date: see [`FollowerGraph::index_some`].
+    pub fn index_some(&mut self, steps: usize) {
+        self.graph.index_some(steps);
     }
 
     /// The sequence whose turn it is; 2⁶⁴−1 once every sequence is over.
@@ -277,10 +291,12 @@ fn apply(
     match kind {
         EventKind::Broadcast => sink.offer(Audience::Everybody, line),
         EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink),
-        EventKind::StatusUpdate { from } => match graph.connected_followers(from) {
-            [] => Offer::Taken,
-            followers => sink.offer(Audience::Several(followers), line),
-        },
+        EventKind::StatusUpdate { from } if graph.is_any_unindexed() => {
+            offer_to_unindexed_too(from, line, graph, sink)
+        }
+        EventKind::StatusUpdate { from } => {
+            offer_to_several(graph.indexed_followers(from), line, sink)
+        }
         EventKind::Follow { follower, followed } => {
             let offer = offer_to_one(graph.recipient(followed), line, sink);
             if offer == Offer::Taken {
@@ -293,6 +309,26 @@ fn apply(
             Offer::Taken
         }
     }
+}
+
+#[inline]
+fn offer_to_several(recipients: &[u32], line: Line<'_>, sink: &mut impl Sink) -> Offer {
+    match recipients {
+        [] => Offer::Taken,
+        recipients => sink.offer(Audience::Several(recipients), line),
+    }
+}
+
+#[cold]
+fn offer_to_unindexed_too(
+    from: UserId,
+    line: Line<'_>,
+    graph: &FollowerGraph,
+    sink: &mut impl Sink,
+) -> Offer {
+    let mut followers = graph.indexed_followers(from).to_vec();
+    graph.append_unindexed_followers(from, &mut followers);
+    offer_to_several(&followers, line, sink)
 }
 
 #[inline]

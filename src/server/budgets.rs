@@ -33,6 +33,9 @@ pub struct Budgets {
     pub batch_bytes: u64,
     /// Bytes of an identified client that are read and forgotten.
     pub ignored_bytes_a_client: usize,
+    /// Steps by which lists of followers are brought up to date, each for one user that another one
+    /// follows who was registered or unregistered: the usual number takes less than a millisecond.
+    pub index_steps: usize,
     /// Bytes of all identified clients that are read and forgotten.
     pub ignored_bytes: usize,
 }
@@ -58,6 +61,7 @@ impl Default for Budgets {
             picks: 1 << 19,
             picks_a_client: 512,
             batch_bytes: 1 << 20,
+            index_steps: 8192,
             ignored_bytes_a_client: 16 << 10,
             ignored_bytes: 256 << 10,
         }

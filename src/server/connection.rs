@@ -61,8 +61,8 @@ pub(crate) struct IdLine {
 pub(crate) enum Identity {
     /// It has not sent its id line yet, or not all of it.
     Unknown(Box<IdLine>),
-    /// It is registered, at this place in the list of those who are.
-    Registered { user: UserId, place: u32 },
+    /// It is registered, at this place in the list of those who are, and reached at this recipient.
+    Registered { user: UserId, place: u32, recipient: u32 },
     /// It was registered, and waits to be closed.
     Departed { user: UserId },
 }
@@ -249,6 +249,14 @@ impl<S> Client<S> {
         match self.identity {
             Identity::Unknown(_) => None,
             Identity::Registered { user, .. } | Identity::Departed { user } => Some(user),
+        }
+    }
+
+    /// Where its deliveries go, while it is registered.
+    pub(crate) fn recipient(&self) -> Option<u32> {
+        match self.identity {
+            Identity::Registered { recipient, .. } => Some(recipient),
+            Identity::Unknown(_) | Identity::Departed { .. } => None,
         }
     }
 }

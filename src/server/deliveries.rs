@@ -38,6 +38,8 @@ pub(crate) struct Deliveries<S> {
     dispatch: Dispatch,
     /// Clients to be closed within this turn.
     doomed: Vec<(u32, CloseReason, Option<io::Error>)>,
+    /// Users whose clients were disconnected since they were last taken.
+    departed: Vec<UserId>,
     queued_total: u64,
     largest_queue: u64,
     client_limit: u64,
@@ -73,6 +75,7 @@ impl<S> Deliveries<S> {
             members: Vec::new(),
             dispatch: Dispatch::default(),
             doomed: Vec::new(),
+            departed: Vec::new(),
             queued_total: 0,
             largest_queue: 0,
             client_limit: config.client_queue_bytes,
@@ -120,25 +123,30 @@ impl<S> Deliveries<S> {
         client_mut(&mut self.connections, key)
     }
 
-    /// From now on the client is `user` and receives what is for it.
-    pub(crate) fn join(&mut self, key: u32, user: UserId) {
+    /// From now on the client is `user` and receives what is for this recipient.
+    pub(crate) fn join(&mut self, key: u32, user: UserId, Recipient(recipient): Recipient) {
         debug_assert!(!self.dispatch.has_block(), "clients register before anything is applied");
         let place = self.members.len() as u32;
         if let Some(client) = client_mut(&mut self.connections, key) {
-            client.identity = Identity::Registered { user, place };
+            client.identity = Identity::Registered { user, place, recipient };
             self.members.push(key);
-            self.dispatch.open(key);
+            self.dispatch.open(recipient, key);
         }
+    }
+
+    /// The key of the client that is reached at a recipient.
+    pub(crate) fn client_at(&self, Recipient(recipient): Recipient) -> Option<u32> {
+        self.dispatch.client(recipient)
     }
 
     /// The client receives nothing from now on. What is queued for it is forgotten. Returns who it
     /// was, if it was registered.
     pub(crate) fn leave(&mut self, key: u32) -> Option<UserId> {
         let client = client_mut(&mut self.connections, key)?;
-        let Identity::Registered { user, place } = client.identity else { return None };
+        let Identity::Registered { user, place, recipient } = client.identity else { return None };
         client.identity = Identity::Departed { user };
-        self.queued_total -= (client.send_queue.len() + self.dispatch.queued(key)) as u64;
-        self.dispatch.forget(key);
+        self.queued_total -= (client.send_queue.len() + self.dispatch.queued(recipient)) as u64;
+        self.dispatch.forget(recipient);
         self.end_stall(key);
         self.members.swap_remove(place as usize);
         if let Some(&moved) = self.members.get(place as usize)
@@ -158,7 +166,9 @@ impl<S> Deliveries<S> {
             && !client.is_closing
         {
             client.is_closing = true;
-            self.dispatch.close(key);
+            if let Some(recipient) = client.recipient() {
+                self.dispatch.close(recipient);
+            }
             self.doomed.push((key, reason, error));
         }
     }
@@ -168,9 +178,16 @@ impl<S> Deliveries<S> {
         std::mem::take(&mut self.doomed)
     }
 
+    /// Users to unregister, since their clients were disconnected for their queues.
+    pub(crate) fn take_departed(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.departed)
+    }
+
     /// Puts the client on the list of those to flush.
     pub(crate) fn touch(&mut self, key: u32) {
-        self.dispatch.touch(key);
+        if let Some(recipient) = self.client(key).and_then(Client::recipient) {
+            self.dispatch.touch(recipient);
+        }
     }
 
     /// Frees the memory of a queue whose client is closed.
@@ -192,8 +209,9 @@ impl<S> Deliveries<S> {
 
     /// What is queued for a member.
     fn queued(&self, key: u32) -> u64 {
-        let waiting = self.client(key).map_or(0, |client| client.send_queue.len());
-        (waiting + self.dispatch.queued(key)) as u64
+        let Some(client) = self.client(key) else { return 0 };
+        let in_batch = client.recipient().map_or(0, |recipient| self.dispatch.queued(recipient));
+        (client.send_queue.len() + in_batch) as u64
     }
 
     /// Panics unless the accounts are right. Looks at every client.
@@ -238,7 +256,7 @@ impl<S: Write> Deliveries<S> {
         while let Some(key) = self.dispatch.next_touched() {
             self.flush(key);
         }
-        self.dispatch.end_turn(&self.members);
+        self.dispatch.end_turn();
         self.lift_total_pause();
         if self.queued_total == 0 {
             self.largest_queue = 0;
@@ -261,9 +279,9 @@ impl<S: Write> Deliveries<S> {
     /// send queue then.
     pub(crate) fn flush(&mut self, key: u32) {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
-        let Identity::Registered { .. } = client.identity else { return };
+        let Some(recipient) = client.recipient() else { return };
         let queue = &mut client.send_queue;
-        let before = queue.len() + self.dispatch.queued(key);
+        let before = queue.len() + self.dispatch.queued(recipient);
         if before == 0 {
             return;
         }
@@ -273,8 +291,8 @@ impl<S: Write> Deliveries<S> {
         };
         loop {
             self.piece.clear();
-            let is_last = self.dispatch.take_picks(key, &mut self.piece);
-            let rest = if is_last { self.dispatch.rest_of_block(key) } else { &[] };
+            let is_last = self.dispatch.take_picks(recipient, &mut self.piece);
+            let rest = if is_last { self.dispatch.rest_of_block(recipient) } else { &[] };
             let tail = Tail(self.piece.as_slice(), rest);
             match outcome {
                 Ok(FlushOutcome::Complete) => {
@@ -286,7 +304,7 @@ impl<S: Write> Deliveries<S> {
                 break;
             }
         }
-        self.dispatch.skip_block(key);
+        self.dispatch.skip_block(recipient);
         let after = queue.len();
         let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
         client.writable &= !matches!(outcome, Ok(FlushOutcome::WouldBlock));
@@ -304,8 +322,8 @@ impl<S: Write> Deliveries<S> {
 
     /// Queues a line for some clients.
     #[inline]
-    fn queue(&mut self, keys: &[u32], line: &Line<'_>) {
-        let taken = self.dispatch.queue(keys, line);
+    fn queue(&mut self, recipients: &[u32], line: &Line<'_>) {
+        let taken = self.dispatch.queue(recipients, line);
         self.picked_this_turn += taken;
         self.count_queued(size_of_line(line), taken);
     }
@@ -340,7 +358,7 @@ impl<S: Write> Sink for Deliveries<S> {
         let size = size_of_line(&line) as u64;
         let count = match audience {
             Audience::One(_) => 1,
-            Audience::Several(keys) => keys.len(),
+            Audience::Several(recipients) => recipients.len(),
             Audience::Everybody => self.members.len(),
         };
         let surely_fits = self.total_target.is_none()
@@ -350,8 +368,8 @@ impl<S: Write> Sink for Deliveries<S> {
             return Offer::Refused;
         }
         match audience {
-            Audience::One(Recipient(key)) => self.queue(&[key], &line),
-            Audience::Several(keys) => self.queue(keys, &line),
+            Audience::One(Recipient(recipient)) => self.queue(&[recipient], &line),
+            Audience::Several(recipients) => self.queue(recipients, &line),
             Audience::Everybody => self.queue_for_all(&line),
         }
         Offer::Taken

@@ -36,9 +36,9 @@ pub(crate) struct Dispatch {
     block: ByteBuffer,
     /// What goes to some, each line behind its [`Header`].
     picked: ByteBuffer,
-    /// What is for a client, by its key.
+    /// What is for a client, by its recipient.
     trays: Vec<Tray>,
-    /// Keys of the clients that got something of their own since they were last taken.
+    /// Recipients that got something of their own since they were last taken.
     touched: Vec<u32>,
     /// Memory of emptied trays.
     spares: VecPool<Pick>,
@@ -54,6 +54,8 @@ struct Tray {
     picked_bytes: u32,
     /// Bytes of the block that were taken out.
     block_cursor: u32,
+    /// The client's key; `None` where there is no tray.
+    client: Option<u32>,
     state: TrayState,
 }
 
@@ -92,34 +94,40 @@ impl Header {
 }
 
 impl Dispatch {
-    /// From now on there is a tray for the client.
-    pub(crate) fn open(&mut self, key: u32) {
-        let place = key as usize;
+    /// From now on there is a tray for the client of this key, under this recipient.
+    pub(crate) fn open(&mut self, recipient: u32, key: u32) {
+        let place = recipient as usize;
         if place >= self.trays.len() {
             self.trays.resize_with(place + 1, Tray::default);
         }
         let block_cursor = self.block.len() as u32;
-        self.trays[place] = Tray { block_cursor, state: TrayState::Untouched, ..Tray::default() };
+        let state = TrayState::Untouched;
+        self.trays[place] = Tray { client: Some(key), block_cursor, state, ..Tray::default() };
+    }
+
+    /// The key of the client that a recipient names.
+    pub(crate) fn client(&self, recipient: u32) -> Option<u32> {
+        self.trays.get(recipient as usize)?.client
     }
 
     /// From now on nothing is put into the client's tray. What is there stays.
-    pub(crate) fn close(&mut self, key: u32) {
-        if let Some(tray) = self.trays.get_mut(key as usize) {
+    pub(crate) fn close(&mut self, recipient: u32) {
+        if let Some(tray) = self.trays.get_mut(recipient as usize) {
             tray.state = TrayState::Closed;
         }
     }
 
     /// Forgets the client and what was for it.
-    pub(crate) fn forget(&mut self, key: u32) {
-        if let Some(tray) = self.trays.get_mut(key as usize) {
+    pub(crate) fn forget(&mut self, recipient: u32) {
+        if let Some(tray) = self.trays.get_mut(recipient as usize) {
             *tray = Tray::default();
         }
     }
 
     /// Bytes for the client that were not taken out yet.
     #[inline]
-    pub(crate) fn queued(&self, key: u32) -> usize {
-        self.trays.get(key as usize).map_or(0, |tray| {
+    pub(crate) fn queued(&self, recipient: u32) -> usize {
+        self.trays.get(recipient as usize).map_or(0, |tray| {
             tray.picked_bytes as usize + self.block.len() - tray.block_cursor as usize
         })
     }
@@ -136,24 +144,27 @@ impl Dispatch {
     }
 
     /// Puts the client on the list of those to flush.
-    pub(crate) fn touch(&mut self, key: u32) {
-        if let Some(tray) = self.trays.get_mut(key as usize)
+    pub(crate) fn touch(&mut self, recipient: u32) {
+        if let Some(tray) = self.trays.get_mut(recipient as usize)
             && tray.state == TrayState::Untouched
         {
             tray.state = TrayState::Touched;
-            self.touched.push(key);
+            self.touched.push(recipient);
         }
     }
 
-    /// Takes a client off the list of those to flush.
+    /// Takes a client off the list of those to flush, and returns its key.
     pub(crate) fn next_touched(&mut self) -> Option<u32> {
-        let key = self.touched.pop()?;
-        if let Some(tray) = self.trays.get_mut(key as usize)
-            && tray.state == TrayState::Touched
-        {
-            tray.state = TrayState::Untouched;
+        loop {
+            let recipient = self.touched.pop()?;
+            let tray = &mut self.trays[recipient as usize];
+            if tray.state == TrayState::Touched {
+                tray.state = TrayState::Untouched;
+            }
+            if tray.client.is_some() {
+                return tray.client;
+            }
         }
-        Some(key)
     }
 
     /// Queues a line for everybody.
@@ -163,21 +174,21 @@ impl Dispatch {
 
     /// Queues a line for some clients. Returns how many of them take lines.
     #[inline]
-    pub(crate) fn queue(&mut self, keys: &[u32], line: &Line<'_>) -> u64 {
+    pub(crate) fn queue(&mut self, recipients: &[u32], line: &Line<'_>) -> u64 {
         let pick = self.picked.len() as Pick;
         let size = size_of_line(line) as u32;
         let header = Header { block_end: self.block.len() as u32, size };
         self.picked.extend_from_slice(&header.to_bytes());
         self.picked.push_line(line);
         let mut taken = 0;
-        for &key in keys {
-            let Some(tray) = self.trays.get_mut(key as usize) else { continue };
+        for &recipient in recipients {
+            let Some(tray) = self.trays.get_mut(recipient as usize) else { continue };
             match tray.state {
                 TrayState::Touched => {}
                 TrayState::Closed => continue,
                 TrayState::Untouched => {
                     tray.state = TrayState::Touched;
-                    self.touched.push(key);
+                    self.touched.push(recipient);
                     if tray.picks.capacity() == 0 {
                         tray.picks = self.spares.get();
                     }
@@ -193,8 +204,8 @@ impl Dispatch {
     /// Appends the lines that were picked for the client to `buffer`, and what was queued for
     /// everybody before them, until it holds [`MAX_PIECE_BYTES`]. Returns whether no picked line is
     /// left. What was queued for everybody after the last one stays in the tray.
-    pub(crate) fn take_picks(&mut self, key: u32, buffer: &mut ByteBuffer) -> bool {
-        let Some(tray) = self.trays.get_mut(key as usize) else { return true };
+    pub(crate) fn take_picks(&mut self, recipient: u32, buffer: &mut ByteBuffer) -> bool {
+        let Some(tray) = self.trays.get_mut(recipient as usize) else { return true };
         if tray.picks.is_empty() {
             return true;
         }
@@ -229,24 +240,22 @@ impl Dispatch {
     }
 
     /// What was queued for everybody and is not taken out for the client.
-    pub(crate) fn rest_of_block(&self, key: u32) -> &[u8] {
-        let cursor = self.trays.get(key as usize).map(|tray| tray.block_cursor as usize);
+    pub(crate) fn rest_of_block(&self, recipient: u32) -> &[u8] {
+        let cursor = self.trays.get(recipient as usize).map(|tray| tray.block_cursor as usize);
         &self.block.as_slice()[cursor.unwrap_or(self.block.len())..]
     }
 
     /// Takes all of the block out of the client's tray.
-    pub(crate) fn skip_block(&mut self, key: u32) {
-        if let Some(tray) = self.trays.get_mut(key as usize) {
+    pub(crate) fn skip_block(&mut self, recipient: u32) {
+        if let Some(tray) = self.trays.get_mut(recipient as usize) {
             tray.block_cursor = self.block.len() as u32;
         }
     }
 
-    /// Forgets the lines, after `members` and everybody who was touched have taken theirs.
-    pub(crate) fn end_turn(&mut self, members: &[u32]) {
+    /// Forgets the lines, after every client has taken what is for it.
+    pub(crate) fn end_turn(&mut self) {
         if self.has_block() {
-            for &key in members {
-                self.trays[key as usize].block_cursor = 0;
-            }
+            self.trays.iter_mut().for_each(|tray| tray.block_cursor = 0);
             self.block.clear();
         }
         self.picked.clear();
@@ -323,7 +332,7 @@ mod tests {
             let mut plain: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS as usize];
             let mut closed = [false; CLIENTS as usize];
             let members: Vec<u32> = (0..CLIENTS).collect();
-            members.iter().for_each(|&key| dispatch.open(key));
+            members.iter().for_each(|&key| dispatch.open(key, key));
             for step in steps {
                 match step {
                     Step::ForAll(text) => {
@@ -350,7 +359,7 @@ mod tests {
                     }
                     Step::Replace(key) => {
                         dispatch.forget(key);
-                        dispatch.open(key);
+                        dispatch.open(key, key);
                         plain[key as usize].clear();
                         closed[key as usize] = false;
                     }
@@ -365,7 +374,7 @@ mod tests {
                             let expected = std::mem::take(&mut plain[key as usize]);
                             prop_assert_eq!(take(&mut dispatch, key), expected);
                         }
-                        dispatch.end_turn(&members);
+                        dispatch.end_turn();
                         prop_assert!(plain.iter().all(Vec::is_empty), "who got something is touched");
                     }
                 }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use eventserver::engine::{Audience, Counters, Engine, Offer, Receipt, Recipient, Sink, Step};
+use eventserver::engine::{
+    Audience, Counters, Engine, Offer, Receipt, Recipient, Registration, Sink, Step,
+};
 use eventserver::protocol::{Event, Line, Sequence, ShortEvent, UserId};
 
 use super::event::{Deed, Meaning, meaning};
@@ -19,10 +21,9 @@ pub(crate) enum Operation {
     ReceiveVoid(i64),
     Apply,
     Register(u64),
-    /// The user leaves from where it is reached now.
-    Depart(u64),
-    /// The user leaves from where it was reached before, which is no news.
-    DepartLate(u64),
+    Unregister(u64),
+    /// Lists of followers are brought up to date, by so many steps.
+    Index(usize),
     /// So many offers are refused from now on.
     Refuse(usize),
     SkipGap,
@@ -64,15 +65,21 @@ pub(crate) struct Listener {
 
 impl Sink for Listener {
     fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
+        let mut recipients = match audience {
+            Audience::One(Recipient(number)) => vec![number],
+            Audience::Several(numbers) => {
+                // Some may have been registered before.
+                numbers.iter().filter(|number| self.everybody.contains(number)).copied().collect()
+            }
+            Audience::Everybody => self.everybody.iter().copied().collect(),
+        };
+        if matches!(audience, Audience::Several(_)) && recipients.is_empty() {
+            return Offer::Taken;
+        }
         if self.refusals > 0 {
             self.refusals -= 1;
             return Offer::Refused;
         }
-        let mut recipients = match audience {
-            Audience::One(Recipient(key)) => vec![key],
-            Audience::Several(keys) => keys.to_vec(),
-            Audience::Everybody => self.everybody.iter().copied().collect(),
-        };
         recipients.sort_unstable();
         self.told.push((recipients, String::from_utf8_lossy(line.as_bytes()).into_owned()));
         Offer::Taken
@@ -220,9 +227,6 @@ pub(crate) struct Pair {
     pub(crate) engine: Engine,
     pub(crate) listener: Listener,
     naive: Naive,
-    next_key: u32,
-    /// Where users were reached that are reached elsewhere, or not at all.
-    left: BTreeMap<u64, u32>,
 }
 
 impl Pair {
@@ -232,8 +236,6 @@ impl Pair {
             engine: Engine::new(sequence, window),
             listener: Listener::default(),
             naive: Naive::new(first, window),
-            next_key: 0,
-            left: BTreeMap::new(),
         }
     }
 
@@ -259,12 +261,8 @@ impl Pair {
                 self.apply();
             }
             Operation::Register(user) => self.register(user),
-            Operation::Depart(user) => self.depart(user),
-            Operation::DepartLate(user) => {
-                if let Some(&key) = self.left.get(&user) {
-                    self.engine.depart(UserId(user), Recipient(key));
-                }
-            }
+            Operation::Unregister(user) => self.unregister(user),
+            Operation::Index(steps) => self.engine.index_some(steps),
             Operation::Refuse(offers) => {
                 self.listener.refusals = offers;
                 self.naive.refusals = offers;
@@ -285,8 +283,9 @@ impl Pair {
     }
 
     /// Panics unless both have told the same so far, and remember as many users.
-    pub(crate) fn check_told(&self) {
+    pub(crate) fn check_told(&mut self) {
         assert_eq!(self.listener.told, self.naive.told);
+        self.engine.index_some(usize::MAX);
         assert_eq!(self.engine.graph().users(), self.naive.users());
     }
 
@@ -315,26 +314,18 @@ impl Pair {
     }
 
     pub(crate) fn register(&mut self, user: u64) {
-        let key = self.next_key;
-        self.next_key += 1;
-        let older = self.engine.register(UserId(user), Recipient(key)).map(|older| older.0);
-        assert_eq!(older, self.naive.connected.insert(user, key));
-        self.listener.everybody.insert(key);
-        if let Some(older) = older {
-            self.leave(user, older);
-        }
+        let Registration { recipient, was_registered } = self.engine.register(UserId(user));
+        let before = self.naive.connected.insert(user, recipient.0);
+        assert_eq!(was_registered, before.is_some());
+        let is_new = self.listener.everybody.insert(recipient.0);
+        assert_ne!(is_new, was_registered, "each user has a number of its own");
     }
 
-    fn depart(&mut self, user: u64) {
-        if let Some(key) = self.naive.connected.remove(&user) {
-            self.engine.depart(UserId(user), Recipient(key));
-            self.leave(user, key);
+    fn unregister(&mut self, user: u64) {
+        self.engine.unregister(UserId(user));
+        if let Some(number) = self.naive.connected.remove(&user) {
+            self.listener.everybody.remove(&number);
         }
-    }
-
-    fn leave(&mut self, user: u64, key: u32) {
-        self.listener.everybody.remove(&key);
-        self.left.insert(user, key);
     }
 
     /// The sequence so far from the awaited one, if there is one.

@@ -111,6 +111,7 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         picks,
         picks_a_client: 0,
         queued_bytes_a_client: 0,
+        index_steps: *random.pick(&[1, 3, 10]),
         ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
         ignored_bytes: *random.pick(&[1, 10, 100]),
         batch_bytes: usual.batch_bytes,

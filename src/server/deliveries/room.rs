@@ -13,7 +13,7 @@ use super::{Deliveries, client_mut};
 use crate::config::SlowClient;
 use crate::engine::{Audience, Recipient};
 use crate::server::close_reason::CloseReason;
-use crate::server::connection::{Client, Connection, Identity, Stall, StallCause};
+use crate::server::connection::{Client, Connection, Stall, StallCause};
 
 impl<S> Deliveries<S> {
     /// Whether events have to wait until queues have come down.
@@ -114,10 +114,10 @@ impl<S: Write> Deliveries<S> {
     pub(super) fn make_room(&mut self, audience: Audience<'_>, size: u64) -> bool {
         let mut fits = true;
         match audience {
-            Audience::One(Recipient(key)) => fits = self.fits_client(key, size),
-            Audience::Several(keys) => {
-                for &key in keys {
-                    fits &= self.fits_client(key, size);
+            Audience::One(Recipient(recipient)) => fits = self.fits_recipient(recipient, size),
+            Audience::Several(recipients) => {
+                for &recipient in recipients {
+                    fits &= self.fits_recipient(recipient, size);
                 }
             }
             Audience::Everybody => {
@@ -128,21 +128,25 @@ impl<S: Write> Deliveries<S> {
                 self.measure_largest_queue();
             }
         }
-        fits && self.fits_total(size * self.registered_among(audience))
+        let added = size * self.registered_among(audience);
+        fits && (added == 0 || self.fits_total(added))
     }
 
     /// How many of the audience are still registered.
     fn registered_among(&self, audience: Audience<'_>) -> u64 {
-        let is_registered = |key: u32| {
-            let client = self.client(key);
-            client.is_some_and(|client| matches!(client.identity, Identity::Registered { .. }))
-        };
+        let is_registered = |recipient: u32| self.dispatch.client(recipient).is_some();
         let count = match audience {
-            Audience::One(Recipient(key)) => usize::from(is_registered(key)),
-            Audience::Several(keys) => keys.iter().filter(|&&key| is_registered(key)).count(),
+            Audience::One(Recipient(recipient)) => usize::from(is_registered(recipient)),
+            Audience::Several(recipients) => {
+                recipients.iter().filter(|&&recipient| is_registered(recipient)).count()
+            }
             Audience::Everybody => self.members.len(),
         };
         count as u64
+    }
+
+    fn fits_recipient(&mut self, recipient: u32, size: u64) -> bool {
+        self.dispatch.client(recipient).is_none_or(|key| self.fits_client(key, size))
     }
 
     fn fits_client(&mut self, key: u32, size: u64) -> bool {
@@ -218,7 +222,8 @@ impl<S> Deliveries<S> {
     /// Disconnects a client for its queue, and gives back the memory of that queue at once.
     fn disconnect(&mut self, key: u32) {
         let queued = self.queued(key);
-        self.leave(key);
+        let user = self.leave(key);
+        self.departed.extend(user);
         if let Some(client) = client_mut(&mut self.connections, key) {
             client.send_queue.clear(&mut self.pool);
             client.dropped_bytes = queued;
@@ -289,7 +294,7 @@ mod tests {
         for key in 0..3 {
             let client = Client::new(Full, peer, now);
             deliveries.connections.insert(Connection::Client(client));
-            deliveries.join(key, UserId(key.into()));
+            deliveries.join(key, UserId(key.into()), Recipient(key));
         }
         deliveries
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use log::Level;
 
 use super::{Hub, Readiness};
-use crate::engine::Recipient;
+use crate::engine::Registration;
 use crate::protocol::{Cut, UserId, is_http_request_line};
 use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::close_reason::CloseReason;
@@ -258,12 +258,13 @@ impl<A: Acceptor> Hub<A> {
 
     /// From now on the client is the one connection of `user`.
     fn register(&mut self, key: u32, user: UserId) {
-        if let Some(Recipient(older)) = self.engine.register(user, Recipient(key)) {
+        let Registration { recipient, was_registered } = self.engine.register(user);
+        if was_registered && let Some(older) = self.deliveries.client_at(recipient) {
             self.deliveries.flush_once_more(older);
             self.deliveries.leave(older);
             self.deliveries.doom(older, CloseReason::TakenOver, None);
         }
-        self.deliveries.join(key, user);
+        self.deliveries.join(key, user, recipient);
         if let Some(client) = self.deliveries.client(key) {
             let peer = client.peer;
             self.say(
@@ -310,7 +311,7 @@ impl<A: Acceptor> Hub<A> {
     /// The client is gone: nothing is delivered to it from now on.
     fn lose_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
         if let Some(user) = self.deliveries.leave(key) {
-            self.engine.depart(user, Recipient(key));
+            self.engine.unregister(user);
         }
         self.deliveries.doom(key, reason, error);
     }

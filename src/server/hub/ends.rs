@@ -6,7 +6,6 @@ use std::time::Instant;
 use log::Level;
 
 use super::Hub;
-use crate::engine::Recipient;
 use crate::server::acceptor::Acceptor;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Client, Connection, End, Identity};
@@ -87,15 +86,17 @@ impl<A: Acceptor> Hub<A> {
     /// Closes the clients that are to be closed. Nothing is freed before all readiness of the turn is
     /// noted, so that none of it can reach a new tenant of the same key.
     pub(super) fn close_clients(&mut self) {
+        for user in self.deliveries.take_departed() {
+            self.engine.unregister(user);
+        }
         for (key, reason, error) in self.deliveries.take_doomed() {
             self.close_client(key, reason, error);
         }
     }
 
     fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
-        self.deliveries.leave(key);
-        if let Some(user) = self.deliveries.client(key).and_then(Client::user) {
-            self.engine.depart(user, Recipient(key));
+        if let Some(user) = self.deliveries.leave(key) {
+            self.engine.unregister(user);
         }
         let Some(slot) = self.deliveries.connections.get_mut(key as usize) else { return };
         let Connection::Client(mut client) = std::mem::replace(slot, Connection::Lent) else {

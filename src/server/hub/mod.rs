@@ -177,6 +177,7 @@ impl<A: Acceptor> Hub<A> {
         self.accept_and_read_clients(&mut poll_again);
         self.expire_unknown_clients();
         self.close_clients();
+        self.engine.index_some(self.budgets.index_steps);
         self.apply();
         self.deliveries.flush_touched();
         self.watch_gap();
@@ -271,8 +272,9 @@ impl<A: Acceptor> Hub<A> {
         self.deliveries.check();
         for &key in self.deliveries.members() {
             let Some(client) = self.deliveries.client(key) else { panic!("a member is a client") };
-            let user = client.user().map(|user| self.engine.graph().recipient(user));
-            assert_eq!(user, Some(Some(Recipient(key))), "the engine knows every member");
+            let user = client.user().and_then(|user| self.engine.graph().recipient(user));
+            assert_eq!(user.map(|Recipient(number)| number), client.recipient(), "of {key}");
+            assert_eq!(user.and_then(|user| self.deliveries.client_at(user)), Some(key));
             assert!(!client.is_closing, "what is to be closed is closed within the turn");
             assert!(
                 client.send_queue.is_empty() || !client.writable,
@@ -443,6 +445,7 @@ impl<A: Acceptor> Hub<A> {
             || !self.unread_clients.is_empty()
             || (self.may_accept_source() && self.event_door.as_ref().is_some_and(Door::is_open))
             || self.client_door.as_ref().is_some_and(Door::is_open)
+            || !self.engine.graph().is_index_complete()
             || self.is_stopped()
     }
 

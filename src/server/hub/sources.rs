@@ -331,7 +331,7 @@ impl<A: Acceptor> Hub<A> {
             match self.engine.apply_next(&mut self.deliveries) {
                 Step::Advanced => {
                     self.deliveries.note_applied();
-                    left.events -= 1;
+                    left.events = left.events.saturating_sub(1 + self.engine.index_cost());
                 }
                 Step::Refused => return Pending::Room,
                 Step::NothingDue => return Pending::Nothing,

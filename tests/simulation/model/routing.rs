@@ -111,7 +111,7 @@ impl Model {
         }
         let is_open = |&&id: &&SocketId| self.clients[&id].fate.is_none();
         let added = size * audience.iter().filter(is_open).count() as u64;
-        if !self.limits.pauses {
+        if !self.limits.pauses && added > 0 {
             self.give_up_the_longest(added, closed);
         }
         self.check_total_room(added);
@@ -169,7 +169,8 @@ impl Model {
             assert!(
                 self.has_write_failed
                     || most.is_none_or(|most| most <= self.clients[&longest].queued()),
-                "client {longest} is disconnected, though others have longer queues"
+                "client {longest} with {} bytes is disconnected, though another has {most:?}",
+                self.clients[&longest].queued()
             );
             self.client(longest).fate = Some(CloseReason::QueueFull);
         }
