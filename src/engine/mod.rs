@@ -15,6 +15,8 @@ mod id_set;
 mod key_set;
 mod reorder;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod user_index;
 
 use std::ops::Range;

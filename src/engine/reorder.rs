@@ -103,7 +103,7 @@ impl ReorderBuffer {
     #[inline(always)]
     pub fn admit(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
         let sequence = event.sequence.get();
-        let ahead = sequence.wrapping_sub(self.awaited);
+        let Some(ahead) = sequence.checked_sub(self.awaited) else { return false };
         if ahead >= self.window || ahead >= self.slots.len() as u64 {
             return false;
         }
@@ -173,7 +173,8 @@ impl ReorderBuffer {
         Head::Event(kind_of_kept(line), Line::Plain(line))
     }
 
-    /// Ends the turn of the awaited sequence, whether it had arrived or not.
+    /// Ends the turn of the awaited sequence, whether it had arrived or not. Nothing changes once
+    /// every sequence is over.
     #[inline]
     pub fn advance(&mut self) {
         if self.occupied > 0 {
@@ -190,7 +191,7 @@ impl ReorderBuffer {
                 }
             }
         }
-        self.awaited += 1;
+        self.awaited = self.awaited.saturating_add(1);
     }
 
     /// The missing sequences in front of the first that waits, if any waits and the awaited one is
@@ -201,8 +202,9 @@ impl ReorderBuffer {
             return None;
         }
         let capacity = self.slots.len();
-        let ahead = (self.awaited..).take(capacity);
-        let first_waiting = ahead
+        // One of them waits, which ends the search before the numbers do.
+        let first_waiting = (self.awaited..)
+            .take(capacity)
             .skip(1)
             .find(|&sequence| self.slots[index(sequence, capacity)].state != State::Empty)?;
         Some(self.awaited..first_waiting)
@@ -254,6 +256,7 @@ impl ReorderBuffer {
         let capacity = (ahead as usize + 1).next_power_of_two().max(MIN_SLOTS);
         let mut slots = vec![Slot::default(); capacity];
         let old = self.slots.len();
+        // All of the old ring lies before the sequence that it has no slot for: this cannot overflow.
         for sequence in (self.awaited..).take(old) {
             slots[index(sequence, capacity)] = self.slots[index(sequence, old)];
         }
@@ -393,6 +396,28 @@ mod tests {
         assert_eq!(take_all(&mut buffer), ["last but one", "last"]);
         assert_eq!(insert(&mut buffer, last, b"again"), Placement::Late);
         assert_eq!(buffer.head(), Head::Missing);
+        buffer.advance();
+        assert_eq!(buffer.awaited(), u64::MAX, "nothing comes after the last");
+    }
+
+    #[test]
+    fn the_last_gap_and_the_last_growth_of_all() {
+        let last = Sequence::MAX.get();
+        for ahead in [1, 127, 128, 129, 1000] {
+            let mut buffer = buffer(last - ahead, 1 << 26);
+            insert(&mut buffer, last - ahead + 1, b"second");
+            insert(&mut buffer, last, b"last");
+            assert_eq!(buffer.skip_gap(), Some(last - ahead..last - ahead + 1));
+            buffer.advance();
+            if ahead > 1 {
+                assert_eq!(
+                    buffer.skip_gap(),
+                    Some(last - ahead + 2..last).filter(|gap| !gap.is_empty())
+                );
+                assert_eq!(take_all(&mut buffer), ["last"]);
+            }
+            assert_eq!(buffer.awaited(), u64::MAX);
+        }
     }
 
     #[test]
