@@ -7,6 +7,9 @@ use smallvec::SmallVec;
 use super::bit_set::BitSet;
 use super::id_set::{hash, scan};
 
+/// Members that the set itself has room for.
+const INLINE: usize = 5;
+
 /// Up to this many members are looked through one by one: two cache lines.
 const SCANNED: usize = 32;
 
@@ -14,20 +17,26 @@ const SCANNED: usize = 32;
 /// what a hash table takes.
 const BITS_A_MEMBER: usize = 64;
 
-/// A set of 32-bit keys in as few cache lines as may be. The order of a walk means nothing.
+/// A hash table is made smaller when it has more places than this for each member.
+const PLACES_A_MEMBER: usize = 8;
+
+/// A set of 32-bit keys in 24 bytes, with its other members in as few cache lines as may be. The order
+/// of a walk means nothing.
 #[derive(Debug)]
 pub(crate) enum KeySet {
-    /// A short list.
-    Few(SmallVec<[u32; 6]>),
+    /// The first `len` of `members`.
+    Few { len: u8, members: [u32; INLINE] },
+    /// A short list: 64 bytes, or 128 more for 15 members and above.
+    Listed(Box<SmallVec<[u32; 14]>>),
     /// Many of the keys that there are.
-    Dense(BitSet),
+    Dense(Box<BitSet>),
     /// Many keys far from each other: 5 to 12 bytes each.
-    Sparse(HashTable<u32>),
+    Sparse(Box<HashTable<u32>>),
 }
 
 impl Default for KeySet {
     fn default() -> KeySet {
-        KeySet::Few(SmallVec::new())
+        KeySet::Few { len: 0, members: [0; INLINE] }
     }
 }
 
@@ -38,7 +47,8 @@ impl KeySet {
 
     fn len(&self) -> usize {
         match self {
-            KeySet::Few(members) => members.len(),
+            KeySet::Few { len, .. } => usize::from(*len),
+            KeySet::Listed(members) => members.len(),
             KeySet::Dense(members) => members.len(),
             KeySet::Sparse(members) => members.len(),
         }
@@ -46,20 +56,36 @@ impl KeySet {
 
     /// Every member.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        let (few, dense, sparse) = match self {
-            KeySet::Few(members) => (Some(members.iter()), None, None),
-            KeySet::Dense(members) => (None, Some(members.iter()), None),
-            KeySet::Sparse(members) => (None, None, Some(members.iter())),
+        let (listed, dense, sparse) = match self {
+            KeySet::Few { len, members } => (&members[..usize::from(*len)], None, None),
+            KeySet::Listed(members) => (&members[..], None, None),
+            KeySet::Dense(members) => (&[][..], Some(members.iter()), None),
+            KeySet::Sparse(members) => (&[][..], None, Some(members.iter())),
         };
-        let listed = few.into_iter().flatten().chain(sparse.into_iter().flatten()).copied();
+        let listed = listed.iter().chain(sparse.into_iter().flatten()).copied();
         listed.chain(dense.into_iter().flatten())
     }
 
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         match self {
-            KeySet::Few(members) if scan(members, member).is_some() => false,
-            KeySet::Few(members) if members.len() < SCANNED => {
+            KeySet::Few { len, members } => {
+                let count = usize::from(*len);
+                if members[..count].contains(&member) {
+                    return false;
+                }
+                if count < INLINE {
+                    members[count] = member;
+                    *len += 1;
+                    return true;
+                }
+                let mut list = Box::new(SmallVec::from_slice(members));
+                list.push(member);
+                *self = KeySet::Listed(list);
+                true
+            }
+            KeySet::Listed(members) if scan(members, member).is_some() => false,
+            KeySet::Listed(members) if members.len() < SCANNED => {
                 members.push(member);
                 true
             }
@@ -73,7 +99,7 @@ impl KeySet {
                     }
                 }
             }
-            KeySet::Few(_) | KeySet::Dense(_) | KeySet::Sparse(_) => {
+            KeySet::Listed(_) | KeySet::Dense(_) | KeySet::Sparse(_) => {
                 self.restructure(member);
                 self.insert(member)
             }
@@ -83,7 +109,16 @@ impl KeySet {
     /// Removes a member; `false` if it was none.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         let was_there = match self {
-            KeySet::Few(members) => match scan(members, member) {
+            KeySet::Few { len, members } => {
+                let count = usize::from(*len);
+                let Some(place) = members[..count].iter().position(|&each| each == member) else {
+                    return false;
+                };
+                members[place] = members[count - 1];
+                *len -= 1;
+                true
+            }
+            KeySet::Listed(members) => match scan(members, member) {
                 Some(place) => {
                     members.swap_remove(place);
                     true
@@ -101,19 +136,39 @@ impl KeySet {
                 }
             }
         };
-        let is_too_large = match self {
-            KeySet::Few(members) => members.spilled() && members.is_empty(),
-            KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
-            KeySet::Sparse(members) => {
-                members.len() <= SCANNED / 2 || members.capacity() > 8 * members.len()
-            }
-        };
-        if is_too_large && self.len() <= SCANNED {
-            *self = KeySet::Few(self.iter().collect());
-        } else if is_too_large {
-            self.restructure(0);
+        if self.is_too_large() {
+            self.reduce();
         }
         was_there
+    }
+
+    /// Whether a smaller form would do, even if some more members come.
+    fn is_too_large(&self) -> bool {
+        match self {
+            KeySet::Few { .. } => false,
+            KeySet::Listed(members) => {
+                members.len() < INLINE || members.spilled() && members.len() < SCANNED / 4
+            }
+            KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
+            KeySet::Sparse(members) => {
+                members.len() <= SCANNED / 2
+                    || members.num_buckets() > PLACES_A_MEMBER * members.len()
+            }
+        }
+    }
+
+    #[cold]
+    fn reduce(&mut self) {
+        let len = self.len();
+        *self = if len <= INLINE {
+            let mut members = [0; INLINE];
+            members.iter_mut().zip(self.iter()).for_each(|(place, member)| *place = member);
+            KeySet::Few { len: len as u8, members }
+        } else if len <= SCANNED {
+            KeySet::Listed(Box::new(self.iter().collect()))
+        } else {
+            return self.restructure(0);
+        };
     }
 
     /// Takes the form that suits the members and one more, with room for it.
@@ -121,13 +176,13 @@ impl KeySet {
     fn restructure(&mut self, next: u32) {
         let largest = self.iter().fold(next, u32::max);
         if is_dense(largest, self.len()) {
-            *self = KeySet::Dense(self.iter().collect());
+            *self = KeySet::Dense(Box::new(self.iter().collect()));
         } else {
             let mut sparse = HashTable::with_capacity(2 * self.len());
             for member in self.iter() {
                 sparse.insert_unique(hash(member), member, |&each| hash(each));
             }
-            *self = KeySet::Sparse(sparse);
+            *self = KeySet::Sparse(Box::new(sparse));
         }
     }
 }
@@ -171,24 +226,39 @@ mod tests {
     fn the_form_follows_the_members() {
         let mut set = KeySet::default();
         (0..32).for_each(|member| assert!(set.insert(member * 50)));
-        assert!(matches!(set, KeySet::Few(_)));
+        assert!(matches!(set, KeySet::Listed(_)));
         (32..1000).for_each(|member| assert!(set.insert(member * 50)));
         assert!(matches!(set, KeySet::Dense(_)));
         assert!(set.insert(u32::MAX));
         assert!(matches!(set, KeySet::Sparse(_)));
         (0..1000).for_each(|member| assert!(set.remove(member * 50)));
-        assert!(matches!(&set, KeySet::Few(members) if members[..] == [u32::MAX]));
+        assert!(matches!(set, KeySet::Few { len: 1, members: [u32::MAX, ..] }));
     }
 
     #[test]
-    fn a_large_set_filled_and_emptied_is_a_short_list_again() {
-        let mut set = KeySet::default();
-        for member in (0..100_000).map(|member| member << 12) {
-            assert!(set.insert(member));
+    fn a_set_takes_24_bytes() {
+        assert_eq!(size_of::<KeySet>(), 24);
+        assert_eq!(size_of::<SmallVec<[u32; 14]>>(), 64);
+    }
+
+    #[test]
+    fn a_large_set_gives_its_memory_back_as_it_is_emptied() {
+        for shift in [0, 12] {
+            let mut set = KeySet::default();
+            for member in (0..100_000).map(|member| member << shift) {
+                assert!(set.insert(member));
+            }
+            for (member, left) in (0..100_000).map(|member| member << shift).zip((0..100_000).rev())
+            {
+                assert!(set.remove(member));
+                match &set {
+                    KeySet::Few { .. } => assert!(left <= INLINE),
+                    KeySet::Listed(members) => assert!(!members.spilled() || left >= SCANNED / 4),
+                    KeySet::Dense(members) => assert!(members.bits() <= 256 * left),
+                    KeySet::Sparse(members) => assert!(members.num_buckets() <= 8 * left),
+                }
+            }
+            assert!(matches!(set, KeySet::Few { len: 0, .. }));
         }
-        for member in (0..100_000).map(|member| member << 12) {
-            assert!(set.remove(member));
-        }
-        assert!(matches!(set, KeySet::Few(members) if !members.spilled()));
     }
 }

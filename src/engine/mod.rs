@@ -13,6 +13,8 @@ mod bit_set;
 mod followers;
 mod id_set;
 mod key_set;
+mod line_store;
+mod paged_slab;
 mod reorder;
 mod slot;
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use slab::Slab;
-
+use super::line_store::LineStore;
 use super::slot::{Slot, State};
 use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent};
 
@@ -42,8 +41,8 @@ pub enum Head<'a> {
 ///
 /// It grows by doubling, up to the power of two that holds its window, and gives a large ring back
 /// when it runs empty. A slot has 40 bytes, so that a ring filled by half or more costs at most 80
-/// bytes an event, in whatever order they came; a line of more than 30 bytes costs an allocation
-/// besides.
+/// bytes an event, in whatever order they came. A line of more than 30 bytes, or with a user id of more
+/// than 32 bits, costs 68 bytes besides; one of more than 64 bytes 16, its length, and an allocation.
 ///
 /// The first event that is far ahead makes the ring that long at once: at most 40 bytes for each
 /// sequence of the window.
@@ -53,8 +52,8 @@ pub enum Head<'a> {
 pub struct ReorderBuffer {
     /// Empty, or a power of two.
     slots: Vec<Slot>,
-    /// The lines that do not fit their slots, under the keys kept there.
-    long_lines: Slab<Box<[u8]>>,
+    /// The lines that do not fit their slots, which say where they are.
+    long_lines: LineStore,
     /// The sequence whose turn it is; one more than [`Sequence::MAX`] when all are over.
     awaited: u64,
     window: u64,
@@ -70,7 +69,7 @@ impl ReorderBuffer {
     pub fn new(first: Sequence, window: u32) -> ReorderBuffer {
         ReorderBuffer {
             slots: Vec::new(),
-            long_lines: Slab::new(),
+            long_lines: LineStore::default(),
             awaited: first.get(),
             window: u64::from(window.max(1)),
             occupied: 0,
@@ -129,9 +128,7 @@ impl ReorderBuffer {
         }
         let short = ShortEvent::pack(event);
         if !short.is_some_and(|short| self.slots[at].keep_short(&short, line)) {
-            let key = self.long_lines.insert(line.as_bytes().into());
-            // There are no more lines than slots, at most 2²⁶.
-            self.slots[at].keep_long(key as u32);
+            self.slots[at].keep_long(self.long_lines.insert(line.as_bytes()));
         }
         Placement::Waits
     }
@@ -169,7 +166,7 @@ impl ReorderBuffer {
 
     #[cold]
     fn long_head(&self, slot: &Slot) -> Head<'_> {
-        let line = &*self.long_lines[slot.key()];
+        let line = self.long_lines.get(slot.long_line());
         Head::Event(kind_of_kept(line), Line::Plain(line))
     }
 
@@ -181,7 +178,7 @@ impl ReorderBuffer {
             let at = index(self.awaited, self.slots.len());
             let slot = &mut self.slots[at];
             if slot.state == State::Long {
-                self.long_lines.remove(slot.key());
+                self.long_lines.remove(slot.long_line());
             }
             if slot.state != State::Empty {
                 slot.state = State::Empty;
@@ -225,7 +222,7 @@ impl ReorderBuffer {
             .filter(|slot| matches!(slot.state, State::Short(_) | State::Long))
             .count();
         self.slots = Vec::new();
-        self.long_lines = Slab::new();
+        self.long_lines = LineStore::default();
         self.occupied = 0;
         self.awaited = first.get();
         lost
@@ -268,7 +265,6 @@ impl ReorderBuffer {
     fn give_back(&mut self) {
         if self.slots.len() > KEPT_SLOTS {
             self.slots = Vec::new();
-            self.long_lines = Slab::new();
         }
     }
 }
