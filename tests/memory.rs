@@ -36,6 +36,12 @@ const BYTES_A_FOLLOW: u64 = 24;
 /// The most that a waiting event may take in a full window, the window's share included.
 const BYTES_A_WAITING_EVENT: u64 = 96;
 
+/// The most that a follow may take between two users whom no other names.
+const BYTES_A_LONE_FOLLOW: u64 = 180;
+
+/// The most that a waiting event in a line of 64 bytes may take, in a ring that is full.
+const BYTES_A_WAITING_LONG_LINE: u64 = 120;
+
 /// What an allocator may keep for itself after everything was freed.
 const KEPT_BYTES: u64 = 1 << 20;
 
@@ -60,6 +66,68 @@ fn a_follow_takes_no_more_where_everybody_follows_a_celebrity() {
         assert_bytes_each(taken, FOLLOWS, BYTES_A_FOLLOW, "follow");
         assert_eq!(graph.users() as u64, USERS);
     });
+}
+
+/// The largest share of the users: as many as can be, with ids that are not small.
+#[test]
+fn a_follow_between_users_named_once_takes_180_bytes_at_most() {
+    in_a_process_of_its_own("a_follow_between_users_named_once_takes_180_bytes_at_most", || {
+        let mut graph = FollowerGraph::new();
+        let taken = taken_by(|| follow_in_pairs(&mut graph, sparse));
+        assert_bytes_each(taken, USERS / 2, BYTES_A_LONE_FOLLOW, "lone follow");
+        assert_eq!(graph.users() as u64, USERS);
+    });
+}
+
+#[test]
+fn a_graph_of_small_ids_that_is_emptied_is_given_back() {
+    in_a_process_of_its_own("a_graph_of_small_ids_that_is_emptied_is_given_back", || {
+        follow_and_unfollow(dense, |_| KEPT_BYTES);
+    });
+}
+
+/// The tables of ids are freed piece by piece, of which an allocator may return only those at its end.
+#[test]
+fn a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter() {
+    in_a_process_of_its_own(
+        "a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter",
+        || {
+            follow_and_unfollow(sparse, |taken| taken / 4);
+        },
+    );
+}
+
+/// Follows far from each other stay, so that no end of anything becomes vacant.
+#[test]
+fn a_graph_of_which_little_stays_is_given_back_but_for_that() {
+    in_a_process_of_its_own("a_graph_of_which_little_stays_is_given_back_but_for_that", || {
+        let mut graph = FollowerGraph::new();
+        let before = resident_bytes();
+        follow_in_pairs(&mut graph, dense);
+        let taken = resident_bytes().saturating_sub(before);
+        let every = USERS / 16;
+        for pair in (0..USERS / 2).filter(|pair| pair % (every / 2) != every / 4) {
+            graph.unfollow(UserId(dense(2 * pair)), UserId(dense(2 * pair + 1)));
+        }
+        assert_eq!(graph.users(), 32);
+        let kept = resident_bytes().saturating_sub(before);
+        println!("{} KiB are left of {}", kept >> 10, taken >> 10);
+        assert!(kept <= taken / 8, "{kept} bytes are left of {taken}");
+    });
+}
+
+#[test]
+fn a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back() {
+    in_a_process_of_its_own(
+        "a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back",
+        || {
+            let window = WINDOW.next_power_of_two();
+            let mut arriving: Vec<u64> = (BEHIND..FIRST + window).collect();
+            Random::new(8).shuffle(&mut arriving);
+            let line = |number| format!("{number:0>20}|P|{number:0>20}|{:0>20}", 654_321);
+            fill_and_drain_lines(&arriving, line, BYTES_A_WAITING_LONG_LINE);
+        },
+    );
 }
 
 #[test]
@@ -106,24 +174,58 @@ fn follow_at_random(graph: &mut FollowerGraph, follows: u64) {
     }
 }
 
+/// Every user follows or is followed, and once.
+fn follow_in_pairs(graph: &mut FollowerGraph, id: fn(u64) -> u64) {
+    for pair in 0..USERS / 2 {
+        graph.follow(UserId(id(2 * pair)), UserId(id(2 * pair + 1)));
+    }
+}
+
+fn follow_and_unfollow(id: fn(u64) -> u64, may_stay: fn(u64) -> u64) {
+    let mut graph = FollowerGraph::new();
+    let before = resident_bytes();
+    follow_in_pairs(&mut graph, id);
+    let taken = resident_bytes().saturating_sub(before);
+    for pair in 0..USERS / 2 {
+        graph.unfollow(UserId(id(2 * pair)), UserId(id(2 * pair + 1)));
+    }
+    assert_eq!(graph.users(), 0);
+    let kept = resident_bytes().saturating_sub(before);
+    println!("{} KiB are left of {}", kept >> 10, taken >> 10);
+    assert!(kept <= may_stay(taken), "{kept} bytes are left of {taken}");
+}
+
+fn dense(number: u64) -> u64 {
+    number
+}
+
+/// A different id for each number, anywhere in the range.
+fn sparse(number: u64) -> u64 {
+    (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// Lets all of a window but its first event arrive, then the first one, behind which everything
 /// leaves.
 ///
 /// The order of arrival stands in one vector that lives as long as the buffer, made without another
 /// that is freed: a large piece that glibc gets back makes it keep the next ones of up to that size.
 fn fill_and_drain(arriving: &[u64]) {
+    fill_and_drain_lines(arriving, line, BYTES_A_WAITING_EVENT);
+}
+
+fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, most_bytes_each: u64) {
     let window = arriving.len() as u64 + 1;
     let mut buffer = ReorderBuffer::new(sequence(FIRST), window as u32);
 
     let before = resident_bytes();
     for &number in arriving {
-        assert_eq!(insert(&mut buffer, number), Placement::Waits);
+        assert_eq!(insert(&mut buffer, &line(number)), Placement::Waits);
     }
     let taken = resident_bytes().saturating_sub(before);
     assert_eq!(buffer.occupied() as u64, window - 1);
-    assert_bytes_each(taken, window, BYTES_A_WAITING_EVENT, "waiting event");
+    assert_bytes_each(taken, window, most_bytes_each, "waiting event");
 
-    insert(&mut buffer, FIRST);
+    insert(&mut buffer, &line(FIRST));
     for number in FIRST..FIRST + window {
         let Head::Event(_, next) = buffer.head() else { panic!("{number} is missing") };
         assert_eq!(next.as_bytes(), line(number).as_bytes());
@@ -142,15 +244,14 @@ fn in_strides(window: u64) -> Vec<u64> {
     arriving
 }
 
-/// A private message between users of six digits.
 /// Inserts the event as it arrives: in a buffer, with more behind it.
-fn insert(buffer: &mut ReorderBuffer, number: u64) -> Placement {
-    let line = line(number);
+fn insert(buffer: &mut ReorderBuffer, line: &str) -> Placement {
     let arrived = format!("{line}\n{}", "7|B\n".repeat(8));
     let event = Event::parse(line.as_bytes()).unwrap();
     buffer.insert(&event, Line::in_front_of(arrived.as_bytes(), line.len()))
 }
 
+/// A private message between users of six digits.
 fn line(number: u64) -> String {
     let user = 100_000 + number % 900_000;
     format!("{number}|P|{user}|654321")

@@ -3,35 +3,109 @@
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+/// Members that the set itself has room for.
+const INLINE: usize = 3;
+
 /// Up to this many members are looked through one by one: two cache lines.
 const SCANNED: usize = 32;
 
-/// A set of 32-bit keys: walked as fast as a vector, changed in constant time at any size.
+/// A vector is made smaller when it could hold this many times its members.
+const VACANT_SHARE: usize = 4;
+
+/// A set of 32-bit keys in 16 bytes: walked as fast as a vector, changed in constant time at any size.
 ///
-/// The members stand in one vector, the first four without an allocation. Beyond 32 members a table
-/// of positions (about 5 to 11 bytes a member) finds one to remove. The order of a walk depends on
-/// nothing but the operations before it.
+/// The order of a walk depends on nothing but the operations before it.
+#[derive(Debug)]
+pub(crate) enum IdSet {
+    /// The first `len` of `members`.
+    Few { len: u8, members: [u32; INLINE] },
+    /// Any number: a set that was large stays in this form until few are left.
+    Many(Box<Many>),
+}
+
+/// A set in one vector, the first members without a further allocation. Beyond 32 members a table of
+/// positions (about 5 to 11 bytes a member) finds one to remove.
 #[derive(Debug, Default)]
-pub(crate) struct IdSet {
-    members: SmallVec<[u32; 4]>,
+pub(crate) struct Many {
+    members: SmallVec<[u32; 12]>,
     /// Where each member stands in `members`, once they are too many to look through.
     positions: Option<Box<HashTable<u32>>>,
+}
+
+impl Default for IdSet {
+    fn default() -> IdSet {
+        IdSet::Few { len: 0, members: [0; INLINE] }
+    }
 }
 
 impl IdSet {
     /// Every member, without a second table look-up.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u32] {
-        &self.members
+        match self {
+            IdSet::Few { len, members } => &members[..usize::from(*len)],
+            IdSet::Many(many) => &many.members,
+        }
     }
 
+    /// Returns whether `member` is one.
     pub(crate) fn contains(&self, member: u32) -> bool {
-        self.position(member).is_some()
+        match self {
+            IdSet::Few { len, members } => members[..usize::from(*len)].contains(&member),
+            IdSet::Many(many) => many.position(member).is_some(),
+        }
     }
 
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
-        if self.contains(member) {
+        let (len, members) = match self {
+            IdSet::Few { len, members } => (len, members),
+            IdSet::Many(many) => return many.insert(member),
+        };
+        let count = usize::from(*len);
+        if members[..count].contains(&member) {
+            return false;
+        }
+        if count < INLINE {
+            members[count] = member;
+            *len += 1;
+            return true;
+        }
+        let mut many = Many { members: SmallVec::from_slice(members), positions: None };
+        many.members.push(member);
+        *self = IdSet::Many(Box::new(many));
+        true
+    }
+
+    /// Removes a member; `false` if it was none. The last member takes its place.
+    pub(crate) fn remove(&mut self, member: u32) -> bool {
+        match self {
+            IdSet::Few { len, members } => {
+                let count = usize::from(*len);
+                let Some(place) = members[..count].iter().position(|&each| each == member) else {
+                    return false;
+                };
+                members[place] = members[count - 1];
+                *len -= 1;
+                true
+            }
+            IdSet::Many(many) => {
+                let was_there = many.remove(member);
+                // One less than there is room for, so that one which comes and goes costs nothing.
+                if let len @ 0..INLINE = many.members.len() {
+                    let mut members = [0; INLINE];
+                    members[..len].copy_from_slice(&many.members);
+                    *self = IdSet::Few { len: len as u8, members };
+                }
+                was_there
+            }
+        }
+    }
+}
+
+impl Many {
+    fn insert(&mut self, member: u32) -> bool {
+        if self.position(member).is_some() {
             return false;
         }
         let position = self.members.len() as u32;
@@ -47,8 +121,7 @@ impl IdSet {
         true
     }
 
-    /// Removes a member; `false` if it was none. The last member takes its place.
-    pub(crate) fn remove(&mut self, member: u32) -> bool {
+    fn remove(&mut self, member: u32) -> bool {
         let Some(position) = self.position(member) else { return false };
         let last = self.members.len() - 1;
         if let Some(positions) = &mut self.positions {
@@ -61,14 +134,19 @@ impl IdSet {
             }
         }
         self.members.swap_remove(position);
-        if self.positions.is_some() && self.members.len() <= SCANNED / 2 {
-            self.positions = None;
-            self.members.shrink_to_fit();
-        }
-        if self.members.is_empty() {
-            self.members = SmallVec::new();
+        if self.members.spilled() && self.members.capacity() > VACANT_SHARE * self.members.len() {
+            self.shrink();
         }
         true
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        self.members = self.members.iter().copied().collect();
+        self.positions = None;
+        if self.members.len() > SCANNED / 2 {
+            self.index();
+        }
     }
 
     fn position(&self, member: u32) -> Option<usize> {
@@ -134,7 +212,7 @@ mod tests {
                 } else {
                     prop_assert_eq!(set.remove(member), plain.remove(&member));
                 }
-                prop_assert_eq!(set.contains(member), plain.contains(&member));
+                prop_assert_eq!(set.as_slice().contains(&member), plain.contains(&member));
             }
             let mut members = set.as_slice().to_vec();
             members.sort_unstable();
@@ -142,15 +220,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_large_set_filled_and_emptied_gives_its_memory_back() {
+    fn large_set() -> IdSet {
         let mut set = IdSet::default();
         for member in (0..100_000).map(|member| member << 12) {
             assert!(set.insert(member));
         }
-        for member in (0..100_000).map(|member| member << 12) {
+        set
+    }
+
+    #[test]
+    fn a_set_takes_16_bytes() {
+        assert_eq!((size_of::<IdSet>(), size_of::<Many>()), (16, 64));
+    }
+
+    #[test]
+    fn a_large_set_gives_its_memory_back_as_it_is_emptied() {
+        let mut set = large_set();
+        for (member, left) in (0..100_000).map(|member| member << 12).zip((0..100_000).rev()) {
             assert!(set.remove(member));
+            if let IdSet::Many(many) = &set {
+                let buckets =
+                    many.positions.as_ref().map_or(0, |positions| positions.num_buckets());
+                assert!(many.members.capacity() <= 4 * left || !many.members.spilled());
+                assert!(buckets <= 10 * left, "{buckets} buckets for {left}");
+            }
         }
-        assert!(set.as_slice().is_empty() && set.positions.is_none() && !set.members.spilled());
+        assert!(matches!(set, IdSet::Few { len: 0, .. }));
     }
 }

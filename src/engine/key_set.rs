@@ -7,6 +7,9 @@ use smallvec::SmallVec;
 use super::bit_set::{BitSet, bits_of};
 use super::id_set::{hash, scan};
 
+/// Members that the set itself has room for.
+const INLINE: usize = 5;
+
 /// Up to this many members are looked through one by one: two cache lines.
 const SCANNED: usize = 32;
 
@@ -14,27 +17,26 @@ const SCANNED: usize = 32;
 /// what a hash table takes.
 const BITS_A_MEMBER: usize = 64;
 
-/// A set of 32-bit keys in as few cache lines as may be. The order of a walk means nothing.
+/// A hash table is made smaller when it has more places than this for each member.
+const PLACES_A_MEMBER: usize = 8;
+
+/// A set of 32-bit keys in 24 bytes, with its other members in as few cache lines as may be. The order
+/// of a walk means nothing.
 #[derive(Debug)]
 pub(crate) enum KeySet {
-    /// A short list.
-    Few(SmallVec<[u32; 6]>),
+    /// The first `len` of `members`.
+    Few { len: u8, members: [u32; INLINE] },
+    /// A short list: 64 bytes, or 128 more for 15 members and above.
+    Listed(Box<SmallVec<[u32; 14]>>),
     /// Many of the keys that there are.
-    Dense(BitSet),
+    Dense(Box<BitSet>),
     /// Many keys far from each other: 5 to 12 bytes each.
-    Sparse(HashTable<u32>),
-}
-
-/// Where a walk over a [`KeySet`] stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cursor {
-    form: (u8, usize),
-    place: usize,
+    Sparse(Box<HashTable<u32>>),
 }
 
 impl Default for KeySet {
     fn default() -> KeySet {
-        KeySet::Few(SmallVec::new())
+        KeySet::Few { len: 0, members: [0; INLINE] }
     }
 }
 
@@ -46,7 +48,8 @@ impl KeySet {
     /// Whether `member` is one.
     pub(crate) fn contains(&self, member: u32) -> bool {
         match self {
-            KeySet::Few(members) => scan(members, member).is_some(),
+            KeySet::Few { len, members } => members[..usize::from(*len)].contains(&member),
+            KeySet::Listed(members) => scan(members, member).is_some(),
             KeySet::Dense(members) => members.contains(member),
             KeySet::Sparse(members) => members.find(hash(member), |&each| each == member).is_some(),
         }
@@ -54,7 +57,8 @@ impl KeySet {
 
     fn len(&self) -> usize {
         match self {
-            KeySet::Few(members) => members.len(),
+            KeySet::Few { len, .. } => usize::from(*len),
+            KeySet::Listed(members) => members.len(),
             KeySet::Dense(members) => members.len(),
             KeySet::Sparse(members) => members.len(),
         }
@@ -62,20 +66,36 @@ impl KeySet {
 
     /// Every member.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        let (few, dense, sparse) = match self {
-            KeySet::Few(members) => (Some(members.iter()), None, None),
-            KeySet::Dense(members) => (None, Some(members.iter()), None),
-            KeySet::Sparse(members) => (None, None, Some(members.iter())),
+        let (listed, dense, sparse) = match self {
+            KeySet::Few { len, members } => (&members[..usize::from(*len)], None, None),
+            KeySet::Listed(members) => (&members[..], None, None),
+            KeySet::Dense(members) => (&[][..], Some(members.iter()), None),
+            KeySet::Sparse(members) => (&[][..], None, Some(members.iter())),
         };
-        let listed = few.into_iter().flatten().chain(sparse.into_iter().flatten()).copied();
+        let listed = listed.iter().chain(sparse.into_iter().flatten()).copied();
         listed.chain(dense.into_iter().flatten())
     }
 
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         match self {
-            KeySet::Few(members) if scan(members, member).is_some() => false,
-            KeySet::Few(members) if members.len() < SCANNED => {
+            KeySet::Few { len, members } => {
+                let count = usize::from(*len);
+                if members[..count].contains(&member) {
+                    return false;
+                }
+                if count < INLINE {
+                    members[count] = member;
+                    *len += 1;
+                    return true;
+                }
+                let mut list = Box::new(SmallVec::from_slice(members));
+                list.push(member);
+                *self = KeySet::Listed(list);
+                true
+            }
+            KeySet::Listed(members) if scan(members, member).is_some() => false,
+            KeySet::Listed(members) if members.len() < SCANNED => {
                 members.push(member);
                 true
             }
@@ -89,7 +109,7 @@ impl KeySet {
                     }
                 }
             }
-            KeySet::Few(_) | KeySet::Dense(_) | KeySet::Sparse(_) => {
+            KeySet::Listed(_) | KeySet::Dense(_) | KeySet::Sparse(_) => {
                 self.restructure(member);
                 self.insert(member)
             }
@@ -99,7 +119,16 @@ impl KeySet {
     /// Removes a member; `false` if it was none.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         let was_there = match self {
-            KeySet::Few(members) => match scan(members, member) {
+            KeySet::Few { len, members } => {
+                let count = usize::from(*len);
+                let Some(place) = members[..count].iter().position(|&each| each == member) else {
+                    return false;
+                };
+                members[place] = members[count - 1];
+                *len -= 1;
+                true
+            }
+            KeySet::Listed(members) => match scan(members, member) {
                 Some(place) => {
                     members.swap_remove(place);
                     true
@@ -117,68 +146,85 @@ impl KeySet {
                 }
             }
         };
-        let is_too_large = match self {
-            KeySet::Few(members) => members.spilled() && members.is_empty(),
-            KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
-            KeySet::Sparse(members) => {
-                members.len() <= SCANNED / 2 || members.capacity() > 8 * members.len()
-            }
-        };
-        if is_too_large && self.len() <= SCANNED {
-            *self = KeySet::Few(self.iter().collect());
-        } else if is_too_large {
-            self.restructure(0);
+        if self.is_too_large() {
+            self.reduce();
         }
         was_there
     }
 
     /// Visits members from where `cursor` stands and moves it on, until `steps` are used up: one for
-    /// each member, and one for each place without any. Returns whether the walk is complete.
+    /// each member, and one for each place without any. Short lists are visited whole. Returns whether
+    /// the walk is complete.
     ///
     /// A member that stays in the set from the first call to the last is visited, whatever is added
-    /// and removed meanwhile; one may be visited more than once.
+    /// and removed meanwhile, if the walk is begun anew whenever the [`form`](Self::form) changes; one
+    /// may be visited more than once.
     pub(crate) fn walk(
         &self,
-        cursor: &mut Cursor,
+        cursor: &mut usize,
         steps: &mut usize,
         mut visit: impl FnMut(u32),
     ) -> bool {
-        let form = self.form();
-        if cursor.form != form {
-            // The members stand elsewhere now.
-            *cursor = Cursor { form, place: 0 };
+        if matches!(self, KeySet::Few { .. } | KeySet::Listed(_)) {
+            *steps = steps.saturating_sub(self.iter().map(visit).count());
+            return true;
         }
         while *steps > 0 {
-            let place = cursor.place;
             let visited = match self {
-                KeySet::Few(members) => members.get(place).map(|&member| {
-                    visit(member);
-                    1
-                }),
-                KeySet::Dense(members) => members
-                    .words()
-                    .get(place)
-                    .map(|&word| bits_of(place, word).map(&mut visit).count()),
-                KeySet::Sparse(members) if place < members.num_buckets() => {
-                    Some(members.get_bucket(place).into_iter().copied().map(&mut visit).count())
+                KeySet::Dense(members) => {
+                    let word = members.words().get(*cursor);
+                    word.map(|&word| bits_of(*cursor, word).map(&mut visit).count())
                 }
-                KeySet::Sparse(_) => None,
+                KeySet::Sparse(members) if *cursor < members.num_buckets() => {
+                    Some(members.get_bucket(*cursor).into_iter().copied().map(&mut visit).count())
+                }
+                _ => None,
             };
             let Some(visited) = visited else { return true };
-            cursor.place += 1;
+            *cursor += 1;
             *steps = steps.saturating_sub(visited.max(1));
         }
         false
     }
 
-    /// Changes whenever members may have moved.
-    fn form(&self) -> (u8, usize) {
+    /// Differs before and after a change that has moved members.
+    pub(crate) fn form(&self) -> (u8, usize) {
         match self {
-            // Of a short list a removal moves the last member: its length tells.
-            KeySet::Few(members) => (1, members.len()),
+            KeySet::Few { .. } | KeySet::Listed(_) => (1, 0),
+            // A bit stays at its place.
             KeySet::Dense(_) => (2, 0),
-            KeySet::Sparse(members) => (3, members.num_buckets()),
+            // A table that takes the place of another is made before that one is freed.
+            KeySet::Sparse(members) => (3, std::ptr::from_ref(&**members).addr()),
         }
+    }
+
+    /// Whether a smaller form would do, even if some more members come.
+    fn is_too_large(&self) -> bool {
+        match self {
+            KeySet::Few { .. } => false,
+            KeySet::Listed(members) => {
+                members.len() < INLINE || members.spilled() && members.len() < SCANNED / 4
+            }
+            KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
+            KeySet::Sparse(members) => {
+                members.len() <= SCANNED / 2
+                    || members.num_buckets() > PLACES_A_MEMBER * members.len()
+            }
+        }
+    }
+
+    #[cold]
+    fn reduce(&mut self) {
+        let len = self.len();
+        *self = if len <= INLINE {
+            let mut members = [0; INLINE];
+            members.iter_mut().zip(self.iter()).for_each(|(place, member)| *place = member);
+            KeySet::Few { len: len as u8, members }
+        } else if len <= SCANNED {
+            KeySet::Listed(Box::new(self.iter().collect()))
+        } else {
+            return self.restructure(0);
+        };
     }
 
     /// Takes the form that suits the members and one more, with room for it.
@@ -186,13 +232,13 @@ impl KeySet {
     fn restructure(&mut self, next: u32) {
         let largest = self.iter().fold(next, u32::max);
         if is_dense(largest, self.len()) {
-            *self = KeySet::Dense(self.iter().collect());
+            *self = KeySet::Dense(Box::new(self.iter().collect()));
         } else {
             let mut sparse = HashTable::with_capacity(2 * self.len());
             for member in self.iter() {
                 sparse.insert_unique(hash(member), member, |&each| hash(each));
             }
-            *self = KeySet::Sparse(sparse);
+            *self = KeySet::Sparse(Box::new(sparse));
         }
     }
 }
@@ -243,7 +289,7 @@ mod tests {
             let mut set = KeySet::default();
             (0..initial).for_each(|number| assert!(set.insert(number * spread)));
             let mut stayed: BTreeSet<u32> = set.iter().collect();
-            let (mut cursor, mut visited) = (Cursor::default(), BTreeSet::new());
+            let (mut cursor, mut visited) = (0, BTreeSet::new());
             let mut is_complete = false;
             for (steps, changes) in slices {
                 is_complete = set.walk(&mut cursor, &mut steps.clone(), |member| {
@@ -253,11 +299,14 @@ mod tests {
                     break;
                 }
                 for (number, is_added) in changes {
-                    let member = number * spread;
+                    let (member, form) = (number * spread, set.form());
                     if is_added {
                         set.insert(member);
                     } else if set.remove(member) {
                         stayed.remove(&member);
+                    }
+                    if set.form() != form {
+                        cursor = 0;
                     }
                 }
             }
@@ -275,24 +324,39 @@ mod tests {
     fn the_form_follows_the_members() {
         let mut set = KeySet::default();
         (0..32).for_each(|member| assert!(set.insert(member * 50)));
-        assert!(matches!(set, KeySet::Few(_)));
+        assert!(matches!(set, KeySet::Listed(_)));
         (32..1000).for_each(|member| assert!(set.insert(member * 50)));
         assert!(matches!(set, KeySet::Dense(_)));
         assert!(set.insert(u32::MAX));
         assert!(matches!(set, KeySet::Sparse(_)));
         (0..1000).for_each(|member| assert!(set.remove(member * 50)));
-        assert!(matches!(&set, KeySet::Few(members) if members[..] == [u32::MAX]));
+        assert!(matches!(set, KeySet::Few { len: 1, members: [u32::MAX, ..] }));
     }
 
     #[test]
-    fn a_large_set_filled_and_emptied_is_a_short_list_again() {
-        let mut set = KeySet::default();
-        for member in (0..100_000).map(|member| member << 12) {
-            assert!(set.insert(member));
+    fn a_set_takes_24_bytes() {
+        assert_eq!(size_of::<KeySet>(), 24);
+        assert_eq!(size_of::<SmallVec<[u32; 14]>>(), 64);
+    }
+
+    #[test]
+    fn a_large_set_gives_its_memory_back_as_it_is_emptied() {
+        for shift in [0, 12] {
+            let mut set = KeySet::default();
+            for member in (0..100_000).map(|member| member << shift) {
+                assert!(set.insert(member));
+            }
+            for (member, left) in (0..100_000).map(|member| member << shift).zip((0..100_000).rev())
+            {
+                assert!(set.remove(member));
+                match &set {
+                    KeySet::Few { .. } => assert!(left <= INLINE),
+                    KeySet::Listed(members) => assert!(!members.spilled() || left >= SCANNED / 4),
+                    KeySet::Dense(members) => assert!(members.bits() <= 256 * left),
+                    KeySet::Sparse(members) => assert!(members.num_buckets() <= 8 * left),
+                }
+            }
+            assert!(matches!(set, KeySet::Few { len: 0, .. }));
         }
-        for member in (0..100_000).map(|member| member << 12) {
-            assert!(set.remove(member));
-        }
-        assert!(matches!(set, KeySet::Few(members) if !members.spilled()));
     }
 }

@@ -13,9 +13,13 @@ mod bit_set;
 mod followers;
 mod id_set;
 mod key_set;
+mod line_store;
+mod paged_slab;
 mod recipients;
 mod reorder;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod user_index;
 
 use std::ops::Range;

@@ -4,7 +4,6 @@ use slab::Slab;
 
 use super::followers::Recipient;
 use super::id_set::IdSet;
-use super::key_set::Cursor;
 
 /// A table of recipients. Each is registered, or was and still stands in the lists of the users that it
 /// follows.
@@ -22,7 +21,7 @@ struct Entry {
     /// The user's key in the graph.
     user: u32,
     /// How far the user's follows have been walked through, to put it into lists or take it out.
-    cursor: Cursor,
+    cursor: usize,
 }
 
 /// One recipient whose lists are being brought up to date.
@@ -30,13 +29,13 @@ struct Entry {
 pub(super) struct Walk {
     pub(super) recipient: Recipient,
     pub(super) user: u32,
-    pub(super) cursor: Cursor,
+    pub(super) cursor: usize,
 }
 
 impl Recipients {
     /// A recipient for a user that has none.
     pub(super) fn add(&mut self, user: u32) -> Recipient {
-        let number = self.entries.insert(Entry { user, cursor: Cursor::default() });
+        let number = self.entries.insert(Entry { user, cursor: 0 });
         // There are no more than users.
         Recipient(number as u32)
     }
@@ -45,7 +44,7 @@ impl Recipients {
     pub(super) fn begin_indexing(&mut self, recipient: Recipient) {
         self.stale.remove(recipient.0);
         self.unindexed.insert(recipient.0);
-        self.entries[recipient.0 as usize].cursor = Cursor::default();
+        self.entries[recipient.0 as usize].cursor = 0;
     }
 
     /// The user is registered again, and follows nobody: it has nothing to be taken out of.
@@ -57,7 +56,7 @@ impl Recipients {
     pub(super) fn begin_unindexing(&mut self, recipient: Recipient) {
         self.unindexed.remove(recipient.0);
         self.stale.insert(recipient.0);
-        self.entries[recipient.0 as usize].cursor = Cursor::default();
+        self.entries[recipient.0 as usize].cursor = 0;
     }
 
     /// Registered recipients that may be missing in lists, with the keys of their users.
@@ -84,6 +83,12 @@ impl Recipients {
         self.stale.as_slice().first().map(|&number| self.walk(number))
     }
 
+    /// The key of the user that a recipient belongs to.
+    #[cfg(test)]
+    pub(super) fn user(&self, recipient: Recipient) -> u32 {
+        self.entries[recipient.0 as usize].user
+    }
+
     fn walk(&self, number: u32) -> Walk {
         let &Entry { user, cursor } = &self.entries[number as usize];
         Walk { recipient: Recipient(number), user, cursor }
@@ -92,6 +97,11 @@ impl Recipients {
     /// The walk goes on from there another time.
     pub(super) fn keep_cursor(&mut self, walk: &Walk) {
         self.entries[walk.recipient.0 as usize].cursor = walk.cursor;
+    }
+
+    /// The user's follows stand elsewhere now: a walk under way begins anew.
+    pub(super) fn restart_walk(&mut self, recipient: Recipient) {
+        self.entries[recipient.0 as usize].cursor = 0;
     }
 
     /// The recipient is in all the lists it belongs to.

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use slab::Slab;
-
+use super::line_store::LineStore;
 use super::slot::{Slot, State};
 use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent};
 
@@ -42,8 +41,8 @@ pub enum Head<'a> {
 ///
 /// It grows by doubling, up to the power of two that holds its window, and gives a large ring back
 /// when it runs empty. A slot has 40 bytes, so that a ring filled by half or more costs at most 80
-/// bytes an event, in whatever order they came; a line of more than 30 bytes costs an allocation
-/// besides.
+/// bytes an event, in whatever order they came. A line of more than 30 bytes, or with a user id of more
+/// than 32 bits, costs 68 bytes besides; one of more than 64 bytes 16, its length, and an allocation.
 ///
 /// The first event that is far ahead makes the ring that long at once: at most 40 bytes for each
 /// sequence of the window.
@@ -53,8 +52,8 @@ pub enum Head<'a> {
 pub struct ReorderBuffer {
     /// Empty, or a power of two.
     slots: Vec<Slot>,
-    /// The lines that do not fit their slots, under the keys kept there.
-    long_lines: Slab<Box<[u8]>>,
+    /// The lines that do not fit their slots, which say where they are.
+    long_lines: LineStore,
     /// The sequence whose turn it is; one more than [`Sequence::MAX`] when all are over.
     awaited: u64,
     window: u64,
@@ -70,7 +69,7 @@ impl ReorderBuffer {
     pub fn new(first: Sequence, window: u32) -> ReorderBuffer {
         ReorderBuffer {
             slots: Vec::new(),
-            long_lines: Slab::new(),
+            long_lines: LineStore::default(),
             awaited: first.get(),
             window: u64::from(window.max(1)),
             occupied: 0,
@@ -103,7 +102,7 @@ impl ReorderBuffer {
     #[inline(always)]
     pub fn admit(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
         let sequence = event.sequence.get();
-        let ahead = sequence.wrapping_sub(self.awaited);
+        let Some(ahead) = sequence.checked_sub(self.awaited) else { return false };
         if ahead >= self.window || ahead >= self.slots.len() as u64 {
             return false;
         }
@@ -129,9 +128,7 @@ impl ReorderBuffer {
         }
         let short = ShortEvent::pack(event);
         if !short.is_some_and(|short| self.slots[at].keep_short(&short, line)) {
-            let key = self.long_lines.insert(line.as_bytes().into());
-            // There are no more lines than slots, at most 2²⁶.
-            self.slots[at].keep_long(key as u32);
+            self.slots[at].keep_long(self.long_lines.insert(line.as_bytes()));
         }
         Placement::Waits
     }
@@ -169,18 +166,19 @@ impl ReorderBuffer {
 
     #[cold]
     fn long_head(&self, slot: &Slot) -> Head<'_> {
-        let line = &*self.long_lines[slot.key()];
+        let line = self.long_lines.get(slot.long_line());
         Head::Event(kind_of_kept(line), Line::Plain(line))
     }
 
-    /// Ends the turn of the awaited sequence, whether it had arrived or not.
+    /// Ends the turn of the awaited sequence, whether it had arrived or not. Nothing changes once
+    /// every sequence is over.
     #[inline]
     pub fn advance(&mut self) {
         if self.occupied > 0 {
             let at = index(self.awaited, self.slots.len());
             let slot = &mut self.slots[at];
             if slot.state == State::Long {
-                self.long_lines.remove(slot.key());
+                self.long_lines.remove(slot.long_line());
             }
             if slot.state != State::Empty {
                 slot.state = State::Empty;
@@ -190,7 +188,7 @@ impl ReorderBuffer {
                 }
             }
         }
-        self.awaited += 1;
+        self.awaited = self.awaited.saturating_add(1);
     }
 
     /// The missing sequences in front of the first that waits, if any waits and the awaited one is
@@ -201,8 +199,9 @@ impl ReorderBuffer {
             return None;
         }
         let capacity = self.slots.len();
-        let ahead = (self.awaited..).take(capacity);
-        let first_waiting = ahead
+        // One of them waits, which ends the search before the numbers do.
+        let first_waiting = (self.awaited..)
+            .take(capacity)
             .skip(1)
             .find(|&sequence| self.slots[index(sequence, capacity)].state != State::Empty)?;
         Some(self.awaited..first_waiting)
@@ -223,7 +222,7 @@ impl ReorderBuffer {
             .filter(|slot| matches!(slot.state, State::Short(_) | State::Long))
             .count();
         self.slots = Vec::new();
-        self.long_lines = Slab::new();
+        self.long_lines = LineStore::default();
         self.occupied = 0;
         self.awaited = first.get();
         lost
@@ -254,6 +253,7 @@ impl ReorderBuffer {
         let capacity = (ahead as usize + 1).next_power_of_two().max(MIN_SLOTS);
         let mut slots = vec![Slot::default(); capacity];
         let old = self.slots.len();
+        // All of the old ring lies before the sequence that it has no slot for: this cannot overflow.
         for sequence in (self.awaited..).take(old) {
             slots[index(sequence, capacity)] = self.slots[index(sequence, old)];
         }
@@ -265,7 +265,6 @@ impl ReorderBuffer {
     fn give_back(&mut self) {
         if self.slots.len() > KEPT_SLOTS {
             self.slots = Vec::new();
-            self.long_lines = Slab::new();
         }
     }
 }
@@ -393,6 +392,28 @@ mod tests {
         assert_eq!(take_all(&mut buffer), ["last but one", "last"]);
         assert_eq!(insert(&mut buffer, last, b"again"), Placement::Late);
         assert_eq!(buffer.head(), Head::Missing);
+        buffer.advance();
+        assert_eq!(buffer.awaited(), u64::MAX, "nothing comes after the last");
+    }
+
+    #[test]
+    fn the_last_gap_and_the_last_growth_of_all() {
+        let last = Sequence::MAX.get();
+        for ahead in [1, 127, 128, 129, 1000] {
+            let mut buffer = buffer(last - ahead, 1 << 26);
+            insert(&mut buffer, last - ahead + 1, b"second");
+            insert(&mut buffer, last, b"last");
+            assert_eq!(buffer.skip_gap(), Some(last - ahead..last - ahead + 1));
+            buffer.advance();
+            if ahead > 1 {
+                assert_eq!(
+                    buffer.skip_gap(),
+                    Some(last - ahead + 2..last).filter(|gap| !gap.is_empty())
+                );
+                assert_eq!(take_all(&mut buffer), ["last"]);
+            }
+            assert_eq!(buffer.awaited(), u64::MAX);
+        }
     }
 
     #[test]

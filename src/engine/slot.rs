@@ -1,5 +1,6 @@
 //! What has arrived for one sequence.
 
+use super::line_store::LineKey;
 use crate::protocol::{EventKind, Letter, Line, ShortEvent, WINDOW_BYTES};
 
 /// A place in the ring of the reorder buffer: 40 bytes, in which most events fit whole.
@@ -43,15 +44,16 @@ impl Slot {
         true
     }
 
-    /// Keeps the key under which the line stands.
-    pub(super) fn keep_long(&mut self, key: u32) {
-        self.numbers = [key, 0];
+    /// Keeps where a long line is.
+    pub(super) fn keep_long(&mut self, LineKey { key, len }: LineKey) {
+        self.numbers = [key, len];
         self.state = State::Long;
     }
 
-    /// The key under which a long line stands.
-    pub(super) fn key(&self) -> usize {
-        self.numbers[0] as usize
+    /// Where a long line is.
+    pub(super) fn long_line(&self) -> LineKey {
+        let [key, len] = self.numbers;
+        LineKey { key, len }
     }
 
     /// The line of a short event.
