@@ -31,6 +31,7 @@ use acceptor::TcpAcceptor;
 pub use budgets::Budgets;
 use capture::Capture;
 pub use close_reason::CloseReason;
+pub use descriptors::Capacity;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
 pub use totals::Totals;
 
@@ -162,7 +163,8 @@ impl Server {
         };
         let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
         let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
-        let mut hub = Hub::new(config.clone(), max_clients, sources, clients, Instant::now());
+        let capacity = Capacity::for_clients(max_clients);
+        let mut hub = Hub::new(config.clone(), capacity, sources, clients, Instant::now());
         if let Some(path) = &config.capture {
             hub.capture_to(Capture::start(path).map_err(StartError::Capture)?);
         }

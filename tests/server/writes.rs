@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use eventserver::config::Config;
-use eventserver::server::Acceptor;
 use eventserver::server::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, Readiness};
+use eventserver::server::{Acceptor, Capacity};
 
 use crate::captured::{captured_stream, captured_users};
 use crate::support::DEADLINE;
@@ -95,7 +95,8 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
         })
         .collect();
     let writes = Rc::clone(&clients.accepted);
-    let mut hub = Hub::new(Config::default(), 1000, sources, clients, Instant::now());
+    let mut hub =
+        Hub::new(Config::default(), Capacity::for_clients(1000), sources, clients, Instant::now());
     // The hub may be told of more than there is: two listeners, a source and the clients.
     let tokens = (0..=captured_users().count()).chain([EVENT_LISTENER, CLIENT_LISTENER]);
     let ready: Vec<Readiness> =

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use eventserver::server::CloseReason;
 use eventserver::server::hub::{Hub, NextTurn, Readiness};
+use eventserver::server::{Capacity, CloseReason};
 
 use super::kernel::{Kernel, SocketId};
 use super::model::{Ending, Limits, Model};
@@ -59,7 +59,7 @@ impl Simulation {
         let start = Instant::now();
         let hub = Hub::new(
             scenario.config.clone(),
-            scenario.max_clients,
+            Capacity::for_clients(scenario.max_clients),
             acceptor(Side::Source),
             acceptor(Side::Client),
             start,

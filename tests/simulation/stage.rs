@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::config::Config;
-use eventserver::server::Budgets;
 use eventserver::server::hub::Hub;
+use eventserver::server::{Budgets, Capacity};
 
 use crate::world::Random;
 use crate::world::kernel::{Call, Habits, Kernel, SocketId};
@@ -29,8 +29,13 @@ impl Stage {
         let kernel = Rc::new(RefCell::new(Kernel::new(habits, Random::new(&[], 0))));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let start = Instant::now();
-        let hub =
-            Hub::new(config, MOST_CLIENTS, acceptor(Side::Source), acceptor(Side::Client), start);
+        let hub = Hub::new(
+            config,
+            Capacity::for_clients(MOST_CLIENTS),
+            acceptor(Side::Source),
+            acceptor(Side::Client),
+            start,
+        );
         Stage { kernel, hub, start }
     }
 

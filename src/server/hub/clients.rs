@@ -45,7 +45,7 @@ impl<A: Acceptor> Hub<A> {
 
     fn welcome_client(&mut self, stream: A::Stream, peer: SocketAddr) {
         self.tally.clients_ever += 1;
-        if self.client_count() >= self.max_clients {
+        if self.client_count() >= self.capacity.max_clients {
             return self.turn_away(peer, CloseReason::TooManyClients);
         }
         if !self.clients_by_address.admit(peer.ip().to_canonical()) {

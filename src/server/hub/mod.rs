@@ -25,6 +25,7 @@ use super::capture::Capture;
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, Source};
 use super::deliveries::Deliveries;
+use super::descriptors::Capacity;
 use super::gap_watch::GapWatch;
 use super::notices::{Notices, Topic};
 use super::timeouts::Timeouts;
@@ -65,7 +66,7 @@ pub enum NextTurn {
 pub struct Hub<A: Acceptor> {
     config: Config,
     budgets: Budgets,
-    max_clients: usize,
+    capacity: Capacity,
     engine: Engine,
     deliveries: Deliveries<A::Stream>,
     event_door: Option<Door<A>>,
@@ -91,11 +92,11 @@ pub struct Hub<A: Acceptor> {
 }
 
 impl<A: Acceptor> Hub<A> {
-    /// A hub that serves who comes through the two acceptors: `max_clients` clients at most, and
-    /// else as `config` says. No time may lie before `now`.
+    /// Creates a hub that accepts from both acceptors, clients up to `capacity`, and otherwise follows
+    /// `config`. Later calls must not pass a time earlier than `now`.
     pub fn new(
         config: Config,
-        max_clients: usize,
+        capacity: Capacity,
         event_acceptor: A,
         client_acceptor: A,
         now: Instant,
@@ -118,7 +119,7 @@ impl<A: Acceptor> Hub<A> {
             tally: Tally::default(),
             now,
             more_readiness: Vec::new(),
-            max_clients,
+            capacity,
             budgets: Budgets::default(),
             config,
         }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use eventserver::config::Config;
 use eventserver::protocol::UserId;
 use eventserver::server::hub::{Hub, NextTurn};
-use eventserver::server::{Acceptor, CloseReason};
+use eventserver::server::{Acceptor, Capacity, CloseReason};
 
 use super::events::number;
 use super::input::Input;
@@ -52,7 +52,13 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
     let event = format!("1|P|1|{user}");
     let source = Wire::new(format!("{event}\n").as_bytes(), event.len(), false);
     let now = Instant::now();
-    let mut hub = Hub::new(Config::default(), 1, Once(Some(source)), Once(Some(client)), now);
+    let mut hub = Hub::new(
+        Config::default(),
+        Capacity::for_clients(1),
+        Once(Some(source)),
+        Once(Some(client)),
+        now,
+    );
     while hub.next_turn() == NextTurn::Now {
         hub.turn(now, &[], |_| false);
         hub.check_invariants();
