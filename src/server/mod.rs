@@ -15,6 +15,7 @@ pub mod hub;
 mod notices;
 mod outbox;
 mod pile;
+mod signals;
 mod timeouts;
 mod totals;
 
@@ -22,9 +23,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook_mio::v1_0::Signals;
+use mio::{Events, Poll, Token, Waker};
 
 pub use acceptor::Acceptor;
 use acceptor::TcpAcceptor;
@@ -33,6 +32,7 @@ use capture::Capture;
 pub use close_reason::CloseReason;
 pub use descriptors::Capacity;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
+use signals::{Request, SignalThread};
 pub use totals::Totals;
 
 use crate::config::Config;
@@ -121,7 +121,7 @@ impl Poller {
 /// The server: one poll, one thread, both listeners open.
 pub struct Server {
     poller: Poller,
-    signals: Signals,
+    signals: SignalThread,
     hub: Hub<TcpAcceptor>,
     event_address: SocketAddr,
     client_address: SocketAddr,
@@ -137,7 +137,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens both listeners and takes over SIGINT, SIGTERM and SIGUSR1.
+    /// Opens both listeners and takes over the signals.
     ///
     /// # Errors
     ///
@@ -154,8 +154,10 @@ impl Server {
         }
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Setup)?;
-        registry.register(&mut signals, SIGNALS, Interest::READABLE).map_err(StartError::Setup)?;
+        // Before anything that may block: a second signal ends the process then as well.
+        let signals = Waker::new(registry, SIGNALS)
+            .and_then(SignalThread::start)
+            .map_err(StartError::Setup)?;
         let listen = |purpose, address, token| {
             TcpAcceptor::bind(address, registry, token)
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
@@ -243,17 +245,15 @@ impl Server {
 
     /// Does what the signals ask for that have come.
     fn obey_signals(&mut self) -> Stop {
-        for signal in self.signals.pending() {
-            match signal {
-                SIGUSR1 => log::info!("{}", self.hub.totals()),
-                _ if self.hub.is_draining() => {
-                    log::warn!("second signal: stopping at once");
-                    return Stop::Forced;
-                }
-                _ => {
+        for request in self.signals.take_requests() {
+            match request {
+                Request::Stop => {
                     log::info!("stopping: what was read is delivered first");
                     self.hub.stop(Instant::now());
                 }
+                Request::ForcedStop => return Stop::Forced,
+                Request::Totals => log::info!("{}", self.hub.totals()),
+                Request::Hangup => log::info!("SIGHUP ignored"),
             }
         }
         Stop::Drained
