@@ -217,6 +217,7 @@ impl Server {
             }
             self.turn(&ready)?;
         };
+        self.hub.report_left_out_now();
         log::info!("{}", self.hub.totals());
         Ok(stop)
     }

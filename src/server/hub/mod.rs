@@ -130,6 +130,11 @@ impl<A: Acceptor> Hub<A> {
         self.capture = Some(capture);
     }
 
+    /// Logs how many lines were left out, although their second is not over yet.
+    pub(crate) fn report_left_out_now(&mut self) {
+        self.notices.report_all_left_out();
+    }
+
     /// The same with other budgets than the usual ones.
     #[must_use]
     pub fn with_budgets(self, budgets: Budgets) -> Hub<A> {
