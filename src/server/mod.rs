@@ -42,6 +42,10 @@ const SIGNALS: Token = Token(usize::MAX - 3);
 /// Readiness taken from the kernel in one call.
 const EVENTS_A_POLL: usize = 1024;
 
+/// The least time that a capture has for its last lines, however short the drain timeout is: a disk
+/// that works needs less.
+const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why a server could not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -123,6 +127,7 @@ pub struct Server {
     poller: Poller,
     signals: SignalThread,
     hub: Hub<TcpAcceptor>,
+    drain_timeout: Duration,
     event_address: SocketAddr,
     client_address: SocketAddr,
 }
@@ -158,6 +163,9 @@ impl Server {
         let signals = Waker::new(registry, SIGNALS)
             .and_then(SignalThread::start)
             .map_err(StartError::Setup)?;
+        // Before the listeners: a server that cannot capture accepts nobody.
+        let capture = config.capture.as_deref().map(Capture::start).transpose();
+        let capture = capture.map_err(StartError::Capture)?;
         let listen = |purpose, address, token| {
             TcpAcceptor::bind(address, registry, token)
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
@@ -167,8 +175,8 @@ impl Server {
         let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
         let capacity = Capacity::for_clients(max_clients);
         let mut hub = Hub::new(config.clone(), capacity, sources, clients, Instant::now());
-        if let Some(path) = &config.capture {
-            hub.capture_to(Capture::start(path).map_err(StartError::Capture)?);
+        if let Some(capture) = capture {
+            hub.capture_to(capture);
         }
         if !event_address.ip().is_loopback() {
             log::warn!(
@@ -178,7 +186,8 @@ impl Server {
         }
         let events = Events::with_capacity(EVENTS_A_POLL);
         let poller = Poller { poll, events, signalled: false };
-        Ok(Server { poller, signals, hub, event_address, client_address })
+        let drain_timeout = config.drain_timeout;
+        Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
     }
 
     /// Where event sources connect.
@@ -193,16 +202,28 @@ impl Server {
         self.client_address
     }
 
-    /// Serves until a signal ends it, and logs the totals then.
+    /// Serves until a signal ends it, logs the totals then, and finishes the capture.
     ///
     /// # Errors
     ///
     /// Only when the poll itself fails.
     pub fn run(mut self) -> io::Result<Stop> {
+        let stop = self.serve_until_stopped();
+        self.hub.report_left_out_now();
+        log::info!("{}", self.hub.totals());
+        if !matches!(stop, Ok(Stop::Forced))
+            && let Some(capture) = self.hub.take_capture()
+        {
+            capture.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
+        }
+        stop
+    }
+
+    fn serve_until_stopped(&mut self) -> io::Result<Stop> {
         let mut ready = Vec::with_capacity(EVENTS_A_POLL);
-        let stop = loop {
+        loop {
             if self.hub.is_stopped() {
-                break Stop::Drained;
+                return Ok(Stop::Drained);
             }
             ready.clear();
             let mut timeout = self.sleep();
@@ -213,13 +234,10 @@ impl Server {
             }
             // Before the turn: it may be a long one.
             if std::mem::take(&mut self.poller.signalled) && self.obey_signals() == Stop::Forced {
-                break Stop::Forced;
+                return Ok(Stop::Forced);
             }
             self.turn(&ready)?;
-        };
-        self.hub.report_left_out_now();
-        log::info!("{}", self.hub.totals());
-        Ok(stop)
+        }
     }
 
     fn turn(&mut self, ready: &[Readiness]) -> io::Result<()> {

@@ -130,6 +130,11 @@ impl<A: Acceptor> Hub<A> {
         self.capture = Some(capture);
     }
 
+    /// Takes the capture back, for it to be finished.
+    pub(crate) fn take_capture(&mut self) -> Option<Capture> {
+        self.capture.take()
+    }
+
     /// Logs how many lines were left out, although their second is not over yet.
     pub(crate) fn report_left_out_now(&mut self) {
         self.notices.report_all_left_out();
