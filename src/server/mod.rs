@@ -167,7 +167,7 @@ impl Server {
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
         let listen = |purpose, address, token| {
-            TcpAcceptor::bind(address, registry, token)
+            TcpAcceptor::bind(address, registry, token, config.peer_timeout)
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
                 .map_err(|error| StartError::Listen { purpose, address, error })
         };
