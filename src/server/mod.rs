@@ -31,6 +31,7 @@ pub use budgets::Budgets;
 use capture::Capture;
 pub use close_reason::CloseReason;
 pub use descriptors::Capacity;
+use descriptors::DescriptorBudget;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
 use signals::{Request, SignalThread};
 pub use totals::Totals;
@@ -122,6 +123,34 @@ impl Poller {
     }
 }
 
+/// Divides the descriptors that are free under `limit` between sources and clients. Lowers `max_sources`
+/// where that many do not fit.
+fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
+    let budget = DescriptorBudget::measure(limit);
+    let wanted_sources = config.max_sources;
+    let max_sources = budget.max_sources(wanted_sources);
+    config.max_sources = max_sources;
+    let capacity = budget.capacity(max_sources, config.max_clients);
+    let Capacity { max_clients, max_awaiting_id } = capacity;
+    log::info!(
+        "descriptor limit {limit}, {} open: at most {max_sources} sources, {max_clients} clients, and \
+         {max_awaiting_id} more that await identification",
+        budget.open
+    );
+    if max_sources < wanted_sources {
+        log::warn!(
+            "max_sources lowered from {wanted_sources} to {max_sources} to fit the descriptor limit"
+        );
+    }
+    let fitting = budget.capacity(max_sources, None).max_clients;
+    if max_clients > fitting {
+        log::warn!(
+            "max_clients {max_clients} exceeds the {fitting} that the descriptor limit allows"
+        );
+    }
+    capacity
+}
+
 /// The server: one poll, one thread, both listeners open.
 pub struct Server {
     poller: Poller,
@@ -148,15 +177,7 @@ impl Server {
     ///
     /// Names the address that could not be listened on.
     pub fn bind(config: &Config) -> Result<Server, StartError> {
-        let descriptors = descriptors::raise_limit();
-        let fitting = descriptors::clients_that_fit(descriptors);
-        let max_clients = config.max_clients.unwrap_or(fitting);
-        log::info!("descriptor limit {descriptors}: at most {max_clients} clients");
-        if max_clients > fitting {
-            log::warn!(
-                "max_clients ({max_clients}) is above what the descriptor limit allows ({fitting})"
-            );
-        }
+        let descriptor_limit = descriptors::raise_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         // Before anything that may block: a second signal ends the process then as well.
@@ -173,8 +194,10 @@ impl Server {
         };
         let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
         let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
-        let capacity = Capacity::for_clients(max_clients);
-        let mut hub = Hub::new(config.clone(), capacity, sources, clients, Instant::now());
+        let mut config = config.clone();
+        let capacity = fit_descriptors(descriptor_limit, &mut config);
+        let drain_timeout = config.drain_timeout;
+        let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
         if let Some(capture) = capture {
             hub.capture_to(capture);
         }
@@ -186,7 +209,6 @@ impl Server {
         }
         let events = Events::with_capacity(EVENTS_A_POLL);
         let poller = Poller { poll, events, signalled: false };
-        let drain_timeout = config.drain_timeout;
         Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
     }
 
