@@ -35,7 +35,7 @@ fn out_of_descriptors_accepting_rests_without_spinning_and_goes_on_by_itself() {
     }
 }
 
-/// Which of these clients are served: those that receive this line. The others are closed.
+/// Asserts that each client receives this line or is closed. Returns how many receive it.
 fn served(crowd: &mut [Client], line: &str) -> usize {
     let expected = format!("{line}\r\n");
     let is_served = |client: &mut Client| {
