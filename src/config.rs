@@ -99,6 +99,13 @@ settings! {
         "milliseconds a client may take to send its id, 10 to 3600000 (default 10000)",
         "identifyTimeoutMs" => Millis(10..=3_600_000);
 
+    /// How long a peer may be unreachable before its connection is closed.
+    peer_timeout: Duration = Duration::from_secs(60),
+        option String "peer-timeout-ms",
+        "milliseconds after which a peer that vanished without a word is disconnected, 1000 to \
+         3600000 (default 60000)",
+        "peerTimeoutMs" => Millis(1000..=3_600_000);
+
     /// Bytes that may be queued for one client.
     client_queue_bytes: u64 = 4 << 20,
         option String "client-queue-bytes",

@@ -17,6 +17,7 @@
 //! | [`engine`] | puts events in order and finds out whom they concern | sockets, clock, log |
 //! | [`server`] | owns every socket; reads, queues, writes, closes | what an event means |
 //! | [`config`] | every setting with its bounds | who uses it |
+//! | [`logging`] | writes log lines without blocking | who logs |
 //! | [`loadgen`] | sends streams and checks what comes out | how the server does it |
 //!
 //! Arrows point one way: `main → server → engine → protocol`. `loadgen` has an encoder and a model of its
@@ -52,12 +53,13 @@
 //!
 //! # What is absent on purpose
 //!
-//! Threads (but for one that writes a capture file), locks, atomics, unsafe code, allocation or
-//! formatting for each event, and anything on the hot path that costs more with the clients that are
+//! Threads on the hot path (helper threads write the log and a capture file and wait for signals), unsafe
+//! code, allocation or formatting for each event, and anything on the hot path that costs more with the clients that are
 //! merely connected.
 
 pub mod config;
 pub mod engine;
 pub mod loadgen;
+pub mod logging;
 pub mod protocol;
 pub mod server;

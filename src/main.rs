@@ -1,26 +1,35 @@
 //! The `eventserver` program: flags and configuration in, the server run, an exit status out.
 
 use std::fmt::Display;
-use std::io::{self, LineWriter, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 use eventserver::config::{Config, Request};
+use eventserver::logging;
 use eventserver::server::{Server, Stop};
-use log::LevelFilter;
-use simplelog::{ConfigBuilder, WriteLogger};
 
 /// Running failed, or a second signal cut the stop short.
 const FAILED: u8 = 1;
 /// Wrong flags or configuration.
 const MISUSED: u8 = 2;
 
+/// How long an error message waits for a reader of standard error.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     match request() {
         Ok(Request::Print(text)) => {
-            say(&text);
+            print(&mut io::stdout(), &text);
             ExitCode::SUCCESS
         }
-        Ok(Request::Serve(config)) => serve(&config),
+        Ok(Request::Serve(config)) => {
+            let status = serve(&config);
+            log::logger().flush();
+            status
+        }
         Err(reason) => fail(MISUSED, &reason),
     }
 }
@@ -36,16 +45,19 @@ fn request() -> Result<Request, String> {
 }
 
 fn serve(config: &Config) -> ExitCode {
-    log_to_standard_error(config.log_level);
+    // Nothing else sets a logger, and without one the server runs all the same.
+    let _ = logging::start(config.log_level);
     let server = match Server::bind(config) {
         Ok(server) => server,
         Err(reason) => return fail(FAILED, &reason),
     };
-    say(&format!(
+    let ready = format!(
         "eventserver ready: events on {}, clients on {}",
         server.event_address(),
         server.client_address()
-    ));
+    );
+    // The server does not wait for a reader of standard output.
+    let _ = print_in_background(io::stdout(), ready);
     match server.run() {
         Ok(Stop::Drained) => ExitCode::SUCCESS,
         Ok(Stop::Forced) => ExitCode::from(FAILED),
@@ -53,26 +65,29 @@ fn serve(config: &Config) -> ExitCode {
     }
 }
 
-/// Logs lines such as `2026-01-31T12:00:00.123456789Z [INFO] 3 clients`, the time in UTC.
-fn log_to_standard_error(level: LevelFilter) {
-    let format = ConfigBuilder::new()
-        .set_time_format_rfc3339()
-        .set_target_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .build();
-    // Standard error has no buffer: without one each piece of a line would be a write of its own.
-    // Nothing else sets a logger, and without one the server runs all the same.
-    let _ = WriteLogger::init(level, format, LineWriter::new(io::stderr()));
-}
-
-/// Prints one message on standard output, at once. A closed one is no reason to die.
-fn say(message: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{}", message.trim_end()).and_then(|()| out.flush());
-}
-
+/// Prints why the program ends, after what is logged.
 fn fail(status: u8, reason: &dyn Display) -> ExitCode {
-    let _ = writeln!(io::stderr(), "eventserver: {reason}");
+    log::logger().flush();
+    let printed = print_in_background(io::stderr(), format!("eventserver: {reason}"));
+    // Nothing is ever sent: the sender is dropped once the message is written.
+    let _ = printed.recv_timeout(ERROR_TIMEOUT);
     ExitCode::from(status)
+}
+
+/// Prints a message on a thread of its own, because a pipe that nobody reads may be full. The receiver
+/// is disconnected when the message is written.
+fn print_in_background(mut out: impl Write + Send + 'static, message: String) -> Receiver<()> {
+    let (printing, printed) = channel();
+    // Without a thread the message is lost, like that to a closed output.
+    let _ = thread::Builder::new().name("print".to_owned()).spawn(move || {
+        print(&mut out, &message);
+        drop(printing);
+    });
+    printed
+}
+
+/// Prints a message, in one write. A closed output is no reason to die.
+fn print(out: &mut impl Write, message: &str) {
+    let line = format!("{}\n", message.trim_end());
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }

@@ -81,6 +81,7 @@ fn check_config_prints_the_defaults_in_the_order_of_the_table() {
   "maxSources": 64,
   "maxLineBytes": 256,
   "identifyTimeoutMs": 10000,
+  "peerTimeoutMs": 60000,
   "clientQueueBytes": 4194304,
   "totalQueueBytes": 536870912,
   "slowClient": "pause",

@@ -30,8 +30,13 @@ impl Server {
         let (sources, clients) = (Queue::default(), Queue::default());
         users.for_each(|user| clients.connect(format!("{user}\n").into_bytes().into(), Then::Stay));
         let max_clients = CONNECTED as usize;
-        let capacity = Capacity { max_clients, max_awaiting_id: 1 };
-        let mut hub = Hub::new(config, capacity, sources.clone(), clients.clone(), Instant::now());
+        let mut hub = Hub::new(
+            config,
+            Capacity::for_clients(max_clients),
+            sources.clone(),
+            clients.clone(),
+            Instant::now(),
+        );
         turn_until_idle(&mut hub, &[]);
         assert_eq!(hub.totals().clients_now(), max_clients);
         Server { hub, sources, clients }

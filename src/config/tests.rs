@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Each setting with a plain range: flag, key, least, greatest, default (`None`: left out).
-const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 12] = [
+const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 13] = [
     ("--first-sequence", "firstSequence", 0, 18_446_744_073_709_551_614, Some(1)),
     ("--reorder-window", "reorderWindow", 1, 67_108_864, Some(262_144)),
     ("--gap-timeout-ms", "gapTimeoutMs", 0, 86_400_000, Some(0)),
@@ -17,6 +17,7 @@ const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 12] = [
     ("--identify-timeout-ms", "identifyTimeoutMs", 10, 3_600_000, Some(10_000)),
     ("--client-queue-bytes", "clientQueueBytes", 4096, 4_294_967_296, Some(4_194_304)),
     ("--total-queue-bytes", "totalQueueBytes", 4096, 1_099_511_627_776, Some(536_870_912)),
+    ("--peer-timeout-ms", "peerTimeoutMs", 1000, 3_600_000, Some(60_000)),
     ("--stall-timeout-ms", "stallTimeoutMs", 10, 3_600_000, Some(30_000)),
     ("--drain-timeout-ms", "drainTimeoutMs", 0, 3_600_000, Some(5000)),
 ];
@@ -394,6 +395,7 @@ prop_compose! {
         max_clients_per_address in option::of(1..=1_usize << 24),
         (identify_timeout, stall_timeout, drain_timeout) in
             (millis(10..=3_600_000), millis(10..=3_600_000), millis(0..=3_600_000)),
+        peer_timeout in millis(1000..=3_600_000),
         (client_queue_bytes, total_queue_bytes) in (4096..=1_u64 << 32)
             .prop_flat_map(|client| (Just(client), client..=1 << 40)),
         slow_client in prop_oneof![Just(SlowClient::Pause), Just(SlowClient::Disconnect)],
@@ -404,7 +406,7 @@ prop_compose! {
         Config {
             event_listen, client_listen, first_sequence, reorder_window, gap_timeout,
             on_source_disconnect, max_sources, max_clients, max_clients_per_address,
-            max_line_bytes, identify_timeout, client_queue_bytes, total_queue_bytes, slow_client,
+            max_line_bytes, identify_timeout, peer_timeout, client_queue_bytes, total_queue_bytes, slow_client,
             stall_timeout, drain_timeout, busy_poll, log_level, capture,
         }
     }

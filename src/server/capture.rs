@@ -1,38 +1,76 @@
-//! A file of every accepted line, in the order of arrival, and one of the times beside it.
+//! Capture files: every accepted line in the order of arrival, and a file of times beside it.
 //!
 //! Beside `stream.events` stands `stream.events.times`, a line for each turn of the loop in which
 //! lines came: `MICROSECONDS BYTES`, the time since the first line and the bytes captured until then.
 //!
-//! A disk may take any time for a write, and the loop has none to give: it fills chunks, and a thread
-//! writes them. Where the disk falls too far behind or fails, the capture ends with one error and the
-//! server goes on.
+//! Opening and writing a file may block for any time, so a thread does it; the loop only fills chunks.
+//! Where the file is written too slowly or fails, the capture stops with one error and the server
+//! goes on.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// A chunk is handed to the thread when it has so many bytes of lines, and when the loop rests.
+use rustix::fs::OFlags;
+use rustix::io::{Errno, ioctl_fionbio};
+
+/// A chunk is handed to the thread when it holds this many bytes, and when the loop rests.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Chunks that may wait for the disk.
-const MOST_WAITING: usize = 64;
+/// Memory of chunks that may wait for the file. With the chunk that is being filled, which may take
+/// twice its bytes and a line, this makes 32 MiB at most.
+const MAX_PENDING_BYTES: usize = (32 << 20) - 3 * CHUNK_BYTES;
 
-/// Bytes that may wait for room among the chunks: beyond that the capture is given up. With the
-/// chunks, no more than 32 MiB wait for the disk, and what a turn brings.
-const MOST_KEPT_BYTES: usize = 16 << 20;
+/// What a chunk takes beside its contents, about: its node in the channel and the allocator's share.
+const CHUNK_OVERHEAD: usize = 128;
 
-/// Lines on their way to the disk.
+/// Bytes of one write: a write that blocks does not tell how much of it a pipe has taken already.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// Lines on their way to the file.
 #[derive(Debug, Default)]
 struct Chunk {
     lines: Vec<u8>,
     times: String,
 }
 
-/// A capture under way. Dropping it writes what is left.
+impl Chunk {
+    fn len(&self) -> usize {
+        self.lines.len() + self.times.len()
+    }
+
+    /// The memory that the chunk takes.
+    fn allocated_bytes(&self) -> usize {
+        self.lines.capacity() + self.times.capacity() + CHUNK_OVERHEAD
+    }
+}
+
+/// What was handed to the thread and is not written yet.
+#[derive(Debug, Default)]
+struct Pending {
+    allocated_bytes: AtomicUsize,
+    line_bytes: AtomicU64,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+struct Writer {
+    /// `None` once the capture has stopped: what was handed over before is still written.
+    chunks: Option<Sender<Chunk>>,
+    pending: Arc<Pending>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
+}
+
+/// A capture under way. [`finish`](Self::finish) writes what is left; without it the process may end
+/// before.
 #[derive(Debug)]
 pub(crate) struct Capture {
     path: PathBuf,
@@ -41,42 +79,47 @@ pub(crate) struct Capture {
     timed_bytes: u64,
     bytes: u64,
     first_line: Option<Instant>,
-    /// `None` once the capture has been given up.
-    thread: Option<(SyncSender<Chunk>, JoinHandle<()>)>,
+    writer: Writer,
 }
 
 impl Capture {
-    /// Starts a capture into a new file, or one that is empty or no regular file.
+    /// Starts a capture into a new file, or one that is empty or no regular file. A named pipe without a
+    /// reader is waited for by the thread.
     ///
     /// # Errors
     ///
-    /// The file holds something already, or cannot be written.
+    /// The file is not empty, or cannot be written.
     pub(crate) fn start(path: &Path) -> io::Result<Capture> {
-        let lines = create(path)?;
-        let times = create(&times_beside(path))?;
-        let (sender, chunks) = sync_channel(MOST_WAITING);
-        let name = path.to_owned();
-        let thread = std::thread::Builder::new()
-            .name("capture".to_owned())
-            .spawn(move || write_chunks(&chunks, lines, times, &name))?;
+        let lines = Target::create(path)?;
+        let times = Target::create(&times_path(path))?;
+        let (sender, chunks) = channel();
+        let (ending, ended) = channel();
+        let pending = Arc::new(Pending::default());
+        let (name, counted) = (path.to_owned(), Arc::clone(&pending));
+        thread::Builder::new().name("capture".to_owned()).spawn(move || {
+            if let Err(error) = write_chunks(&chunks, lines, times, &counted) {
+                log::error!("capture to {} stopped: {error}", name.display());
+            }
+            drop(ending);
+        })?;
         Ok(Capture {
             path: path.to_owned(),
             chunk: Chunk::default(),
             timed_bytes: 0,
             bytes: 0,
             first_line: None,
-            thread: Some((sender, thread)),
+            writer: Writer { chunks: Some(sender), pending, ended },
         })
     }
 
     /// Takes a line, without its terminator.
     #[inline]
     pub(crate) fn take(&mut self, line: &[u8]) {
-        if self.thread.is_some() {
+        if self.writer.chunks.is_some() {
             self.chunk.lines.extend_from_slice(line);
             self.chunk.lines.push(b'\n');
             self.bytes += line.len() as u64 + 1;
-            if self.chunk.lines.len() >= CHUNK_BYTES {
+            if self.chunk.len() >= CHUNK_BYTES {
                 self.hand_over();
             }
         }
@@ -91,64 +134,122 @@ impl Capture {
             // Writing to a string cannot fail.
             let _ = writeln!(self.chunk.times, "{} {}", since.as_micros(), self.bytes);
         }
-        if is_resting {
+        if is_resting || self.chunk.len() >= CHUNK_BYTES {
             self.hand_over();
         }
     }
 
-    /// Gives the chunk to the thread, or keeps it for later if too many wait there.
+    /// Hands over the last chunk and waits until all is written, but no longer than `timeout`.
+    pub(crate) fn finish(mut self, timeout: Duration) {
+        self.hand_over();
+        let Writer { chunks, pending, ended } = self.writer;
+        drop(chunks);
+        if ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
+            log::error!(
+                "capture to {} abandoned after {} ms: {} bytes were not written",
+                self.path.display(),
+                timeout.as_millis(),
+                pending.line_bytes.load(Ordering::Relaxed)
+            );
+        }
+    }
+
+    /// Gives the chunk to the thread. Stops the capture where too much waits there already.
     fn hand_over(&mut self) {
         let chunk = std::mem::take(&mut self.chunk);
-        if chunk.lines.is_empty() && chunk.times.is_empty() {
+        let Writer { chunks, pending, .. } = &mut self.writer;
+        let Some(sender) = chunks else { return };
+        if chunk.len() == 0 {
             return;
         }
-        let Some((sender, _)) = &self.thread else { return };
-        match sender.try_send(chunk) {
-            Ok(()) => {}
-            Err(TrySendError::Full(chunk)) if chunk.lines.len() <= MOST_KEPT_BYTES => {
-                self.chunk = chunk;
-            }
-            Err(TrySendError::Full(_)) => {
-                log::error!(
-                    "the capture to {} ends: the disk is too far behind",
-                    self.path.display()
-                );
-                self.thread = None;
-            }
-            // The thread has said why.
-            Err(TrySendError::Disconnected(_)) => self.thread = None,
+        let allocated = chunk.allocated_bytes();
+        if pending.allocated_bytes.load(Ordering::Relaxed) + allocated > MAX_PENDING_BYTES {
+            log::error!(
+                "capture to {} stopped: it is written too slowly, {} bytes wait",
+                self.path.display(),
+                pending.line_bytes.load(Ordering::Relaxed)
+            );
+            *chunks = None;
+            return;
+        }
+        pending.allocated_bytes.fetch_add(allocated, Ordering::Relaxed);
+        pending.line_bytes.fetch_add(chunk.lines.len() as u64, Ordering::Relaxed);
+        if sender.send(chunk).is_err() {
+            // The thread has logged why it ended.
+            *chunks = None;
         }
     }
 }
 
-impl Drop for Capture {
-    fn drop(&mut self) {
-        let chunk = std::mem::take(&mut self.chunk);
-        if let Some((sender, thread)) = self.thread.take() {
-            // Waits for the disk: the loop is over. Where the thread has ended, it has said why.
-            let _ = sender.send(chunk);
-            drop(sender);
-            // A thread that panicked has nothing left to write.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn write_chunks(chunks: &Receiver<Chunk>, mut lines: File, mut times: File, path: &Path) {
+fn write_chunks(
+    chunks: &Receiver<Chunk>,
+    lines: Target,
+    times: Target,
+    pending: &Pending,
+) -> io::Result<()> {
+    let mut lines = lines.open()?;
+    let mut times = times.open()?;
     while let Ok(chunk) = chunks.recv() {
-        let written =
-            lines.write_all(&chunk.lines).and_then(|()| times.write_all(chunk.times.as_bytes()));
-        if let Err(error) = written {
-            log::error!("the capture to {} ends: {error}", path.display());
-            return;
-        }
+        write_counted(&mut lines, &chunk.lines, &pending.line_bytes)?;
+        times.write_all(chunk.times.as_bytes())?;
+        pending.allocated_bytes.fetch_sub(chunk.allocated_bytes(), Ordering::Relaxed);
     }
+    Ok(())
 }
 
-fn times_beside(path: &Path) -> PathBuf {
+/// Writes all of `bytes`, and takes from `pending` what is written, piece by piece.
+fn write_counted(file: &mut impl Write, bytes: &[u8], pending: &AtomicU64) -> io::Result<()> {
+    for piece in bytes.chunks(PIECE_BYTES) {
+        file.write_all(piece)?;
+        pending.fetch_sub(piece.len() as u64, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn times_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".times");
     name.into()
+}
+
+/// A file to write to.
+#[derive(Debug)]
+enum Target {
+    Open(File),
+    /// Opened by the thread, because opening one waits for a reader.
+    NamedPipe(PathBuf),
+}
+
+impl Target {
+    fn create(path: &Path) -> io::Result<Target> {
+        if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+            return Ok(Target::NamedPipe(path.to_owned()));
+        }
+        create(path).map(Target::Open)
+    }
+
+    fn open(self) -> io::Result<File> {
+        match self {
+            Target::Open(file) => Ok(file),
+            Target::NamedPipe(path) => open_named_pipe(&path),
+        }
+    }
+}
+
+/// Opens a named pipe, and waits for its reader.
+fn open_named_pipe(path: &Path) -> io::Result<File> {
+    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().write(true).custom_flags(without_waiting).open(path) {
+        Ok(file) => {
+            ioctl_fionbio(&file, false)?;
+            Ok(file)
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+            log::warn!("capture to {} waits for a reader of this named pipe", path.display());
+            OpenOptions::new().write(true).open(path)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -160,10 +261,7 @@ fn create(path: &Path) -> io::Result<File> {
     if metadata.is_file() && metadata.len() > 0 {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
-            format!(
-                "{} holds something already: name another file, or move it away",
-                path.display()
-            ),
+            format!("{} is not empty: choose another file or move it", path.display()),
         ));
     }
     Ok(file)
@@ -171,8 +269,12 @@ fn create(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::process::Command;
+
     use super::*;
-    use std::time::Duration;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
 
     #[test]
     fn lines_and_times_stand_beside_each_other() {
@@ -187,9 +289,9 @@ mod tests {
         capture.take(b"3|B");
         capture.end_turn(start + Duration::from_millis(2), true);
         capture.take(b"4|B");
-        drop(capture);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2|B\n1|S|7\n3|B\n4|B\n");
-        let times = std::fs::read_to_string(times_beside(&path)).unwrap();
+        capture.finish(DEADLINE);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2|B\n1|S|7\n3|B\n4|B\n");
+        let times = fs::read_to_string(times_path(&path)).unwrap();
         assert_eq!(times, "0 10\n2000 14\n");
     }
 
@@ -197,10 +299,10 @@ mod tests {
     fn a_file_with_something_in_it_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stream.events");
-        std::fs::write(&path, "1|B\n").unwrap();
+        fs::write(&path, "1|B\n").unwrap();
         let error = Capture::start(&path).unwrap_err();
-        assert!(error.to_string().contains("holds something already"), "{error}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1|B\n");
+        assert!(error.to_string().contains("is not empty"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1|B\n");
     }
 
     #[test]
@@ -209,13 +311,83 @@ mod tests {
         let path = folder.path().join("stream.events");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
         let mut capture = Capture::start(&path).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while capture.thread.is_some() {
+        let deadline = Instant::now() + DEADLINE;
+        while capture.writer.chunks.is_some() {
             capture.take(b"1|B");
             capture.end_turn(Instant::now(), true);
             assert!(Instant::now() < deadline, "the capture goes on");
         }
         capture.take(b"2|B");
         assert!(capture.chunk.lines.is_empty());
+    }
+
+    fn named_pipe(folder: &Path) -> PathBuf {
+        let path = folder.join("stream.pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
+    /// Captures lines like these until the capture stops by itself. Returns how many bytes waited at the
+    /// most, as counted independently.
+    fn fill(capture: &mut Capture, line: &[u8], lines_per_turn: usize) -> usize {
+        let mut waiting = 0;
+        for turn in 1_u64.. {
+            for _ in 0..lines_per_turn {
+                capture.take(line);
+            }
+            capture.end_turn(Instant::now(), turn.is_multiple_of(2));
+            if capture.writer.chunks.is_none() {
+                break;
+            }
+            // The times of a turn take at least this much.
+            waiting += lines_per_turn * (line.len() + 1) + "0 0\n".len();
+            let pending = capture.writer.pending.allocated_bytes.load(Ordering::Relaxed);
+            assert!(pending + capture.chunk.allocated_bytes() <= 32 << 20, "{pending}");
+        }
+        waiting
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_is_bounded_by_bytes_whatever_the_lines_are() {
+        let longest = vec![b'x'; 65_536];
+        for (line, lines_per_turn) in
+            [(&b"1|B"[..], 1), (b"1|B", 1000), (&longest, 1), (&longest, 100)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let mut capture = Capture::start(&named_pipe(folder.path())).unwrap();
+            let waiting = fill(&mut capture, line, lines_per_turn);
+            assert!(waiting <= 32 << 20, "{waiting} bytes waited");
+            let (len, line_bytes) = (line.len(), &capture.writer.pending.line_bytes);
+            let line_bytes = line_bytes.load(Ordering::Relaxed);
+            assert!(line_bytes > 0 && line_bytes.is_multiple_of(len as u64 + 1), "{line_bytes}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_gets_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = named_pipe(folder.path());
+        let mut capture = Capture::start(&path).unwrap();
+        for _ in 0..100_000 {
+            capture.take(b"1|S|7");
+        }
+        capture.end_turn(Instant::now(), true);
+        let reading = thread::spawn(move || {
+            let mut read = Vec::new();
+            File::open(path).unwrap().read_to_end(&mut read).unwrap();
+            read
+        });
+        capture.finish(DEADLINE);
+        assert_eq!(reading.join().unwrap(), b"1|S|7\n".repeat(100_000));
+    }
+
+    #[test]
+    fn finishing_without_a_reader_ends_with_the_timeout() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut capture = Capture::start(&named_pipe(folder.path())).unwrap();
+        capture.take(b"1|B");
+        let start = Instant::now();
+        capture.finish(Duration::from_millis(20));
+        assert!(start.elapsed() >= Duration::from_millis(20));
     }
 }

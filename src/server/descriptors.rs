@@ -1,19 +1,83 @@
-//! How many sockets the process may have.
+//! The descriptor limit, and how it is divided between sources and clients.
+
+use std::fs;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Descriptors kept for other things than clients: standard streams, listeners, poll, signals, a
-/// capture file, and some sources.
+/// Descriptors kept free for what opens after the start: a connection that is accepted only to be
+/// closed, files.
 const RESERVED: u64 = 16;
 
-/// How many clients there may be.
+/// Descriptors that sources leave to clients, unless that is more than half of what there is.
+const MIN_FOR_CLIENTS: u64 = 8;
+
+/// The number of open descriptors that is assumed where the system does not show them.
+const ASSUMED_OPEN: u64 = 16;
+
+/// The largest number of clients, because keys count connections with 32 bits.
+const MAX_CLIENTS: u64 = 1 << 24;
+
+/// How many client connections the hub takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Registered clients.
+    /// Registered clients, at most.
     pub max_clients: usize,
-    /// Clients that may be about to identify where there are `max_clients` already, so that a user
-    /// who is connected can take over in a full house.
+    /// Connections that may await identification although there are `max_clients` others: a user who is
+    /// connected can take over in a full house. At least one.
     pub max_awaiting_id: usize,
+}
+
+impl Capacity {
+    /// How many connections may await identification where the descriptor limit allows it.
+    pub const MAX_AWAITING_ID: usize = 64;
+
+    /// Returns the capacity for `max_clients` where descriptors are plentiful.
+    #[must_use]
+    pub fn for_clients(max_clients: usize) -> Capacity {
+        Capacity { max_clients, max_awaiting_id: Capacity::MAX_AWAITING_ID }
+    }
+}
+
+/// The descriptors of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DescriptorBudget {
+    /// No descriptor reaches this number.
+    pub(crate) limit: u64,
+    /// Descriptors in use.
+    pub(crate) open: u64,
+}
+
+impl DescriptorBudget {
+    /// Counts what is open under `limit`.
+    pub(crate) fn measure(limit: u64) -> DescriptorBudget {
+        DescriptorBudget { limit, open: count_open(limit) }
+    }
+
+    /// Returns how many of the `wanted` sources fit.
+    pub(crate) fn max_sources(self, wanted: usize) -> usize {
+        let for_clients = MIN_FOR_CLIENTS.min(self.usable() / 2);
+        wanted.min(to_count(self.usable() - for_clients)).max(1)
+    }
+
+    /// Returns the capacity for clients beside `max_sources` sources: what was `wanted`, or all that
+    /// fits. In the latter case at most a quarter is for clients that await identification.
+    pub(crate) fn capacity(self, max_sources: usize, wanted: Option<usize>) -> Capacity {
+        let available = to_count(self.usable().saturating_sub(max_sources as u64));
+        let max_clients = wanted.unwrap_or_else(|| {
+            let max_clients = available - Capacity::MAX_AWAITING_ID.min(available / 4);
+            max_clients.clamp(1, MAX_CLIENTS as usize)
+        });
+        let left = available.saturating_sub(max_clients);
+        Capacity { max_clients, max_awaiting_id: left.clamp(1, Capacity::MAX_AWAITING_ID) }
+    }
+
+    fn usable(self) -> u64 {
+        self.limit.saturating_sub(self.open).saturating_sub(RESERVED)
+    }
+}
+
+fn to_count(descriptors: u64) -> usize {
+    usize::try_from(descriptors).unwrap_or(usize::MAX)
 }
 
 /// Raises the limit of open descriptors to the hard one, and returns what it is then.
@@ -23,24 +87,86 @@ pub(crate) fn raise_limit() -> u64 {
     if setrlimit(Resource::Nofile, limit).is_err() {
         limit = getrlimit(Resource::Nofile);
     }
-    // No limit at all is said by `None`.
+    // `None` stands for "unlimited".
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// How many clients fit a limit of `descriptors`: at least one, and no more than keys can count.
-pub(crate) fn clients_that_fit(descriptors: u64) -> usize {
-    const MOST: u64 = 1 << 24;
-    descriptors.saturating_sub(RESERVED).clamp(1, MOST) as usize
+/// Counts the descriptors in use. An inherited one at or above the limit takes no place below it.
+fn count_open(limit: u64) -> u64 {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return ASSUMED_OPEN };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
+    // One is that of the listing itself.
+    (numbers.filter(|&number| number < limit).count() as u64).saturating_sub(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn budget(limit: u64, open: u64) -> DescriptorBudget {
+        DescriptorBudget { limit, open }
+    }
+
     #[test]
-    fn some_descriptors_are_kept_in_reserve() {
-        assert_eq!(clients_that_fit(20_000), 19_984);
-        assert_eq!(clients_that_fit(3), 1);
-        assert_eq!(clients_that_fit(u64::MAX), 1 << 24);
+    fn open_descriptors_sources_and_a_reserve_are_set_aside_for_clients() {
+        let budget = budget(20_000, 12);
+        assert_eq!(budget.max_sources(64), 64);
+        assert_eq!(budget.capacity(64, None), Capacity::for_clients(20_000 - 12 - 64 - 16 - 64));
+        assert_eq!(budget.capacity(1000, None).max_clients, 20_000 - 12 - 1000 - 16 - 64);
+    }
+
+    #[test]
+    fn the_defaults_fit_a_low_limit() {
+        let budget = budget(100, 12);
+        assert_eq!(budget.max_sources(64), 64);
+        assert_eq!(budget.capacity(64, None), Capacity { max_clients: 6, max_awaiting_id: 2 });
+    }
+
+    #[test]
+    fn sources_that_do_not_fit_leave_some_descriptors_to_clients() {
+        let budget = budget(64, 12);
+        assert_eq!(budget.max_sources(64), 28);
+        assert_eq!(budget.max_sources(10), 10);
+        assert_eq!(budget.capacity(28, None), Capacity { max_clients: 6, max_awaiting_id: 2 });
+    }
+
+    #[test]
+    fn a_wanted_number_of_clients_is_kept_and_newcomers_get_what_is_left() {
+        let budget = budget(200, 12);
+        let for_newcomers = |wanted| {
+            let capacity = budget.capacity(64, Some(wanted));
+            assert_eq!(capacity.max_clients, wanted);
+            capacity.max_awaiting_id
+        };
+        assert_eq!(for_newcomers(1), 64);
+        assert_eq!(for_newcomers(100), 8);
+        assert_eq!(for_newcomers(108), 1);
+        assert_eq!(for_newcomers(1 << 24), 1);
+    }
+
+    /// Whatever the limit: what is counted on fits, and there is room for a source and a client.
+    #[test]
+    fn every_limit_is_divided_without_a_remainder_that_is_too_large() {
+        for limit in (0..2000).chain([u64::from(u32::MAX), u64::MAX]) {
+            for wanted in [1, 2, 64, 1024] {
+                let budget = budget(limit, 12);
+                let sources = budget.max_sources(wanted);
+                let Capacity { max_clients, max_awaiting_id } = budget.capacity(sources, None);
+                assert!((1..=wanted).contains(&sources) && max_clients > 0 && max_awaiting_id > 0);
+                assert!(max_clients <= 1 << 24 && max_awaiting_id <= Capacity::MAX_AWAITING_ID);
+                let used = (sources + max_clients + max_awaiting_id) as u64;
+                // One of each may come out of the reserve.
+                assert!(12 + used + RESERVED <= limit.max(12 + RESERVED + 3), "limit {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_counted() {
+        let before = count_open(u64::MAX);
+        let files: Vec<fs::File> = (0..20).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        // Other tests of this process open and close some at the same time.
+        assert!(count_open(u64::MAX) + 10 > before + files.len() as u64);
+        assert_eq!(count_open(0), 0);
     }
 }

@@ -15,6 +15,7 @@ mod gap_watch;
 pub mod hub;
 mod notices;
 mod send_queue;
+mod signals;
 mod timeouts;
 mod totals;
 mod vec_pool;
@@ -23,9 +24,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook_mio::v1_0::Signals;
+use mio::{Events, Poll, Token, Waker};
 
 use acceptor::TcpAcceptor;
 pub use acceptor::{Acceptor, Stream};
@@ -33,7 +32,9 @@ pub use budgets::Budgets;
 use capture::Capture;
 pub use close_reason::CloseReason;
 pub use descriptors::Capacity;
+use descriptors::DescriptorBudget;
 use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
+use signals::{Request, SignalThread};
 pub use totals::Totals;
 
 use crate::config::Config;
@@ -42,6 +43,10 @@ const SIGNALS: Token = Token(usize::MAX - 3);
 
 /// Readiness taken from the kernel in one call.
 const EVENTS_A_POLL: usize = 1024;
+
+/// The least time that a capture has for its last lines, however short the drain timeout is: a disk
+/// that works needs less.
+const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a server could not start.
 #[derive(Debug)]
@@ -120,11 +125,40 @@ impl Poller {
     }
 }
 
+/// Divides the descriptors that are free under `limit` between sources and clients. Lowers `max_sources`
+/// where that many do not fit.
+fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
+    let budget = DescriptorBudget::measure(limit);
+    let wanted_sources = config.max_sources;
+    let max_sources = budget.max_sources(wanted_sources);
+    config.max_sources = max_sources;
+    let capacity = budget.capacity(max_sources, config.max_clients);
+    let Capacity { max_clients, max_awaiting_id } = capacity;
+    log::info!(
+        "descriptor limit {limit}, {} open: at most {max_sources} sources, {max_clients} clients, and \
+         {max_awaiting_id} more that await identification",
+        budget.open
+    );
+    if max_sources < wanted_sources {
+        log::warn!(
+            "max_sources lowered from {wanted_sources} to {max_sources} to fit the descriptor limit"
+        );
+    }
+    let fitting = budget.capacity(max_sources, None).max_clients;
+    if max_clients > fitting {
+        log::warn!(
+            "max_clients {max_clients} exceeds the {fitting} that the descriptor limit allows"
+        );
+    }
+    capacity
+}
+
 /// The server: one poll, one thread, both listeners open.
 pub struct Server {
     poller: Poller,
-    signals: Signals,
+    signals: SignalThread,
     hub: Hub<TcpAcceptor>,
+    drain_timeout: Duration,
     event_address: SocketAddr,
     client_address: SocketAddr,
 }
@@ -139,36 +173,35 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens both listeners and takes over SIGINT, SIGTERM and SIGUSR1.
+    /// Opens both listeners and takes over the signals.
     ///
     /// # Errors
     ///
     /// Names the address that could not be listened on.
     pub fn bind(config: &Config) -> Result<Server, StartError> {
-        let descriptors = descriptors::raise_limit();
-        let fitting = descriptors::clients_that_fit(descriptors);
-        let max_clients = config.max_clients.unwrap_or(fitting);
-        log::info!("descriptor limit {descriptors}: at most {max_clients} clients");
-        if max_clients > fitting {
-            log::warn!(
-                "max_clients ({max_clients}) is above what the descriptor limit allows ({fitting})"
-            );
-        }
-        let capacity = Capacity { max_clients, max_awaiting_id: 64 };
+        let descriptor_limit = descriptors::raise_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::Setup)?;
-        registry.register(&mut signals, SIGNALS, Interest::READABLE).map_err(StartError::Setup)?;
+        // Before anything that may block: a second signal ends the process then as well.
+        let signals = Waker::new(registry, SIGNALS)
+            .and_then(SignalThread::start)
+            .map_err(StartError::Setup)?;
+        // Before the listeners: a server that cannot capture accepts nobody.
+        let capture = config.capture.as_deref().map(Capture::start).transpose();
+        let capture = capture.map_err(StartError::Capture)?;
         let listen = |purpose, address, token| {
-            TcpAcceptor::bind(address, registry, token)
+            TcpAcceptor::bind(address, registry, token, config.peer_timeout)
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
                 .map_err(|error| StartError::Listen { purpose, address, error })
         };
         let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
         let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
-        let mut hub = Hub::new(config.clone(), capacity, sources, clients, Instant::now());
-        if let Some(path) = &config.capture {
-            hub.capture_to(Capture::start(path).map_err(StartError::Capture)?);
+        let mut config = config.clone();
+        let capacity = fit_descriptors(descriptor_limit, &mut config);
+        let drain_timeout = config.drain_timeout;
+        let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
+        if let Some(capture) = capture {
+            hub.capture_to(capture);
         }
         if !event_address.ip().is_loopback() {
             log::warn!(
@@ -178,7 +211,7 @@ impl Server {
         }
         let events = Events::with_capacity(EVENTS_A_POLL);
         let poller = Poller { poll, events, signalled: false };
-        Ok(Server { poller, signals, hub, event_address, client_address })
+        Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
     }
 
     /// Where event sources connect.
@@ -193,16 +226,28 @@ impl Server {
         self.client_address
     }
 
-    /// Serves until a signal ends it, and logs the totals then.
+    /// Serves until a signal ends it, logs the totals then, and finishes the capture.
     ///
     /// # Errors
     ///
     /// Only when the poll itself fails.
     pub fn run(mut self) -> io::Result<Stop> {
+        let stop = self.serve_until_stopped();
+        self.hub.report_left_out_now();
+        log::info!("{}", self.hub.totals());
+        if !matches!(stop, Ok(Stop::Forced))
+            && let Some(capture) = self.hub.take_capture()
+        {
+            capture.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
+        }
+        stop
+    }
+
+    fn serve_until_stopped(&mut self) -> io::Result<Stop> {
         let mut ready = Vec::with_capacity(EVENTS_A_POLL);
-        let stop = loop {
+        loop {
             if self.hub.is_stopped() {
-                break Stop::Drained;
+                return Ok(Stop::Drained);
             }
             ready.clear();
             let mut timeout = self.sleep();
@@ -213,12 +258,10 @@ impl Server {
             }
             // Before the turn: it may be a long one.
             if std::mem::take(&mut self.poller.signalled) && self.obey_signals() == Stop::Forced {
-                break Stop::Forced;
+                return Ok(Stop::Forced);
             }
             self.turn(&ready)?;
-        };
-        log::info!("{}", self.hub.totals());
-        Ok(stop)
+        }
     }
 
     fn turn(&mut self, ready: &[Readiness]) -> io::Result<()> {
@@ -245,17 +288,15 @@ impl Server {
 
     /// Does what the signals ask for that have come.
     fn obey_signals(&mut self) -> Stop {
-        for signal in self.signals.pending() {
-            match signal {
-                SIGUSR1 => log::info!("{}", self.hub.totals()),
-                _ if self.hub.is_draining() => {
-                    log::warn!("second signal: stopping at once");
-                    return Stop::Forced;
-                }
-                _ => {
+        for request in self.signals.take_requests() {
+            match request {
+                Request::Stop => {
                     log::info!("stopping: what was read is delivered first");
                     self.hub.stop(Instant::now());
                 }
+                Request::ForcedStop => return Stop::Forced,
+                Request::Totals => log::info!("{}", self.hub.totals()),
+                Request::Hangup => log::info!("SIGHUP ignored"),
             }
         }
         Stop::Drained

@@ -36,6 +36,30 @@ pub(crate) enum Topic {
     AcceptFailed,
 }
 
+/// What the lines of a topic are about, in words.
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self {
+            Topic::SourceClosed(reason) => return write!(f, "source closed: {reason}"),
+            Topic::ClientClosed(reason) => return write!(f, "client closed: {reason}"),
+            Topic::SourceConnected => "source connected",
+            Topic::ClientRegistered => "client registered",
+            Topic::Malformed => "malformed line",
+            Topic::Duplicate => "duplicate event",
+            Topic::Late => "late event",
+            Topic::LateFirst => "late first event of a source",
+            Topic::Unterminated => "unterminated last line",
+            Topic::WindowExceeded => "event outside the reorder window",
+            Topic::Gap => "missing sequence",
+            Topic::GapSkipped => "missing sequences skipped",
+            Topic::Reset => "stream reset",
+            Topic::Paused => "paused or resumed",
+            Topic::AcceptFailed => "failed accept",
+        };
+        f.write_str(words)
+    }
+}
+
 /// One second of one topic.
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -43,6 +67,20 @@ struct Window {
     since: Instant,
     lines: u32,
     left_out: u64,
+    /// The most severe level of the lines left out.
+    level: Level,
+}
+
+impl Window {
+    /// Logs how many lines were left out, if any.
+    fn report(&self) {
+        let Window { topic, left_out, level, .. } = self;
+        match left_out {
+            0 => {}
+            1 => log::log!(*level, "suppressed 1 similar message ({topic})"),
+            _ => log::log!(*level, "suppressed {left_out} similar messages ({topic})"),
+        }
+    }
 }
 
 /// Lets each [`Topic`] log ten lines a second, and counts what it leaves out.
@@ -61,7 +99,7 @@ impl Notices {
         now: Instant,
         line: fmt::Arguments<'_>,
     ) {
-        if level <= log::max_level() && self.admits(topic, now) {
+        if level <= log::max_level() && self.admits(topic, level, now) {
             log::log!(level, "{line}");
         }
     }
@@ -70,12 +108,16 @@ impl Notices {
     pub(crate) fn report_left_out(&mut self, now: Instant) {
         self.windows.retain(|window| {
             let is_over = now.duration_since(window.since) >= SECOND;
-            if is_over && window.left_out > 0 {
-                let Window { topic, left_out, .. } = window;
-                log::warn!("left out {left_out} more log lines of kind {topic:?}");
+            if is_over {
+                window.report();
             }
             !is_over
         });
+    }
+
+    /// Logs how many lines were left out, those of seconds that are not over included: at the end.
+    pub(crate) fn report_all_left_out(&mut self) {
+        self.windows.drain(..).for_each(|window| window.report());
     }
 
     /// When [`report_left_out`](Self::report_left_out) has something to say, if ever.
@@ -84,11 +126,11 @@ impl Notices {
         owing.map(|window| window.since + SECOND).min()
     }
 
-    fn admits(&mut self, topic: Topic, now: Instant) -> bool {
+    fn admits(&mut self, topic: Topic, level: Level, now: Instant) -> bool {
         self.report_left_out(now);
         let place = self.windows.iter().position(|window| window.topic == topic);
         let place = place.unwrap_or_else(|| {
-            self.windows.push(Window { topic, since: now, lines: 0, left_out: 0 });
+            self.windows.push(Window { topic, since: now, lines: 0, left_out: 0, level });
             self.windows.len() - 1
         });
         // A place that was just found or made.
@@ -97,6 +139,7 @@ impl Notices {
             window.lines += 1;
             true
         } else {
+            window.level = if window.left_out == 0 { level } else { window.level.min(level) };
             window.left_out += 1;
             false
         }
@@ -134,16 +177,41 @@ mod tests {
     fn ten_lines_a_second_and_a_count_of_the_rest() {
         let mut notices = Notices::default();
         let start = Instant::now();
-        let admitted = (0..100).filter(|_| notices.admits(Topic::Late, start)).count();
+        let admits = |notices: &mut Notices, topic, now| notices.admits(topic, Level::Warn, now);
+        let admitted = (0..100).filter(|_| admits(&mut notices, Topic::Late, start)).count();
         assert_eq!(admitted, 10);
-        assert!(notices.admits(Topic::Malformed, start), "another topic is not concerned");
+        assert!(admits(&mut notices, Topic::Malformed, start), "another topic is not concerned");
         assert_eq!(notices.windows[0].left_out, 90);
         assert_eq!(notices.next_report(), Some(start + SECOND));
         notices.report_left_out(start + SECOND / 2);
-        assert!(!notices.admits(Topic::Late, start + SECOND / 2));
+        assert!(!admits(&mut notices, Topic::Late, start + SECOND / 2));
         notices.report_left_out(start + SECOND);
         assert_eq!(notices.next_report(), None);
-        assert!(notices.admits(Topic::Late, start + SECOND));
+        assert!(admits(&mut notices, Topic::Late, start + SECOND));
+    }
+
+    #[test]
+    fn lines_left_out_are_told_of_at_the_most_severe_of_their_levels() {
+        let mut notices = Notices::default();
+        let start = Instant::now();
+        for _ in 0..10 {
+            assert!(notices.admits(Topic::Paused, Level::Error, start));
+        }
+        for (level, told) in
+            [(Level::Debug, Level::Debug), (Level::Warn, Level::Warn), (Level::Info, Level::Warn)]
+        {
+            assert!(!notices.admits(Topic::Paused, level, start));
+            assert_eq!(notices.windows[0].level, told);
+        }
+        notices.report_all_left_out();
+        assert_eq!(notices.next_report(), None);
+    }
+
+    #[test]
+    fn topics_are_told_in_words() {
+        assert_eq!(Topic::LateFirst.to_string(), "late first event of a source");
+        let closed = Topic::ClientClosed(CloseReason::BadId);
+        assert_eq!(closed.to_string(), "client closed: bad_id");
     }
 
     #[test]

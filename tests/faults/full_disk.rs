@@ -44,7 +44,7 @@ fn a_disk_that_fills_under_a_capture() {
         }
     };
     let mut stream = Stream::connect(&server);
-    stream.goes_on_while(|| server.logs(&["the capture", "ends", "No space left on device"]));
+    stream.goes_on_while(|| server.logs(&["capture to", "stopped", "No space left on device"]));
     (0..size(100, 1000)).for_each(|_| stream.round());
 
     let mut captured = 0;
@@ -59,6 +59,6 @@ fn a_disk_that_fills_under_a_capture() {
     report(format_args!("a capture that ends after {captured} bytes; {figures}"));
     passes_verification(&server);
     assert_eq!(server.stop(), Some(0));
-    let errors = server.log_lines().into_iter().filter(|line| line.contains("the capture")).count();
+    let errors = server.log_lines().into_iter().filter(|line| line.contains("capture to")).count();
     assert_eq!(errors, 1);
 }

@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -147,12 +148,39 @@ fn a_client_that_does_not_take_its_bytes_is_closed_after_the_drain_timeout() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once_and_the_exit_status_is_1() {
+fn a_second_signal_a_second_later_ends_at_once_and_the_exit_status_is_1() {
     let (mut server, _client, _source, _) = with_a_full_queue(&["--drain-timeout-ms", "3600000"]);
+    let first = Instant::now();
     server.signal(Signal::TERM);
+    assert_eq!(server.signal_until_it_ends(Signal::INT), Some(1));
+    assert!(first.elapsed() >= Duration::from_secs(1), "too soon: {:?}", first.elapsed());
+    assert!(server.final_totals().contains("queued now"));
+}
+
+#[test]
+fn signals_that_come_together_are_one_request() {
+    let (mut server, mut client, _source, stream) = with_a_full_queue(&[]);
+    server.while_suspended(|| {
+        server.signal(Signal::INT);
+        server.signal(Signal::TERM);
+    });
     server.logs(&["stopping"]);
-    server.signal(Signal::INT);
-    assert_eq!(server.exit_status(), Some(1));
+    client.receives_bytes(&delivered(&stream));
+    client.is_closed();
+    assert_eq!(server.exit_status(), Some(0));
+}
+
+#[test]
+fn a_hangup_is_logged_and_ignored_like_signals_of_failed_writes() {
+    let mut server = Server::start(&[]);
+    for signal in [Signal::HUP, Signal::PIPE, Signal::XFSZ] {
+        server.signal(signal);
+    }
+    server.logs(&["SIGHUP", "ignored"]);
+    let mut client = Client::connect(&server, 1);
+    Source::connect(&server).sends_lines(&["1|B"]);
+    client.receives(&["1|B"]);
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[test]

@@ -106,8 +106,8 @@ pub struct Hub<A: Acceptor> {
 }
 
 impl<A: Acceptor> Hub<A> {
-    /// A hub that serves who comes through the two acceptors: clients within `capacity`, and
-    /// else as `config` says. No time may lie before `now`.
+    /// Creates a hub that accepts from both acceptors, clients up to `capacity`, and otherwise follows
+    /// `config`. Later calls must not pass a time earlier than `now`.
     pub fn new(
         config: Config,
         capacity: Capacity,
@@ -147,6 +147,16 @@ impl<A: Acceptor> Hub<A> {
     /// Writes every line that is accepted from now on to `capture`.
     pub(crate) fn capture_to(&mut self, capture: Capture) {
         self.capture = Some(capture);
+    }
+
+    /// Takes the capture back, for it to be finished.
+    pub(crate) fn take_capture(&mut self) -> Option<Capture> {
+        self.capture.take()
+    }
+
+    /// Logs how many lines were left out, although their second is not over yet.
+    pub(crate) fn report_left_out_now(&mut self) {
+        self.notices.report_all_left_out();
     }
 
     /// The same with other budgets than the usual ones.

@@ -3,6 +3,7 @@
 mod client;
 mod descriptors;
 mod log;
+mod pipes;
 mod process;
 mod server;
 mod source;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
+pub(crate) use log::Log;
+pub(crate) use pipes::full_pipe;
 pub(crate) use server::{Server, command, run_to_the_end};
 pub(crate) use source::Source;
 pub(crate) use streams::{MESSAGE_BYTES, Random, broadcasts, delivered, messages};

@@ -29,9 +29,9 @@ fn piped(mut command: Command, flags: &[&str]) -> Command {
 #[track_caller]
 pub(crate) fn run_to_the_end(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.spawn().unwrap();
-    let log = Log::of(child.stderr.take().unwrap());
+    let log = child.stderr.take().map(Log::of);
     let status = wait_for_exit(&mut child);
-    (status.code(), log.whole())
+    (status.code(), log.map(|log| log.whole()).unwrap_or_default())
 }
 
 #[track_caller]
@@ -81,10 +81,18 @@ impl Server {
         Self::spawn(piped(wrapper, &[&FREE_PORTS, flags].concat()))
     }
 
+    /// The same with its log on another standard error, which the test reads or does not.
+    #[track_caller]
+    pub(crate) fn start_logging_to(log: impl Into<Stdio>, flags: &[&str]) -> Server {
+        let mut command = command(&[&FREE_PORTS, flags].concat());
+        command.stderr(log);
+        Self::spawn(command)
+    }
+
     #[track_caller]
     fn spawn(mut command: Command) -> Server {
         let mut child = command.spawn().unwrap();
-        let log = Log::of(child.stderr.take().unwrap());
+        let log = child.stderr.take().map(Log::of).unwrap_or_default();
         let ready = first_line(child.stdout.take().unwrap());
         let Some((event_address, client_address)) = addresses(&ready) else {
             let _ = child.kill();
@@ -130,6 +138,21 @@ impl Server {
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.exit_status()
+    }
+
+    /// Sends a signal over and over until the server has ended.
+    #[track_caller]
+    pub(crate) fn signal_until_it_ends(&mut self, signal: Signal) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.has_ended = true;
+                return status.code();
+            }
+            assert!(start.elapsed() < DEADLINE, "the server does not end");
+            self.signal(signal);
+            thread::sleep(INTERVAL);
+        }
     }
 
     /// Waits for the end.

@@ -1,0 +1,131 @@
+//! What the log shows and leaves out, and that its reader cannot hold anything up.
+
+use rustix::process::Signal;
+
+use crate::support::{Client, Log, Server, Source, full_pipe};
+
+/// Lets the server log some 600 bytes, so often, while it serves.
+fn logs_much(server: &Server, rounds: u64) {
+    let (mut source, mut client) = (Source::connect(server), Client::connect(server, 1));
+    for sequence in 1..=rounds {
+        let line = format!("{sequence}|B");
+        server.signal(Signal::USR1);
+        source.sends_lines(&[&line]);
+        client.receives(&[&line]);
+    }
+}
+
+#[test]
+fn a_log_reader_that_stands_still_holds_nothing_up() {
+    let (_reader, log) = full_pipe();
+    let mut server = Server::start_logging_to(log, &[]);
+    logs_much(&server, 2000);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn what_a_log_reader_does_not_take_is_counted() {
+    let (reader, log) = full_pipe();
+    let mut server = Server::start_logging_to(log, &[]);
+    logs_much(&server, 2000);
+    let log = Log::of(reader);
+    let suppressed = log.wait_for("a count of suppressed lines", |lines| {
+        let line = lines.iter().find(|line| line.contains("the log's reader is too slow"))?;
+        assert!(line.contains("[WARN]"), "{line}");
+        line.split_once("suppressed ")?.1.split_once(" log lines")?.0.parse::<usize>().ok()
+    });
+    assert_eq!(server.stop(), Some(0));
+    let whole = log.whole();
+    let totals = whole.matches("totals: ").count();
+    assert!((100..=2001).contains(&totals) && suppressed > 0, "{totals} shown, {suppressed} not");
+    // Signals that come together count once.
+    assert!(totals + suppressed <= 2010, "{totals} shown, {suppressed} not");
+    assert!(whole.lines().last().unwrap().contains("totals: "), "the end is not logged");
+}
+
+#[test]
+fn times_are_shown_in_milliseconds() {
+    let server = Server::start(&[]);
+    let line = server.totals();
+    let time = line.split(' ').next().unwrap();
+    let is_digit_or = |(shown, expected): (char, char)| match expected {
+        '0' => shown.is_ascii_digit(),
+        _ => shown == expected,
+    };
+    let form = "0000-00-00T00:00:00.000Z";
+    assert!(time.len() == form.len() && time.chars().zip(form.chars()).all(is_digit_or), "{line}");
+}
+
+/// The numbers in lines such as `suppressed N similar messages (KIND)`.
+fn suppressed(lines: &[String], kind: &str) -> Vec<usize> {
+    let number = |line: &String| {
+        let (_, rest) = line.split_once("suppressed ")?;
+        let (number, rest) = rest.split_once(" similar message")?;
+        rest.contains(&format!("({kind})")).then(|| number.parse().unwrap())
+    };
+    lines.iter().filter_map(number).collect()
+}
+
+fn shown(lines: &[String], part: &str) -> usize {
+    lines.iter().filter(|line| line.contains(part)).count()
+}
+
+#[test]
+fn a_kind_of_log_line_appears_ten_times_a_second_and_then_as_a_count() {
+    let server = Server::start(&[]);
+    let mut source = Source::connect(&server);
+    source.sends("x\n".repeat(5000));
+    let (mut shown_lines, mut reports) = (0, Vec::new());
+    server.until("every malformed line is logged or counted", || {
+        let lines = server.log_lines();
+        shown_lines = shown(&lines, "malformed line from source");
+        reports = suppressed(&lines, "malformed line");
+        (shown_lines + reports.iter().sum::<usize>() == 5000).then_some(())
+    });
+    assert!(shown_lines <= 10 * (reports.len() + 1), "{shown_lines} lines, reports {reports:?}");
+    assert!(reports.iter().all(|&count| count > 0), "{reports:?}");
+}
+
+#[test]
+fn suppressed_lines_are_told_at_a_stop_too() {
+    let mut server = Server::start(&["--on-source-disconnect", "keep"]);
+    let mut source = Source::connect(&server);
+    source.sends("1|B\n".repeat(501));
+    server.counts("late", 500);
+    assert_eq!(server.stop(), Some(0));
+    let last = server.final_totals();
+    let lines = server.log_lines();
+    let told = shown(&lines, "late event from source")
+        + suppressed(&lines, "late event").iter().sum::<usize>();
+    // The first one is not late, the second is pointed out with a hint.
+    assert!((499..=500).contains(&told), "{told} late events are told of:\n{}", lines.join("\n"));
+    assert_eq!(lines.last(), Some(&last), "the totals come last");
+}
+
+#[test]
+fn suppressed_lines_are_told_at_their_own_level() {
+    let mut server = Server::start(&["--log-level", "debug"]);
+    let clients: Vec<Client> = (0..200).map(|user| Client::connect(&server, user)).collect();
+    server.counts("clients now", 200);
+    server.logs(&["[DEBUG]", "suppressed", "similar messages (client registered)"]);
+    for client in clients {
+        drop(client);
+    }
+    server.logs(&["[INFO]", "suppressed", "similar messages (client closed: closed_by_peer)"]);
+    assert_eq!(server.stop(), Some(0));
+    let lines = server.log_lines();
+    assert_eq!(shown(&lines, "[WARN]"), 0, "{}", lines.join("\n"));
+}
+
+#[test]
+fn at_level_trace_nothing_but_the_program_itself_is_logged() {
+    let mut server = Server::start(&["--log-level", "trace"]);
+    for user in 0..100 {
+        drop(Client::connect(&server, user));
+    }
+    server.comes_to_count("clients now", 0);
+    assert_eq!(server.stop(), Some(0));
+    let lines = server.log_lines();
+    assert_eq!(shown(&lines, "registering event source"), 0, "{}", lines.join("\n"));
+    assert!(lines.len() < 200, "{} lines", lines.len());
+}

@@ -1,0 +1,71 @@
+//! Peers that vanish without a word.
+
+use std::fs::File;
+use std::process::Command;
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::os::fd::AsFd;
+
+use crate::support::{Client, Server, Source};
+
+/// Starts a server in a network of its own, and runs `test` on a thread in the same network. Skips it
+/// where the system allows no such thing.
+fn in_its_own_network(flags: &[&str], test: impl FnOnce(&Server) + Send) {
+    let own_network = || {
+        let mut unshare = Command::new("unshare");
+        let script = "ip link set lo up && exec \"$0\" \"$@\"";
+        unshare.args(["--net", "sh", "-c", script]);
+        unshare
+    };
+    let output = own_network().arg("true").output();
+    if !output.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no network of its own for the server");
+        return;
+    }
+    let server = Server::start_under(own_network(), flags);
+    let network = format!("/proc/{}/ns/net", server.process().0.as_raw_nonzero());
+    let network = File::open(network).unwrap();
+    thread::scope(|scope| {
+        let test = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).unwrap();
+            test(&server);
+        };
+        scope.spawn(test).join().unwrap();
+    });
+}
+
+/// From here on no packet arrives, and nobody is told.
+fn cut_the_cable() {
+    assert!(Command::new("ip").args(["link", "set", "lo", "down"]).status().unwrap().success());
+}
+
+#[test]
+fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
+    in_its_own_network(&["--peer-timeout-ms", "1000"], |server| {
+        let client = Client::connect(server, 7);
+        let source = Source::connect(server);
+        server.counts("clients now", 1);
+        server.counts("sources now", 1);
+        cut_the_cable();
+        server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
+        server.logs(&["source", &source.address().to_string(), "io_error", "timed out"]);
+    });
+}
+
+#[test]
+fn a_client_that_vanishes_while_bytes_are_under_way_is_noticed() {
+    // The missing first event is given up when the cable is cut already.
+    let flags = ["--peer-timeout-ms", "3000", "--gap-timeout-ms", "1000", "--log-level", "debug"];
+    in_its_own_network(&flags, |server| {
+        let client = Client::connect(server, 7);
+        let mut source = Source::connect(server);
+        server.logs(&["user 7 connected"]);
+        source.sends_lines(&["2|B"]);
+        server.counts("waiting", 1);
+        cut_the_cable();
+        server.counts("lost", 1);
+        server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
+    });
+}
