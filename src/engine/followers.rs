@@ -40,10 +40,10 @@ struct User {
 /// no memory.
 ///
 /// Holds less than 2³² users. A user costs 64 bytes, and 4 to 12 to be found by its id; up to five
-/// follows of a user cost nothing more, others 4 to 16 bytes each. That makes 12 to 24 bytes a follow,
-/// the users included, in a graph of a million users with ten follows each, and 160 where each follow
-/// names two users whom no other names. The least is 4 MiB once ids below 2²⁰ come, as far as they use
-/// them.
+/// follows of a user cost nothing more, others 4 to 16 bytes each. That makes about 15 bytes a follow,
+/// the users included, in a graph of a million users with ten follows each, and about 160 where each
+/// follow names two users whom no other names. The table of ids below 2²⁰ has 4 MiB, of which only the
+/// pages in use are resident.
 ///
 /// What is unfollowed is freed: lists and tables become smaller with what they hold, and users are
 /// kept in pages of 2,048, of which each is freed once it is empty.

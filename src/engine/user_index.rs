@@ -64,7 +64,8 @@ impl Tally {
 }
 
 impl UserIndex {
-    #[inline]
+    // Always: every event asks for a user or two, and most by a small id.
+    #[inline(always)]
     pub(super) fn get(&self, id: UserId, id_of: impl Fn(u32) -> UserId) -> Option<u32> {
         match place_of(id).and_then(|place| self.places.get(place)) {
             Some(key_and_one) => key_and_one.checked_sub(1),
@@ -72,6 +73,7 @@ impl UserIndex {
         }
     }
 
+    #[inline(never)]
     fn get_other(&self, id: UserId, id_of: impl Fn(u32) -> UserId) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
         self.tables.get(table_of(hash))?.find(hash, |&key| id_of(key) == id).copied()
