@@ -109,7 +109,7 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         queued_bytes_a_client: 0,
         ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
         ignored_bytes: *random.pick(&[1, 10, 100]),
-        batch_bytes: usual.batch_bytes,
+        batch_bytes: queued_bytes,
     }
 }
 
