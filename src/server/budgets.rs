@@ -26,10 +26,8 @@ pub struct Budgets {
     pub picks: u64,
     /// The same for each registered client, where that makes more.
     pub picks_a_client: u64,
-    /// No more events are applied once the lines of the turn, and the lists of their clients, take so
-    /// many bytes of memory, or a [part](Budgets::LIMIT_TO_BATCH_BYTES) of the limit for all queues where that makes
-    /// more: they are held beside the queues that they go to. With the usual settings the other
-    /// budgets end a turn first.
+    /// No more events are applied once the turn's lines take so many bytes of memory, or the lists
+    /// that say for whom they are: both are held beside the queues that they go to.
     pub batch_bytes: u64,
     /// Bytes of an identified client that are read and forgotten.
     pub ignored_bytes_a_client: usize,
@@ -45,8 +43,12 @@ impl Budgets {
     /// queued in it is counted with 32 bits.
     pub(crate) const MOST_QUEUED_BYTES: u64 = 1 << 30;
 
-    /// The limit for all queues is this many times the memory that a turn may take beside them.
-    pub(crate) const LIMIT_TO_BATCH_BYTES: u64 = 32;
+    /// What the lines of a turn may take where all queues may hold `total_queue_bytes`: a
+    /// sixty-fourth of that where it is more than usual. With the usual limit that is 8 MiB, and
+    /// the other budgets end a turn of up to four thousand clients first.
+    pub(crate) fn batch_bytes(&self, total_queue_bytes: u64) -> u64 {
+        self.batch_bytes.max(total_queue_bytes / 64).min(Budgets::MOST_QUEUED_BYTES)
+    }
 }
 
 impl Default for Budgets {

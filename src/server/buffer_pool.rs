@@ -1,4 +1,20 @@
 //! The memory of all send queues.
+//!
+//! # What full queues take
+//!
+//! With a limit of L bytes for all queues, and bytes queued for N clients, the worst case is:
+//!
+//! | memory | bytes |
+//! |---|---|
+//! | queued bytes, and the link of each block | L × 33/32 |
+//! | blocks that are not full: two for each client | N × 256 |
+//! | the lines of a turn, and a quarter more | L × 5/256, or 1.25 MiB where that is more |
+//! | the lists of their clients, twice as long as needed | L × 1/32, or 2 MiB where that is more |
+//! | unused lists, the segment in use, the lines of one client | 2.5 MiB |
+//!
+//! That is below 1.1 × L + 8 MiB with twenty thousand clients, and with any limit. The blocks were measured
+//! in the tests of [`send_queue`](super::send_queue), the process in `tests/server/queue_memory.rs`: 73 MiB
+//! with a limit of 64, for one client with everything and for thousands.
 
 use std::collections::BTreeSet;
 
@@ -82,7 +98,7 @@ impl BufferPool {
     /// blocks that are not full.
     pub(crate) const MAX_QUEUED_BYTES: u64 = (BLOCK_BYTES as u64) << 31;
 
-    /// Takes a free block, the last of its list.
+    /// Takes a free block: a list of one.
     pub(crate) fn get(&mut self) -> Block {
         let key = match self.open.first() {
             Some(&key) => key,

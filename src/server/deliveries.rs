@@ -21,7 +21,7 @@ use super::buffer_pool::BufferPool;
 use super::byte_buffer::{ByteBuffer, size_of_line};
 use super::close_reason::CloseReason;
 use super::connection::{Client, Connection, Identity, StallCause};
-use super::dispatch::{Dispatch, Pick};
+use super::dispatch::Dispatch;
 use super::send_queue::{FlushOutcome, SendQueue, Tail};
 use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
@@ -195,11 +195,9 @@ impl<S> Deliveries<S> {
         queue.clear(&mut self.pool);
     }
 
-    /// The memory that the turn's lines take beside the queues: a pick is a number in a list that may be
-    /// twice as long as needed.
-    #[inline]
-    pub(crate) fn batch_bytes(&self) -> u64 {
-        self.dispatch.line_bytes() as u64 + self.picked_this_turn * 2 * size_of::<Pick>() as u64
+    /// How many lines more can be queued until those of the turn take `bytes` of memory.
+    pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
+        self.dispatch.lines_that_fit(bytes)
     }
 
     /// Gives most of the spare buffers back to the allocator.

@@ -5,7 +5,7 @@ use super::vec_pool::VecPool;
 use crate::protocol::Line;
 
 /// Where a picked line stands among the others of its turn.
-pub(crate) type Pick = u32;
+type Pick = u32;
 
 /// A line and its terminator have seldom more bytes.
 const USUAL_LINE: usize = 32;
@@ -14,9 +14,12 @@ const USUAL_LINE: usize = 32;
 /// broadcasts.
 const USUAL_PART: usize = 256;
 
+/// What a line takes at most here: an event's longest has 64 bytes.
+const MAX_LINE_BYTES: usize = Header::BYTES + 64 + 2;
+
 /// Bytes that are put together for a client at once: more leave in several writes, which cost nothing
 /// beside the bytes, and the memory for them stays small.
-pub(crate) const MAX_PIECE_BYTES: usize = 256 << 10;
+const MAX_PIECE_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
 
 /// What is kept of each kind of memory while the server waits for something to do.
 const MOST_BYTES_AT_REST: usize = 1 << 20;
@@ -80,6 +83,9 @@ struct Header {
     size: u32,
 }
 
+/// The memory that a pick takes. The list that it stands in may be twice as long as needed.
+pub(crate) const PICK_BYTES: u64 = size_of::<Pick>() as u64;
+
 impl Header {
     const BYTES: usize = 8;
 
@@ -90,6 +96,41 @@ impl Header {
     fn from_bytes(bytes: [u8; Header::BYTES]) -> Header {
         let both = u64::from_le_bytes(bytes);
         Header { block_end: both as u32, size: (both >> 32) as u32 }
+    }
+}
+
+impl Tray {
+    /// Appends the picked lines to `buffer`, out of the lines for everybody and of those for some; no more
+    /// than [`MAX_PIECE_BYTES`] and the last line if that `IS_BOUNDED`.
+    fn append_to<const IS_BOUNDED: bool>(
+        &mut self,
+        buffer: &mut ByteBuffer,
+        (block, picked): (&[u8], &[u8]),
+    ) {
+        let (start, first) = (buffer.len(), self.block_cursor as usize);
+        let (mut cursor, mut taken) = (first, 0);
+        for &pick in &self.picks[self.taken as usize..] {
+            let Some((header, line)) = picked[pick as usize..].split_first_chunk() else { break };
+            let Header { block_end, size } = Header::from_bytes(*header);
+            let block_end = block_end as usize;
+            if IS_BOUNDED {
+                let space = MAX_PIECE_BYTES.saturating_sub(buffer.len());
+                if block_end - cursor >= space {
+                    buffer.extend_from_slice(&block[cursor..cursor + space]);
+                    cursor += space;
+                    break;
+                }
+            }
+            if cursor < block_end {
+                buffer.push_prefix::<USUAL_PART>(&block[cursor..], block_end - cursor);
+                cursor = block_end;
+            }
+            buffer.push_prefix::<USUAL_LINE>(line, size as usize);
+            taken += 1;
+        }
+        self.taken += taken;
+        self.block_cursor = cursor as u32;
+        self.picked_bytes -= (buffer.len() - start - (cursor - first)) as u32;
     }
 }
 
@@ -132,10 +173,11 @@ impl Dispatch {
         })
     }
 
-    /// Bytes of the turn's lines, each counted once.
-    #[inline]
-    pub(crate) fn line_bytes(&self) -> usize {
-        self.block.len() + self.picked.len()
+    /// How many lines more can be queued until those of the turn take `bytes` of memory. The first
+    /// always fits.
+    pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
+        let taken = self.block.len() + self.picked.len();
+        (bytes.saturating_sub(taken) / MAX_LINE_BYTES).max(usize::from(taken == 0))
     }
 
     /// Whether something was queued for everybody.
@@ -209,34 +251,21 @@ impl Dispatch {
         if tray.picks.is_empty() {
             return true;
         }
-        let (block, picked) = (self.block.as_slice(), self.picked.as_slice());
-        let (start, first) = (buffer.len(), tray.block_cursor as usize);
-        let mut cursor = first;
-        buffer.reserve((tray.picked_bytes as usize + block.len() - first).min(MAX_PIECE_BYTES));
-        for &pick in &tray.picks[tray.taken as usize..] {
-            let space = MAX_PIECE_BYTES.saturating_sub(buffer.len());
-            let Some((header, line)) = picked[pick as usize..].split_first_chunk() else { break };
-            let Header { block_end, size } = Header::from_bytes(*header);
-            let block_end = block_end as usize;
-            if cursor < block_end {
-                let part = (block_end - cursor).min(space);
-                buffer.push_prefix::<USUAL_PART>(&block[cursor..], part);
-                cursor += part;
-            }
-            if space == 0 || cursor < block_end {
-                break;
-            }
-            buffer.push_prefix::<USUAL_LINE>(line, size as usize);
-            tray.taken += 1;
+        let lines = (self.block.as_slice(), self.picked.as_slice());
+        let bytes = tray.picked_bytes as usize + lines.0.len() - tray.block_cursor as usize;
+        if buffer.len() + bytes <= MAX_PIECE_BYTES {
+            buffer.reserve(bytes);
+            tray.append_to::<false>(buffer, lines);
+        } else {
+            buffer.reserve(MAX_PIECE_BYTES.saturating_sub(buffer.len()));
+            tray.append_to::<true>(buffer, lines);
         }
-        tray.block_cursor = cursor as u32;
-        tray.picked_bytes -= (buffer.len() - start - (cursor - first)) as u32;
-        let is_done = tray.taken as usize == tray.picks.len();
-        if is_done {
+        let is_last = tray.taken as usize == tray.picks.len();
+        if is_last {
             tray.taken = 0;
             self.spares.put(std::mem::take(&mut tray.picks));
         }
-        is_done
+        is_last
     }
 
     /// What was queued for everybody and is not taken out for the client.

@@ -134,7 +134,7 @@ fn short_queues_of_thousands_fit_and_leave_room_for_a_long_one_when_they_have_sh
         }
     }
     while server.total("queued now") > 4 * MIB {
-        clients.iter_mut().for_each(|client| client.skips(1024));
+        clients.iter_mut().for_each(|client| client.skips(8192));
     }
     let source = EndlessSource::start(&server, source, vec![(7, 1000)]);
     full_queues_fit(&server);

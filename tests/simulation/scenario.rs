@@ -114,7 +114,7 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         index_steps: *random.pick(&[1, 3, 10]),
         ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
         ignored_bytes: *random.pick(&[1, 10, 100]),
-        batch_bytes: usual.batch_bytes,
+        batch_bytes: queued_bytes,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::server::acceptor::{Acceptor, BACKLOG};
 use crate::server::budgets::Budgets;
 use crate::server::close_reason::CloseReason;
 use crate::server::connection::{Connection, End, Source};
+use crate::server::dispatch::PICK_BYTES;
 use crate::server::notices::{Because, Shown, Topic};
 
 /// How many lines are taken before what has become due is applied: few enough for their slots to
@@ -35,7 +36,7 @@ struct Allowance {
     /// Until the turn has queued so many bytes.
     queued_bytes: u64,
     /// Until the turn's lines take so much memory.
-    batch_bytes: u64,
+    line_bytes: usize,
 }
 
 /// Why no more lines of a source are applied in this turn.
@@ -158,16 +159,18 @@ impl<A: Acceptor> Hub<A> {
     fn allowance(&self) -> Allowance {
         let budgets = &self.budgets;
         let clients = self.deliveries.members().len() as u64;
+        let batch_bytes = budgets.batch_bytes(self.config.total_queue_bytes);
         Allowance {
             events: budgets.events,
-            picks: budgets.picks.max(budgets.picks_a_client * clients),
+            picks: budgets
+                .picks
+                .max(budgets.picks_a_client * clients)
+                .min((batch_bytes / PICK_BYTES).max(1)),
             queued_bytes: budgets
                 .queued_bytes
                 .max(budgets.queued_bytes_a_client * clients)
                 .min(Budgets::MOST_QUEUED_BYTES),
-            batch_bytes: budgets
-                .batch_bytes
-                .max(self.config.total_queue_bytes / Budgets::LIMIT_TO_BATCH_BYTES),
+            line_bytes: batch_bytes as usize,
         }
     }
 
@@ -317,14 +320,16 @@ impl<A: Acceptor> Hub<A> {
     /// Applies what waited for its turn and is due now.
     #[inline]
     fn apply_due(&mut self, left: &mut Allowance) -> Pending {
+        // What fits is not measured for each event: whatever their lines are, so many do.
+        let fitting = self.deliveries.lines_that_fit(left.line_bytes);
+        let last = left.events.saturating_sub(fitting);
         loop {
             if !self.deliveries.may_have_room() {
                 return Pending::Room;
             }
-            if left.events == 0
+            if left.events == last
                 || self.deliveries.picked_this_turn >= left.picks
                 || self.deliveries.queued_this_turn >= left.queued_bytes
-                || self.deliveries.batch_bytes() >= left.batch_bytes
             {
                 return Pending::NextTurn;
             }
