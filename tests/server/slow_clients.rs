@@ -154,18 +154,21 @@ fn a_client_that_reads_is_never_disconnected_for_its_queue_however_small() {
 
 /// A server with eight clients that do not read, and a source whose broadcasts for them exceed the
 /// total limit by far, but not the limit of any one of them first.
-fn flood_for_eight(flags: &[&str]) -> (Server, Vec<Client>, Vec<u8>, thread::JoinHandle<Source>) {
+fn flood_for_eight(
+    flags: &[&str],
+    events: u64,
+) -> (Server, Vec<Client>, Vec<u8>, thread::JoinHandle<Source>) {
     let limits = ["--client-queue-bytes", "4194304", "--total-queue-bytes", "4194304"];
     let server = Server::start(&[&limits, flags].concat());
     let clients = (0..8).map(|user| Client::connect_slow(&server, user)).collect();
-    let stream = broadcasts(1..400_001);
+    let stream = broadcasts(1..events + 1);
     let sending = Source::connect(&server).sends_in_background(stream.clone());
     (server, clients, stream, sending)
 }
 
 #[test]
 fn the_total_limit_pauses_and_nothing_is_lost() {
-    let (server, clients, stream, sending) = flood_for_eight(&["--slow-client", "pause"]);
+    let (server, clients, stream, sending) = flood_for_eight(&["--slow-client", "pause"], 400_000);
     let is_full = || (server.total("queued now") > 2 * MIB).then_some(());
     server.until("the queues are more than half full", is_full);
     for _ in 0..10 {
@@ -187,7 +190,7 @@ fn the_total_limit_pauses_and_nothing_is_lost() {
 #[test]
 fn while_the_total_limit_pauses_the_stall_timeout_applies() {
     let flags = ["--slow-client", "pause", "--stall-timeout-ms", "500"];
-    let (server, clients, stream, sending) = flood_for_eight(&flags);
+    let (server, clients, stream, sending) = flood_for_eight(&flags, 400_000);
     server.counts("stalled", clients.len() as u64);
     sending.join().unwrap();
     server.counts("events", 400_000);
@@ -199,8 +202,9 @@ fn while_the_total_limit_pauses_the_stall_timeout_applies() {
 
 #[test]
 fn where_slow_clients_are_disconnected_a_full_total_ends_those_with_the_longest_queues() {
+    // Two queues fit, more do not.
     let flags = ["--slow-client", "disconnect", "--stall-timeout-ms", "3600000"];
-    let (server, clients, stream, sending) = flood_for_eight(&flags);
+    let (server, clients, stream, sending) = flood_for_eight(&flags, 100_000);
     let mut witness = Client::connect(&server, 100);
     let last = stream.rsplit(|&byte| byte == b'\n').nth(1).unwrap();
     let received = witness.receives_up_to(last);
