@@ -1,6 +1,6 @@
 //! `idle`: many clients that receive nothing, and one broadcast to all of them.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,8 +11,10 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::connect::read_some;
 use super::process::{Process, raise_descriptor_limit};
 use super::server::Server;
+use super::silence::{Served, expect_silence};
 
 /// Connections from one loopback address: Linux has 28,232 ports for them by default, and takes
 /// ever longer to find a free one once half of them are taken.
@@ -101,7 +103,7 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
     let memory_after = server.process.and_then(steady_memory);
     let cpu_seconds_at_rest = server.process.and_then(cpu_at_rest);
     let arrivals = crowd.broadcast(&mut source, timeout)?;
-    drop((crowd, source));
+    crowd.finish(source)?;
     server.stop()?;
     let micros = |place: usize| arrivals[place].as_secs_f64() * 1e6;
     Ok(IdleFigures {
@@ -192,24 +194,36 @@ impl Crowd {
         }
         Ok(arrivals)
     }
+
+    /// Sees to it that nothing more comes, and closes the source and all clients.
+    fn finish(mut self, source: std::net::TcpStream) -> io::Result<()> {
+        source.set_nonblocking(true)?;
+        let mut source = TcpStream::from_std(source);
+        let mut clients: Vec<Served<'_>> = self
+            .clients
+            .iter_mut()
+            .zip(1..)
+            .map(|(client, user)| Served { user, stream: &mut client.stream })
+            .collect();
+        expect_silence(&mut [&mut source], &mut clients)
+    }
 }
 
 impl Waiting {
     /// Reads; returns whether the line is complete now.
     fn receive(&mut self, user: usize) -> io::Result<bool> {
         let mut bytes = [0; 64];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => Err(io::Error::other(format!("user {user} was closed"))),
-            Ok(count) if RECEIVED[self.received..].starts_with(&bytes[..count]) => {
+        match read_some(&mut self.stream, &mut bytes)? {
+            None => Ok(false),
+            Some(0) => Err(io::Error::other(format!("user {user} was closed"))),
+            Some(count) if RECEIVED[self.received..].starts_with(&bytes[..count]) => {
                 self.received += count;
                 Ok(self.received == RECEIVED.len())
             }
-            Ok(count) => {
+            Some(count) => {
                 let got = bytes[..count].escape_ascii();
                 Err(io::Error::other(format!("user {user} got `{got}`")))
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
         }
     }
 }

@@ -232,7 +232,7 @@ pub(crate) fn compare(
 fn measure_once(experiment: Experiment, server: Server) -> io::Result<Latencies> {
     let mut probe = connect(experiment, server.addresses)?;
     let latencies = probe.measure(experiment.schedule)?;
-    drop(probe);
+    probe.finish()?;
     server.stop()?;
     Ok(latencies)
 }
@@ -290,7 +290,7 @@ pub(crate) fn find_knee(
             bad = middle;
         }
     }
-    drop(probe);
+    probe.finish()?;
     server.stop()?;
     Ok(steps)
 }

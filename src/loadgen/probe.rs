@@ -7,7 +7,7 @@
 //! it as the raw figure.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -15,9 +15,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use super::connect::{Addresses, Greeted, Greeting};
+use super::connect::{Addresses, Greeted, Greeting, read_some};
 use super::event::{Event, write_event, write_number};
 use super::random::Random;
+use super::silence::{Served, check_source, expect_silence, extra, source_failed};
 use super::timer::Timer;
 
 /// Latencies above this are recorded as this, in nanoseconds.
@@ -129,7 +130,7 @@ impl Probe {
         let timer = Timer::new(registry, TIMER)?;
         let mut source =
             Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
-        registry.register(&mut source, SOURCE, Interest::WRITABLE)?;
+        registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
         for place in 0..clients {
             let user = place as u64 + 1;
@@ -215,7 +216,7 @@ impl Probe {
         match self.source.write(unsent) {
             Ok(count) => drop(unsent.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(source_failed(&error.to_string())),
         }
         Ok(())
     }
@@ -245,29 +246,38 @@ impl Probe {
     fn read_clients(&mut self, measurement: &mut Measurement) -> io::Result<bool> {
         let mut came = false;
         for event in &self.events {
+            if event.token() == SOURCE && event.is_readable() {
+                check_source(&mut self.source)?;
+            }
             let Some(client) = self.clients.get_mut(event.token().0) else { continue };
-            loop {
-                let read = client.stream.read(&mut self.buffer);
+            while let Some(count) = read_some(&mut client.stream, &mut self.buffer)? {
                 let now = measurement.start.elapsed();
-                match read {
-                    Ok(0) => {
-                        let user = client.user;
-                        return Err(io::Error::other(format!("user {user} was closed")));
-                    }
-                    Ok(count) => {
-                        client.receive(&self.buffer[..count], now, measurement)?;
-                        came = true;
-                        if count < self.buffer.len() {
-                            break;
-                        }
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+                if count == 0 {
+                    let user = client.user;
+                    return Err(io::Error::other(format!("user {user} was closed")));
+                }
+                client.receive(&self.buffer[..count], now, measurement)?;
+                came = true;
+                // Less than asked for means that the kernel has no more: the next edge will tell.
+                if count < self.buffer.len() {
+                    break;
                 }
             }
         }
         Ok(came)
+    }
+
+    /// Sees to it that nothing more comes, and closes the source. To be called when all has arrived.
+    ///
+    /// # Errors
+    ///
+    /// Something comes, or the server closes a connection too early.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if let Some(client) = self.clients.iter().find(|client| !client.partial.is_empty()) {
+            return Err(extra(client.user, &client.partial));
+        }
+        let mut clients: Vec<Served<'_>> = self.clients.iter_mut().map(Client::served).collect();
+        expect_silence(&mut [&mut self.source], &mut clients)
     }
 }
 
@@ -276,6 +286,10 @@ fn private_to(user: u64) -> Event {
 }
 
 impl Client {
+    fn served(&mut self) -> Served<'_> {
+        Served { user: self.user, stream: &mut self.stream }
+    }
+
     fn receive(
         &mut self,
         bytes: &[u8],

@@ -90,10 +90,13 @@ pub(crate) fn run(
         debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
         more = !session.has_faults() && prepare(load, &mut slice, server, manner)?;
     }
-    let faults = if session.has_faults() || !manner.check {
+    let faults = if session.has_faults() {
         session.into_faults()
-    } else {
+    } else if manner.check {
         session.finish()?
+    } else {
+        session.end()?;
+        Vec::new()
     };
     let peak = server.process.and_then(Process::peak_memory);
     Ok(watch.into_outcome(faults, peak))

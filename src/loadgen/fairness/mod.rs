@@ -24,7 +24,7 @@ use self::guest::{Guest, Witness};
 pub(crate) use self::waits::Outcome;
 use self::waits::{Waits, record};
 use super::connect::Addresses;
-use super::flood::{Flood, Load};
+use super::flood::{Flood, Load, MOST_CHECKED};
 use super::journal::Journal;
 use super::process::Process;
 use super::server::Server;
@@ -63,8 +63,10 @@ impl Experiment {
         let Load { mix, users, crowd } = &self.load;
         format!(
             "fairness: the mix `{mix}` as fast as the server takes it, {crowd} of {users} users \
-             connected, a new client every {:?} for {:?}",
-            self.interval, self.duration
+             connected, {} of them checked, a new client every {:?} for {:?}",
+            (*crowd).min(MOST_CHECKED),
+            self.interval,
+            self.duration
         )
     }
 }
@@ -84,6 +86,7 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     let (time, sent) = (start.elapsed().as_secs_f64(), trial.flood.next_sequence() - first);
     let busy_after = server.process.and_then(Process::cpu_time);
     trial.see_off()?;
+    trial.settle()?;
     let waits = trial.waits;
     server.stop()?;
     let busy = busy_after.zip(busy_before).map(|(after, before)| after - before);
@@ -115,12 +118,14 @@ impl<'a> Trial<'a> {
         let (poll, to) = (Poll::new()?, server.addresses);
         let log = server.take_log();
         let journal = log.map(|log| Journal::new(log, poll.registry(), JOURNAL)).transpose()?;
-        let flood = Flood::connect(to, &experiment.load, poll.registry())?;
+        let witness = experiment.load.users + 1;
+        let flood = Flood::connect(to, &experiment.load, witness, poll.registry())?;
+        let client = flood.connect_witness(to, witness, (poll.registry(), WITNESS))?;
         Ok(Trial {
             experiment,
             to,
             process: server.process,
-            witness: Witness::connect(to, experiment.load.users + 1, poll.registry(), WITNESS)?,
+            witness: Witness::new(client),
             poll,
             events: Events::with_capacity(1024),
             flood,
@@ -162,6 +167,19 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
+    /// Ends the flood and waits until all of it has arrived, so that the server is idle when it is
+    /// left to another run.
+    fn settle(&mut self) -> io::Result<()> {
+        self.flood.end();
+        while !self.flood.has_arrived() {
+            self.go_on()?;
+            if self.flood.last_arrival().elapsed() > self.experiment.timeout {
+                return self.flood.missing().map_or(Ok(()), Err);
+            }
+        }
+        self.flood.finish(self.witness.client())
+    }
+
     /// A step of the flood, and a look around.
     fn go_on(&mut self) -> io::Result<()> {
         self.flood.step()?;
@@ -174,7 +192,7 @@ impl<'a> Trial<'a> {
         self.last_look = Instant::now();
         for event in &self.events {
             match event.token() {
-                WITNESS => self.witness.read(&mut self.waits.turn)?,
+                WITNESS => self.witness.read(self.flood.in_flight(), &mut self.waits.turn)?,
                 JOURNAL => {
                     let totals = self.journal.as_mut().map_or(Ok(None), Journal::read)?;
                     if let Some(asked) = self.asked.take_if(|_| totals.is_some()) {

@@ -12,7 +12,6 @@
 mod course;
 mod hearing;
 mod sources;
-mod steady;
 mod ticks;
 mod visitor;
 mod visitors;
@@ -29,7 +28,6 @@ use self::course::Memory;
 pub(crate) use self::course::Sample;
 use self::hearing::Sent;
 use self::sources::Sources;
-use self::steady::Steady;
 pub(crate) use self::ticks::Pace;
 use self::ticks::Ticks;
 use self::visitors::Visitors;
@@ -41,6 +39,8 @@ use super::probe::histogram;
 use super::process::Process;
 use super::random::Random;
 use super::server::Server;
+use super::silence::{Served, expect_silence};
+use super::steady::Steady;
 use super::timer::Timer;
 
 /// Read of one client at a time.
@@ -56,8 +56,6 @@ const VISITORS_A_SOURCE: u64 = 25;
 const SLEEP: Duration = Duration::from_millis(10);
 /// How often totals are asked for at the end, until they are as they should be.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// How long the end is listened to for bytes that nobody should get.
-const GRACE: Duration = Duration::from_millis(100);
 
 const TIMER: Token = Token(usize::MAX - 1);
 const JOURNAL: Token = Token(usize::MAX - 2);
@@ -227,7 +225,10 @@ impl<'a> Soak<'a> {
         let journal = log.map(|log| Journal::new(log, registry, JOURNAL)).transpose()?;
         let sources = Sources::connect(events, plan.sources, registry, FIRST_SOURCE)?;
         let users: Vec<u64> = (1..=plan.steady).collect();
-        let connect = |&user: &u64| Steady::connect(clients, user, user as usize - 1, registry);
+        let connect = |&user: &u64| {
+            let place = user as usize - 1;
+            Steady::connect(clients, user, place, (registry, Token(place)))
+        };
         let steady = users.iter().map(connect).collect::<io::Result<_>>()?;
         let visiting = plan.steady + 1..plan.steady + 1 + VISITING_USERS;
         let all_users = visiting.end - 1 + ABSENT_USERS;
@@ -326,10 +327,14 @@ impl<'a> Soak<'a> {
                 JOURNAL => totals = self.journal.as_mut().map_or(Ok(None), Journal::read)?,
                 Token(place) if place < self.steady.len() => {
                     let steady = &mut self.steady[place];
-                    steady.read(&mut self.buffer, &mut self.ticks, &mut self.latencies)?;
+                    let mut arrived = |late: Duration| {
+                        self.latencies.saturating_record(late.as_nanos() as u64);
+                    };
+                    let in_flight = self.ticks.in_flight();
+                    while steady.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
                 }
-                Token(token) if token < FIRST_VISITOR => self.sources.note(token),
+                Token(token) if token < FIRST_VISITOR => self.sources.note(event),
                 Token(token) => self.visitors.note(token),
             }
         }
@@ -398,7 +403,8 @@ impl<'a> Soak<'a> {
         if self.ticks.is_at_rest() {
             self.last_arrival = now;
         } else if now.saturating_duration_since(self.last_arrival) > timeout {
-            let mut missing = self.steady.iter_mut().filter_map(|one| one.missing(&mut self.ticks));
+            let in_flight = self.ticks.in_flight();
+            let mut missing = self.steady.iter_mut().filter_map(|one| one.missing(in_flight));
             return missing.next().map_or(Ok(()), Err);
         }
         Ok(())
@@ -415,8 +421,10 @@ impl<'a> Soak<'a> {
             self.go_on(SLEEP)?;
         }
         self.visitors.send_home();
-        self.listen(GRACE)?;
-        self.wait_for_rest()
+        self.wait_for_rest()?;
+        let mut sources: Vec<_> = self.sources.streams().collect();
+        let mut clients: Vec<Served<'_>> = self.steady.iter_mut().map(Steady::served).collect();
+        expect_silence(&mut sources, &mut clients)
     }
 
     /// Waits until the server counts nobody but those who are connected.
