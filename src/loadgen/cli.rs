@@ -212,6 +212,10 @@ command! {
 
 command! {
     /// Send a captured stream, raw lines or gzip, and check what the clients receive.
+    ///
+    /// A server that runs already is expected to give up the sequences that the capture lacks, as is
+    /// one started with --server-arg --gap-timeout-ms. From any other, nobody receives what comes
+    /// after them, and the exit status is 1.
     struct Replay("replay") with (target, core) {
         /// the captured stream
         #[argh(positional)]
@@ -226,6 +230,10 @@ command! {
         /// so many times the pace of the recording, by the times in FILE.times
         #[argh(option)]
         pub(crate) speed: Option<f64>,
+        /// the sequence that the server awaits first: 1 unless given, or the lowest of the capture
+        /// where that lacks 1; a server that --spawn starts is told
+        #[argh(option)]
+        pub(crate) first_sequence: Option<u64>,
         /// read what the clients receive without checking it
         #[argh(switch)]
         pub(crate) no_verify: bool,

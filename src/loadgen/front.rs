@@ -1,7 +1,7 @@
 //! From the command line to a command and an exit status.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::mix::Mix;
 use super::probe::{Kind, Schedule};
 use super::process;
 use super::pubsub::PubsubLoad;
-use super::replay::Pace;
+use super::replay::{Gaps, Pace, ServerRules};
 use super::report::Chart;
 use super::run::{Manner, Outcome};
 use super::server::{Program, Server};
@@ -142,31 +142,48 @@ fn begin(flags: CommonFlags, core: Option<usize>) -> Result<Habits, Failure> {
 
 /// The server that the flags mean: started now, or running already.
 fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Failure> {
-    if flags.spawn {
-        let program = Program::event_server(flags.server_arguments, core)?;
-        return Ok(Server::start(&program)?);
-    }
-    let ports = Ports::resolve(flags, &variable)?;
-    Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+    server_with(flags, &[], core)
 }
 
-/// The same, its log and totals to be read where it is started now. It is started with the
-/// arguments `own` too, but for those that the flags give.
+/// The same; it is started with the arguments `own` too, but for those that the flags give.
+fn server_with(
+    flags: TargetFlags<'_>,
+    own: &[(&str, u64)],
+    core: Option<usize>,
+) -> Result<Server, Failure> {
+    if !flags.spawn {
+        return running_server(flags);
+    }
+    let program = Program::event_server(&server_arguments(flags, own), core)?;
+    Ok(Server::start(&program)?)
+}
+
+/// The same, its log and totals to be read where it is started now.
 fn watched_server(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
     core: Option<usize>,
 ) -> Result<Server, Failure> {
     if !flags.spawn {
-        return server(flags, core);
+        return running_server(flags);
     }
+    let program = Program::watched_event_server(&server_arguments(flags, own), core)?;
+    Ok(Server::start(&program)?)
+}
+
+fn running_server(flags: TargetFlags<'_>) -> Result<Server, Failure> {
+    let ports = Ports::resolve(flags, &variable)?;
+    Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+}
+
+fn server_arguments(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Vec<String> {
     let mut arguments = flags.server_arguments.to_vec();
     for (flag, value) in own {
         if !flags.server_arguments.iter().any(|argument| argument == flag) {
             arguments.extend([(*flag).to_owned(), value.to_string()]);
         }
     }
-    Ok(Server::start(&Program::watched_event_server(&arguments, core)?)?)
+    arguments
 }
 
 fn run_verify(flags: &Verify) -> Verdict {
@@ -300,37 +317,67 @@ fn run_replay(flags: &Replay) -> Verdict {
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
         _ => return Err("--rate and --speed are above 0".to_owned())?,
     };
-    let survey = replay::survey(&flags.file)?;
-    let users = replay::choose_users(&flags.users, survey.users, SEED)?;
+    let rules = replay_rules(flags);
+    let survey = replay::survey(&flags.file, rules).map_err(unusable_is_misuse)?;
+    let users = replay::choose_users(&flags.users, &survey, SEED).map_err(unusable_is_misuse)?;
     let introduction = format!(
-        "replay: {} lines of {}, {} users connected",
+        "replay: {} lines of {}: {survey}; {} users connected",
         survey.lines,
         flags.file.display(),
         users.len()
     );
     info!("{introduction}");
-    let mut server = server(flags.target(), flags.server_cpu)?;
+    let own = [("--first-sequence", survey.first_sequence)];
+    let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
     let manner = Manner {
         sample: flags.report.is_some(),
         check: !flags.no_verify,
         ..Manner::new(survey.lines, habits)
     };
-    let mut load = replay::Replay::open(&flags.file, &users, pace)?;
+    let mut load = replay::Replay::open(&flags.file, &survey, rules, &users, pace)?;
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
     server.stop()?;
-    if flags.no_verify {
-        show(&format!("NOT CHECKED\n{}", outcome.figures));
-    } else {
-        show(&summary(&outcome));
-    }
+    // Where nobody received them, nothing is known of them.
+    let unsent = survey
+        .unsent()
+        .filter(|_| !outcome.faults.is_empty() || (rules.gaps == Gaps::Waits && !flags.no_verify));
+    let is_right = outcome.faults.is_empty() && unsent.is_none();
+    let verdict = match &unsent {
+        _ if flags.no_verify => format!("NOT CHECKED\n{}", outcome.figures),
+        Some(unsent) if outcome.faults.is_empty() => {
+            format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.figures)
+        }
+        Some(unsent) => format!("{}  {unsent}\n", summary(&outcome)),
+        None => summary(&outcome),
+    };
+    show(&format!("{verdict}  capture     {survey}\n"));
     let settings = json!({
         "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
-        "checked": !flags.no_verify,
+        "checked": !flags.no_verify, "capture": survey,
     });
-    let result = result_json("replay", &settings, &outcome);
+    let mut result = result_json("replay", &settings, &outcome);
+    result["ok"] = json!(is_right);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &course(&outcome))?;
-    Ok(outcome.faults.is_empty())
+    Ok(is_right)
+}
+
+/// The settings of the server as far as the flags tell.
+fn replay_rules(flags: &Replay) -> ServerRules {
+    let target = flags.target();
+    let waits = target.spawn && target.server_number("--gap-timeout-ms").unwrap_or(0) == 0;
+    ServerRules {
+        first_sequence: flags.first_sequence.or(target.server_number("--first-sequence")),
+        gaps: if waits { Gaps::Waits } else { Gaps::GivesUp },
+    }
+}
+
+/// A file that cannot be used was the wrong argument.
+fn unusable_is_misuse(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::InvalidInput => Failure::Misused(error.to_string()),
+        _ => Failure::Failed(error),
+    }
 }
 
 fn run_idle(flags: &Idle) -> Verdict {

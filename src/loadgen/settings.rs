@@ -46,6 +46,14 @@ pub(crate) struct TargetFlags<'a> {
     pub(crate) server_process: Option<u32>,
 }
 
+impl TargetFlags<'_> {
+    /// What the server that is started is told with `flag`, if it is a number.
+    pub(crate) fn server_number(&self, flag: &str) -> Option<u64> {
+        let place = self.server_arguments.iter().rposition(|argument| argument == flag)?;
+        self.server_arguments.get(place + 1)?.parse().ok()
+    }
+}
+
 /// How long to wait and how much to say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {

@@ -8,6 +8,7 @@
 mod fairness;
 mod planted;
 mod reference;
+mod replay;
 mod soak;
 
 use std::net::TcpListener;
