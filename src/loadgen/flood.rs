@@ -18,6 +18,7 @@ use super::connect::{Addresses, Greeted, Greeting, read_some};
 use super::in_flight::InFlight;
 use super::mix::Mix;
 use super::model::Model;
+use super::process::allow_clients;
 use super::random::Random;
 use super::silence::{Served, check_source, expect_silence, source_failed};
 use super::steady::Steady;
@@ -96,6 +97,7 @@ impl Flood {
         witness: u64,
         registry: &Registry,
     ) -> io::Result<Flood> {
+        allow_clients(load.crowd)?;
         let mut source =
             Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;

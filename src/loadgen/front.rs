@@ -1,5 +1,6 @@
 //! From the command line to a command and an exit status.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -67,15 +68,7 @@ type Verdict = Result<bool, Failure>;
 /// Runs the program with the arguments and the environment of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let verdict = match arguments[..] {
-        [] => obey(&["verify"]),
-        [LIMIT_SERVER, plan] => serve_limit(plan),
-        [RELAY_SERVER, plan] => serve_relay(plan),
-        ref arguments => obey(arguments),
-    };
-    ExitCode::from(match verdict {
+    ExitCode::from(match run_program() {
         Ok(true) => RIGHT,
         Ok(false) => WRONG,
         Err(Failure::Failed(error)) => complain(error, WRONG),
@@ -83,9 +76,25 @@ pub fn main() -> ExitCode {
     })
 }
 
+fn run_program() -> Verdict {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(OsString::into_string)
+        .collect::<Result<_, _>>()
+        .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => obey(&["verify"]),
+        [LIMIT_SERVER, plan] => serve_limit(plan),
+        [RELAY_SERVER, plan] => serve_relay(plan),
+        ref arguments => obey(arguments),
+    }
+}
+
 fn complain(what: impl Display, status: u8) -> u8 {
-    // The logger may not be there yet, or be told to be quiet; this is said in any case.
-    eprintln!("loadgen: {what}");
+    // The logger may not be there yet, or be told to be quiet; this is said in any case, and where
+    // nobody takes it the exit status still tells.
+    let _ = writeln!(io::stderr(), "loadgen: {}", what.to_string().trim_end());
     status
 }
 
@@ -126,8 +135,9 @@ fn serve_relay(plan: &str) -> Verdict {
     Ok(true)
 }
 
+/// A variable that is not UTF-8 is one with a wrong value.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Makes logs and this process's core what the flags say.
@@ -211,8 +221,8 @@ fn course(outcome: &Outcome) -> Vec<Chart> {
 fn run_latency(flags: &Latency) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
     let experiment = Experiment {
-        schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
-        clients: flags.clients.max(1),
+        schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
+        clients: flags.clients,
         timeout: habits.timeout,
     };
     let mut introduction = latency::introduction(&experiment);
@@ -234,7 +244,7 @@ fn run_latency(flags: &Latency) -> Verdict {
     let start_relay = || relay_server(plan, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
-    let comparison = latency::compare(experiment, flags.runs.max(1), &start, start_relay)?;
+    let comparison = latency::compare(experiment, flags.runs, &start, start_relay)?;
     show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
     if let Some(file) = &flags.hgrm {
         write_file(file, &latency::hgrm(comparison.server.corrected()))?;
@@ -279,28 +289,9 @@ fn show_latency(
     write_report(report, introduction, &result, &[Chart::percentiles(&curves)])
 }
 
-fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Result<Schedule, String> {
-    let rate = checked_rate(rate)?;
-    let duration = span("--duration", seconds)?;
+fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Schedule {
     let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
-    Ok(Schedule { kind, rate, duration, busy })
-}
-
-fn checked_rate(rate: f64) -> Result<f64, String> {
-    if rate > 0.0 && rate <= 1e7 {
-        Ok(rate)
-    } else {
-        Err(format!("--rate: {rate} is not above 0 and up to 10000000"))
-    }
-}
-
-/// A time above 0 and up to a day.
-fn span(flag: &str, seconds: f64) -> Result<Duration, String> {
-    if seconds > 0.0 && seconds <= 86_400.0 {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("{flag}: it must be above 0 and no more than a day"))
-    }
+    Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy }
 }
 
 fn relay_server(plan: relay::Plan, core: Option<usize>) -> io::Result<Server> {
@@ -312,10 +303,9 @@ fn run_replay(flags: &Replay) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
     let pace = match (flags.rate, flags.speed) {
         (None, None) => Pace::FullSpeed,
-        (Some(rate), None) if rate > 0.0 => Pace::Rate(rate),
-        (None, Some(speed)) if speed > 0.0 => Pace::Recorded(speed),
+        (Some(rate), None) => Pace::Rate(rate),
+        (None, Some(speed)) => Pace::Recorded(speed),
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
-        _ => return Err("--rate and --speed are above 0".to_owned())?,
     };
     let rules = replay_rules(flags);
     let survey = replay::survey(&flags.file, rules).map_err(unusable_is_misuse)?;
@@ -382,7 +372,7 @@ fn unusable_is_misuse(error: io::Error) -> Failure {
 
 fn run_idle(flags: &Idle) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
-    let (clients, core) = (flags.clients.max(1), flags.server_cpu);
+    let (clients, core) = (flags.clients, flags.server_cpu);
     let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
     info!("{introduction}");
     let figures = idle::idle(server(flags.target(), core)?, clients, habits.timeout)?;
@@ -411,7 +401,7 @@ fn run_limit(flags: &Limit) -> Verdict {
     let core = flags.server_cpu;
     if flags.relay {
         let experiment = Experiment {
-            schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
+            schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
             clients: plan.clients,
             timeout: habits.timeout,
         };
@@ -440,7 +430,7 @@ fn run_pinned(flags: &Pinned) -> Verdict {
     for mix in mixes {
         let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
         info!("{}", introduction("pinned", &plan));
-        rows.push(pinned::measure(&plan, habits, &program, flags.runs.max(1))?);
+        rows.push(pinned::measure(&plan, habits, &program, flags.runs)?);
     }
     show(&pinned::table(&rows));
     let result = json!({ "command": "pinned", "machine": process::machine(), "rows": rows });
@@ -478,13 +468,13 @@ fn run_fairness(flags: &Fairness) -> Verdict {
     let experiment = fairness::Experiment {
         load: flood::Load {
             mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
-            users: 10 * flags.clients.max(1) as u64,
+            users: 10 * flags.clients as u64,
             crowd: flags.clients,
         },
-        duration: span("--duration", flags.duration)?,
-        interval: span("--interval-ms", flags.interval_ms / 1000.0)?,
+        duration: Duration::from_secs_f64(flags.duration),
+        interval: Duration::from_secs_f64(flags.interval_ms / 1000.0),
         identify_timeout: identify_timeout.map(Duration::from_millis),
-        bound: span("--bound-ms", flags.bound_ms / 1000.0)?,
+        bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
         timeout: habits.timeout,
     };
     if experiment.load.mix.weights.broadcast == 0 {
@@ -518,21 +508,18 @@ fn run_soak(flags: &Soak) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
     let duration = match (flags.minutes, flags.seconds) {
         (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
-        (Some(minutes), None) => span("--minutes", minutes * 60.0)?,
-        (None, seconds) => span("--seconds", seconds.unwrap_or(60.0))?,
+        (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
+        (None, seconds) => Duration::from_secs_f64(seconds.unwrap_or(60.0)),
     };
-    if !(flags.visits >= 0.0 && flags.visits <= 1000.0) {
-        Err(format!("--visits: {} is not within 0 to 1000", flags.visits))?;
-    }
     let plan = soak::Plan {
         mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
-        pace: soak::Pace { rate: checked_rate(flags.rate)?, burst: flags.burst },
-        sources: flags.sources.max(1),
-        steady: flags.clients.max(1),
+        pace: soak::Pace { rate: flags.rate, burst: flags.burst },
+        sources: flags.sources,
+        steady: flags.clients,
         visits: flags.visits,
         seed: flags.random_seed,
         duration,
-        every: span("--every", flags.every)?,
+        every: Duration::from_secs_f64(flags.every),
         timeout: habits.timeout,
     };
     let introduction = plan.introduction();

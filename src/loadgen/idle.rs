@@ -12,7 +12,7 @@ use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connect::read_some;
-use super::process::{Process, raise_descriptor_limit};
+use super::process::{Process, allow_clients};
 use super::server::Server;
 use super::silence::{Served, expect_silence};
 
@@ -84,13 +84,7 @@ impl IdleFigures {
 /// A connection fails or ends, descriptors run out, a client receives something else, or nothing
 /// has come for `timeout`.
 pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
-    let needed = count as u64 + 16;
-    let allowed = raise_descriptor_limit();
-    if allowed < needed {
-        return Err(io::Error::other(format!(
-            "{count} clients need {needed} descriptors and {allowed} are allowed"
-        )));
-    }
+    allow_clients(count)?;
     let memory_before = server.process.and_then(steady_memory);
     let mut source = std::net::TcpStream::connect(server.addresses.events)?;
     source.set_nodelay(true)?;

@@ -35,6 +35,7 @@ mod process;
 mod progress;
 mod pubsub;
 mod random;
+mod range;
 mod relay;
 mod replay;
 mod report;

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use super::event::{Event, Line};
 use super::model::Model;
 use super::random::Random;
+use super::range;
 use super::slice::{Due, Load, Slice};
 
 /// A stream is kept in memory up to this many bytes of it at a time.
@@ -524,7 +525,8 @@ pub(crate) fn choose_users(choice: &str, survey: &Survey, seed: u64) -> io::Resu
     if choice == "all" {
         return Ok(named);
     }
-    if let Ok(count) = choice.parse::<usize>() {
+    if choice.bytes().all(|byte| byte.is_ascii_digit()) {
+        let count = range::clients(choice).map_err(|why| unusable(format!("--users: {why}")))?;
         Random::from_seed(seed).shuffle(&mut named);
         named.truncate(count);
         return Ok(named);

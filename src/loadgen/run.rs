@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::fault::Fault;
 use super::figures::Figures;
-use super::process::Process;
+use super::process::{Process, allow_clients};
 use super::progress::Progress;
 use super::server::Server;
 use super::session::{Observer, Session};
@@ -73,6 +73,7 @@ pub(crate) fn run(
     server: &mut Server,
     manner: Manner,
 ) -> io::Result<Outcome> {
+    allow_clients(users.len())?;
     let mut slice = Slice::for_clients(users.len());
     // Prepared first, so that nothing lies between the last client's id and the first event.
     let mut more = prepare(load, &mut slice, server, manner)?;

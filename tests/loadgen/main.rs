@@ -5,6 +5,7 @@
     reason = "a test may stop at the first thing that is not as it should be"
 )]
 
+mod arguments;
 mod fairness;
 mod planted;
 mod reference;
@@ -171,7 +172,7 @@ fn the_environment_of_the_original() {
 fn what_cannot_be_used_is_named_and_is_status_2() {
     for (arguments, named) in [
         ("verify --mix best", "best"),
-        ("verify --concurrency-level 0", "concurrencyLevel"),
+        ("verify --concurrency-level 0", "concurrency-level"),
         ("verify --total-events x", "total-events"),
         ("frobnicate", "frobnicate"),
     ] {

@@ -36,7 +36,7 @@ use super::journal::{Journal, Totals};
 use super::latency::Percentiles;
 use super::mix::Mix;
 use super::probe::histogram;
-use super::process::Process;
+use super::process::{Process, allow_clients};
 use super::random::Random;
 use super::server::Server;
 use super::silence::{Served, expect_silence};
@@ -217,6 +217,7 @@ impl<'a> Soak<'a> {
         server: &mut Server,
         show: &'a mut dyn FnMut(&str),
     ) -> io::Result<Soak<'a>> {
+        allow_clients(plan.steady as usize + plan.sources)?;
         let Addresses { events, clients } = server.addresses;
         let (poll, mut random) = (Poll::new()?, Random::from_seed(plan.seed));
         let registry = poll.registry();
