@@ -206,7 +206,7 @@ command! {
         /// search the highest rate at which --p99-us holds, from --rate on
         #[argh(switch)]
         pub(crate) find_knee: bool,
-        /// the bound of --find-knee in µs, 0.001 to 60000000; 1000 unless given
+        /// a bound in µs, 0.001 to 60000000, for --find-knee; 1000 unless given
         #[argh(option, from_str_fn(range::micros), default = "1000.0")]
         pub(crate) p99_us: f64,
         /// write the distribution to this file, for the `HdrHistogram` plotter
@@ -270,10 +270,10 @@ command! {
         /// measure the latency of the smallest possible relay instead
         #[argh(switch)]
         pub(crate) relay: bool,
-        /// with --relay: events a second, 0.001 to 10000000; 1000 unless given
+        /// events a second, 0.001 to 10000000; 1000 unless given; of --relay
         #[argh(option, from_str_fn(range::rate), default = "1000.0")]
         pub(crate) rate: f64,
-        /// with --relay: seconds, 0.001 to 86400; 5 unless given
+        /// seconds, 0.001 to 86400; 5 unless given; of --relay
         #[argh(option, from_str_fn(range::seconds), default = "5.0")]
         pub(crate) duration: f64,
         /// with --relay: send broadcasts instead of private messages

@@ -15,7 +15,9 @@ use super::cli::{
     Arguments, Command, Fairness, Idle, Latency, Limit, Pinned, Pubsub, Replay, Soak, Verify,
 };
 use super::flood;
+use super::interrupt::{self, Interrupted};
 use super::latency::{self, Comparison, Experiment};
+use super::launcher::{self, LAUNCHER};
 use super::mix::Mix;
 use super::probe::{Kind, Schedule};
 use super::process;
@@ -71,14 +73,23 @@ pub fn main() -> ExitCode {
     ExitCode::from(match run_program() {
         Ok(true) => RIGHT,
         Ok(false) => WRONG,
-        Err(Failure::Failed(error)) => complain(error, WRONG),
+        Err(Failure::Failed(error)) => {
+            let status = Interrupted::of(&error).map_or(WRONG, Interrupted::status);
+            complain(error, status)
+        }
         Err(Failure::Misused(message)) => complain(message, MISUSED),
     })
 }
 
 fn run_program() -> Verdict {
-    let arguments: Vec<String> = std::env::args_os()
-        .skip(1)
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [subcommand, parent, program, arguments @ ..] = &arguments[..]
+        && subcommand == LAUNCHER
+    {
+        return Err(launcher::launch(parent, program, arguments).into());
+    }
+    let arguments: Vec<String> = arguments
+        .into_iter()
         .map(OsString::into_string)
         .collect::<Result<_, _>>()
         .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
@@ -108,7 +119,8 @@ fn obey(arguments: &[&str]) -> Verdict {
         Err(EarlyExit { output, status: Err(()) }) => return Err(Failure::Misused(output)),
     };
     process::raise_descriptor_limit();
-    match arguments.command {
+    interrupt::watch_signals()?;
+    let verdict = match arguments.command {
         Command::Verify(flags) => run_verify(&flags),
         Command::Latency(flags) => run_latency(&flags),
         Command::Replay(flags) => run_replay(&flags),
@@ -118,7 +130,9 @@ fn obey(arguments: &[&str]) -> Verdict {
         Command::Pubsub(flags) => run_pubsub(&flags),
         Command::Fairness(flags) => run_fairness(&flags),
         Command::Soak(flags) => run_soak(&flags),
-    }
+    };
+    // What there was until a signal came has been told.
+    verdict.and_then(|is_right| Ok(interrupt::check().map(|()| is_right)?))
 }
 
 fn serve_limit(plan: &str) -> Verdict {
@@ -245,6 +259,9 @@ fn run_latency(flags: &Latency) -> Verdict {
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
     let comparison = latency::compare(experiment, flags.runs, &start, start_relay)?;
+    if comparison.is_empty() {
+        return Ok(false);
+    }
     show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
     if let Some(file) = &flags.hgrm {
         write_file(file, &latency::hgrm(comparison.server.corrected()))?;
@@ -256,10 +273,11 @@ fn search_knee(flags: &Latency, experiment: Experiment, introduction: &str) -> V
     let server = server(flags.target(), flags.server_cpu)?;
     let steps = latency::find_knee(experiment, flags.p99_us, server)?;
     let knee = latency::knee(&steps);
-    show(&match knee {
+    let found = match knee {
         Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us),
         None => format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us),
-    });
+    };
+    show(&format!("{}{found}", interruption()));
     let result = json!({
         "command": "latency", "experiment": introduction, "machine": process::machine(),
         "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
@@ -275,10 +293,10 @@ fn show_latency(
     json: Option<&Path>,
     report: Option<&Path>,
 ) -> io::Result<()> {
-    show(&format!("{introduction}\n{}", comparison.table()));
+    show(&format!("{}{introduction}\n{}", interruption(), comparison.table()));
     let result = json!({
         "command": "latency", "experiment": introduction, "machine": process::machine(),
-        "ok": true, "figures": comparison.figures(),
+        "ok": !interrupt::has_come(), "figures": comparison.figures(),
     });
     write_json(json, &result)?;
     let server = &comparison.server;
@@ -326,14 +344,18 @@ fn run_replay(flags: &Replay) -> Verdict {
     };
     let mut load = replay::Replay::open(&flags.file, &survey, rules, &users, pace)?;
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
-    server.stop()?;
+    if outcome.is_interrupted {
+        drop(server);
+    } else {
+        server.stop()?;
+    }
     // Where nobody received them, nothing is known of them.
-    let unsent = survey
-        .unsent()
-        .filter(|_| !outcome.faults.is_empty() || (rules.gaps == Gaps::Waits && !flags.no_verify));
-    let is_right = outcome.faults.is_empty() && unsent.is_none();
+    let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
+    let unsent = survey.unsent().filter(|_| nobody_received || !outcome.faults.is_empty());
+    let unsent = unsent.filter(|_| !outcome.is_interrupted);
+    let is_right = outcome.faults.is_empty() && unsent.is_none() && !outcome.is_interrupted;
     let verdict = match &unsent {
-        _ if flags.no_verify => format!("NOT CHECKED\n{}", outcome.figures),
+        _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.figures),
         Some(unsent) if outcome.faults.is_empty() => {
             format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.figures)
         }
@@ -343,10 +365,11 @@ fn run_replay(flags: &Replay) -> Verdict {
     show(&format!("{verdict}  capture     {survey}\n"));
     let settings = json!({
         "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
-        "checked": !flags.no_verify, "capture": survey,
+        "checked": !flags.no_verify,
     });
     let mut result = result_json("replay", &settings, &outcome);
     result["ok"] = json!(is_right);
+    result["capture"] = json!(survey);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &course(&outcome))?;
     Ok(is_right)
@@ -409,6 +432,9 @@ fn run_limit(flags: &Limit) -> Verdict {
         let plan = relay::Plan { clients: experiment.clients, spins: false };
         let start = || relay_server(plan, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
+        if comparison.is_empty() {
+            return Ok(false);
+        }
         show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
         return Ok(true);
     }
@@ -430,9 +456,13 @@ fn run_pinned(flags: &Pinned) -> Verdict {
     for mix in mixes {
         let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
         info!("{}", introduction("pinned", &plan));
-        rows.push(pinned::measure(&plan, habits, &program, flags.runs)?);
+        match pinned::measure(&plan, habits, &program, flags.runs) {
+            Ok(row) => rows.push(row),
+            Err(error) if Interrupted::of(&error).is_some() => break,
+            Err(error) => return Err(error.into()),
+        }
     }
-    show(&pinned::table(&rows));
+    show(&format!("{}{}", interruption(), pinned::table(&rows)));
     let result = json!({ "command": "pinned", "machine": process::machine(), "rows": rows });
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), "pinned: server and limit in turn", &result, &[])?;
@@ -486,7 +516,7 @@ fn run_fairness(flags: &Fairness) -> Verdict {
         identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
     let server = watched_server(flags.target(), &own, flags.server_cpu)?;
     let outcome = fairness::measure(&experiment, server)?;
-    show(&format!("{introduction}\n{}", outcome.table()));
+    show(&format!("{}{introduction}\n{}", interruption(), outcome.table()));
     let result = json!({
         "command": "fairness", "experiment": introduction, "machine": process::machine(),
         "figures": outcome.figures(),
@@ -547,6 +577,11 @@ fn start_logging(level: LevelFilter) {
         .build();
     // It fails when a logger is there already, and that is well.
     let _ = simplelog::WriteLogger::init(level, config, io::stderr());
+}
+
+/// A line before what there is so far, where a signal has come.
+fn interruption() -> &'static str {
+    if interrupt::has_come() { "INTERRUPTED\n" } else { "" }
 }
 
 /// Prints a result. Where nobody reads it any more, the exit status still tells.

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::connect::{Addresses, Greeted, Greeting, read_some};
 use super::event::{Event, write_event, write_number};
+use super::interrupt::{self, LONGEST_WAIT};
 use super::process::allow_clients;
 use super::random::Random;
 use super::silence::{Served, check_source, expect_silence, extra, source_failed};
@@ -166,7 +167,8 @@ impl Probe {
         })
     }
 
-    /// Sends what `schedule` says and waits until everything has arrived.
+    /// Sends what `schedule` says and waits until everything has arrived. Where a signal comes, it
+    /// returns what has.
     ///
     /// # Errors
     ///
@@ -189,7 +191,8 @@ impl Probe {
                 formatted += 1;
             }
             self.send(&mut unsent)?;
-            if formatted == events && unsent.is_empty() && measurement.outstanding == 0 {
+            let is_done = formatted == events && unsent.is_empty() && measurement.outstanding == 0;
+            if is_done || interrupt::has_come() {
                 return Ok(measurement.latencies);
             }
             self.wait(&measurement, formatted)?;
@@ -243,16 +246,16 @@ impl Probe {
         let elapsed = measurement.start.elapsed();
         let next = (formatted < schedule.events()).then(|| schedule.due(formatted));
         let patience = match next {
-            _ if schedule.busy => Some(Duration::ZERO),
-            Some(next) if next <= elapsed => Some(Duration::ZERO),
+            _ if schedule.busy => Duration::ZERO,
+            Some(next) if next <= elapsed => Duration::ZERO,
             // mio's timeout has whole milliseconds, which is an age; the timer has nanoseconds.
             Some(next) => {
                 self.timer.set(next - elapsed)?;
-                None
+                LONGEST_WAIT
             }
-            None => Some(self.timeout),
+            None => LONGEST_WAIT.min(self.timeout),
         };
-        match self.poll.poll(&mut self.events, patience) {
+        match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
         }

@@ -12,6 +12,7 @@ use flate2::read::MultiGzDecoder;
 use serde::{Serialize, Serializer};
 
 use super::event::{Event, Line};
+use super::interrupt;
 use super::model::Model;
 use super::random::Random;
 use super::range;
@@ -317,6 +318,7 @@ impl Lines {
     /// The next line with its end. A last one without an end is left out: it is cut short, and a
     /// server discards it.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        interrupt::check()?;
         let mut line = Vec::new();
         let mut input = (&mut self.input).take(LONGEST_CAPTURED as u64);
         input

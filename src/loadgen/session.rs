@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::connect::{Addresses, Greeted};
 use super::expected::{Cursor, ExpectedLine};
 use super::fault::{Fault, FaultKind};
+use super::interrupt::{self, LONGEST_WAIT};
 use super::silence::{END_TIMEOUT, GRACE, source_answered, source_failed, warn_of_open_source};
 use super::slice::{Load, Slice};
 
@@ -238,8 +239,10 @@ impl Session {
         slice.until_next_due(elapsed).unwrap_or(LONGEST_WAIT).min(self.timeout).min(LONGEST_WAIT)
     }
 
-    /// Sleeps until something can be read or written.
+    /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
+    /// to show that nothing happens, too.
     fn wait(&mut self, patience: Duration) -> io::Result<()> {
+        interrupt::check()?;
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
@@ -373,9 +376,6 @@ impl Session {
         }
     }
 }
-
-/// The longest sleep: the observer wants to show that nothing happens, too.
-const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// What one round over the readable clients came to.
 #[derive(Default)]

@@ -3,13 +3,13 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use log::warn;
 use mio::net::TcpStream;
 
 use super::connect::read_some;
+use super::interrupt::sleep;
 
 /// How long to listen for bytes that nobody should get, before and after the sources close.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
@@ -37,7 +37,7 @@ pub(crate) fn expect_silence(
     sources: &mut [&mut TcpStream],
     clients: &mut [Served<'_>],
 ) -> io::Result<()> {
-    sleep(GRACE);
+    sleep(GRACE)?;
     sources.iter_mut().try_for_each(|source| check_source(source))?;
     for Served { user, stream } in &mut *clients {
         match unexpected(stream)? {
@@ -86,7 +86,7 @@ fn close_sources(sources: &mut [&mut TcpStream]) -> io::Result<()> {
                     warn_of_open_source();
                     return Ok(());
                 }
-                None => sleep(POLL_INTERVAL),
+                None => sleep(POLL_INTERVAL)?,
             }
         }
     }

@@ -46,8 +46,9 @@ fn flags_with_value(command: &str) -> BTreeSet<String> {
     let help = help(command);
     let (usage, _) = help.split_once("Options:").unwrap();
     let words: Vec<&str> = usage.split(' ').collect();
-    let flags = words.windows(2).filter(|pair| pair[1].starts_with('<') && pair[0].contains("--"));
-    flags.map(|pair| pair[0].trim_start_matches('[').to_owned()).collect()
+    let flags = words.windows(2).filter(|pair| pair[1].starts_with('<'));
+    let flags = flags.map(|pair| pair[0].trim_start_matches('['));
+    flags.filter(|flag| flag.starts_with("--") && flag.len() > 4).map(str::to_owned).collect()
 }
 
 /// "from A to B" in what was said.

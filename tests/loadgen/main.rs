@@ -10,6 +10,7 @@ mod fairness;
 mod planted;
 mod reference;
 mod replay;
+mod signals;
 mod soak;
 
 use std::net::TcpListener;

@@ -25,6 +25,7 @@ pub(crate) use self::waits::Outcome;
 use self::waits::{Waits, record};
 use super::connect::Addresses;
 use super::flood::{Flood, Load, MOST_CHECKED};
+use super::interrupt::{self, Interrupted};
 use super::journal::Journal;
 use super::process::Process;
 use super::server::Server;
@@ -71,7 +72,7 @@ impl Experiment {
     }
 }
 
-/// Floods `server`, measures, and stops it.
+/// Floods `server`, measures, and stops it. Where a signal comes, it returns what there is so far.
 ///
 /// # Errors
 ///
@@ -79,16 +80,19 @@ impl Experiment {
 pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result<Outcome> {
     let mut trial = Trial::connect(experiment, &mut server)?;
     trial.flood_until(Instant::now() + WARM_UP)?;
+    interrupt::check()?;
     trial.waits = Waits::new()?;
     let busy_before = server.process.and_then(Process::cpu_time);
     let (start, first) = (Instant::now(), trial.flood.next_sequence());
     trial.admit_until(start + experiment.duration)?;
     let (time, sent) = (start.elapsed().as_secs_f64(), trial.flood.next_sequence() - first);
     let busy_after = server.process.and_then(Process::cpu_time);
-    trial.see_off()?;
-    trial.settle()?;
+    let result = trial.see_off().and_then(|()| trial.settle());
     let waits = trial.waits;
-    server.stop()?;
+    match result.and_then(|()| server.stop()) {
+        Err(error) if Interrupted::of(&error).is_none() => return Err(error),
+        _ => {}
+    }
     let busy = busy_after.zip(busy_before).map(|(after, before)| after - before);
     let busy = busy.map(|busy| busy.as_secs_f64() / time);
     Ok(Outcome::new(waits, experiment.bound, sent as f64 / time, busy))
@@ -139,7 +143,7 @@ impl<'a> Trial<'a> {
     }
 
     fn flood_until(&mut self, end: Instant) -> io::Result<()> {
-        while Instant::now() < end {
+        while Instant::now() < end && !interrupt::has_come() {
             self.go_on()?;
         }
         Ok(())
@@ -148,7 +152,7 @@ impl<'a> Trial<'a> {
     /// Floods, and lets new clients come.
     fn admit_until(&mut self, end: Instant) -> io::Result<()> {
         let mut next = Instant::now();
-        while next < end {
+        while next < end && !interrupt::has_come() {
             self.go_on()?;
             let now = Instant::now();
             if now >= next {
@@ -162,6 +166,7 @@ impl<'a> Trial<'a> {
     /// Floods until everybody has been served.
     fn see_off(&mut self) -> io::Result<()> {
         while !self.guests.is_empty() || self.asked.is_some() {
+            interrupt::check()?;
             self.go_on()?;
         }
         Ok(())
@@ -172,6 +177,7 @@ impl<'a> Trial<'a> {
     fn settle(&mut self) -> io::Result<()> {
         self.flood.end();
         while !self.flood.has_arrived() {
+            interrupt::check()?;
             self.go_on()?;
             if self.flood.last_arrival().elapsed() > self.experiment.timeout {
                 return self.flood.missing().map_or(Ok(()), Err);

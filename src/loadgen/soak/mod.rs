@@ -32,6 +32,7 @@ pub(crate) use self::ticks::Pace;
 use self::ticks::Ticks;
 use self::visitors::Visitors;
 use super::connect::Addresses;
+use super::interrupt::{self, Interrupted};
 use super::journal::{Journal, Totals};
 use super::latency::Percentiles;
 use super::mix::Mix;
@@ -100,6 +101,8 @@ pub(crate) struct Outcome {
     memory: Option<Memory>,
     /// What was wrong, and when.
     fault: Option<String>,
+    /// A signal came, and this is what there was until then.
+    is_interrupted: bool,
     events: u64,
     visitors: u64,
     takeovers: u64,
@@ -120,7 +123,9 @@ pub(crate) struct Figures<'a> {
 impl Outcome {
     /// Whether everything that could be checked was right.
     pub(crate) fn is_right(&self) -> bool {
-        self.fault.is_none() && self.memory.as_ref().is_none_or(Memory::is_right)
+        self.fault.is_none()
+            && !self.is_interrupted
+            && self.memory.as_ref().is_none_or(Memory::is_right)
     }
 
     pub(crate) fn figures(&self) -> Figures<'_> {
@@ -137,6 +142,7 @@ impl Outcome {
     /// The result for people, behind the rows.
     pub(crate) fn summary(&self) -> String {
         let mut text = match &self.fault {
+            None if self.is_interrupted => "INTERRUPTED\n".to_owned(),
             None => "ALL AS EXPECTED\n".to_owned(),
             Some(fault) => format!("NOT AS EXPECTED\n  {fault}\n"),
         };
@@ -160,9 +166,13 @@ pub(crate) fn soak(
     show: &mut dyn FnMut(&str),
 ) -> io::Result<Outcome> {
     let mut soak = Soak::connect(plan, &mut server, show)?;
-    let result = soak.run().and_then(|()| soak.finish());
-    let fault = result
-        .err()
+    let error = soak.run().and_then(|()| soak.finish()).err();
+    let is_interrupted = error.as_ref().is_some_and(|error| Interrupted::of(error).is_some());
+    if is_interrupted {
+        soak.sample(None);
+    }
+    let fault = error
+        .filter(|_| !is_interrupted)
         .map(|error| format!("after {:.1} s: {error}", soak.start.elapsed().as_secs_f64()));
     let outcome = Outcome {
         memory: Memory::judge(&soak.samples),
@@ -171,9 +181,10 @@ pub(crate) fn soak(
         takeovers: soak.visitors.takeovers(),
         samples: soak.samples,
         fault,
+        is_interrupted,
     };
     drop((soak.sources, soak.steady, soak.visitors));
-    if outcome.fault.is_none() {
+    if outcome.fault.is_none() && !is_interrupted {
         server.stop()?;
     }
     Ok(outcome)
@@ -315,6 +326,7 @@ impl<'a> Soak<'a> {
     /// Writes, sleeps for `patience` unless something comes, reads and checks. Returns totals that
     /// have come.
     fn go_on(&mut self, patience: Duration) -> io::Result<Option<Totals>> {
+        interrupt::check()?;
         self.sources.write(self.poll.registry(), self.ticks.next_sequence())?;
         self.timer.set(patience.min(SLEEP))?;
         match self.poll.poll(&mut self.events, None) {
