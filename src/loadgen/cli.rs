@@ -7,6 +7,7 @@ use log::LevelFilter;
 
 use super::mix::Mix;
 use super::pubsub::Dialect;
+use super::range;
 use super::settings::{CommonFlags, LoadFlags, TargetFlags};
 
 /// Measures and verifies an event server.
@@ -46,14 +47,15 @@ macro_rules! command {
         #[argh(subcommand, name = $command)]
         pub(crate) struct $name {
             $($flags)*
-            /// the core that this program runs on
-            #[argh(option)]
+            /// the core that this program runs on, 0 to 1023
+            #[argh(option, from_str_fn(range::core))]
             pub(crate) cpu: Option<usize>,
-            /// give up after so many ms in which nothing moves, 20000 unless given
-            #[argh(option)]
+            /// give up after so many ms in which nothing moves, 1 to 86400000; 20000 unless given
+            #[argh(option, from_str_fn(range::timeout_ms))]
             pub(crate) timeout: Option<u64>,
-            /// ms between lines of progress where there is no terminal, 1000 unless given
-            #[argh(option)]
+            /// ms between lines of progress where there is no terminal, 0 to 86400000; 1000 unless
+            /// given
+            #[argh(option, from_str_fn(range::log_interval_ms))]
             pub(crate) log_interval: Option<u64>,
             /// off, error, warn, info (unless given), debug or trace
             #[argh(option)]
@@ -76,28 +78,30 @@ macro_rules! command {
     (@add $about:tt $name:ident $command:literal (core $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// the core that a server started by this program runs on
-            #[argh(option)]
+            /// the core that a server started by this program runs on, 0 to 1023
+            #[argh(option, from_str_fn(range::core))]
             pub(crate) server_cpu: Option<usize>,
         } }
     };
     (@add $about:tt $name:ident $command:literal (load $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// events in all
-            #[argh(option)]
+            /// events in all, 1 to 1000000000000000
+            #[argh(option, from_str_fn(range::events))]
             pub(crate) total_events: Option<u64>,
-            /// users that connect, 100 unless given
-            #[argh(option)]
-            pub(crate) concurrency_level: Option<u64>,
-            /// users in all, 10 for each connected one unless given
-            #[argh(option)]
+            /// users that connect, 1 to 1048576; 100 unless given
+            #[argh(option, from_str_fn(range::clients))]
+            pub(crate) concurrency_level: Option<usize>,
+            /// users in all, from those that connect on, 1 to 1073741824; 10 for each connected
+            /// one unless given
+            #[argh(option, from_str_fn(range::users))]
             pub(crate) number_of_users: Option<u64>,
-            /// the stream is a different one for each seed, 666 unless given
-            #[argh(option)]
+            /// the stream is a different one for each seed, -9223372036854775808 to
+            /// 18446744073709551615; 666 unless given
+            #[argh(option, from_str_fn(range::seed))]
             pub(crate) random_seed: Option<i128>,
-            /// events are shuffled in batches of up to this many, 100 unless given
-            #[argh(option)]
+            /// events are shuffled in batches of up to this many, 1 to 1048576; 100 unless given
+            #[argh(option, from_str_fn(range::batch))]
             pub(crate) max_event_source_batch_size: Option<u64>,
         } }
 
@@ -120,17 +124,17 @@ macro_rules! command {
             /// host of the server, 127.0.0.1 unless given
             #[argh(option, default = "String::from(\"127.0.0.1\")")]
             pub(crate) host: String,
-            /// port for the event source, 9090 unless given
-            #[argh(option)]
+            /// port for the event source, 1 to 65535; 9090 unless given
+            #[argh(option, from_str_fn(range::port))]
             pub(crate) event_listener_port: Option<u16>,
-            /// short for --event-listener-port
-            #[argh(option)]
+            /// the same port, 1 to 65535: short for --event-listener-port
+            #[argh(option, from_str_fn(range::port))]
             pub(crate) event_port: Option<u16>,
-            /// port for the clients, 9099 unless given
-            #[argh(option)]
+            /// port for the clients, 1 to 65535; 9099 unless given
+            #[argh(option, from_str_fn(range::port))]
             pub(crate) client_listener_port: Option<u16>,
-            /// short for --client-listener-port
-            #[argh(option)]
+            /// the same port, 1 to 65535: short for --client-listener-port
+            #[argh(option, from_str_fn(range::port))]
             pub(crate) client_port: Option<u16>,
             /// start the `eventserver` beside this program, on free ports, and stop it at the end
             #[argh(switch)]
@@ -138,8 +142,9 @@ macro_rules! command {
             /// one more argument for the server that --spawn starts; can be repeated
             #[argh(option)]
             pub(crate) server_arg: Vec<String>,
-            /// process id of the server, to show what processor time and memory it takes
-            #[argh(option)]
+            /// process id of the server, 1 to 4194304, to show what processor time and memory it
+            /// takes
+            #[argh(option, from_str_fn(range::process))]
             pub(crate) server_pid: Option<u32>,
             /// write a page about the run to this file, as HTML
             #[argh(option)]
@@ -173,14 +178,14 @@ command! {
 command! {
     /// Measure how long deliveries take at a given rate, from the moment when each was due.
     struct Latency("latency") with (target, core) {
-        /// events a second, 1000 unless given
-        #[argh(option, default = "1000.0")]
+        /// events a second, 0.001 to 10000000; 1000 unless given
+        #[argh(option, from_str_fn(range::rate), default = "1000.0")]
         pub(crate) rate: f64,
-        /// seconds, 5 unless given
-        #[argh(option, default = "5.0")]
+        /// seconds, 0.001 to 86400; 5 unless given
+        #[argh(option, from_str_fn(range::seconds), default = "5.0")]
         pub(crate) duration: f64,
-        /// connected users, 100 unless given
-        #[argh(option, default = "100")]
+        /// connected users, 1 to 1048576; 100 unless given
+        #[argh(option, from_str_fn(range::clients), default = "100")]
         pub(crate) clients: usize,
         /// send broadcasts instead of private messages
         #[argh(switch)]
@@ -194,15 +199,15 @@ command! {
         /// the same, with a relay that spins instead of sleeping until something comes
         #[argh(switch)]
         pub(crate) busy_relay: bool,
-        /// runs of each, 1 unless given; medians count. A server that runs already must reset when
-        /// its source disconnects
-        #[argh(option, default = "1")]
+        /// runs of each, 1 to 1000; 1 unless given; medians count. A server that runs already must
+        /// reset when its source disconnects
+        #[argh(option, from_str_fn(range::runs), default = "1")]
         pub(crate) runs: usize,
         /// search the highest rate at which --p99-us holds, from --rate on
         #[argh(switch)]
         pub(crate) find_knee: bool,
-        /// the bound of --find-knee in µs, 1000 unless given
-        #[argh(option, default = "1000.0")]
+        /// a bound in µs, 0.001 to 60000000, for --find-knee; 1000 unless given
+        #[argh(option, from_str_fn(range::micros), default = "1000.0")]
         pub(crate) p99_us: f64,
         /// write the distribution to this file, for the `HdrHistogram` plotter
         #[argh(option)]
@@ -212,20 +217,28 @@ command! {
 
 command! {
     /// Send a captured stream, raw lines or gzip, and check what the clients receive.
+    ///
+    /// A server that runs already is expected to give up the sequences that the capture lacks, as is
+    /// one started with --server-arg --gap-timeout-ms. From any other, nobody receives what comes
+    /// after them, and the exit status is 1.
     struct Replay("replay") with (target, core) {
         /// the captured stream
         #[argh(positional)]
         pub(crate) file: PathBuf,
         /// users that connect: all that the stream names, a file of ids, or so many of them at
-        /// random; all unless given
+        /// random, 1 to 1048576; all unless given
         #[argh(option, default = "String::from(\"all\")")]
         pub(crate) users: String,
-        /// events a second; as fast as the server takes them unless given
-        #[argh(option)]
+        /// events a second, 0.001 to 10000000; as fast as the server takes them unless given
+        #[argh(option, from_str_fn(range::rate))]
         pub(crate) rate: Option<f64>,
-        /// so many times the pace of the recording, by the times in FILE.times
-        #[argh(option)]
+        /// so many times the pace of the recording, 0.001 to 1000000, by the times in FILE.times
+        #[argh(option, from_str_fn(range::speed))]
         pub(crate) speed: Option<f64>,
+        /// the sequence that the server awaits first, 0 to 18446744073709551614: 1 unless given,
+        /// or the lowest of the capture where that lacks 1; a server that --spawn starts is told
+        #[argh(option, from_str_fn(range::sequence))]
+        pub(crate) first_sequence: Option<u64>,
         /// read what the clients receive without checking it
         #[argh(switch)]
         pub(crate) no_verify: bool,
@@ -236,8 +249,8 @@ command! {
     /// Hold many clients that receive nothing, then send one broadcast to all; the server must not
     /// have had events before.
     struct Idle("idle") with (target, core) {
-        /// connected users, 10000 unless given
-        #[argh(option, default = "10000")]
+        /// connected users, 1 to 1048576; 10000 unless given
+        #[argh(option, from_str_fn(range::clients), default = "10000")]
         pub(crate) clients: usize,
         /// measure the smallest possible relay too
         #[argh(switch)]
@@ -257,11 +270,11 @@ command! {
         /// measure the latency of the smallest possible relay instead
         #[argh(switch)]
         pub(crate) relay: bool,
-        /// with --relay: events a second, 1000 unless given
-        #[argh(option, default = "1000.0")]
+        /// events a second, 0.001 to 10000000; 1000 unless given; of --relay
+        #[argh(option, from_str_fn(range::rate), default = "1000.0")]
         pub(crate) rate: f64,
-        /// with --relay: seconds, 5 unless given
-        #[argh(option, default = "5.0")]
+        /// seconds, 0.001 to 86400; 5 unless given; of --relay
+        #[argh(option, from_str_fn(range::seconds), default = "5.0")]
         pub(crate) duration: f64,
         /// with --relay: send broadcasts instead of private messages
         #[argh(switch)]
@@ -281,8 +294,8 @@ command! {
         /// a mix to measure, all unless given; can be repeated
         #[argh(option)]
         pub(crate) mix: Vec<Mix>,
-        /// runs of each, 5 unless given
-        #[argh(option, default = "5")]
+        /// runs of each, 1 to 1000; 5 unless given
+        #[argh(option, from_str_fn(range::runs), default = "5")]
         pub(crate) runs: usize,
         /// one more argument for the server; can be repeated
         #[argh(option)]
@@ -302,14 +315,14 @@ command! {
         /// host of the server, 127.0.0.1 unless given
         #[argh(option, default = "String::from(\"127.0.0.1\")")]
         pub(crate) host: String,
-        /// its port
-        #[argh(option)]
+        /// its port, 1 to 65535
+        #[argh(option, from_str_fn(range::port))]
         pub(crate) port: u16,
         /// private (unless given) or broadcast
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// process id of the server, to show what processor time and memory it takes
-        #[argh(option)]
+        /// process id of the server, 1 to 4194304, to show what processor time and memory it takes
+        #[argh(option, from_str_fn(range::process))]
         pub(crate) server_pid: Option<u32>,
     }
 }
@@ -321,27 +334,29 @@ command! {
     ///
     /// This program reads what the server writes and measures on one core: give the server another
     /// one (--cpu, --server-cpu). The last line of the table says how late it may have seen
-    /// something. Totals are measured with --spawn only.
+    /// something. Totals are measured with --spawn only. Of the clients that stay connected the
+    /// first 8 are checked byte for byte; the others must receive the last event last.
     struct Fairness("fairness") with (target, core) {
         /// dense, even (unless given), broadcast or F:U:B:P:S, with broadcasts among it
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// users that are connected all the time, 100 unless given; ten times as many exist
-        #[argh(option, default = "100")]
+        /// users that are connected all the time, 1 to 1048576; 100 unless given; ten times as
+        /// many exist
+        #[argh(option, from_str_fn(range::clients), default = "100")]
         pub(crate) clients: usize,
-        /// seconds, 5 unless given
-        #[argh(option, default = "5.0")]
+        /// seconds, 0.001 to 86400; 5 unless given
+        #[argh(option, from_str_fn(range::seconds), default = "5.0")]
         pub(crate) duration: f64,
-        /// ms between two new clients, 5 unless given; every tenth time one comes that stays
-        /// silent, every twentieth time a signal
-        #[argh(option, default = "5.0")]
+        /// ms between two new clients, 0.001 to 86400000; 5 unless given; every tenth time one
+        /// comes that stays silent, every twentieth time a signal
+        #[argh(option, from_str_fn(range::millis), default = "5.0")]
         pub(crate) interval_ms: f64,
-        /// ms after which the server closes a silent client: 100 unless given with --spawn, else
-        /// unless given not measured
-        #[argh(option)]
+        /// ms after which the server closes a silent client, 10 to 3600000: 100 unless given with
+        /// --spawn, else unless given not measured
+        #[argh(option, from_str_fn(range::identify_timeout_ms))]
         pub(crate) identify_timeout_ms: Option<u64>,
-        /// nobody may wait longer than so many ms, 50 unless given
-        #[argh(option, default = "50.0")]
+        /// nobody may wait longer than so many ms, 0.001 to 86400000; 50 unless given
+        #[argh(option, from_str_fn(range::millis), default = "50.0")]
         pub(crate) bound_ms: f64,
     }
 }
@@ -361,35 +376,36 @@ command! {
     /// at a client that stays; the server's share of a core; this program's memory. Clients and
     /// sources, as the server counts them, are known with --spawn only.
     struct Soak("soak") with (target, core) {
-        /// minutes, 1 unless given
-        #[argh(option)]
+        /// minutes, 0.001 to 1440; 1 unless given
+        #[argh(option, from_str_fn(range::minutes))]
         pub(crate) minutes: Option<f64>,
-        /// seconds instead
-        #[argh(option)]
+        /// seconds instead, 0.001 to 86400
+        #[argh(option, from_str_fn(range::seconds))]
         pub(crate) seconds: Option<f64>,
-        /// seconds from one row to the next, 10 unless given
-        #[argh(option, default = "10.0")]
+        /// seconds from one row to the next, 0.1 to 86400; 10 unless given
+        #[argh(option, from_str_fn(range::row_seconds), default = "10.0")]
         pub(crate) every: f64,
         /// verification, dense, even (unless given), private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// events a second, 20000 unless given
-        #[argh(option, default = "20000.0")]
+        /// events a second, 0.001 to 10000000; 20000 unless given
+        #[argh(option, from_str_fn(range::rate), default = "20000.0")]
         pub(crate) rate: f64,
-        /// events that come besides, all at once, every second, 5000 unless given
-        #[argh(option, default = "5000")]
+        /// events that come besides, all at once, every second, 0 to 1000000; 5000 unless given
+        #[argh(option, from_str_fn(range::burst), default = "5000")]
         pub(crate) burst: u64,
-        /// clients that stay, 50 unless given
-        #[argh(option, default = "50")]
+        /// clients that stay, 1 to 10000; 50 unless given
+        #[argh(option, from_str_fn(range::steady_clients), default = "50")]
         pub(crate) clients: u64,
-        /// sources at once, which share the stream, 2 unless given
-        #[argh(option, default = "2")]
+        /// sources at once, which share the stream, 1 to 1024; 2 unless given
+        #[argh(option, from_str_fn(range::sources), default = "2")]
         pub(crate) sources: usize,
-        /// clients a second that come and go, 20 unless given; a source is replaced for each 25
-        #[argh(option, default = "20.0")]
+        /// clients a second that come and go, 0 to 1000; 20 unless given; a source is replaced for
+        /// each 25
+        #[argh(option, from_str_fn(range::visits), default = "20.0")]
         pub(crate) visits: f64,
-        /// the load is a different one for each seed, 666 unless given
-        #[argh(option, default = "666")]
+        /// the load is a different one for each seed, 0 to 18446744073709551615; 666 unless given
+        #[argh(option, from_str_fn(range::soak_seed), default = "666")]
         pub(crate) random_seed: u64,
     }
 }

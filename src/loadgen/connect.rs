@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::interrupt::{self, Interrupted};
+
 /// A server that answers does it in this time, or it is no such server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -43,13 +45,16 @@ impl Greeted {
     /// The connection is refused or fails; the error says that it is `who` that wanted it.
     pub(crate) fn open(to: SocketAddr, who: &str, greeting: &Greeting) -> io::Result<Greeted> {
         let open = || {
+            interrupt::check()?;
             let mut stream = TcpStream::connect(to)?;
             stream.set_nodelay(true)?;
             stream.write_all(&greeting.text)?;
             Ok(Greeted { stream, answer_end: greeting.answer_end })
         };
-        let name =
-            |error: io::Error| io::Error::new(error.kind(), format!("{who} to {to}: {error}"));
+        let name = |error: io::Error| match Interrupted::of(&error) {
+            Some(_) => error,
+            None => io::Error::new(error.kind(), format!("{who} to {to}: {error}")),
+        };
         open().map_err(name)
     }
 

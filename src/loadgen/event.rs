@@ -72,6 +72,14 @@ impl Line {
             _ => Line::Void(sequence),
         }
     }
+
+    /// The sequence that it has or takes.
+    pub(crate) fn sequence(self) -> Option<u64> {
+        match self {
+            Line::Event(sequence, _) | Line::Void(sequence) => Some(sequence),
+            Line::Noise => None,
+        }
+    }
 }
 
 fn read_event(fields: &[&[u8]]) -> Option<Event> {

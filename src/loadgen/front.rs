@@ -1,7 +1,8 @@
 //! From the command line to a command and an exit status.
 
+use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,12 +15,14 @@ use super::cli::{
     Arguments, Command, Fairness, Idle, Latency, Limit, Pinned, Pubsub, Replay, Soak, Verify,
 };
 use super::flood;
+use super::interrupt::{self, Interrupted};
 use super::latency::{self, Comparison, Experiment};
+use super::launcher::{self, LAUNCHER};
 use super::mix::Mix;
 use super::probe::{Kind, Schedule};
 use super::process;
 use super::pubsub::PubsubLoad;
-use super::replay::Pace;
+use super::replay::{Gaps, Pace, ServerRules};
 use super::report::Chart;
 use super::run::{Manner, Outcome};
 use super::server::{Program, Server};
@@ -67,25 +70,42 @@ type Verdict = Result<bool, Failure>;
 /// Runs the program with the arguments and the environment of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let verdict = match arguments[..] {
-        [] => obey(&["verify"]),
-        [LIMIT_SERVER, plan] => serve_limit(plan),
-        [RELAY_SERVER, plan] => serve_relay(plan),
-        ref arguments => obey(arguments),
-    };
-    ExitCode::from(match verdict {
+    ExitCode::from(match run_program() {
         Ok(true) => RIGHT,
         Ok(false) => WRONG,
-        Err(Failure::Failed(error)) => complain(error, WRONG),
+        Err(Failure::Failed(error)) => {
+            let status = Interrupted::of(&error).map_or(WRONG, Interrupted::status);
+            complain(error, status)
+        }
         Err(Failure::Misused(message)) => complain(message, MISUSED),
     })
 }
 
+fn run_program() -> Verdict {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [subcommand, parent, program, arguments @ ..] = &arguments[..]
+        && subcommand == LAUNCHER
+    {
+        return Err(launcher::launch(parent, program, arguments).into());
+    }
+    let arguments: Vec<String> = arguments
+        .into_iter()
+        .map(OsString::into_string)
+        .collect::<Result<_, _>>()
+        .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => obey(&["verify"]),
+        [LIMIT_SERVER, plan] => serve_limit(plan),
+        [RELAY_SERVER, plan] => serve_relay(plan),
+        ref arguments => obey(arguments),
+    }
+}
+
 fn complain(what: impl Display, status: u8) -> u8 {
-    // The logger may not be there yet, or be told to be quiet; this is said in any case.
-    eprintln!("loadgen: {what}");
+    // The logger may not be there yet, or be told to be quiet; this is said in any case, and where
+    // nobody takes it the exit status still tells.
+    let _ = writeln!(io::stderr(), "loadgen: {}", what.to_string().trim_end());
     status
 }
 
@@ -99,7 +119,8 @@ fn obey(arguments: &[&str]) -> Verdict {
         Err(EarlyExit { output, status: Err(()) }) => return Err(Failure::Misused(output)),
     };
     process::raise_descriptor_limit();
-    match arguments.command {
+    interrupt::watch_signals()?;
+    let verdict = match arguments.command {
         Command::Verify(flags) => run_verify(&flags),
         Command::Latency(flags) => run_latency(&flags),
         Command::Replay(flags) => run_replay(&flags),
@@ -109,7 +130,9 @@ fn obey(arguments: &[&str]) -> Verdict {
         Command::Pubsub(flags) => run_pubsub(&flags),
         Command::Fairness(flags) => run_fairness(&flags),
         Command::Soak(flags) => run_soak(&flags),
-    }
+    };
+    // What there was until a signal came has been told.
+    verdict.and_then(|is_right| Ok(interrupt::check().map(|()| is_right)?))
 }
 
 fn serve_limit(plan: &str) -> Verdict {
@@ -126,8 +149,9 @@ fn serve_relay(plan: &str) -> Verdict {
     Ok(true)
 }
 
+/// A variable that is not UTF-8 is one with a wrong value.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Makes logs and this process's core what the flags say.
@@ -142,31 +166,48 @@ fn begin(flags: CommonFlags, core: Option<usize>) -> Result<Habits, Failure> {
 
 /// The server that the flags mean: started now, or running already.
 fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Failure> {
-    if flags.spawn {
-        let program = Program::event_server(flags.server_arguments, core)?;
-        return Ok(Server::start(&program)?);
-    }
-    let ports = Ports::resolve(flags, &variable)?;
-    Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+    server_with(flags, &[], core)
 }
 
-/// The same, its log and totals to be read where it is started now. It is started with the
-/// arguments `own` too, but for those that the flags give.
+/// The same; it is started with the arguments `own` too, but for those that the flags give.
+fn server_with(
+    flags: TargetFlags<'_>,
+    own: &[(&str, u64)],
+    core: Option<usize>,
+) -> Result<Server, Failure> {
+    if !flags.spawn {
+        return running_server(flags);
+    }
+    let program = Program::event_server(&server_arguments(flags, own), core)?;
+    Ok(Server::start(&program)?)
+}
+
+/// The same, its log and totals to be read where it is started now.
 fn watched_server(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
     core: Option<usize>,
 ) -> Result<Server, Failure> {
     if !flags.spawn {
-        return server(flags, core);
+        return running_server(flags);
     }
+    let program = Program::watched_event_server(&server_arguments(flags, own), core)?;
+    Ok(Server::start(&program)?)
+}
+
+fn running_server(flags: TargetFlags<'_>) -> Result<Server, Failure> {
+    let ports = Ports::resolve(flags, &variable)?;
+    Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+}
+
+fn server_arguments(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Vec<String> {
     let mut arguments = flags.server_arguments.to_vec();
     for (flag, value) in own {
         if !flags.server_arguments.iter().any(|argument| argument == flag) {
             arguments.extend([(*flag).to_owned(), value.to_string()]);
         }
     }
-    Ok(Server::start(&Program::watched_event_server(&arguments, core)?)?)
+    arguments
 }
 
 fn run_verify(flags: &Verify) -> Verdict {
@@ -194,8 +235,8 @@ fn course(outcome: &Outcome) -> Vec<Chart> {
 fn run_latency(flags: &Latency) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
     let experiment = Experiment {
-        schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
-        clients: flags.clients.max(1),
+        schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
+        clients: flags.clients,
         timeout: habits.timeout,
     };
     let mut introduction = latency::introduction(&experiment);
@@ -217,7 +258,10 @@ fn run_latency(flags: &Latency) -> Verdict {
     let start_relay = || relay_server(plan, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
-    let comparison = latency::compare(experiment, flags.runs.max(1), &start, start_relay)?;
+    let comparison = latency::compare(experiment, flags.runs, &start, start_relay)?;
+    if comparison.is_empty() {
+        return Ok(false);
+    }
     show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
     if let Some(file) = &flags.hgrm {
         write_file(file, &latency::hgrm(comparison.server.corrected()))?;
@@ -229,10 +273,11 @@ fn search_knee(flags: &Latency, experiment: Experiment, introduction: &str) -> V
     let server = server(flags.target(), flags.server_cpu)?;
     let steps = latency::find_knee(experiment, flags.p99_us, server)?;
     let knee = latency::knee(&steps);
-    show(&match knee {
+    let found = match knee {
         Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us),
         None => format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us),
-    });
+    };
+    show(&format!("{}{found}", interruption()));
     let result = json!({
         "command": "latency", "experiment": introduction, "machine": process::machine(),
         "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
@@ -248,10 +293,10 @@ fn show_latency(
     json: Option<&Path>,
     report: Option<&Path>,
 ) -> io::Result<()> {
-    show(&format!("{introduction}\n{}", comparison.table()));
+    show(&format!("{}{introduction}\n{}", interruption(), comparison.table()));
     let result = json!({
         "command": "latency", "experiment": introduction, "machine": process::machine(),
-        "ok": true, "figures": comparison.figures(),
+        "ok": !interrupt::has_come(), "figures": comparison.figures(),
     });
     write_json(json, &result)?;
     let server = &comparison.server;
@@ -262,28 +307,9 @@ fn show_latency(
     write_report(report, introduction, &result, &[Chart::percentiles(&curves)])
 }
 
-fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Result<Schedule, String> {
-    let rate = checked_rate(rate)?;
-    let duration = span("--duration", seconds)?;
+fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Schedule {
     let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
-    Ok(Schedule { kind, rate, duration, busy })
-}
-
-fn checked_rate(rate: f64) -> Result<f64, String> {
-    if rate > 0.0 && rate <= 1e7 {
-        Ok(rate)
-    } else {
-        Err(format!("--rate: {rate} is not above 0 and up to 10000000"))
-    }
-}
-
-/// A time above 0 and up to a day.
-fn span(flag: &str, seconds: f64) -> Result<Duration, String> {
-    if seconds > 0.0 && seconds <= 86_400.0 {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("{flag}: it must be above 0 and no more than a day"))
-    }
+    Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy }
 }
 
 fn relay_server(plan: relay::Plan, core: Option<usize>) -> io::Result<Server> {
@@ -295,47 +321,81 @@ fn run_replay(flags: &Replay) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
     let pace = match (flags.rate, flags.speed) {
         (None, None) => Pace::FullSpeed,
-        (Some(rate), None) if rate > 0.0 => Pace::Rate(rate),
-        (None, Some(speed)) if speed > 0.0 => Pace::Recorded(speed),
+        (Some(rate), None) => Pace::Rate(rate),
+        (None, Some(speed)) => Pace::Recorded(speed),
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
-        _ => return Err("--rate and --speed are above 0".to_owned())?,
     };
-    let survey = replay::survey(&flags.file)?;
-    let users = replay::choose_users(&flags.users, survey.users, SEED)?;
+    let rules = replay_rules(flags);
+    let survey = replay::survey(&flags.file, rules).map_err(unusable_is_misuse)?;
+    let users = replay::choose_users(&flags.users, &survey, SEED).map_err(unusable_is_misuse)?;
     let introduction = format!(
-        "replay: {} lines of {}, {} users connected",
+        "replay: {} lines of {}: {survey}; {} users connected",
         survey.lines,
         flags.file.display(),
         users.len()
     );
     info!("{introduction}");
-    let mut server = server(flags.target(), flags.server_cpu)?;
+    let own = [("--first-sequence", survey.first_sequence)];
+    let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
     let manner = Manner {
         sample: flags.report.is_some(),
         check: !flags.no_verify,
         ..Manner::new(survey.lines, habits)
     };
-    let mut load = replay::Replay::open(&flags.file, &users, pace)?;
+    let mut load = replay::Replay::open(&flags.file, &survey, rules, &users, pace)?;
     let outcome = run::run(&mut load, &users, &mut server, manner)?;
-    server.stop()?;
-    if flags.no_verify {
-        show(&format!("NOT CHECKED\n{}", outcome.figures));
+    if outcome.is_interrupted {
+        drop(server);
     } else {
-        show(&summary(&outcome));
+        server.stop()?;
     }
+    // Where nobody received them, nothing is known of them.
+    let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
+    let unsent = survey.unsent().filter(|_| nobody_received || !outcome.faults.is_empty());
+    let unsent = unsent.filter(|_| !outcome.is_interrupted);
+    let is_right = outcome.faults.is_empty() && unsent.is_none() && !outcome.is_interrupted;
+    let verdict = match &unsent {
+        _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.figures),
+        Some(unsent) if outcome.faults.is_empty() => {
+            format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.figures)
+        }
+        Some(unsent) => format!("{}  {unsent}\n", summary(&outcome)),
+        None => summary(&outcome),
+    };
+    show(&format!("{verdict}  capture     {survey}\n"));
     let settings = json!({
         "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
         "checked": !flags.no_verify,
     });
-    let result = result_json("replay", &settings, &outcome);
+    let mut result = result_json("replay", &settings, &outcome);
+    result["ok"] = json!(is_right);
+    result["capture"] = json!(survey);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &course(&outcome))?;
-    Ok(outcome.faults.is_empty())
+    Ok(is_right)
+}
+
+/// The settings of the server as far as the flags tell.
+fn replay_rules(flags: &Replay) -> ServerRules {
+    let target = flags.target();
+    let waits = target.spawn && target.server_number("--gap-timeout-ms").unwrap_or(0) == 0;
+    ServerRules {
+        first_sequence: flags.first_sequence.or(target.server_number("--first-sequence")),
+        gaps: if waits { Gaps::Waits } else { Gaps::GivesUp },
+    }
+}
+
+/// A file that cannot be used was the wrong argument.
+fn unusable_is_misuse(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::InvalidInput => Failure::Misused(error.to_string()),
+        _ => Failure::Failed(error),
+    }
 }
 
 fn run_idle(flags: &Idle) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
-    let (clients, core) = (flags.clients.max(1), flags.server_cpu);
+    let (clients, core) = (flags.clients, flags.server_cpu);
     let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
     info!("{introduction}");
     let figures = idle::idle(server(flags.target(), core)?, clients, habits.timeout)?;
@@ -364,7 +424,7 @@ fn run_limit(flags: &Limit) -> Verdict {
     let core = flags.server_cpu;
     if flags.relay {
         let experiment = Experiment {
-            schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy)?,
+            schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
             clients: plan.clients,
             timeout: habits.timeout,
         };
@@ -372,6 +432,9 @@ fn run_limit(flags: &Limit) -> Verdict {
         let plan = relay::Plan { clients: experiment.clients, spins: false };
         let start = || relay_server(plan, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
+        if comparison.is_empty() {
+            return Ok(false);
+        }
         show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
         return Ok(true);
     }
@@ -393,9 +456,13 @@ fn run_pinned(flags: &Pinned) -> Verdict {
     for mix in mixes {
         let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
         info!("{}", introduction("pinned", &plan));
-        rows.push(pinned::measure(&plan, habits, &program, flags.runs.max(1))?);
+        match pinned::measure(&plan, habits, &program, flags.runs) {
+            Ok(row) => rows.push(row),
+            Err(error) if Interrupted::of(&error).is_some() => break,
+            Err(error) => return Err(error.into()),
+        }
     }
-    show(&pinned::table(&rows));
+    show(&format!("{}{}", interruption(), pinned::table(&rows)));
     let result = json!({ "command": "pinned", "machine": process::machine(), "rows": rows });
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), "pinned: server and limit in turn", &result, &[])?;
@@ -431,13 +498,13 @@ fn run_fairness(flags: &Fairness) -> Verdict {
     let experiment = fairness::Experiment {
         load: flood::Load {
             mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
-            users: 10 * flags.clients.max(1) as u64,
+            users: 10 * flags.clients as u64,
             crowd: flags.clients,
         },
-        duration: span("--duration", flags.duration)?,
-        interval: span("--interval-ms", flags.interval_ms / 1000.0)?,
+        duration: Duration::from_secs_f64(flags.duration),
+        interval: Duration::from_secs_f64(flags.interval_ms / 1000.0),
         identify_timeout: identify_timeout.map(Duration::from_millis),
-        bound: span("--bound-ms", flags.bound_ms / 1000.0)?,
+        bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
         timeout: habits.timeout,
     };
     if experiment.load.mix.weights.broadcast == 0 {
@@ -449,7 +516,7 @@ fn run_fairness(flags: &Fairness) -> Verdict {
         identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
     let server = watched_server(flags.target(), &own, flags.server_cpu)?;
     let outcome = fairness::measure(&experiment, server)?;
-    show(&format!("{introduction}\n{}", outcome.table()));
+    show(&format!("{}{introduction}\n{}", interruption(), outcome.table()));
     let result = json!({
         "command": "fairness", "experiment": introduction, "machine": process::machine(),
         "figures": outcome.figures(),
@@ -471,21 +538,18 @@ fn run_soak(flags: &Soak) -> Verdict {
     let habits = begin(flags.common(), flags.cpu)?;
     let duration = match (flags.minutes, flags.seconds) {
         (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
-        (Some(minutes), None) => span("--minutes", minutes * 60.0)?,
-        (None, seconds) => span("--seconds", seconds.unwrap_or(60.0))?,
+        (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
+        (None, seconds) => Duration::from_secs_f64(seconds.unwrap_or(60.0)),
     };
-    if !(flags.visits >= 0.0 && flags.visits <= 1000.0) {
-        Err(format!("--visits: {} is not within 0 to 1000", flags.visits))?;
-    }
     let plan = soak::Plan {
         mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
-        pace: soak::Pace { rate: checked_rate(flags.rate)?, burst: flags.burst },
-        sources: flags.sources.max(1),
-        steady: flags.clients.max(1),
+        pace: soak::Pace { rate: flags.rate, burst: flags.burst },
+        sources: flags.sources,
+        steady: flags.clients,
         visits: flags.visits,
         seed: flags.random_seed,
         duration,
-        every: span("--every", flags.every)?,
+        every: Duration::from_secs_f64(flags.every),
         timeout: habits.timeout,
     };
     let introduction = plan.introduction();
@@ -513,6 +577,11 @@ fn start_logging(level: LevelFilter) {
         .build();
     // It fails when a logger is there already, and that is well.
     let _ = simplelog::WriteLogger::init(level, config, io::stderr());
+}
+
+/// A line before what there is so far, where a signal has come.
+fn interruption() -> &'static str {
+    if interrupt::has_come() { "INTERRUPTED\n" } else { "" }
 }
 
 /// Prints a result. Where nobody reads it any more, the exit status still tells.

@@ -1,8 +1,7 @@
 //! `idle`: many clients that receive nothing, and one broadcast to all of them.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -11,8 +10,11 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::process::{Process, raise_descriptor_limit};
+use super::connect::read_some;
+use super::interrupt::{self, LONGEST_WAIT};
+use super::process::{Process, allow_clients};
 use super::server::Server;
+use super::silence::{Served, expect_silence};
 
 /// Connections from one loopback address: Linux has 28,232 ports for them by default, and takes
 /// ever longer to find a free one once half of them are taken.
@@ -82,14 +84,8 @@ impl IdleFigures {
 /// A connection fails or ends, descriptors run out, a client receives something else, or nothing
 /// has come for `timeout`.
 pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
-    let needed = count as u64 + 16;
-    let allowed = raise_descriptor_limit();
-    if allowed < needed {
-        return Err(io::Error::other(format!(
-            "{count} clients need {needed} descriptors and {allowed} are allowed"
-        )));
-    }
-    let memory_before = server.process.and_then(steady_memory);
+    allow_clients(count)?;
+    let memory_before = server.process.map(steady_memory).transpose()?.flatten();
     let mut source = std::net::TcpStream::connect(server.addresses.events)?;
     source.set_nodelay(true)?;
 
@@ -98,10 +94,10 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
     let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
     info!("{count} clients connected");
 
-    let memory_after = server.process.and_then(steady_memory);
-    let cpu_seconds_at_rest = server.process.and_then(cpu_at_rest);
+    let memory_after = server.process.map(steady_memory).transpose()?.flatten();
+    let cpu_seconds_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
     let arrivals = crowd.broadcast(&mut source, timeout)?;
-    drop((crowd, source));
+    crowd.finish(source)?;
     server.stop()?;
     let micros = |place: usize| arrivals[place].as_secs_f64() * 1e6;
     Ok(IdleFigures {
@@ -120,23 +116,24 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
 }
 
 /// The memory of `process` once it has stopped changing.
-fn steady_memory(process: Process) -> Option<u64> {
-    let mut last = process.memory()?;
+fn steady_memory(process: Process) -> io::Result<Option<u64>> {
+    let mut last = process.memory();
     let mut since = Instant::now();
-    while since.elapsed() < STEADY {
-        sleep(Duration::from_millis(20));
-        let now = process.memory()?;
+    while last.is_some() && since.elapsed() < STEADY {
+        interrupt::sleep(Duration::from_millis(20))?;
+        let now = process.memory();
         if now != last {
             (last, since) = (now, Instant::now());
         }
     }
-    Some(last)
+    Ok(last)
 }
 
-fn cpu_at_rest(process: Process) -> Option<f64> {
-    let before = process.cpu_time()?;
-    sleep(REST);
-    Some((process.cpu_time()? - before).as_secs_f64())
+fn cpu_at_rest(process: Process) -> io::Result<Option<f64>> {
+    let before = process.cpu_time();
+    interrupt::sleep(REST)?;
+    let used = process.cpu_time().zip(before).map(|(after, before)| after - before);
+    Ok(used.map(|used| used.as_secs_f64()))
 }
 
 /// Clients that wait for one line.
@@ -155,6 +152,7 @@ impl Crowd {
         let poll = Poll::new()?;
         let mut clients = Vec::with_capacity(count);
         for place in 0..count {
+            interrupt::check()?;
             let mut stream = connect_from(source_address(to, place), to)?;
             stream.write_all(format!("{}\n", place + 1).as_bytes())?;
             stream.set_nonblocking(true)?;
@@ -174,23 +172,39 @@ impl Crowd {
         let mut events = Events::with_capacity(1024);
         let mut arrivals = Vec::with_capacity(self.clients.len());
         let start = Instant::now();
+        let mut last_arrival = start;
         source.write_all(SENT)?;
         while arrivals.len() < self.clients.len() {
-            match self.poll.poll(&mut events, Some(timeout)) {
+            interrupt::check()?;
+            match self.poll.poll(&mut events, Some(LONGEST_WAIT)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            if events.is_empty() {
+            if events.is_empty() && last_arrival.elapsed() > timeout {
                 let missing = self.clients.len() - arrivals.len();
                 return Err(io::Error::other(format!("{missing} clients never got the broadcast")));
             }
             for event in &events {
                 if self.clients[event.token().0].receive(event.token().0 + 1)? {
                     arrivals.push(start.elapsed());
+                    last_arrival = Instant::now();
                 }
             }
         }
         Ok(arrivals)
+    }
+
+    /// Sees to it that nothing more comes, and closes the source and all clients.
+    fn finish(mut self, source: std::net::TcpStream) -> io::Result<()> {
+        source.set_nonblocking(true)?;
+        let mut source = TcpStream::from_std(source);
+        let mut clients: Vec<Served<'_>> = self
+            .clients
+            .iter_mut()
+            .zip(1..)
+            .map(|(client, user)| Served { user, stream: &mut client.stream })
+            .collect();
+        expect_silence(&mut [&mut source], &mut clients)
     }
 }
 
@@ -198,18 +212,17 @@ impl Waiting {
     /// Reads; returns whether the line is complete now.
     fn receive(&mut self, user: usize) -> io::Result<bool> {
         let mut bytes = [0; 64];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => Err(io::Error::other(format!("user {user} was closed"))),
-            Ok(count) if RECEIVED[self.received..].starts_with(&bytes[..count]) => {
+        match read_some(&mut self.stream, &mut bytes)? {
+            None => Ok(false),
+            Some(0) => Err(io::Error::other(format!("user {user} was closed"))),
+            Some(count) if RECEIVED[self.received..].starts_with(&bytes[..count]) => {
                 self.received += count;
                 Ok(self.received == RECEIVED.len())
             }
-            Ok(count) => {
+            Some(count) => {
                 let got = bytes[..count].escape_ascii();
                 Err(io::Error::other(format!("user {user} got `{got}`")))
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
         }
     }
 }

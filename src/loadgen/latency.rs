@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::connect::Addresses;
 use super::figures::median;
+use super::interrupt::{self, Interrupted};
 use super::probe::{Kind, Latencies, Probe, Schedule, histogram};
 use super::server::Server;
 
@@ -173,6 +174,11 @@ impl SideFigures {
 }
 
 impl Comparison {
+    /// Whether a signal came before anything was measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.server.runs.is_empty()
+    }
+
     pub(crate) fn figures(&self) -> ComparisonFigures {
         ComparisonFigures {
             server: SideFigures::of(&self.server),
@@ -206,7 +212,7 @@ impl Comparison {
 }
 
 /// Runs `experiment` `runs` times against a server that `start` gives, and where there is
-/// `start_relay`, as often against that in turn.
+/// `start_relay`, as often against that in turn; less often where a signal comes.
 ///
 /// # Errors
 ///
@@ -220,26 +226,50 @@ pub(crate) fn compare(
     let mut server = Measured::new()?;
     let mut relay = start_relay.map(|_| Measured::new()).transpose()?;
     for run in 1..=runs {
-        server.add(&measure_once(experiment, start()?)?)?;
-        info!("run {run} of {runs}: p99 {:.1} µs", server.runs[run - 1].corrected_us.p99);
+        measure_once(experiment, start, &mut server)?;
+        if let Some(done) = server.runs.get(run - 1) {
+            info!("run {run} of {runs}: p99 {:.1} µs", done.corrected_us.p99);
+        }
         if let (Some(relay), Some(start)) = (&mut relay, start_relay) {
-            relay.add(&measure_once(experiment, start()?)?)?;
+            measure_once(experiment, start, relay)?;
+        }
+        if interrupt::has_come() {
+            break;
         }
     }
-    Ok(Comparison { server, relay })
+    Ok(Comparison { server, relay: relay.filter(|relay| !relay.runs.is_empty()) })
 }
 
-fn measure_once(experiment: Experiment, server: Server) -> io::Result<Latencies> {
-    let mut probe = connect(experiment, server.addresses)?;
-    let latencies = probe.measure(experiment.schedule)?;
-    drop(probe);
-    server.stop()?;
-    Ok(latencies)
+/// Adds a run to `measured`, as far as it goes where a signal comes.
+fn measure_once(
+    experiment: Experiment,
+    start: &dyn Fn() -> io::Result<Server>,
+    measured: &mut Measured,
+) -> io::Result<()> {
+    let mut measure = || {
+        interrupt::check()?;
+        let server = start()?;
+        let mut probe = connect(experiment, server.addresses)?;
+        measured.add(&probe.measure(experiment.schedule)?)?;
+        interrupt::check()?;
+        probe.finish()?;
+        server.stop()
+    };
+    unless_interrupted(measure())
+}
+
+/// The end by a signal is no failure where what was done until then is kept.
+fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| match Interrupted::of(&error) {
+        Some(_) => Ok(()),
+        None => Err(error),
+    })
 }
 
 fn connect(experiment: Experiment, to: Addresses) -> io::Result<Probe> {
     let mut probe = Probe::connect(to, experiment.clients, experiment.timeout, SEED)?;
     probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule })?;
+    interrupt::check()?;
     Ok(probe)
 }
 
@@ -258,7 +288,8 @@ const KNEE_PRECISION: f64 = 1.05;
 const HIGHEST_RATE: f64 = 5e6;
 
 /// Searches the highest rate at which p99, from the due time, stays within `bound_us`: doubles the
-/// rate until the bound breaks, then halves the interval in between. Returns every step taken.
+/// rate until the bound breaks, then halves the interval in between. Returns every step taken, until a
+/// signal comes.
 ///
 /// # Errors
 ///
@@ -268,10 +299,21 @@ pub(crate) fn find_knee(
     bound_us: f64,
     server: Server,
 ) -> io::Result<Vec<Step>> {
-    let mut probe = connect(experiment, server.addresses)?;
     let mut steps = Vec::new();
+    unless_interrupted(search(experiment, bound_us, server, &mut steps))?;
+    Ok(steps)
+}
+
+fn search(
+    experiment: Experiment,
+    bound_us: f64,
+    server: Server,
+    steps: &mut Vec<Step>,
+) -> io::Result<()> {
+    let mut probe = connect(experiment, server.addresses)?;
     let mut attempt = |rate: f64| -> io::Result<bool> {
         let latencies = probe.measure(Schedule { rate, ..experiment.schedule })?;
+        interrupt::check()?;
         let corrected_us = Percentiles::of(&latencies.corrected);
         let holds = corrected_us.p99 <= bound_us;
         info!("{rate:.0} events/s: p99 {:.1} µs", corrected_us.p99);
@@ -290,9 +332,8 @@ pub(crate) fn find_knee(
             bad = middle;
         }
     }
-    drop(probe);
-    server.stop()?;
-    Ok(steps)
+    probe.finish()?;
+    server.stop()
 }
 
 /// The last rate that held, of the steps of [`find_knee`].

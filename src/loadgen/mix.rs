@@ -95,8 +95,10 @@ impl FromStr for Mix {
         let Some(weights) = named.or_else(|| read_weights(text)) else {
             let names: Vec<&str> = Mix::names().collect();
             return Err(format!(
-                "`{text}` is no mix: take one of {}, or weights F:U:B:P:S",
-                names.join(", ")
+                "`{text}` is no mix: take one of {}, or weights F:U:B:P:S, each from 0 to {} and not \
+                 all of them 0",
+                names.join(", "),
+                u32::MAX
             ));
         };
         Ok(Mix { name: text.to_owned(), weights, ends_existing_follows: false })

@@ -6,6 +6,7 @@ use std::io;
 use serde::Serialize;
 
 use super::figures::{Figures, count, median};
+use super::interrupt;
 use super::server::{Program, Server};
 use super::settings::Habits;
 use super::verify::{limit, summary, verify};
@@ -53,6 +54,7 @@ pub(crate) fn measure(
     for _ in 0..runs {
         let server = verify(plan, habits, Server::start(program)?, false)?;
         let limit = limit(plan, habits, program.core)?;
+        interrupt::check()?;
         for outcome in [&server, &limit] {
             if !outcome.faults.is_empty() {
                 return Err(io::Error::other(summary(outcome)));

@@ -1,13 +1,13 @@
 //! How long a delivery takes at a given rate.
 //!
-//! The loop is open: events leave on a schedule that nothing slows down, and each delivery is
-//! timed from the moment when its event was *due*. A server, or this program, that falls behind
+//! The loop is open: events leave on a schedule that nothing slows down but a bound on the memory of
+//! what is outstanding, and each delivery is timed from the moment when its event was *due*. A server, or this program, that falls behind
 //! is charged for the whole time that the messages waited; timing from the moment of sending
 //! would leave that out (Gil Tene's coordinated omission, as in wrk2). The latter is kept beside
 //! it as the raw figure.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -15,9 +15,12 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use super::connect::{Addresses, Greeted, Greeting};
+use super::connect::{Addresses, Greeted, Greeting, read_some};
 use super::event::{Event, write_event, write_number};
+use super::interrupt::{self, LONGEST_WAIT};
+use super::process::allow_clients;
 use super::random::Random;
+use super::silence::{Served, check_source, expect_silence, extra, source_failed};
 use super::timer::Timer;
 
 /// Latencies above this are recorded as this, in nanoseconds.
@@ -28,6 +31,11 @@ const DIGITS: u8 = 3;
 const READ_BYTES: usize = 64 * 1024;
 /// Events formatted at once when the schedule is behind, so that clients are read in between.
 const MOST_EVENTS_A_TURN: u64 = 1024;
+/// Deliveries that may be outstanding, and bytes that may wait to be sent, before another event is
+/// formatted: where a server cannot keep up, memory stays bounded, and the events that are late
+/// meanwhile are charged for it from when they were due.
+const MOST_OUTSTANDING: u64 = 1 << 24;
+const MOST_UNSENT: usize = 256 * 1024;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
@@ -95,10 +103,18 @@ pub(crate) struct Probe {
 struct Client {
     stream: TcpStream,
     user: u64,
-    /// Sequences sent to this client that it has not received.
-    awaited: VecDeque<u64>,
+    /// What was sent to this client and has not arrived.
+    awaited: VecDeque<Sent>,
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
+}
+
+/// An event on its way.
+#[derive(Clone, Copy)]
+struct Sent {
+    sequence: u64,
+    /// From the start.
+    at: Duration,
 }
 
 /// The measurement under way.
@@ -106,8 +122,6 @@ struct Measurement {
     schedule: Schedule,
     start: Instant,
     first_sequence: u64,
-    /// When each event was sent, in nanoseconds from the start.
-    sent_at: Vec<u64>,
     outstanding: u64,
     latencies: Latencies,
 }
@@ -124,12 +138,13 @@ impl Probe {
         timeout: Duration,
         seed: u64,
     ) -> io::Result<Probe> {
+        allow_clients(clients)?;
         let poll = Poll::new()?;
         let registry = poll.registry();
         let timer = Timer::new(registry, TIMER)?;
         let mut source =
             Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
-        registry.register(&mut source, SOURCE, Interest::WRITABLE)?;
+        registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
         for place in 0..clients {
             let user = place as u64 + 1;
@@ -152,7 +167,8 @@ impl Probe {
         })
     }
 
-    /// Sends what `schedule` says and waits until everything has arrived.
+    /// Sends what `schedule` says and waits until everything has arrived. Where a signal comes, it
+    /// returns what has.
     ///
     /// # Errors
     ///
@@ -165,16 +181,18 @@ impl Probe {
         let mut formatted = 0;
         let mut last_arrival = measurement.start;
         loop {
-            let now = Instant::now();
-            let due = schedule.due_by(now - measurement.start);
-            let due = due.min(formatted + MOST_EVENTS_A_TURN);
-            while formatted < due {
-                self.format_next(&mut measurement, &mut unsent);
+            let elapsed = measurement.start.elapsed();
+            let due = schedule.due_by(elapsed).min(formatted + MOST_EVENTS_A_TURN);
+            while formatted < due
+                && measurement.outstanding < MOST_OUTSTANDING
+                && unsent.len() < MOST_UNSENT
+            {
+                self.format_next(&mut measurement, elapsed, &mut unsent);
                 formatted += 1;
             }
-            measurement.note_sent(now, formatted);
             self.send(&mut unsent)?;
-            if formatted == events && unsent.is_empty() && measurement.outstanding == 0 {
+            let is_done = formatted == events && unsent.is_empty() && measurement.outstanding == 0;
+            if is_done || interrupt::has_come() {
                 return Ok(measurement.latencies);
             }
             self.wait(&measurement, formatted)?;
@@ -188,19 +206,21 @@ impl Probe {
     }
 
     /// Appends the next event to `text` and notes who must receive it.
-    fn format_next(&mut self, measurement: &mut Measurement, text: &mut Vec<u8>) {
+    fn format_next(&mut self, measurement: &mut Measurement, at: Duration, text: &mut Vec<u8>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        let sent = Sent { sequence, at };
+        measurement.latencies.sending = at;
         match measurement.schedule.kind {
             Kind::Private => {
                 let place = self.random.index(self.clients.len());
                 let client = &mut self.clients[place];
-                client.awaited.push_back(sequence);
+                client.awaited.push_back(sent);
                 measurement.outstanding += 1;
                 write_event(text, sequence, private_to(client.user));
             }
             Kind::Broadcast => {
-                self.clients.iter_mut().for_each(|client| client.awaited.push_back(sequence));
+                self.clients.iter_mut().for_each(|client| client.awaited.push_back(sent));
                 measurement.outstanding += self.clients.len() as u64;
                 write_event(text, sequence, Event::Broadcast);
             }
@@ -215,7 +235,7 @@ impl Probe {
         match self.source.write(unsent) {
             Ok(count) => drop(unsent.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(source_failed(&error.to_string())),
         }
         Ok(())
     }
@@ -226,16 +246,16 @@ impl Probe {
         let elapsed = measurement.start.elapsed();
         let next = (formatted < schedule.events()).then(|| schedule.due(formatted));
         let patience = match next {
-            _ if schedule.busy => Some(Duration::ZERO),
-            Some(next) if next <= elapsed => Some(Duration::ZERO),
+            _ if schedule.busy => Duration::ZERO,
+            Some(next) if next <= elapsed => Duration::ZERO,
             // mio's timeout has whole milliseconds, which is an age; the timer has nanoseconds.
             Some(next) => {
                 self.timer.set(next - elapsed)?;
-                None
+                LONGEST_WAIT
             }
-            None => Some(self.timeout),
+            None => LONGEST_WAIT.min(self.timeout),
         };
-        match self.poll.poll(&mut self.events, patience) {
+        match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
         }
@@ -245,29 +265,38 @@ impl Probe {
     fn read_clients(&mut self, measurement: &mut Measurement) -> io::Result<bool> {
         let mut came = false;
         for event in &self.events {
+            if event.token() == SOURCE && event.is_readable() {
+                check_source(&mut self.source)?;
+            }
             let Some(client) = self.clients.get_mut(event.token().0) else { continue };
-            loop {
-                let read = client.stream.read(&mut self.buffer);
+            while let Some(count) = read_some(&mut client.stream, &mut self.buffer)? {
                 let now = measurement.start.elapsed();
-                match read {
-                    Ok(0) => {
-                        let user = client.user;
-                        return Err(io::Error::other(format!("user {user} was closed")));
-                    }
-                    Ok(count) => {
-                        client.receive(&self.buffer[..count], now, measurement)?;
-                        came = true;
-                        if count < self.buffer.len() {
-                            break;
-                        }
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+                if count == 0 {
+                    let user = client.user;
+                    return Err(io::Error::other(format!("user {user} was closed")));
+                }
+                client.receive(&self.buffer[..count], now, measurement)?;
+                came = true;
+                // Less than asked for means that the kernel has no more: the next edge will tell.
+                if count < self.buffer.len() {
+                    break;
                 }
             }
         }
         Ok(came)
+    }
+
+    /// Sees to it that nothing more comes, and closes the source. To be called when all has arrived.
+    ///
+    /// # Errors
+    ///
+    /// Something comes, or the server closes a connection too early.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if let Some(client) = self.clients.iter().find(|client| !client.partial.is_empty()) {
+            return Err(extra(client.user, &client.partial));
+        }
+        let mut clients: Vec<Served<'_>> = self.clients.iter_mut().map(Client::served).collect();
+        expect_silence(&mut [&mut self.source], &mut clients)
     }
 }
 
@@ -276,6 +305,10 @@ fn private_to(user: u64) -> Event {
 }
 
 impl Client {
+    fn served(&mut self) -> Served<'_> {
+        Served { user: self.user, stream: &mut self.stream }
+    }
+
     fn receive(
         &mut self,
         bytes: &[u8],
@@ -306,12 +339,12 @@ impl Client {
             let (user, line) = (self.user, line.escape_ascii());
             io::Error::other(format!("user {user} got `{line}`, which was not due"))
         };
-        let sequence = self.awaited.front().copied().ok_or_else(wrong)?;
-        if !is_line_of(line, sequence, self.user, measurement.schedule.kind) {
+        let sent = self.awaited.front().copied().ok_or_else(wrong)?;
+        if !is_line_of(line, sent.sequence, self.user, measurement.schedule.kind) {
             return Err(wrong());
         }
         self.awaited.pop_front();
-        measurement.record(sequence, now);
+        measurement.record(sent, now);
         Ok(())
     }
 }
@@ -331,35 +364,22 @@ fn is_line_of(line: &[u8], sequence: u64, user: u64, kind: Kind) -> bool {
 
 impl Measurement {
     fn start(schedule: Schedule, first_sequence: u64) -> io::Result<Measurement> {
-        let events = schedule.events() as usize;
         let latencies =
             Latencies { corrected: histogram()?, raw: histogram()?, sending: Duration::ZERO };
         Ok(Measurement {
             schedule,
             first_sequence,
-            sent_at: Vec::with_capacity(events),
             outstanding: 0,
             latencies,
             start: Instant::now(),
         })
     }
 
-    fn note_sent(&mut self, now: Instant, formatted: u64) {
-        let elapsed = now - self.start;
-        if (self.sent_at.len() as u64) < formatted {
-            self.sent_at.resize(formatted as usize, elapsed.as_nanos() as u64);
-            self.latencies.sending = elapsed;
-        }
-    }
-
-    fn record(&mut self, sequence: u64, now: Duration) {
-        let index = sequence - self.first_sequence;
-        let due = self.schedule.due(index);
-        let now = now.as_nanos() as u64;
-        let since_due = now.saturating_sub(due.as_nanos() as u64);
-        let since_sent = now.saturating_sub(self.sent_at[index as usize]);
-        self.latencies.corrected.saturating_record(since_due);
-        self.latencies.raw.saturating_record(since_sent);
+    fn record(&mut self, sent: Sent, now: Duration) {
+        let due = self.schedule.due(sent.sequence - self.first_sequence);
+        let since = |then: Duration| now.saturating_sub(then).as_nanos() as u64;
+        self.latencies.corrected.saturating_record(since(due));
+        self.latencies.raw.saturating_record(since(sent.at));
         self.outstanding -= 1;
     }
 }
@@ -391,10 +411,10 @@ mod tests {
     fn waiting_to_be_sent_counts_in_the_corrected_latency_only() {
         let mut measurement = Measurement::start(schedule(1000.0), 1).unwrap();
         measurement.outstanding = 2;
-        let late = measurement.start + Duration::from_millis(100);
-        measurement.note_sent(late, 2);
-        measurement.record(1, Duration::from_millis(101));
-        measurement.record(2, Duration::from_millis(101));
+        for sequence in [1, 2] {
+            let sent = Sent { sequence, at: Duration::from_millis(100) };
+            measurement.record(sent, Duration::from_millis(101));
+        }
         let Latencies { corrected, raw, .. } = measurement.latencies;
         assert_eq!(raw.max(), raw.highest_equivalent(1_000_000));
         assert_eq!(corrected.max(), corrected.highest_equivalent(101_000_000));

@@ -99,6 +99,25 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     effective.current.unwrap_or(u64::MAX)
 }
 
+/// Descriptors beside those of clients: files, sources, clients that come and go.
+const OTHER_DESCRIPTORS: u64 = 16;
+
+/// Sees to it that so many clients can be connected, before anything is prepared for them.
+///
+/// # Errors
+///
+/// Fewer descriptors are allowed.
+pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
+    let needed = clients as u64 + OTHER_DESCRIPTORS;
+    let allowed = raise_descriptor_limit();
+    if allowed < needed {
+        return Err(io::Error::other(format!(
+            "{clients} clients need {needed} descriptors and {allowed} are allowed"
+        )));
+    }
+    Ok(())
+}
+
 /// The machine and the commit, as far as they can be found out.
 pub(crate) fn machine() -> Value {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

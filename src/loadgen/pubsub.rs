@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::connect::Greeting;
 use super::event::{Event, write_event};
+use super::interrupt;
 use super::model::Model;
 use super::random::Random;
 use super::slice::{Load, Slice};
@@ -151,6 +152,7 @@ impl Load for PubsubLoad {
         slice.clear();
         let mut message = Vec::new();
         while self.next_sequence <= self.plan.total_events && !slice.is_full() {
+            interrupt::check()?;
             let event = self.choose_event();
             message.clear();
             write_event(&mut message, self.next_sequence, event);

@@ -1,5 +1,7 @@
 //! Pseudo-random numbers that are the same everywhere for the same seed.
 
+use std::collections::HashMap;
+
 /// xoshiro256**, by David Blackman and Sebastiano Vigna (public domain,
 /// <https://prng.di.unimi.it/xoshiro256starstar.c>), its state filled by splitmix64 from one
 /// number as they recommend.
@@ -47,15 +49,22 @@ impl Random {
         }
     }
 
-    /// `count` different numbers out of `1..=largest`, in random order.
+    /// `count` different numbers out of `1..=largest`, in random order; `count` is not above
+    /// `largest`.
+    ///
+    /// The beginning of a shuffle of them all, of which only those are kept that have moved.
     pub(crate) fn distinct(&mut self, count: usize, largest: u64) -> Vec<u64> {
-        let mut all: Vec<u64> = (1..=largest).collect();
-        for place in 0..count {
-            let other = place + self.index(all.len() - place);
-            all.swap(place, other);
-        }
-        all.truncate(count);
-        all
+        let mut moved = HashMap::new();
+        (0..count as u64)
+            .map(|place| {
+                let other = place + self.below(largest - place);
+                let displaced = moved.remove(&place).unwrap_or(place + 1);
+                if other == place {
+                    return displaced;
+                }
+                moved.insert(other, displaced).unwrap_or(other + 1)
+            })
+            .collect()
     }
 }
 
@@ -85,6 +94,18 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers.len(), 100);
         assert!(numbers.iter().all(|n| (1..=150).contains(n)));
+    }
+
+    #[test]
+    fn distinct_numbers_are_those_of_a_whole_shuffle() {
+        for (count, largest) in [(0, 1), (1, 1), (10, 10), (7, 10), (50, 1000)] {
+            let (mut random, mut all) = (Random::from_seed(7), (1..=largest).collect::<Vec<_>>());
+            for place in 0..count {
+                let other = place + random.index(all.len() - place);
+                all.swap(place, other);
+            }
+            assert_eq!(Random::from_seed(7).distinct(count, largest), all[..count]);
+        }
     }
 
     #[test]

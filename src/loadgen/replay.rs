@@ -1,16 +1,21 @@
 //! `replay`: a captured stream, whatever is in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
+use serde::{Serialize, Serializer};
 
 use super::event::{Event, Line};
+use super::interrupt;
 use super::model::Model;
 use super::random::Random;
+use super::range;
 use super::slice::{Due, Load, Slice};
 
 /// A stream is kept in memory up to this many bytes of it at a time.
@@ -27,31 +32,80 @@ pub(crate) enum Pace {
     Recorded(f64),
 }
 
+/// What of the server's settings decides what becomes of a capture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerRules {
+    /// `None`: 1 where the capture has it, and otherwise the lowest sequence in it.
+    pub(crate) first_sequence: Option<u64>,
+    pub(crate) gaps: Gaps,
+}
+
+/// What the server does about sequences that never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gaps {
+    /// It waits for ever.
+    Waits,
+    /// It gives them up after a while, as far as is known.
+    GivesUp,
+}
+
 /// A captured stream, slice by slice.
 pub(crate) struct Replay {
-    lines: Box<dyn BufRead>,
+    lines: Lines,
+    /// A line that belongs into the next slice.
+    held: Option<Vec<u8>>,
     schedule: Pacer,
     model: Model,
     order: Order,
 }
 
 impl Replay {
+    /// What `survey` tells of the file is known already.
+    ///
     /// # Errors
     ///
     /// The file, or that of its times where the pace needs it, cannot be read.
-    pub(crate) fn open(file: &Path, users: &[u64], pace: Pace) -> io::Result<Replay> {
+    pub(crate) fn open(
+        file: &Path,
+        survey: &Survey,
+        rules: ServerRules,
+        users: &[u64],
+        pace: Pace,
+    ) -> io::Result<Replay> {
+        let missing = match rules.gaps {
+            Gaps::Waits => VecDeque::new(),
+            Gaps::GivesUp => survey.missing.iter().cloned().collect(),
+        };
         Ok(Replay {
-            lines: open(file)?,
+            lines: Lines::open(file)?,
+            held: None,
             schedule: Pacer::new(pace, file)?,
             model: Model::new(users),
-            order: Order { awaited: 1, waiting: BTreeMap::new() },
+            order: Order { awaited: survey.first_sequence, missing, waiting: BTreeMap::new() },
         })
     }
 
+    /// The next line with its end.
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        match self.held.take() {
+            Some(line) => Ok(Some(line)),
+            None => self.lines.next(),
+        }
+    }
+
+    /// Whether a slice ends here. If it can be helped it ends where no sequence is out that comes
+    /// later: a server that gives gaps up might do so while the next slice is prepared.
+    fn is_complete(&self, slice: &Slice) -> bool {
+        let fills = |share: usize| slice.wire.len() >= share * SLICE_WIRE_BYTES;
+        let is_full = slice.is_full() || fills(1);
+        is_full && (fills(2) || self.order.is_settled())
+    }
+
     fn add_line(&mut self, line: &[u8], slice: &mut Slice) {
-        let text = without_end(line);
         let (model, deliveries) = (&mut self.model, &mut slice.deliveries);
-        self.order.receive(text, |event, line| model.apply(event, line, deliveries));
+        let text = without_end(line);
+        let read = Line::read(text);
+        self.order.receive(read, text, |event, line| model.apply(event, line, deliveries));
         slice.wire.extend_from_slice(line);
         slice.events += 1;
     }
@@ -60,11 +114,11 @@ impl Replay {
 impl Load for Replay {
     fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool> {
         slice.clear();
-        let mut line = Vec::new();
-        while !slice.is_full() && slice.wire.len() < SLICE_WIRE_BYTES {
-            line.clear();
-            // A last line without its end is cut short: a server discards it.
-            if self.lines.read_until(b'\n', &mut line)? == 0 || !line.ends_with(b"\n") {
+        while !self.is_complete(slice) {
+            let Some(line) = self.next_line()? else { break };
+            let read = Line::read(without_end(&line));
+            if slice.events > 0 && self.order.is_too_far(read) {
+                self.held = Some(line);
                 break;
             }
             self.add_line(&line, slice);
@@ -72,9 +126,8 @@ impl Load for Replay {
                 slice.schedule.push(Due { after, end: slice.wire.len() });
             }
         }
-        if slice.events == 0 {
-            self.order.warn_of_what_waits();
-        }
+        let (model, deliveries) = (&mut self.model, &mut slice.deliveries);
+        self.order.give_up(|event, line| model.apply(event, line, deliveries));
         self.schedule.restart(&mut slice.schedule);
         slice.deliveries.complete();
         Ok(slice.events > 0)
@@ -86,29 +139,23 @@ fn without_end(line: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
+/// Behind a gap that has to be given up, no more is sent than this many sequences, half of a
+/// server's usual reorder window, before it is.
+const MOST_BEHIND_A_GAP: u64 = 131_072;
+
 /// Puts lines into the order of their sequences, as PROTOCOL.md has it.
 struct Order {
     awaited: u64,
+    /// Sequences from the awaited one on that never come and that the server gives up.
+    missing: VecDeque<Range<u64>>,
     /// `None` where a malformed line took the sequence.
     waiting: BTreeMap<u64, Option<(Event, Vec<u8>)>>,
 }
 
 impl Order {
-    /// Says what nobody receives since a sequence before it is missing: such a replay proves little.
-    fn warn_of_what_waits(&self) {
-        if !self.waiting.is_empty() {
-            log::warn!(
-                "{} lines of the capture wait behind sequence {}, which it lacks: nobody receives them",
-                self.waiting.len(),
-                self.awaited
-            );
-        }
-    }
-
     /// Takes a line without its end and applies all that is in order then.
-    fn receive(&mut self, line: &[u8], mut apply: impl FnMut(Event, &[u8])) {
-        match Line::read(line) {
-            Line::Noise => {}
+    fn receive(&mut self, read: Line, line: &[u8], mut apply: impl FnMut(Event, &[u8])) {
+        match read {
             Line::Void(sequence) if sequence >= self.awaited => {
                 self.waiting.entry(sequence).or_insert(None);
             }
@@ -118,14 +165,44 @@ impl Order {
                     *place = Some((event, line.to_vec()));
                 }
             }
-            Line::Void(_) | Line::Event(..) => {}
+            Line::Noise | Line::Void(_) | Line::Event(..) => {}
         }
+        self.apply_due(&mut apply);
+    }
+
+    /// Passes over what is missing, where something waits for it.
+    fn give_up(&mut self, mut apply: impl FnMut(Event, &[u8])) {
+        while !self.waiting.is_empty()
+            && let Some(gap) = self.missing.front().filter(|gap| gap.start == self.awaited)
+        {
+            self.awaited = gap.end;
+            self.missing.pop_front();
+            self.apply_due(&mut apply);
+        }
+    }
+
+    fn apply_due(&mut self, apply: &mut impl FnMut(Event, &[u8])) {
         while let Some(next) = self.waiting.remove(&self.awaited) {
             if let Some((event, line)) = next {
                 apply(event, &line);
             }
             self.awaited += 1;
         }
+    }
+
+    /// Whether all sequences up to the last one that waits are there or will never come.
+    fn is_settled(&self) -> bool {
+        let Some((&last, _)) = self.waiting.last_key_value() else { return true };
+        let gaps = self.missing.iter().take_while(|gap| gap.start < last);
+        let missing: u64 = gaps.map(|gap| gap.end - gap.start).sum();
+        last - self.awaited + 1 == missing + self.waiting.len() as u64
+    }
+
+    /// Whether a line comes so far behind a gap that this has to be given up first.
+    fn is_too_far(&self, line: Line) -> bool {
+        let has_gap = self.missing.front().is_some_and(|gap| gap.start == self.awaited);
+        let distance = line.sequence().and_then(|sequence| sequence.checked_sub(self.awaited));
+        has_gap && distance.is_some_and(|distance| distance >= MOST_BEHIND_A_GAP)
     }
 }
 
@@ -222,56 +299,253 @@ fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
+/// A longer line is none of a captured stream, whatever the server's settings were, in bytes.
+const LONGEST_CAPTURED: usize = 1024 * 1024;
+
+/// The lines of a capture.
+struct Lines {
+    input: Box<dyn BufRead>,
+    name: String,
+    /// The last line has no end.
+    is_cut_short: bool,
+}
+
+impl Lines {
+    fn open(file: &Path) -> io::Result<Lines> {
+        Ok(Lines { input: open(file)?, name: file.display().to_string(), is_cut_short: false })
+    }
+
+    /// The next line with its end. A last one without an end is left out: it is cut short, and a
+    /// server discards it.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        interrupt::check()?;
+        let mut line = Vec::new();
+        let mut input = (&mut self.input).take(LONGEST_CAPTURED as u64);
+        input
+            .read_until(b'\n', &mut line)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name)))?;
+        if line.len() == LONGEST_CAPTURED && !line.ends_with(b"\n") {
+            let name = &self.name;
+            return Err(unusable(format!(
+                "{name} has a line of more than {LONGEST_CAPTURED} bytes: it is no captured stream"
+            )));
+        }
+        self.is_cut_short = !line.is_empty() && !line.ends_with(b"\n");
+        Ok(Some(line).filter(|line| line.ends_with(b"\n")))
+    }
+}
+
+/// A file that cannot be what it is taken for.
+fn unusable(message: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, message)
+}
+
 /// What one pass over a capture tells.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Survey {
     pub(crate) lines: u64,
+    events: u64,
+    /// Malformed lines without a sequence, and with one.
+    malformed: u64,
+    void: u64,
+    /// Lines with a sequence that came before, or that lies before the first one.
+    repeated: u64,
+    is_cut_short: bool,
+    pub(crate) first_sequence: u64,
+    /// Sequences that never come though later ones do.
+    #[serde(serialize_with = "as_pairs")]
+    missing: Vec<Range<u64>>,
+    /// Different sequences that come after a missing one.
+    waiting: u64,
     /// Every user that an event names.
+    #[serde(skip)]
     pub(crate) users: BTreeSet<u64>,
 }
 
-/// Reads a capture once.
+/// The first and the last sequence of each gap.
+fn as_pairs<S: Serializer>(gaps: &[Range<u64>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(gaps.iter().map(|gap| [gap.start, gap.end - 1]))
+}
+
+/// Reads a capture once, as a server with these rules would.
 ///
 /// # Errors
 ///
-/// It cannot be read.
-pub(crate) fn survey(file: &Path) -> io::Result<Survey> {
-    let mut survey = Survey { lines: 0, users: BTreeSet::new() };
-    for line in open(file)?.split(b'\n') {
-        survey.lines += 1;
-        let Line::Event(_, event) = Line::read(without_end(&line?)) else { continue };
+/// It cannot be read, or there is nothing in it that a server would apply: then the error's kind is
+/// [`ErrorKind::InvalidInput`].
+pub(crate) fn survey(file: &Path, rules: ServerRules) -> io::Result<Survey> {
+    let name = file.display();
+    // It is read twice.
+    if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(unusable(format!("{name} is no regular file")));
+    }
+    let mut survey = Survey {
+        lines: 0,
+        events: 0,
+        malformed: 0,
+        void: 0,
+        repeated: 0,
+        is_cut_short: false,
+        first_sequence: rules.first_sequence.unwrap_or_default(),
+        missing: Vec::new(),
+        waiting: 0,
+        users: BTreeSet::new(),
+    };
+    let (mut lines, mut seen) = (Lines::open(file)?, Sequences::default());
+    while let Some(line) = lines.next()? {
+        survey.count(Line::read(without_end(&line)), &mut seen);
+    }
+    survey.is_cut_short = lines.is_cut_short;
+    if survey.events == 0 {
+        let lines = survey.lines;
+        return Err(unusable(format!("{name}: none of its {lines} lines is an event to be sent")));
+    }
+    survey.first_sequence = rules.first_sequence.unwrap_or_else(|| seen.likely_first());
+    survey.missing = seen.missing_from(survey.first_sequence);
+    survey.waiting = survey.missing.first().map_or(0, |gap| seen.count_from(gap.end));
+    Ok(survey)
+}
+
+impl Survey {
+    fn count(&mut self, line: Line, seen: &mut Sequences) {
+        self.lines += 1;
+        let is_new = line
+            .sequence()
+            .is_none_or(|sequence| sequence >= self.first_sequence && seen.insert(sequence));
+        self.repeated += u64::from(!is_new);
+        match line {
+            Line::Noise => self.malformed += 1,
+            Line::Void(_) => self.void += 1,
+            Line::Event(sequence, event) if sequence >= self.first_sequence => {
+                self.events += 1;
+                self.name_users(event);
+            }
+            Line::Event(..) => {}
+        }
+    }
+
+    fn name_users(&mut self, event: Event) {
         match event {
             Event::Follow { follower: a, followed: b }
             | Event::Unfollow { follower: a, followed: b }
-            | Event::Private { from: a, to: b } => survey.users.extend([a, b]),
-            Event::Status { from } => drop(survey.users.insert(from)),
+            | Event::Private { from: a, to: b } => self.users.extend([a, b]),
+            Event::Status { from } => drop(self.users.insert(from)),
             Event::Broadcast => {}
         }
     }
-    Ok(survey)
+
+    /// What nobody receives from a server that waits for what is missing; `None` where nothing is.
+    pub(crate) fn unsent(&self) -> Option<String> {
+        let lines = match self.waiting {
+            0 => return None,
+            1 => "1 line waits".to_owned(),
+            count => format!("{count} lines wait"),
+        };
+        let first = self.missing.first().map_or(0, |gap| gap.start);
+        Some(format!("{lines} for sequence {first}, which the capture lacks"))
+    }
 }
+
+impl fmt::Display for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Survey { events, malformed, void, repeated, first_sequence, .. } = self;
+        write!(
+            f,
+            "{events} events, {malformed} malformed, {void} void; {repeated} repeat a sequence"
+        )?;
+        if self.is_cut_short {
+            f.write_str(", 1 cut short")?;
+        }
+        write!(f, ", from sequence {first_sequence} on")?;
+        let missing: u64 = self.missing.iter().map(|gap| gap.end - gap.start).sum();
+        if missing > 0 {
+            write!(f, ", {missing} sequences missing before {} lines", self.waiting)?;
+        }
+        Ok(())
+    }
+}
+
+/// A set of sequences, most of which follow each other: by run, its first and its last one.
+#[derive(Default)]
+struct Sequences(BTreeMap<u64, u64>);
+
+impl Sequences {
+    /// Returns whether it was not there.
+    fn insert(&mut self, sequence: u64) -> bool {
+        let before = self.0.range(..=sequence).next_back().map(|(&first, &last)| (first, last));
+        let first = match before {
+            Some((_, last)) if last >= sequence => return false,
+            Some((first, last)) if last + 1 == sequence => first,
+            _ => sequence,
+        };
+        let last = self.0.remove(&(sequence + 1)).unwrap_or(sequence);
+        self.0.insert(first, last);
+        true
+    }
+
+    /// The sequence that a server probably awaited first.
+    fn likely_first(&self) -> u64 {
+        let has_one = self.0.range(..=1).next_back().is_some_and(|(_, &last)| last >= 1);
+        let lowest = self.0.first_key_value().map_or(1, |(&first, _)| first);
+        if has_one { 1 } else { lowest }
+    }
+
+    /// What lies between `start` and the last sequence, and is not there.
+    fn missing_from(&self, start: u64) -> Vec<Range<u64>> {
+        let mut next = start;
+        let mut gaps = Vec::new();
+        for (&first, &last) in self.0.iter().filter(|&(_, &last)| last >= start) {
+            if first > next {
+                gaps.push(next..first);
+            }
+            next = last + 1;
+        }
+        gaps
+    }
+
+    /// How many there are from `start` on, where a run begins.
+    fn count_from(&self, start: u64) -> u64 {
+        self.0.range(start..).map(|(first, last)| last - first + 1).sum()
+    }
+}
+
+/// Connects where a capture names nobody, as broadcasts do: they go to whoever is there.
+const ANY_USER: u64 = 1;
 
 /// The users that connect: `all` that the capture names, so many of them at random, or those in a
 /// file, which has one at the beginning of each line.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or a line does not begin with an id.
-pub(crate) fn choose_users(choice: &str, named: BTreeSet<u64>, seed: u64) -> io::Result<Vec<u64>> {
-    let mut named: Vec<u64> = named.into_iter().collect();
+/// The file cannot be read, or a line does not begin with an id, or there are none.
+pub(crate) fn choose_users(choice: &str, survey: &Survey, seed: u64) -> io::Result<Vec<u64>> {
+    let mut named: Vec<u64> = survey.users.iter().copied().collect();
+    if named.is_empty() {
+        named.push(ANY_USER);
+    }
     if choice == "all" {
         return Ok(named);
     }
-    if let Ok(count) = choice.parse::<usize>() {
+    if choice.bytes().all(|byte| byte.is_ascii_digit()) {
+        let count = range::clients(choice).map_err(|why| unusable(format!("--users: {why}")))?;
         Random::from_seed(seed).shuffle(&mut named);
         named.truncate(count);
         return Ok(named);
     }
     let mut text = String::new();
     open(Path::new(choice))?.read_to_string(&mut text)?;
-    text.lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .map(|id| id.parse().map_err(|_| io::Error::other(format!("{choice}: `{id}` is no id"))))
-        .collect()
+    let read =
+        |id: &str| id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is no id")));
+    let ids = text.lines().filter_map(|line| line.split_whitespace().next());
+    let mut users: Vec<u64> = ids.map(read).collect::<io::Result<_>>()?;
+    // Were one to connect twice, it would take over from itself.
+    let mut seen = HashSet::new();
+    users.retain(|&user| seen.insert(user));
+    if users.is_empty() {
+        return Err(unusable(format!("{choice} names no user")));
+    }
+    Ok(users)
 }
 
 #[cfg(test)]
@@ -279,6 +553,8 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+
+    const RULES: ServerRules = ServerRules { first_sequence: None, gaps: Gaps::Waits };
 
     /// What the original verification program expects for the stream that it sent.
     #[test]
@@ -290,7 +566,8 @@ mod tests {
             expected.lines().map(|line| line.split_whitespace().collect()).collect();
         let users: Vec<u64> = expected.iter().map(|fields| fields[0].parse().unwrap()).collect();
 
-        let mut replay = Replay::open(&capture, &users, Pace::FullSpeed).unwrap();
+        let survey = survey(&capture, RULES).unwrap();
+        let mut replay = Replay::open(&capture, &survey, RULES, &users, Pace::FullSpeed).unwrap();
         let mut slice = Slice::for_clients(users.len());
         assert!(replay.prepare(&mut slice).unwrap());
         assert_eq!(slice.events, 20_000);
@@ -307,14 +584,50 @@ mod tests {
     }
 
     fn applied(lines: &[&str]) -> Vec<String> {
-        let mut order = Order { awaited: 1, waiting: BTreeMap::new() };
+        let missing = VecDeque::from([20..22, 23..24, 30..31]);
+        let mut order = Order { awaited: 1, missing, waiting: BTreeMap::new() };
         let mut applied = Vec::new();
+        let mut apply = |_: Event, text: &[u8]| {
+            applied.push(String::from_utf8(text.to_vec()).unwrap());
+        };
         for line in lines {
-            order.receive(line.as_bytes(), |_, text| {
-                applied.push(String::from_utf8(text.to_vec()).unwrap());
-            });
+            order.receive(Line::read(line.as_bytes()), line.as_bytes(), &mut apply);
         }
+        order.give_up(&mut apply);
         applied
+    }
+
+    #[test]
+    fn gaps_are_given_up_where_something_waits_for_them() {
+        let before: Vec<String> = (1..20).map(|sequence| format!("{sequence}|B")).collect();
+        let applied_after = |lines: &[&str]| {
+            let lines: Vec<&str> =
+                before.iter().map(String::as_str).chain(lines.to_vec()).collect();
+            applied(&lines).split_off(19)
+        };
+        assert_eq!(applied_after(&["24|B", "22|X", "22|B"]), ["22|B", "24|B"]);
+        assert_eq!(applied_after(&["25|B", "22|B"]), ["22|B"], "24 comes later");
+        assert!(applied_after(&[]).is_empty());
+    }
+
+    #[test]
+    fn sequences_come_in_runs() {
+        let mut seen = Sequences::default();
+        for sequence in [5, 7, 6, 10, 1, 11] {
+            assert!(seen.insert(sequence));
+        }
+        assert!([5, 6, 7, 10, 11, 1].iter().all(|&sequence| !seen.insert(sequence)));
+        assert_eq!(seen.0, BTreeMap::from([(1, 1), (5, 7), (10, 11)]));
+        assert_eq!(seen.missing_from(1), [2..5, 8..10]);
+        assert_eq!(seen.missing_from(6).first(), Some(&(8..10)));
+        assert_eq!(seen.missing_from(0), [0..1, 2..5, 8..10]);
+        assert_eq!((seen.count_from(5), seen.likely_first()), (5, 1));
+        let from = |sequences: &[u64]| {
+            let mut seen = Sequences::default();
+            assert!(sequences.iter().all(|&sequence| seen.insert(sequence)));
+            seen.likely_first()
+        };
+        assert_eq!([from(&[0, 1]), from(&[0, 2]), from(&[5000, 5001])], [1, 0, 5000]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::fault::Fault;
 use super::figures::Figures;
-use super::process::Process;
+use super::interrupt::Interrupted;
+use super::process::{Process, allow_clients};
 use super::progress::Progress;
 use super::server::Server;
 use super::session::{Observer, Session};
@@ -45,6 +46,8 @@ pub(crate) struct Outcome {
     /// First things first.
     pub(crate) faults: Vec<Fault>,
     pub(crate) samples: Vec<Sample>,
+    /// A signal came, and this is what there was until then.
+    pub(crate) is_interrupted: bool,
 }
 
 /// How far a run was at one moment of its measured time.
@@ -62,7 +65,7 @@ pub(crate) struct Sample {
 
 /// Runs `load` against `server` with a client for each of `users`.
 ///
-/// Stops behind the first slice that shows a fault.
+/// Stops behind the first slice that shows a fault, and at a signal.
 ///
 /// # Errors
 ///
@@ -73,30 +76,55 @@ pub(crate) fn run(
     server: &mut Server,
     manner: Manner,
 ) -> io::Result<Outcome> {
+    allow_clients(users.len())?;
     let mut slice = Slice::for_clients(users.len());
     // Prepared first, so that nothing lies between the last client's id and the first event.
     let mut more = prepare(load, &mut slice, server, manner)?;
     let mut session = Session::connect(server.addresses, users, load, manner.habits.timeout)?;
     let mut watch = Watch::new(manner, server.process);
-    while more && !session.has_faults() {
-        watch.start(&slice);
-        if manner.check {
-            let time = session.exchange(&slice, &mut watch)?;
-            watch.stop(&slice, slice.deliveries.lines(), slice.deliveries.bytes(), time);
-        } else {
-            let count = session.count(&slice, &mut watch)?;
-            watch.stop(&slice, count.lines, count.bytes, count.time);
+    let mut exchange_all = || {
+        while more && !session.has_faults() {
+            exchange(&mut session, &slice, &mut watch, manner)?;
+            more = !session.has_faults() && prepare(load, &mut slice, server, manner)?;
         }
-        debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
-        more = !session.has_faults() && prepare(load, &mut slice, server, manner)?;
-    }
-    let faults = if session.has_faults() || !manner.check {
-        session.into_faults()
-    } else {
-        session.finish()?
+        Ok(())
     };
+    let result = exchange_all().and_then(|()| end(session, manner));
     let peak = server.process.and_then(Process::peak_memory);
-    Ok(watch.into_outcome(faults, peak))
+    match result {
+        Ok(faults) => Ok(watch.into_outcome(faults, peak)),
+        Err(error) if Interrupted::of(&error).is_some() => {
+            watch.stop_early(&slice);
+            let outcome = watch.into_outcome(Vec::new(), peak);
+            Ok(Outcome { is_interrupted: true, ..outcome })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn exchange(
+    session: &mut Session,
+    slice: &Slice,
+    watch: &mut Watch,
+    manner: Manner,
+) -> io::Result<()> {
+    watch.start(slice);
+    if manner.check {
+        let time = session.exchange(slice, watch)?;
+        watch.stop(slice, slice.deliveries.lines(), slice.deliveries.bytes(), time);
+    } else {
+        let count = session.count(slice, watch)?;
+        watch.stop(slice, count.lines, count.bytes, count.time);
+    }
+    debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
+    Ok(())
+}
+
+fn end(session: Session, manner: Manner) -> io::Result<Vec<Fault>> {
+    if session.has_faults() {
+        return Ok(session.into_faults());
+    }
+    if manner.check { session.finish() } else { session.end().map(|()| Vec::new()) }
 }
 
 fn prepare(
@@ -122,6 +150,8 @@ struct Watch {
     cpu_before: Option<Duration>,
     slice: SliceSize,
     slice_start: Instant,
+    /// How far the slice is: when, and the bytes sent and received.
+    last: Option<(Instant, u64, u64)>,
     /// Where a course is kept: its points, and when the next one is due.
     samples: Option<(Vec<Sample>, Instant)>,
 }
@@ -146,6 +176,7 @@ impl Watch {
             cpu_before: None,
             slice: SliceSize::default(),
             slice_start: now,
+            last: None,
             samples: manner.sample.then(|| (Vec::new(), now)),
         }
     }
@@ -160,7 +191,20 @@ impl Watch {
         self.slice_start = Instant::now();
     }
 
+    /// Adds what there is of a slice that is under way, its lines by their share of the bytes.
+    fn stop_early(&mut self, slice: &Slice) {
+        let Some((now, sent, received)) = self.last.take() else { return };
+        let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
+        self.measured += now - self.slice_start;
+        self.figures.events += (share(sent, self.slice.wire) * slice.events as f64) as u64;
+        self.figures.source_bytes += sent;
+        let lines = slice.deliveries.lines() as f64;
+        self.figures.deliveries += (share(received, self.slice.due) * lines) as u64;
+        self.figures.delivered_bytes += received;
+    }
+
     fn stop(&mut self, slice: &Slice, lines: u64, bytes: u64, time: Duration) {
+        self.last = None;
         let cpu_after = self.process.and_then(Process::cpu_time);
         let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
@@ -178,12 +222,14 @@ impl Watch {
             ..self.figures
         };
         let samples = self.samples.map_or(Vec::new(), |(samples, _)| samples);
-        Outcome { figures: figures.with_rates(self.measured), faults, samples }
+        let figures = figures.with_rates(self.measured);
+        Outcome { figures, faults, samples, is_interrupted: false }
     }
 }
 
 impl Observer for Watch {
     fn progress(&mut self, now: Instant, sent: u64, received: u64) {
+        self.last = Some((now, sent, received));
         let share = sent as f64 / self.slice.wire.max(1) as f64;
         let events = self.figures.events as f64 + share * self.slice.events as f64;
         self.progress.show(now, events as u64);

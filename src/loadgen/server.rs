@@ -3,21 +3,28 @@
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::net::ToSocketAddrs;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::connect::Addresses;
+use super::interrupt;
+use super::launcher;
 use super::process::{self, Process};
 
 /// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The same where nobody waits for its end any more: a run has failed, or a signal has ended it.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A line that is due comes in this time: below it lies the preparation of a slice.
-const LINE_TIMEOUT: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where a server listens, and what is known of its process.
 pub(crate) struct Server {
@@ -164,8 +171,9 @@ impl Server {
     /// It does not start, or its first line is another one.
     pub(crate) fn start(program: &Program) -> io::Result<Server> {
         let spawn = || {
-            let mut command = Command::new(&program.path);
-            command.args(&program.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut command = launcher::command(&program.path, &program.arguments)?;
+            // In a group of its own: what a terminal sends is for this program to pass on.
+            command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
             if program.log == Log::Kept {
                 command.stderr(Stdio::piped());
             }
@@ -217,7 +225,12 @@ impl Server {
         if running.stopping == Stopping::OnSignal {
             running.terminate()?;
         }
-        let status = running.wait_until(Instant::now() + STOP_TIMEOUT)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut status = None;
+        while status.is_none() && Instant::now() < deadline {
+            interrupt::check()?;
+            status = running.wait_until(deadline.min(Instant::now() + interrupt::LONGEST_WAIT))?;
+        }
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(io::Error::other(format!("the server ended with {status}"))),
@@ -232,10 +245,7 @@ impl Server {
 impl Running {
     fn next_line(&mut self) -> io::Result<String> {
         if self.output.buffer().is_empty() {
-            let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
-            if rustix::event::poll(&mut readable, Some(&LINE_TIMEOUT))? == 0 {
-                return Err(io::Error::other("the server says nothing"));
-            }
+            self.wait_for_output()?;
         }
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
@@ -244,11 +254,27 @@ impl Running {
         Ok(line.trim_end().to_owned())
     }
 
+    fn wait_for_output(&self) -> io::Result<()> {
+        let deadline = Instant::now() + LINE_TIMEOUT;
+        let longest = Timespec::try_from(interrupt::LONGEST_WAIT).map_err(io::Error::other)?;
+        loop {
+            interrupt::check()?;
+            let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+            match rustix::event::poll(&mut readable, Some(&longest)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                result => return Ok(result.map(|_| ())?),
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server says nothing"));
+            }
+        }
+    }
+
     fn terminate(&self) -> io::Result<()> {
         Process { id: self.child.id() }.signal(Signal::TERM)
     }
 
-    fn wait_until(&mut self, deadline: Instant) -> io::Result<Option<std::process::ExitStatus>> {
+    fn wait_until(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Some(status));
@@ -261,7 +287,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail when it has ended, and that is what is wanted.
+        // All fail when it has ended, and that is what is wanted.
+        if self.stopping == Stopping::OnSignal && self.terminate().is_ok() {
+            let _ = self.wait_until(Instant::now() + DROP_TIMEOUT);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

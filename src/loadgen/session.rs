@@ -12,15 +12,14 @@ use mio::{Events, Interest, Poll, Token};
 use super::connect::{Addresses, Greeted};
 use super::expected::{Cursor, ExpectedLine};
 use super::fault::{Fault, FaultKind};
+use super::interrupt::{self, LONGEST_WAIT};
+use super::silence::{END_TIMEOUT, GRACE, source_answered, source_failed, warn_of_open_source};
 use super::slice::{Load, Slice};
 
 /// Read from one client at a time; large, as every read costs a system call.
 const READ_BYTES: usize = 256 * 1024;
 /// Written to the source before clients are read again.
 const WRITE_BYTES: usize = 1024 * 1024;
-/// How long to listen for bytes that nobody should get, before and after the source closes.
-const GRACE: Duration = Duration::from_millis(100);
-
 /// Where nobody knows what must come, it is over when nothing has come for so long.
 const QUIET: Duration = Duration::from_millis(500);
 
@@ -64,6 +63,8 @@ struct Source {
     is_answered: bool,
     /// By us: from then on the server may close it too.
     closed: bool,
+    /// By the server.
+    ended: bool,
 }
 
 struct Client {
@@ -187,7 +188,7 @@ impl Session {
     }
 
     /// Listens for bytes and closes that should not come, first with the source open, then with
-    /// the source closed, when the server may close its clients.
+    /// the source closed, when the server may close its clients, until it has closed the source too.
     ///
     /// Returns all faults of the run, first things first.
     ///
@@ -197,10 +198,10 @@ impl Session {
     pub(crate) fn finish(mut self) -> io::Result<Vec<Fault>> {
         let nothing = Slice::for_clients(self.clients.len());
         self.start(&nothing);
-        self.listen(&nothing)?;
+        self.listen(&nothing, GRACE)?;
         let while_open = self.faulty.len();
-        self.source.close()?;
-        self.listen(&nothing)?;
+        self.close_source(&nothing)?;
+        self.listen(&nothing, GRACE)?;
         let mut faults = self.into_faults();
         let mut place = 0;
         faults.retain(|fault| {
@@ -238,8 +239,10 @@ impl Session {
         slice.until_next_due(elapsed).unwrap_or(LONGEST_WAIT).min(self.timeout).min(LONGEST_WAIT)
     }
 
-    /// Sleeps until something can be read or written.
+    /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
+    /// to show that nothing happens, too.
     fn wait(&mut self, patience: Duration) -> io::Result<()> {
+        interrupt::check()?;
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
@@ -305,17 +308,47 @@ impl Session {
         });
     }
 
-    /// Listens for [`GRACE`] to clients that should receive nothing.
-    fn listen(&mut self, nothing: &Slice) -> io::Result<()> {
-        let end = Instant::now() + GRACE;
+    /// Ends a run that is not judged: closes the source, and waits until the server has done so too.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        let nothing = Slice::for_clients(self.clients.len());
+        self.start(&nothing);
+        self.close_source(&nothing)
+    }
+
+    /// Listens to clients that should receive nothing.
+    fn listen(&mut self, nothing: &Slice, time: Duration) -> io::Result<()> {
+        let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            self.wait(if self.readable.is_empty() { left } else { Duration::ZERO })?;
-            self.read_clients(nothing);
+            self.listen_once(nothing, left)?;
         }
+    }
+
+    fn listen_once(&mut self, nothing: &Slice, patience: Duration) -> io::Result<()> {
+        self.wait(if self.readable.is_empty() { patience } else { Duration::ZERO })?;
+        self.read_clients(nothing);
+        Ok(())
+    }
+
+    /// Closes the source, and listens until the server has closed it too.
+    fn close_source(&mut self, nothing: &Slice) -> io::Result<()> {
+        self.source.close()?;
+        let deadline = Instant::now() + END_TIMEOUT;
+        while !self.source.ended {
+            if Instant::now() > deadline {
+                warn_of_open_source();
+                break;
+            }
+            self.listen_once(nothing, LONGEST_WAIT)?;
+        }
+        Ok(())
     }
 
     /// Everyone who still waits misses something.
@@ -344,9 +377,6 @@ impl Session {
     }
 }
 
-/// The longest sleep: the observer wants to show that nothing happens, too.
-const LONGEST_WAIT: Duration = Duration::from_millis(100);
-
 /// What one round over the readable clients came to.
 #[derive(Default)]
 struct Reading {
@@ -358,7 +388,7 @@ struct Reading {
 impl Source {
     fn new(mut stream: TcpStream, is_answered: bool, poll: &Poll) -> io::Result<Source> {
         poll.registry().register(&mut stream, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Source { stream, writable: true, sent: 0, is_answered, closed: false })
+        Ok(Source { stream, writable: true, sent: 0, is_answered, closed: false, ended: false })
     }
 
     /// Writes what of `text` has not been written, as far as the kernel takes it.
@@ -388,16 +418,19 @@ impl Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) if self.closed => return Ok(()),
+                Ok(0) if self.closed => {
+                    self.ended = true;
+                    return Ok(());
+                }
                 Ok(0) => return Err(source_failed("the server closed it")),
                 Ok(_) if self.is_answered => {}
-                Ok(count) => {
-                    let answer = buffer[..count.min(64)].escape_ascii();
-                    return Err(source_failed(&format!("the server wrote `{answer}` to it")));
-                }
+                Ok(count) => return Err(source_answered(&buffer[..count])),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) if self.closed => return Ok(()),
+                Err(_) if self.closed => {
+                    self.ended = true;
+                    return Ok(());
+                }
                 Err(error) => return Err(source_failed(&error.to_string())),
             }
         }
@@ -412,10 +445,6 @@ impl Source {
         self.closed = true;
         self.stream.shutdown(Shutdown::Write)
     }
-}
-
-fn source_failed(why: &str) -> io::Error {
-    io::Error::other(format!("the event source's connection: {why}"))
 }
 
 impl Client {

@@ -1,12 +1,12 @@
 //! Settings of a generated load: flags first, then the environment variables of the original
 //! verification program, then its defaults.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
 
 use super::mix::Mix;
+use super::range;
 use super::workload::Plan;
 
 /// Events of a run of the original verification program.
@@ -21,7 +21,7 @@ pub(crate) const MEASURED_TOTAL_EVENTS: u64 = 2_000_000;
 pub(crate) struct LoadFlags {
     pub(crate) mix: Option<Mix>,
     pub(crate) total_events: Option<u64>,
-    pub(crate) concurrency_level: Option<u64>,
+    pub(crate) concurrency_level: Option<usize>,
     pub(crate) number_of_users: Option<u64>,
     pub(crate) random_seed: Option<i128>,
     pub(crate) max_event_source_batch_size: Option<u64>,
@@ -46,6 +46,14 @@ pub(crate) struct TargetFlags<'a> {
     pub(crate) server_process: Option<u32>,
 }
 
+impl TargetFlags<'_> {
+    /// What the server that is started is told with `flag`, if it is a number.
+    pub(crate) fn server_number(&self, flag: &str) -> Option<u64> {
+        let place = self.server_arguments.iter().rposition(|argument| argument == flag)?;
+        self.server_arguments.get(place + 1)?.parse().ok()
+    }
+}
+
 /// How long to wait and how much to say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
@@ -68,12 +76,20 @@ impl Habits {
         flags: CommonFlags,
         environment: Environment<'_>,
     ) -> Result<Habits, String> {
-        let timeout = given(flags.timeout, environment, "timeout", 20_000)?;
-        let log_interval = given(flags.log_interval, environment, "logInterval", 1000)?;
+        let timeout = given(flags.timeout, environment, "timeout", range::timeout_ms, 20_000)?;
+        let log_interval =
+            given(flags.log_interval, environment, "logInterval", range::log_interval_ms, 1000)?;
+        let log_level = |text: &str| text.trim().parse().map_err(|_| "it is no level".to_owned());
         Ok(Habits {
             timeout: Duration::from_millis(timeout),
             log_interval: Duration::from_millis(log_interval.max(1)),
-            log_level: given(flags.log_level, environment, "logLevel", LevelFilter::Info)?,
+            log_level: given(
+                flags.log_level,
+                environment,
+                "logLevel",
+                log_level,
+                LevelFilter::Info,
+            )?,
         })
     }
 }
@@ -89,52 +105,57 @@ impl Plan {
         environment: Environment<'_>,
         default_total_events: u64,
     ) -> Result<Plan, String> {
-        let number = |flag, name, default| given(flag, environment, name, default);
-        let clients = number(flags.concurrency_level, "concurrencyLevel", 100)?;
-        let users = number(flags.number_of_users, "numberOfUsers", clients.saturating_mul(10))?;
-        let total_events = number(flags.total_events, "totalEvents", default_total_events)?;
-        let largest_batch =
-            number(flags.max_event_source_batch_size, "maxEventSourceBatchSize", 100)?;
-        in_range("concurrencyLevel", clients, 1, MOST_USERS)?;
-        in_range("numberOfUsers", users, clients, MOST_USERS)?;
-        in_range("maxEventSourceBatchSize", largest_batch, 1, MOST_USERS)?;
-        in_range("totalEvents", total_events, 1, u64::MAX - 1)?;
+        let clients =
+            given(flags.concurrency_level, environment, "concurrencyLevel", range::clients, 100)?;
+        let connected = clients as u64;
+        let users = given(
+            flags.number_of_users,
+            environment,
+            "numberOfUsers",
+            range::users,
+            connected * 10,
+        )?;
+        if users < connected {
+            return Err(format!(
+                "numberOfUsers: {users} are fewer than the {clients} that connect"
+            ));
+        }
         Ok(Plan {
             mix: flags.mix.unwrap_or_else(Mix::verification),
-            total_events,
+            total_events: given(
+                flags.total_events,
+                environment,
+                "totalEvents",
+                range::events,
+                default_total_events,
+            )?,
             users,
-            clients: clients as usize,
+            clients,
             // Negative seeds are numbers like any other.
-            seed: given(flags.random_seed, environment, "randomSeed", 666)? as u64,
-            largest_batch,
+            seed: given(flags.random_seed, environment, "randomSeed", range::seed, 666)? as u64,
+            largest_batch: given(
+                flags.max_event_source_batch_size,
+                environment,
+                "maxEventSourceBatchSize",
+                range::batch,
+                100,
+            )?,
         })
     }
 }
 
-/// All ids are kept in memory; more would not fit there.
-const MOST_USERS: u64 = 1 << 30;
-
-/// The flag's value, or else the variable's, or else the default.
-fn given<T: FromStr>(
+/// The flag's value, or else the variable's as `read` has it, or else the default.
+fn given<T>(
     flag: Option<T>,
     environment: Environment<'_>,
     name: &str,
+    read: impl Fn(&str) -> Result<T, String>,
     default: T,
 ) -> Result<T, String> {
     match (flag, environment(name)) {
         (Some(value), _) => Ok(value),
         (None, None) => Ok(default),
-        (None, Some(text)) => {
-            text.trim().parse().map_err(|_| format!("{name}: `{text}` is no value for it"))
-        }
-    }
-}
-
-fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
-    if (least..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(format!("{name}: {value} is not within {least} to {most}"))
+        (None, Some(text)) => read(&text).map_err(|why| format!("{name}: `{text}`: {why}")),
     }
 }
 
@@ -154,8 +175,14 @@ impl Ports {
         environment: Environment<'_>,
     ) -> Result<Ports, String> {
         Ok(Ports {
-            events: given(flags.event_port, environment, "eventListenerPort", 9090)?,
-            clients: given(flags.client_port, environment, "clientListenerPort", 9099)?,
+            events: given(flags.event_port, environment, "eventListenerPort", range::port, 9090)?,
+            clients: given(
+                flags.client_port,
+                environment,
+                "clientListenerPort",
+                range::port,
+                9099,
+            )?,
         })
     }
 }

@@ -56,6 +56,16 @@ impl EventStream {
         size
     }
 
+    /// Appends one broadcast to `wire`, and returns its line without its end.
+    pub(crate) fn write_broadcast(&mut self, wire: &mut Vec<u8>) -> Vec<u8> {
+        let mut line = Vec::new();
+        write_event(&mut line, self.next_sequence, Event::Broadcast);
+        self.next_sequence += 1;
+        wire.extend_from_slice(&line);
+        wire.push(b'\n');
+        line
+    }
+
     fn choose_event(&mut self) -> Event {
         let weights = self.mix.weights;
         let mut chance = self.random.below(weights.total());

@@ -26,7 +26,9 @@ pub(crate) fn verify(
     let mut workload = Workload::new(plan.clone());
     let users = workload.clients().to_vec();
     let outcome = run(&mut workload, &users, &mut server, manner)?;
-    server.stop()?;
+    if !outcome.is_interrupted {
+        server.stop()?;
+    }
     Ok(outcome)
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn introduction(command: &str, plan: &Plan) -> String {
 /// The result for people.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     match outcome.faults.split_first() {
+        None if outcome.is_interrupted => format!("INTERRUPTED\n{}", outcome.figures),
         None => format!("ALL NOTIFICATIONS RECEIVED\n{}", outcome.figures),
         Some((first, others)) => {
             let mut text = format!("NOT AS EXPECTED\n  {first}\n");
@@ -89,7 +92,7 @@ pub(crate) fn result_json(command: &str, settings: &impl Serialize, outcome: &Ou
         "command": command,
         "settings": settings,
         "machine": machine(),
-        "ok": right,
+        "ok": right && !outcome.is_interrupted,
         // Where something was wrong, the figures are of no use.
         "figures": right.then_some(&outcome.figures),
         "faults": faults,

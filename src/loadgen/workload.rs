@@ -4,6 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::interrupt;
 use super::mix::Mix;
 use super::model::Model;
 use super::random::Random;
@@ -55,6 +56,7 @@ impl Load for Workload {
     fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool> {
         slice.clear();
         while self.left > 0 && !slice.is_full() {
+            interrupt::check()?;
             let (model, deliveries) = (&mut self.model, &mut slice.deliveries);
             let apply = |event, line: &[u8]| model.apply(event, line, deliveries);
             let size = self.stream.write_batch(self.left, &mut slice.wire, apply);

@@ -3,6 +3,9 @@
 use super::reference::{self, Ports};
 use super::{loadgen, outcome, run};
 
+/// With one client in the crowd there are ten users, and one that watches.
+const FIRST_NEWCOMER: u64 = 12;
+
 /// What is told of a run that is right. The bound is wide: other tests run beside this one.
 #[test]
 fn everybody_is_served_while_a_source_floods() {
@@ -38,7 +41,7 @@ fn a_bound_that_nothing_keeps_is_broken() {
 
 #[test]
 fn new_clients_that_get_nothing() {
-    let Ports { events, clients } = reference::start_answering("");
+    let Ports { events, clients } = reference::start_answering("", FIRST_NEWCOMER);
     let (kept, text) = run(&format!(
         "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300"
     ));
@@ -49,7 +52,7 @@ fn new_clients_that_get_nothing() {
 #[test]
 fn new_clients_that_get_what_is_not_theirs() {
     for line in ["1|P|1|2\r\n", "9999999999|B\r\n", "1|B\n"] {
-        let Ports { events, clients } = reference::start_answering(line);
+        let Ports { events, clients } = reference::start_answering(line, FIRST_NEWCOMER);
         let (kept, text) =
             run(&format!("fairness --event-port {events} --client-port {clients} --clients 1"));
         assert!(!kept);
@@ -60,7 +63,7 @@ fn new_clients_that_get_what_is_not_theirs() {
 
 #[test]
 fn silent_clients_that_are_not_closed() {
-    let Ports { events, clients } = reference::start_answering("1|B\r\n");
+    let Ports { events, clients } = reference::start_answering("1|B\r\n", FIRST_NEWCOMER);
     let (kept, text) = run(&format!(
         "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300 \
          --identify-timeout-ms 10"

@@ -5,8 +5,12 @@
     reason = "a test may stop at the first thing that is not as it should be"
 )]
 
+mod arguments;
 mod fairness;
+mod planted;
 mod reference;
+mod replay;
+mod signals;
 mod soak;
 
 use std::net::TcpListener;
@@ -21,7 +25,7 @@ const EVENTS: u64 = 5000;
 /// Runs `loadgen verify` against the reference server; every test has a stream of its own.
 fn verify(plant: Plant, seed: u64) -> (bool, String) {
     println!("seed {seed}");
-    let Ports { events, clients } = reference::start(CLIENTS, EVENTS, plant);
+    let Ports { events, clients } = reference::start(CLIENTS, Some(EVENTS), plant);
     let arguments = [
         "verify".to_owned(),
         format!("--event-port {events}"),
@@ -145,7 +149,7 @@ fn a_server_that_falls_silent() {
 
 #[test]
 fn the_environment_of_the_original() {
-    let Ports { events, clients } = reference::start(CLIENTS, EVENTS, Plant::Nothing);
+    let Ports { events, clients } = reference::start(CLIENTS, Some(EVENTS), Plant::Nothing);
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .env_clear()
         .env("eventListenerPort", events.to_string())
@@ -169,7 +173,7 @@ fn the_environment_of_the_original() {
 fn what_cannot_be_used_is_named_and_is_status_2() {
     for (arguments, named) in [
         ("verify --mix best", "best"),
-        ("verify --concurrency-level 0", "concurrencyLevel"),
+        ("verify --concurrency-level 0", "concurrency-level"),
         ("verify --total-events x", "total-events"),
         ("frobnicate", "frobnicate"),
     ] {
@@ -288,7 +292,7 @@ fn the_relay_alone_and_the_knee() {
 #[test]
 fn a_lost_message_fails_a_latency_run() {
     // The reference server serves one run of so many events, and loses one.
-    let Ports { events, clients } = reference::start(10, 3000, Plant::Lose);
+    let Ports { events, clients } = reference::start(10, Some(3000), Plant::Lose);
     let (right, text) = run(&format!(
         "latency --event-port {events} --client-port {clients} --clients 10 --rate 2000 \
          --duration 0.5 --timeout 500"

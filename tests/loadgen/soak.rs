@@ -33,7 +33,7 @@ fn a_right_server_is_right_all_the_time() {
 
 /// The fault is found, and what is said about it holds each of `words`.
 fn must_find(plant: Plant, words: &[&str]) {
-    let Ports { events, clients } = reference::start(10, u64::MAX, plant);
+    let Ports { events, clients } = reference::start(10, None, plant);
     let (right, text) = run(&format!(
         "soak --event-port {events} --client-port {clients} --clients 10 --sources 1 --visits 0 \
          --seconds 10 --timeout 500"

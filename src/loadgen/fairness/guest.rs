@@ -9,6 +9,8 @@ use mio::{Interest, Registry, Token};
 
 use super::super::connect::{Addresses, Greeted, Greeting, read_some};
 use super::super::event::{Event, Line};
+use super::super::in_flight::InFlight;
+use super::super::steady::Steady;
 use super::waits::{Waits, record};
 
 /// A write to a client may be seen in pieces. What follows within this time belongs to the same.
@@ -145,7 +147,7 @@ fn is_first_line_right(head: &[u8], next_sequence: u64) -> io::Result<bool> {
 
 /// A client whose bytes are read as soon as they come, to see when the server writes.
 pub(super) struct Witness {
-    stream: TcpStream,
+    client: Steady,
     /// When the last write began to arrive, and when the last of its bytes were read.
     begun: Option<Instant>,
     last_read: Instant,
@@ -153,41 +155,34 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Connects as `user`, whom only broadcasts concern.
-    ///
-    /// # Errors
-    ///
-    /// The connection fails.
-    pub(super) fn connect(
-        to: Addresses,
-        user: u64,
-        registry: &Registry,
-        token: Token,
-    ) -> io::Result<Witness> {
-        let id = Greeting::of_user(user);
-        let mut stream = Greeted::open(to.clients, "the witness", &id)?.ready()?;
-        registry.register(&mut stream, token, Interest::READABLE)?;
+    /// A client whom only broadcasts concern.
+    pub(super) fn new(client: Steady) -> Witness {
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
-        Ok(Witness { stream, begun: None, last_read: Instant::now(), buffer })
+        Witness { client, begun: None, last_read: Instant::now(), buffer }
+    }
+
+    /// The client that it is.
+    pub(super) fn client(&mut self) -> &mut Steady {
+        &mut self.client
     }
 
     /// Reads all that is there, and notes the time between two writes.
     ///
     /// # Errors
     ///
-    /// The connection fails or ends.
-    pub(super) fn read(&mut self, turns: &mut Histogram<u64>) -> io::Result<()> {
+    /// The connection ends, or something comes that is not due.
+    pub(super) fn read(
+        &mut self,
+        in_flight: &mut InFlight,
+        turns: &mut Histogram<u64>,
+    ) -> io::Result<()> {
         let now = Instant::now();
         if now - self.last_read > SAME_WRITE
             && let Some(begun) = self.begun.replace(now)
         {
             record(turns, now - begun);
         }
-        while let Some(count) = read_some(&mut self.stream, &mut self.buffer)? {
-            if count == 0 {
-                return Err(io::Error::other("the witness was closed"));
-            }
-        }
+        while self.client.read(&mut self.buffer, in_flight, &mut |_| {})? {}
         self.last_read = Instant::now();
         Ok(())
     }

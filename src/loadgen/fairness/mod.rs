@@ -24,7 +24,8 @@ use self::guest::{Guest, Witness};
 pub(crate) use self::waits::Outcome;
 use self::waits::{Waits, record};
 use super::connect::Addresses;
-use super::flood::{Flood, Load};
+use super::flood::{Flood, Load, MOST_CHECKED};
+use super::interrupt::{self, Interrupted};
 use super::journal::Journal;
 use super::process::Process;
 use super::server::Server;
@@ -63,13 +64,15 @@ impl Experiment {
         let Load { mix, users, crowd } = &self.load;
         format!(
             "fairness: the mix `{mix}` as fast as the server takes it, {crowd} of {users} users \
-             connected, a new client every {:?} for {:?}",
-            self.interval, self.duration
+             connected, {} of them checked, a new client every {:?} for {:?}",
+            (*crowd).min(MOST_CHECKED),
+            self.interval,
+            self.duration
         )
     }
 }
 
-/// Floods `server`, measures, and stops it.
+/// Floods `server`, measures, and stops it. Where a signal comes, it returns what there is so far.
 ///
 /// # Errors
 ///
@@ -77,15 +80,19 @@ impl Experiment {
 pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result<Outcome> {
     let mut trial = Trial::connect(experiment, &mut server)?;
     trial.flood_until(Instant::now() + WARM_UP)?;
+    interrupt::check()?;
     trial.waits = Waits::new()?;
     let busy_before = server.process.and_then(Process::cpu_time);
     let (start, first) = (Instant::now(), trial.flood.next_sequence());
     trial.admit_until(start + experiment.duration)?;
     let (time, sent) = (start.elapsed().as_secs_f64(), trial.flood.next_sequence() - first);
     let busy_after = server.process.and_then(Process::cpu_time);
-    trial.see_off()?;
+    let result = trial.see_off().and_then(|()| trial.settle());
     let waits = trial.waits;
-    server.stop()?;
+    match result.and_then(|()| server.stop()) {
+        Err(error) if Interrupted::of(&error).is_none() => return Err(error),
+        _ => {}
+    }
     let busy = busy_after.zip(busy_before).map(|(after, before)| after - before);
     let busy = busy.map(|busy| busy.as_secs_f64() / time);
     Ok(Outcome::new(waits, experiment.bound, sent as f64 / time, busy))
@@ -115,12 +122,14 @@ impl<'a> Trial<'a> {
         let (poll, to) = (Poll::new()?, server.addresses);
         let log = server.take_log();
         let journal = log.map(|log| Journal::new(log, poll.registry(), JOURNAL)).transpose()?;
-        let flood = Flood::connect(to, &experiment.load, poll.registry())?;
+        let witness = experiment.load.users + 1;
+        let flood = Flood::connect(to, &experiment.load, witness, poll.registry())?;
+        let client = flood.connect_witness(to, witness, (poll.registry(), WITNESS))?;
         Ok(Trial {
             experiment,
             to,
             process: server.process,
-            witness: Witness::connect(to, experiment.load.users + 1, poll.registry(), WITNESS)?,
+            witness: Witness::new(client),
             poll,
             events: Events::with_capacity(1024),
             flood,
@@ -134,7 +143,7 @@ impl<'a> Trial<'a> {
     }
 
     fn flood_until(&mut self, end: Instant) -> io::Result<()> {
-        while Instant::now() < end {
+        while Instant::now() < end && !interrupt::has_come() {
             self.go_on()?;
         }
         Ok(())
@@ -143,7 +152,7 @@ impl<'a> Trial<'a> {
     /// Floods, and lets new clients come.
     fn admit_until(&mut self, end: Instant) -> io::Result<()> {
         let mut next = Instant::now();
-        while next < end {
+        while next < end && !interrupt::has_come() {
             self.go_on()?;
             let now = Instant::now();
             if now >= next {
@@ -157,9 +166,24 @@ impl<'a> Trial<'a> {
     /// Floods until everybody has been served.
     fn see_off(&mut self) -> io::Result<()> {
         while !self.guests.is_empty() || self.asked.is_some() {
+            interrupt::check()?;
             self.go_on()?;
         }
         Ok(())
+    }
+
+    /// Ends the flood and waits until all of it has arrived, so that the server is idle when it is
+    /// left to another run.
+    fn settle(&mut self) -> io::Result<()> {
+        self.flood.end();
+        while !self.flood.has_arrived() {
+            interrupt::check()?;
+            self.go_on()?;
+            if self.flood.last_arrival().elapsed() > self.experiment.timeout {
+                return self.flood.missing().map_or(Ok(()), Err);
+            }
+        }
+        self.flood.finish(self.witness.client())
     }
 
     /// A step of the flood, and a look around.
@@ -174,7 +198,7 @@ impl<'a> Trial<'a> {
         self.last_look = Instant::now();
         for event in &self.events {
             match event.token() {
-                WITNESS => self.witness.read(&mut self.waits.turn)?,
+                WITNESS => self.witness.read(self.flood.in_flight(), &mut self.waits.turn)?,
                 JOURNAL => {
                     let totals = self.journal.as_mut().map_or(Ok(None), Journal::read)?;
                     if let Some(asked) = self.asked.take_if(|_| totals.is_some()) {

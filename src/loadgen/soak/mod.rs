@@ -12,7 +12,6 @@
 mod course;
 mod hearing;
 mod sources;
-mod steady;
 mod ticks;
 mod visitor;
 mod visitors;
@@ -29,18 +28,20 @@ use self::course::Memory;
 pub(crate) use self::course::Sample;
 use self::hearing::Sent;
 use self::sources::Sources;
-use self::steady::Steady;
 pub(crate) use self::ticks::Pace;
 use self::ticks::Ticks;
 use self::visitors::Visitors;
 use super::connect::Addresses;
+use super::interrupt::{self, Interrupted};
 use super::journal::{Journal, Totals};
 use super::latency::Percentiles;
 use super::mix::Mix;
 use super::probe::histogram;
-use super::process::Process;
+use super::process::{Process, allow_clients};
 use super::random::Random;
 use super::server::Server;
+use super::silence::{Served, expect_silence};
+use super::steady::Steady;
 use super::timer::Timer;
 
 /// Read of one client at a time.
@@ -56,8 +57,6 @@ const VISITORS_A_SOURCE: u64 = 25;
 const SLEEP: Duration = Duration::from_millis(10);
 /// How often totals are asked for at the end, until they are as they should be.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// How long the end is listened to for bytes that nobody should get.
-const GRACE: Duration = Duration::from_millis(100);
 
 const TIMER: Token = Token(usize::MAX - 1);
 const JOURNAL: Token = Token(usize::MAX - 2);
@@ -102,6 +101,8 @@ pub(crate) struct Outcome {
     memory: Option<Memory>,
     /// What was wrong, and when.
     fault: Option<String>,
+    /// A signal came, and this is what there was until then.
+    is_interrupted: bool,
     events: u64,
     visitors: u64,
     takeovers: u64,
@@ -122,7 +123,9 @@ pub(crate) struct Figures<'a> {
 impl Outcome {
     /// Whether everything that could be checked was right.
     pub(crate) fn is_right(&self) -> bool {
-        self.fault.is_none() && self.memory.as_ref().is_none_or(Memory::is_right)
+        self.fault.is_none()
+            && !self.is_interrupted
+            && self.memory.as_ref().is_none_or(Memory::is_right)
     }
 
     pub(crate) fn figures(&self) -> Figures<'_> {
@@ -139,6 +142,7 @@ impl Outcome {
     /// The result for people, behind the rows.
     pub(crate) fn summary(&self) -> String {
         let mut text = match &self.fault {
+            None if self.is_interrupted => "INTERRUPTED\n".to_owned(),
             None => "ALL AS EXPECTED\n".to_owned(),
             Some(fault) => format!("NOT AS EXPECTED\n  {fault}\n"),
         };
@@ -162,9 +166,13 @@ pub(crate) fn soak(
     show: &mut dyn FnMut(&str),
 ) -> io::Result<Outcome> {
     let mut soak = Soak::connect(plan, &mut server, show)?;
-    let result = soak.run().and_then(|()| soak.finish());
-    let fault = result
-        .err()
+    let error = soak.run().and_then(|()| soak.finish()).err();
+    let is_interrupted = error.as_ref().is_some_and(|error| Interrupted::of(error).is_some());
+    if is_interrupted {
+        soak.sample(None);
+    }
+    let fault = error
+        .filter(|_| !is_interrupted)
         .map(|error| format!("after {:.1} s: {error}", soak.start.elapsed().as_secs_f64()));
     let outcome = Outcome {
         memory: Memory::judge(&soak.samples),
@@ -173,9 +181,10 @@ pub(crate) fn soak(
         takeovers: soak.visitors.takeovers(),
         samples: soak.samples,
         fault,
+        is_interrupted,
     };
     drop((soak.sources, soak.steady, soak.visitors));
-    if outcome.fault.is_none() {
+    if outcome.fault.is_none() && !is_interrupted {
         server.stop()?;
     }
     Ok(outcome)
@@ -219,6 +228,7 @@ impl<'a> Soak<'a> {
         server: &mut Server,
         show: &'a mut dyn FnMut(&str),
     ) -> io::Result<Soak<'a>> {
+        allow_clients(plan.steady as usize + plan.sources)?;
         let Addresses { events, clients } = server.addresses;
         let (poll, mut random) = (Poll::new()?, Random::from_seed(plan.seed));
         let registry = poll.registry();
@@ -227,7 +237,10 @@ impl<'a> Soak<'a> {
         let journal = log.map(|log| Journal::new(log, registry, JOURNAL)).transpose()?;
         let sources = Sources::connect(events, plan.sources, registry, FIRST_SOURCE)?;
         let users: Vec<u64> = (1..=plan.steady).collect();
-        let connect = |&user: &u64| Steady::connect(clients, user, user as usize - 1, registry);
+        let connect = |&user: &u64| {
+            let place = user as usize - 1;
+            Steady::connect(clients, user, place, (registry, Token(place)))
+        };
         let steady = users.iter().map(connect).collect::<io::Result<_>>()?;
         let visiting = plan.steady + 1..plan.steady + 1 + VISITING_USERS;
         let all_users = visiting.end - 1 + ABSENT_USERS;
@@ -313,6 +326,7 @@ impl<'a> Soak<'a> {
     /// Writes, sleeps for `patience` unless something comes, reads and checks. Returns totals that
     /// have come.
     fn go_on(&mut self, patience: Duration) -> io::Result<Option<Totals>> {
+        interrupt::check()?;
         self.sources.write(self.poll.registry(), self.ticks.next_sequence())?;
         self.timer.set(patience.min(SLEEP))?;
         match self.poll.poll(&mut self.events, None) {
@@ -326,10 +340,14 @@ impl<'a> Soak<'a> {
                 JOURNAL => totals = self.journal.as_mut().map_or(Ok(None), Journal::read)?,
                 Token(place) if place < self.steady.len() => {
                     let steady = &mut self.steady[place];
-                    steady.read(&mut self.buffer, &mut self.ticks, &mut self.latencies)?;
+                    let mut arrived = |late: Duration| {
+                        self.latencies.saturating_record(late.as_nanos() as u64);
+                    };
+                    let in_flight = self.ticks.in_flight();
+                    while steady.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
                 }
-                Token(token) if token < FIRST_VISITOR => self.sources.note(token),
+                Token(token) if token < FIRST_VISITOR => self.sources.note(event),
                 Token(token) => self.visitors.note(token),
             }
         }
@@ -398,7 +416,8 @@ impl<'a> Soak<'a> {
         if self.ticks.is_at_rest() {
             self.last_arrival = now;
         } else if now.saturating_duration_since(self.last_arrival) > timeout {
-            let mut missing = self.steady.iter_mut().filter_map(|one| one.missing(&mut self.ticks));
+            let in_flight = self.ticks.in_flight();
+            let mut missing = self.steady.iter_mut().filter_map(|one| one.missing(in_flight));
             return missing.next().map_or(Ok(()), Err);
         }
         Ok(())
@@ -415,8 +434,10 @@ impl<'a> Soak<'a> {
             self.go_on(SLEEP)?;
         }
         self.visitors.send_home();
-        self.listen(GRACE)?;
-        self.wait_for_rest()
+        self.wait_for_rest()?;
+        let mut sources: Vec<_> = self.sources.streams().collect();
+        let mut clients: Vec<Served<'_>> = self.steady.iter_mut().map(Steady::served).collect();
+        expect_silence(&mut sources, &mut clients)
     }
 
     /// Waits until the server counts nobody but those who are connected.

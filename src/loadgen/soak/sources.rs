@@ -3,11 +3,13 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::super::connect::{Greeted, Greeting};
 use super::super::random::Random;
+use super::super::silence::{check_source, source_failed};
 
 /// All sources. Their tokens are `first_token` and those behind it.
 pub(super) struct Sources {
@@ -21,6 +23,7 @@ pub(super) struct Sources {
 struct Source {
     stream: TcpStream,
     writable: bool,
+    readable: bool,
     /// Lines, of which the first `written` bytes are on their way.
     text: Vec<u8>,
     written: usize,
@@ -53,10 +56,16 @@ impl Sources {
     }
 
     /// Takes readiness.
-    pub(super) fn note(&mut self, token: usize) {
-        if let Some(source) = self.all.get_mut(token.wrapping_sub(self.first_token)) {
-            source.writable = true;
+    pub(super) fn note(&mut self, event: &Event) {
+        if let Some(source) = self.all.get_mut(event.token().0.wrapping_sub(self.first_token)) {
+            source.writable |= event.is_writable();
+            source.readable |= event.is_readable();
         }
+    }
+
+    /// The connections of the moment.
+    pub(super) fn streams(&mut self) -> impl Iterator<Item = &mut TcpStream> {
+        self.all.iter_mut().map(|source| &mut source.stream)
     }
 
     /// Gives whole lines to one of the sources.
@@ -78,12 +87,13 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// A connection fails.
+    /// A connection fails, or the server writes to one.
     pub(super) fn write(&mut self, registry: &Registry, next_sequence: u64) -> io::Result<()> {
         for (place, source) in self.all.iter_mut().enumerate() {
-            source.write().map_err(|error| {
-                io::Error::new(error.kind(), format!("the event source's connection: {error}"))
-            })?;
+            if std::mem::take(&mut source.readable) {
+                check_source(&mut source.stream)?;
+            }
+            source.write().map_err(|error| source_failed(&error.to_string()))?;
             if source.is_done()
                 && let Some(leaving) = source.leaving
             {
@@ -105,8 +115,15 @@ impl Sources {
 impl Source {
     fn connect(to: SocketAddr, registry: &Registry, token: Token) -> io::Result<Source> {
         let mut stream = Greeted::open(to, "an event source", &Greeting::default())?.ready()?;
-        registry.register(&mut stream, token, Interest::WRITABLE)?;
-        Ok(Source { stream, writable: true, text: Vec::new(), written: 0, leaving: None })
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Source {
+            stream,
+            writable: true,
+            readable: false,
+            text: Vec::new(),
+            written: 0,
+            leaving: None,
+        })
     }
 
     fn is_done(&self) -> bool {

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::super::event::Event;
+use super::super::in_flight::InFlight;
 use super::super::mix::Mix;
-use super::super::model::{Deliveries, Model};
+use super::super::model::Model;
 use super::super::random::Random;
 use super::super::stream::EventStream;
 
@@ -13,11 +14,11 @@ use super::super::stream::EventStream;
 const TICK: Duration = Duration::from_millis(2);
 /// A burst comes once in so many ticks: each second.
 const TICKS_A_BURST: u64 = 500;
-/// Ticks under way, two seconds of them; no more are begun before the oldest has arrived. So memory
-/// is bounded, and a server that waits for a client makes the source late, which counts as latency.
+/// Ticks in flight, two seconds of them, and the memory that they may take; no more are begun before
+/// the oldest has arrived. So memory is bounded, and a server that waits for a client makes the
+/// source late, which counts as latency.
 const MOST_UNDER_WAY: usize = 1000;
-/// Ticks that have arrived and are kept for their memory.
-const MOST_SPARE: usize = 50;
+const MOST_BYTES_UNDER_WAY: usize = 1 << 28;
 /// Events are shuffled in batches of up to this many.
 const LARGEST_BATCH: u64 = 100;
 /// Broadcasts that are remembered: more than a visitor can be behind.
@@ -40,26 +41,13 @@ impl Pace {
     }
 }
 
-/// What the steady clients must receive for one tick.
-pub(super) struct Tick {
-    pub(super) due: Instant,
-    pub(super) deliveries: Deliveries,
-    /// Clients that have not received all of it.
-    pub(super) waiting: usize,
-}
-
 /// The stream so far, and the ticks that have not arrived at every steady client.
 pub(super) struct Ticks {
     pace: Pace,
     start: Instant,
     stream: EventStream,
     model: Model,
-    clients: usize,
-    under_way: VecDeque<Tick>,
-    /// The number of the first tick under way.
-    first: u64,
-    /// Those that have arrived, whose memory the next ones take.
-    spare: Vec<Tick>,
+    in_flight: InFlight,
     broadcasts: Broadcasts,
 }
 
@@ -71,10 +59,7 @@ impl Ticks {
             start: Instant::now(),
             stream: EventStream::new(mix, users, LARGEST_BATCH, random),
             model: Model::new(steady),
-            clients: steady.len(),
-            under_way: VecDeque::new(),
-            first: 0,
-            spare: Vec::new(),
+            in_flight: InFlight::for_clients(steady.len()),
             broadcasts: Broadcasts::default(),
         }
     }
@@ -90,11 +75,12 @@ impl Ticks {
 
     /// Whether all ticks have arrived.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.under_way.is_empty()
+        self.in_flight.is_empty()
     }
 
-    fn next(&self) -> u64 {
-        self.first + self.under_way.len() as u64
+    /// The ticks that have not arrived at every steady client.
+    pub(super) fn in_flight(&mut self) -> &mut InFlight {
+        &mut self.in_flight
     }
 
     fn due(&self, tick: u64) -> Instant {
@@ -103,8 +89,10 @@ impl Ticks {
 
     /// The time until the next tick; `None` while too many are under way.
     pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
-        let has_room = self.under_way.len() < MOST_UNDER_WAY;
-        has_room.then(|| self.due(self.next()).saturating_duration_since(now))
+        let in_flight = &self.in_flight;
+        let has_room =
+            in_flight.len() < MOST_UNDER_WAY && in_flight.memory() < MOST_BYTES_UNDER_WAY;
+        has_room.then(|| self.due(in_flight.next()).saturating_duration_since(now))
     }
 
     /// Begins the next tick if it is due: appends its events to `wire`. Returns whether it was.
@@ -112,14 +100,8 @@ impl Ticks {
         if self.until_next(now) != Some(Duration::ZERO) {
             return false;
         }
-        let number = self.next();
-        let mut tick = self.spare.pop().unwrap_or_else(|| Tick {
-            due: now,
-            deliveries: Deliveries::for_clients(self.clients),
-            waiting: 0,
-        });
-        tick.due = self.due(number);
-        tick.deliveries.clear();
+        let number = self.in_flight.next();
+        let mut tick = self.in_flight.new_part(self.due(number));
         let end = 1 + self.pace.events_by(number);
         while self.stream.next_sequence() < end {
             let mut sequence = self.stream.next_sequence();
@@ -132,28 +114,8 @@ impl Ticks {
                 sequence += 1;
             });
         }
-        tick.deliveries.complete();
-        tick.waiting = tick.deliveries.clients.iter().filter(|due| due.len() > 0).count();
-        self.under_way.push_back(tick);
-        self.forget_arrived();
+        self.in_flight.push(tick);
         true
-    }
-
-    /// The tick with this number, or the first one under way if it has arrived. With its number;
-    /// `None` if it has not begun.
-    pub(super) fn get(&mut self, number: u64) -> Option<(u64, &mut Tick)> {
-        let number = number.max(self.first);
-        let tick = self.under_way.get_mut((number - self.first) as usize)?;
-        Some((number, tick))
-    }
-
-    /// To be called when somebody has received all of a tick.
-    pub(super) fn forget_arrived(&mut self) {
-        while self.under_way.front().is_some_and(|tick| tick.waiting == 0) {
-            let arrived = self.under_way.pop_front();
-            self.spare.extend(arrived.filter(|_| self.spare.len() < MOST_SPARE));
-            self.first += 1;
-        }
     }
 }
 
@@ -200,13 +162,13 @@ mod tests {
         let mut wire = Vec::new();
         let now = ticks.start + Duration::from_secs(60);
         while ticks.begin_next(now, &mut wire) {}
-        assert_eq!(ticks.next(), MOST_UNDER_WAY as u64);
+        assert_eq!(ticks.in_flight.next(), MOST_UNDER_WAY as u64);
         assert_eq!(ticks.next_sequence(), 1 + 2 * MOST_UNDER_WAY as u64);
         for _ in 0..10 {
-            ticks.get(0).unwrap().1.waiting = 0;
-            ticks.forget_arrived();
+            ticks.in_flight.get(0).unwrap().1.waiting = 0;
+            ticks.in_flight.forget_arrived();
         }
-        assert_eq!(ticks.get(3).unwrap().0, 10);
+        assert_eq!(ticks.in_flight.get(3).unwrap().0, 10);
         assert!(ticks.begin_next(now, &mut wire));
     }
 

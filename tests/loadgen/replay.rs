@@ -1,0 +1,196 @@
+//! `loadgen replay`: what is in a capture is counted and shown, and a right server is right.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{loadgen, outcome, run};
+
+fn capture(text: &str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("stream.events");
+    std::fs::write(&file, text).unwrap();
+    (directory, file)
+}
+
+/// Replays `text` with `arguments`; returns whether all was right, and what was said.
+fn replay(text: &str, arguments: &str) -> (bool, String) {
+    let (_directory, file) = capture(text);
+    run(&format!("replay {} --timeout 3000 {arguments}", file.display()))
+}
+
+/// A file that cannot be replayed is status 2, and `reason` says why.
+fn must_refuse(file: &Path, reason: &str) {
+    let output = loadgen(&format!("replay {} --spawn", file.display())).output().unwrap();
+    let (_, text) = outcome(&output);
+    assert_eq!(output.status.code(), Some(2), "{}", file.display());
+    assert!(text.contains(reason), "{}: `{reason}` is missing", file.display());
+}
+
+#[test]
+fn malformed_void_and_repeated_lines_are_counted() {
+    let text = "1|B\nnoise\n2|X\n\n3|B\n3|B\n4|X\n4|P|1|7\n5|S|";
+    let (right, text) = replay(text, "--spawn");
+    assert!(right);
+    assert!(
+        text.contains("4 events, 2 malformed, 2 void; 2 repeat a sequence, 1 cut short"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_without_an_event_is_refused() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    must_refuse(&root.join("README.md"), "is an event");
+    let (_directory, empty) = capture("");
+    must_refuse(&empty, "is an event");
+    let (_directory, cut_short) = capture("1|B");
+    must_refuse(&cut_short, "is an event");
+    let (_directory, voids) = capture("1|X\n2|Y\n");
+    must_refuse(&voids, "is an event");
+    let (_directory, endless) = capture(&"1".repeat(2 << 20));
+    must_refuse(&endless, "no captured stream");
+    must_refuse(Path::new("/dev/null"), "no regular file");
+    must_refuse(root, "no regular file");
+}
+
+#[test]
+fn events_that_wait_for_ever_are_not_right() {
+    let (right, text) = replay("1|B\n3|B\n4|S|7\n", "--spawn");
+    assert!(!right, "two events never went out");
+    assert!(text.contains("2 lines wait for sequence 2"), "{text}");
+    assert!(!text.contains("ALL NOTIFICATIONS RECEIVED"));
+    let (right, text) =
+        replay("1|B\n3|B\n", "--spawn --server-arg --gap-timeout-ms --server-arg 0");
+    assert!(!right && text.contains("1 line waits for sequence 2"), "{text}");
+}
+
+#[test]
+fn a_capture_of_broadcasts_alone_is_checked_all_the_same() {
+    let (right, text) = replay("2|B\n1|B\n", "--spawn");
+    assert!(right && text.contains("deliveries  2 "), "{text}");
+}
+
+#[test]
+fn a_stream_may_begin_anywhere() {
+    let text = "5001|F|1|7\n5000|B\n5003|S|7\n5002|P|7|1\n";
+    for arguments in [
+        "--spawn",
+        "--spawn --first-sequence 5000",
+        "--spawn --server-arg --first-sequence --server-arg 5000",
+    ] {
+        let (right, text) = replay(text, arguments);
+        assert!(right, "{arguments}");
+        assert!(text.contains("deliveries  5 "), "{arguments}: {text}");
+    }
+    // What lies before the first sequence is late.
+    let (right, text) = replay("1|B\n5000|B\n", "--spawn --first-sequence 5000");
+    assert!(right && text.contains("deliveries  1 "), "{text}");
+}
+
+#[test]
+fn a_gap_that_was_given_up_is_given_up_again() {
+    // A void that waits after a gap gives way, and gaps may follow each other.
+    let text = "1|B\n2|F|1|7\n4|B\n6|X\n6|S|7\n5|P|7|1\n9|B\n10|B\n";
+    let (right, text) = replay(text, "--spawn --server-arg --gap-timeout-ms --server-arg 100");
+    assert!(right, "{text}");
+    assert!(text.contains("3 sequences missing"), "{text}");
+}
+
+#[test]
+fn a_gap_that_was_given_up_may_have_more_after_it_than_the_window_holds() {
+    let mut text = String::from("1|F|1|7\n");
+    for sequence in 3..400_000 {
+        let _ = writeln!(text, "{sequence}|P|7|1");
+    }
+    let (right, _) = replay(&text, "--spawn --server-arg --gap-timeout-ms --server-arg 100");
+    assert!(right);
+}
+
+/// A server that runs already.
+struct Running {
+    process: Child,
+    ports: String,
+}
+
+impl Running {
+    fn start(arguments: &str) -> Running {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_eventserver"))
+            .args(["--event-listen", "127.0.0.1:0", "--client-listen", "127.0.0.1:0"])
+            .args(arguments.split(' '))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = |after: &str| {
+            let (_, rest) = line.split_once(after).unwrap();
+            rest.chars().take_while(char::is_ascii_digit).collect::<String>()
+        };
+        let ports = format!(
+            "--event-port {} --client-port {}",
+            port("events on 127.0.0.1:"),
+            port("clients on 127.0.0.1:")
+        );
+        Running { process, ports }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_server_that_runs_already_may_give_gaps_up_or_wait() {
+    let text = "5000|B\n5002|P|1|7\n";
+    let server = Running::start("--first-sequence 5000 --gap-timeout-ms 100");
+    let (right, text_of_right) = replay(text, &server.ports);
+    assert!(right, "{text_of_right}");
+    let server = Running::start("--first-sequence 5000");
+    let (right, text_of_wrong) = replay(text, &server.ports);
+    assert!(!right && text_of_wrong.contains("sequence 5001"), "{text_of_wrong}");
+}
+
+#[test]
+fn a_user_that_is_listed_twice_connects_once() {
+    let (directory, file) = capture("1|B\n");
+    let users = directory.path().join("users");
+    std::fs::write(&users, "7\n8\n7\n").unwrap();
+    let (right, text) =
+        run(&format!("replay {} --spawn --users {}", file.display(), users.display()));
+    assert!(right && text.contains("deliveries  2 "), "{text}");
+    std::fs::write(&users, "").unwrap();
+    let output = loadgen(&format!("replay {} --spawn --users {}", file.display(), users.display()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(outcome(&output).1.contains("names no user"));
+}
+
+#[test]
+fn runs_that_follow_each_other_on_one_server() {
+    let server = Running::start("--on-source-disconnect reset");
+    let ports = &server.ports;
+    for run_again in [
+        "fairness --clients 20 --duration 0.5 --bound-ms 20000",
+        "soak --clients 5 --seconds 0.5 --visits 0",
+        "fairness --clients 20 --duration 0.5 --bound-ms 20000",
+        "latency --clients 5 --rate 1000 --duration 0.1",
+        "fairness --clients 20 --duration 0.5 --bound-ms 20000",
+        "verify --total-events 20000",
+        "verify --total-events 20000",
+        "idle --clients 10",
+        "soak --clients 5 --sources 3 --seconds 0.5 --visits 0",
+        "latency --clients 5 --rate 1000 --duration 0.1 --runs 3",
+    ] {
+        let (right, text) = run(&format!("{run_again} --timeout 20000 {ports}"));
+        assert!(right, "{run_again}: {text}");
+    }
+}

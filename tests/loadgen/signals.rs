@@ -1,0 +1,193 @@
+//! A server that `loadgen` has started ends with it, however that ends, and a run that a signal ends
+//! tells what there is so far.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::loadgen;
+
+/// Nothing that is waited for here takes nearly as long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Long runs, each with a word of what it tells so far.
+const RUNS: [(&str, &str); 8] = [
+    ("verify --spawn --total-events 1000000000000", "INTERRUPTED"),
+    ("latency --spawn --rate 1e7 --duration 86400 --broadcast", "from due time"),
+    ("latency --spawn --find-knee --p99-us 0.001 --duration 86400", "NO RATE"),
+    ("limit --total-events 1000000000000 --mix private", "INTERRUPTED"),
+    ("limit --relay --rate 0.01 --duration 86400", "from due time"),
+    ("pinned --total-events 1000000000000", "| mix |"),
+    ("fairness --spawn --duration 86400 --bound-ms 1000000", "flood:"),
+    ("soak --spawn --minutes 1440", "INTERRUPTED"),
+];
+
+struct Running {
+    process: Child,
+    server: u32,
+}
+
+impl Running {
+    /// Starts `command` and waits until its server serves it.
+    fn start(mut command: Command) -> Running {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let id = process.id();
+        let mut server = None;
+        wait_for("a server with connections", || {
+            assert!(process.try_wait().unwrap().is_none(), "loadgen has ended");
+            server = child_of(id);
+            server.is_some_and(|server| connections(server) > 4)
+        });
+        Running { process, server: server.unwrap() }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits for both to end; returns the status and what was told.
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut told = String::new();
+        let mut status = None;
+        // What is told fits the pipe.
+        wait_for("the end of loadgen", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        wait_for("the end of its server", || !is_alive(self.server));
+        self.process.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+        (status.unwrap(), told)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_there() {
+        assert!(Instant::now() < deadline, "{what} does not come");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// State and parent of a process.
+fn stat(process: u32) -> Option<(char, u32)> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn child_of(parent: u32) -> Option<u32> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let process = entry.file_name().to_str()?.parse().ok()?;
+        (stat(process)?.1 == parent).then_some(process)
+    })
+}
+
+fn connections(process: u32) -> usize {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.filter(|target| target.as_path() > Path::new("socket:")).count()
+}
+
+/// One that nobody has waited for yet has ended all the same.
+fn is_alive(process: u32) -> bool {
+    stat(process).is_some_and(|(state, _)| state != 'Z')
+}
+
+#[test]
+fn a_signal_ends_the_run_and_its_server_and_what_there_is_is_told() {
+    for (run, word) in RUNS {
+        println!("{run}");
+        let running = Running::start(loadgen(run));
+        // Something has been measured by then, in all but the slowest of them.
+        running.signal(Signal::TERM);
+        let (status, told) = running.end();
+        assert_eq!(status.code(), Some(143), "{run}: {told}");
+        let is_measured = !told.is_empty();
+        assert!(!is_measured || told.contains(word), "{run}: {told}");
+        assert!(!told.contains("ALL"), "{run}: {told}");
+    }
+}
+
+#[test]
+fn the_status_names_the_signal() {
+    for (signal, status) in [(Signal::INT, 130), (Signal::HUP, 129), (Signal::TERM, 143)] {
+        let running = Running::start(loadgen("soak --spawn --minutes 1440 --clients 5"));
+        running.signal(signal);
+        let (ended, told) = running.end();
+        assert_eq!(ended.code(), Some(status));
+        assert!(told.contains("INTERRUPTED") && told.contains("visitors"), "{told}");
+    }
+}
+
+#[test]
+fn a_terminal_signals_the_whole_group_and_often_twice() {
+    for run in ["soak --spawn --minutes 1440", "fairness --spawn --duration 86400"] {
+        let mut command = loadgen(run);
+        command.process_group(0);
+        let running = Running::start(command);
+        let group = Pid::from_child(&running.process);
+        kill_process_group(group, Signal::INT).unwrap();
+        running.signal(Signal::INT);
+        let (status, told) = running.end();
+        assert_eq!(status.code(), Some(130), "{told}");
+        assert!(told.is_empty() || told.contains("INTERRUPTED"), "{told}");
+    }
+}
+
+#[test]
+fn a_killed_run_takes_its_server_with_it() {
+    for run in ["soak --spawn --minutes 1440", "limit --relay --rate 0.01 --duration 86400"] {
+        let running = Running::start(loadgen(run));
+        running.signal(Signal::KILL);
+        let (status, _) = running.end();
+        assert_eq!(status.code(), None);
+    }
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let script = format!("trap '' HUP; exec {program} soak --spawn --minutes 1440");
+    command.args(["-c", &script]);
+    let running = Running::start(command);
+    running.signal(Signal::HUP);
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().0.code(), Some(143));
+}
+
+#[test]
+fn a_launcher_without_its_parent_starts_nothing() {
+    let output = loadgen("launch-server 1 /bin/echo started").output().unwrap();
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_latency_run_tells_what_it_has_measured() {
+    let running = Running::start(loadgen("latency --spawn --rate 1e7 --duration 86400"));
+    // The warm-up takes half a second; what comes after it uses the server's time.
+    let server = running.server;
+    wait_for("load", || {
+        let text = fs::read_to_string(format!("/proc/{server}/schedstat")).unwrap_or_default();
+        let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+        nanos.is_some_and(|nanos: u64| nanos > 1_500_000_000)
+    });
+    running.signal(Signal::INT);
+    let (status, told) = running.end();
+    assert_eq!(status.code(), Some(130));
+    assert!(told.contains("INTERRUPTED") && told.contains("from due time"), "{told}");
+}
