@@ -81,13 +81,16 @@ fn full_queues_fit(server: &Server) {
 }
 
 #[test]
-fn full_queues_of_thirty_clients_fit() {
+fn full_queues_of_thirty_clients_fit_and_their_memory_is_given_back() {
     let server = server_with(4 * MIB);
     let clients = slow_clients(&server, 30);
     let source = Source::connect(&server);
     let source = EndlessSource::start(&server, source, (0..30).map(|user| (user, 50)).collect());
     full_queues_fit(&server);
     source.stops_after(clients);
+    server.until("the memory is given back", || {
+        (server.process().resident_bytes() < TOTAL_LIMIT / 4).then_some(())
+    });
 }
 
 #[test]
