@@ -59,6 +59,7 @@
 
 pub mod config;
 pub mod engine;
+pub mod hub;
 pub mod loadgen;
 pub mod logging;
 pub mod protocol;

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput};
 use eventserver::config::{Config, OnSourceDisconnect};
-use eventserver::server::Capacity;
-use eventserver::server::hub::{EVENT_LISTENER, Hub, NextTurn, Readiness};
+use eventserver::hub::Capacity;
+use eventserver::hub::{EVENT_LISTENER, Hub, NextTurn, Readiness};
 
 use crate::captured::CapturedStream;
 use crate::load::Load;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use eventserver::server::{self, Acceptor};
+use eventserver::hub::{self, Acceptor};
 
 /// What a peer does once it has sent everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Write for Stream {
     }
 }
 
-impl server::Stream for Stream {
+impl hub::Stream for Stream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, ioctl_fionbio};
 
+use crate::hub::Recorder;
+
 /// A chunk is handed to the thread when it holds this many bytes, and when the loop rests.
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -112,48 +114,6 @@ impl Capture {
         })
     }
 
-    /// Takes a line, without its terminator.
-    #[inline]
-    pub(crate) fn take(&mut self, line: &[u8]) {
-        if self.writer.chunks.is_some() {
-            self.chunk.lines.extend_from_slice(line);
-            self.chunk.lines.push(b'\n');
-            self.bytes += line.len() as u64 + 1;
-            if self.chunk.len() >= CHUNK_BYTES {
-                self.hand_over();
-            }
-        }
-    }
-
-    /// Notes when the lines of this turn came, and hands over what is due. `is_resting`: nothing
-    /// else is to be done now.
-    pub(crate) fn end_turn(&mut self, now: Instant, is_resting: bool) {
-        if self.bytes > self.timed_bytes {
-            self.timed_bytes = self.bytes;
-            let since = now.duration_since(*self.first_line.get_or_insert(now));
-            // Writing to a string cannot fail.
-            let _ = writeln!(self.chunk.times, "{} {}", since.as_micros(), self.bytes);
-        }
-        if is_resting || self.chunk.len() >= CHUNK_BYTES {
-            self.hand_over();
-        }
-    }
-
-    /// Hands over the last chunk and waits until all is written, but no longer than `timeout`.
-    pub(crate) fn finish(mut self, timeout: Duration) {
-        self.hand_over();
-        let Writer { chunks, pending, ended } = self.writer;
-        drop(chunks);
-        if ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
-            log::error!(
-                "capture to {} abandoned after {} ms: {} bytes were not written",
-                self.path.display(),
-                timeout.as_millis(),
-                pending.line_bytes.load(Ordering::Relaxed)
-            );
-        }
-    }
-
     /// Gives the chunk to the thread. Stops the capture where too much waits there already.
     fn hand_over(&mut self) {
         let chunk = std::mem::take(&mut self.chunk);
@@ -177,6 +137,47 @@ impl Capture {
         if sender.send(chunk).is_err() {
             // The thread has logged why it ended.
             *chunks = None;
+        }
+    }
+}
+
+impl Recorder for Capture {
+    #[inline]
+    fn record(&mut self, line: &[u8]) {
+        if self.writer.chunks.is_some() {
+            self.chunk.lines.extend_from_slice(line);
+            self.chunk.lines.push(b'\n');
+            self.bytes += line.len() as u64 + 1;
+            if self.chunk.len() >= CHUNK_BYTES {
+                self.hand_over();
+            }
+        }
+    }
+
+    fn end_turn(&mut self, now: Instant, is_idle: bool) {
+        if self.bytes > self.timed_bytes {
+            self.timed_bytes = self.bytes;
+            let since = now.duration_since(*self.first_line.get_or_insert(now));
+            // Writing to a string cannot fail.
+            let _ = writeln!(self.chunk.times, "{} {}", since.as_micros(), self.bytes);
+        }
+        if is_idle || self.chunk.len() >= CHUNK_BYTES {
+            self.hand_over();
+        }
+    }
+
+    /// Hands over the last chunk and waits until all is written, but no longer than `timeout`.
+    fn finish(mut self: Box<Self>, timeout: Duration) {
+        self.hand_over();
+        let Capture { path, writer: Writer { chunks, pending, ended }, .. } = *self;
+        drop(chunks);
+        if ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
+            log::error!(
+                "capture to {} abandoned after {} ms: {} bytes were not written",
+                path.display(),
+                timeout.as_millis(),
+                pending.line_bytes.load(Ordering::Relaxed)
+            );
         }
     }
 }
@@ -282,14 +283,14 @@ mod tests {
         let path = folder.path().join("stream.events");
         let mut capture = Capture::start(&path).unwrap();
         let start = Instant::now();
-        capture.take(b"2|B");
-        capture.take(b"1|S|7");
+        capture.record(b"2|B");
+        capture.record(b"1|S|7");
         capture.end_turn(start, false);
         capture.end_turn(start + Duration::from_millis(1), false);
-        capture.take(b"3|B");
+        capture.record(b"3|B");
         capture.end_turn(start + Duration::from_millis(2), true);
-        capture.take(b"4|B");
-        capture.finish(DEADLINE);
+        capture.record(b"4|B");
+        Box::new(capture).finish(DEADLINE);
         assert_eq!(fs::read_to_string(&path).unwrap(), "2|B\n1|S|7\n3|B\n4|B\n");
         let times = fs::read_to_string(times_path(&path)).unwrap();
         assert_eq!(times, "0 10\n2000 14\n");
@@ -313,11 +314,11 @@ mod tests {
         let mut capture = Capture::start(&path).unwrap();
         let deadline = Instant::now() + DEADLINE;
         while capture.writer.chunks.is_some() {
-            capture.take(b"1|B");
+            capture.record(b"1|B");
             capture.end_turn(Instant::now(), true);
             assert!(Instant::now() < deadline, "the capture goes on");
         }
-        capture.take(b"2|B");
+        capture.record(b"2|B");
         assert!(capture.chunk.lines.is_empty());
     }
 
@@ -333,7 +334,7 @@ mod tests {
         let mut waiting = 0;
         for turn in 1_u64.. {
             for _ in 0..lines_per_turn {
-                capture.take(line);
+                capture.record(line);
             }
             capture.end_turn(Instant::now(), turn.is_multiple_of(2));
             if capture.writer.chunks.is_none() {
@@ -369,7 +370,7 @@ mod tests {
         let path = named_pipe(folder.path());
         let mut capture = Capture::start(&path).unwrap();
         for _ in 0..100_000 {
-            capture.take(b"1|S|7");
+            capture.record(b"1|S|7");
         }
         capture.end_turn(Instant::now(), true);
         let reading = thread::spawn(move || {
@@ -377,7 +378,7 @@ mod tests {
             File::open(path).unwrap().read_to_end(&mut read).unwrap();
             read
         });
-        capture.finish(DEADLINE);
+        Box::new(capture).finish(DEADLINE);
         assert_eq!(reading.join().unwrap(), b"1|S|7\n".repeat(100_000));
     }
 
@@ -385,9 +386,9 @@ mod tests {
     fn finishing_without_a_reader_ends_with_the_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let mut capture = Capture::start(&named_pipe(folder.path())).unwrap();
-        capture.take(b"1|B");
+        capture.record(b"1|B");
         let start = Instant::now();
-        capture.finish(Duration::from_millis(20));
+        Box::new(capture).finish(Duration::from_millis(20));
         assert!(start.elapsed() >= Duration::from_millis(20));
     }
 }

@@ -1,24 +1,9 @@
-//! The only rooms with sockets, clock and signals.
+//! The I/O shell: polling, listeners, signals, the descriptor limit, and capture files.
 
-mod acceptor;
-mod address_count;
-mod budgets;
-mod buffer_pool;
-mod byte_buffer;
 mod capture;
-mod close_reason;
-mod connection;
-mod deliveries;
-mod descriptors;
-mod dispatch;
-mod gap_watch;
-pub mod hub;
-mod notices;
-mod send_queue;
+mod fd_limit;
 mod signals;
-mod timeouts;
-mod totals;
-mod vec_pool;
+mod tcp;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -26,18 +11,13 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
-use acceptor::TcpAcceptor;
-pub use acceptor::{Acceptor, Stream};
-pub use budgets::Budgets;
 use capture::Capture;
-pub use close_reason::CloseReason;
-pub use descriptors::Capacity;
-use descriptors::DescriptorBudget;
-use hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
+use fd_limit::DescriptorBudget;
 use signals::{Request, SignalThread};
-pub use totals::Totals;
+use tcp::TcpAcceptor;
 
 use crate::config::Config;
+use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
 
 const SIGNALS: Token = Token(usize::MAX - 3);
 
@@ -179,7 +159,7 @@ impl Server {
     ///
     /// Names the address that could not be listened on.
     pub fn bind(config: &Config) -> Result<Server, StartError> {
-        let descriptor_limit = descriptors::raise_limit();
+        let descriptor_limit = fd_limit::raise_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         // Before anything that may block: a second signal ends the process then as well.
@@ -201,7 +181,7 @@ impl Server {
         let drain_timeout = config.drain_timeout;
         let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
         if let Some(capture) = capture {
-            hub.capture_to(capture);
+            hub.record_to(Box::new(capture));
         }
         if !event_address.ip().is_loopback() {
             log::warn!(
@@ -236,9 +216,9 @@ impl Server {
         self.hub.report_left_out_now();
         log::info!("{}", self.hub.totals());
         if !matches!(stop, Ok(Stop::Forced))
-            && let Some(capture) = self.hub.take_capture()
+            && let Some(recorder) = self.hub.take_recorder()
         {
-            capture.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
+            recorder.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
         }
         stop
     }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use eventserver::config::Config;
-use eventserver::server::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, Readiness};
-use eventserver::server::{Acceptor, Capacity, Stream};
+use eventserver::hub::{Acceptor, Capacity, Stream};
+use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, Readiness};
 
 use crate::captured::{captured_stream, captured_users};
 use crate::support::DEADLINE;

@@ -1,6 +1,6 @@
 //! What the model knows of one client.
 
-use eventserver::server::CloseReason;
+use eventserver::hub::CloseReason;
 
 use super::event::number;
 

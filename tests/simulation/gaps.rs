@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eventserver::config::{Config, OnSourceDisconnect};
-use eventserver::server::Budgets;
+use eventserver::hub::Budgets;
 
 use crate::stage::Stage;
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use eventserver::server::hub::{CLIENT_LISTENER, EVENT_LISTENER, Readiness};
+use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER, Readiness};
 
 use super::random::Random;
 use super::socket::{Side, Socket};

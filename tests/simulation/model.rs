@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
-use eventserver::server::{Capacity, CloseReason, Totals};
+use eventserver::hub::{Capacity, CloseReason, Totals};
 
 use super::client::{Client, Stall};
 use super::kernel::{Call, Kernel, SocketId};

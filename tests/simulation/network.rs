@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use eventserver::server::{Acceptor, Stream};
+use eventserver::hub::{Acceptor, Stream};
 
 use super::kernel::{Kernel, SocketId};
 use super::socket::Side;

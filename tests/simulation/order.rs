@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use eventserver::server::Totals;
+use eventserver::hub::Totals;
 
 use super::event::{Deed, Meaning, meaning};
 use super::kernel::SocketId;

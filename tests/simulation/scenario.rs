@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
-use eventserver::server::{Budgets, Capacity};
+use eventserver::hub::{Budgets, Capacity};
 
 use super::kernel::Habits;
 use super::random::Random;

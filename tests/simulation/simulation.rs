@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use eventserver::server::CloseReason;
-use eventserver::server::hub::{Hub, NextTurn, Readiness};
+use eventserver::hub::CloseReason;
+use eventserver::hub::{Hub, NextTurn, Readiness};
 
 use super::kernel::{Kernel, SocketId};
 use super::model::{Ending, Limits, Model};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use eventserver::server::hub::Readiness;
+use eventserver::hub::Readiness;
 
 /// Which listener a peer comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use eventserver::server::CloseReason;
+use eventserver::hub::CloseReason;
 
 use super::order::Line;
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::config::Config;
-use eventserver::server::hub::Hub;
-use eventserver::server::{Budgets, Capacity};
+use eventserver::hub::Hub;
+use eventserver::hub::{Budgets, Capacity};
 
 use crate::world::Random;
 use crate::world::kernel::{Call, Habits, Kernel, SocketId};

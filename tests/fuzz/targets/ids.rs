@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use eventserver::config::Config;
+use eventserver::hub::{Acceptor, Capacity, CloseReason, Stream};
+use eventserver::hub::{Hub, NextTurn};
 use eventserver::protocol::UserId;
-use eventserver::server::hub::{Hub, NextTurn};
-use eventserver::server::{Acceptor, Capacity, CloseReason, Stream};
 
 use super::events::number;
 use super::input::Input;

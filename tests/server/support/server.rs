@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use eventserver::server::CloseReason;
+use eventserver::hub::CloseReason;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::log::Log;

@@ -1,6 +1,6 @@
 //! Who is let in, who is turned away, and how a closed connection lingers.
 
-use eventserver::server::CloseReason;
+use eventserver::hub::CloseReason;
 
 use super::super::kernel::{Kernel, SocketId};
 use super::super::network::address_of;

@@ -1,6 +1,6 @@
 //! Who was closed in a turn, and who should have been.
 
-use eventserver::server::CloseReason;
+use eventserver::hub::CloseReason;
 
 use super::super::kernel::{Kernel, SocketId};
 use super::{Client, Ending, LINGER_TIMEOUT, Model};

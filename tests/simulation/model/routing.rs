@@ -1,6 +1,6 @@
 //! Which events were applied in a turn, and who is to get them.
 
-use eventserver::server::CloseReason;
+use eventserver::hub::CloseReason;
 
 use super::super::event::Deed;
 use super::super::kernel::SocketId;

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::server::acceptor::Acceptor;
+use crate::hub::transport::Acceptor;
 
 /// How long accepting rests when the system has no descriptor or memory for a connection.
 pub(super) const ACCEPT_REST: Duration = Duration::from_millis(500);

@@ -6,10 +6,10 @@ use std::time::Instant;
 use log::Level;
 
 use super::Hub;
-use crate::server::acceptor::Acceptor;
-use crate::server::close_reason::CloseReason;
-use crate::server::connection::{Client, Connection, End, Identity};
-use crate::server::notices::{Because, Topic};
+use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::{Client, Connection, End, Identity};
+use crate::hub::log_limiter::{Because, Topic};
+use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
     /// Gives up the clients that have not said who they are in time.

@@ -12,8 +12,8 @@ use slab::Slab;
 use super::{Deliveries, client_mut};
 use crate::config::SlowClient;
 use crate::engine::{Audience, Recipient};
-use crate::server::close_reason::CloseReason;
-use crate::server::connection::{Client, Connection, Stall, StallCause};
+use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::{Client, Connection, Stall, StallCause};
 
 impl<S> Deliveries<S> {
     /// Whether events have to wait until queues have come down.

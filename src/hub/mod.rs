@@ -4,12 +4,29 @@
 //! values, and the connections come from two [`Acceptor`]s. So the very code that serves real
 //! sockets runs under a simulation.
 
+mod budgets;
+mod capacity;
 mod clients;
-mod door;
-mod ends;
-mod lingering;
-mod order;
+mod close;
+mod close_reason;
+mod connection;
+mod gap_monitor;
+mod gaps;
+mod listener;
+mod log_limiter;
+mod outbound;
+mod recorder;
 mod sources;
+mod stats;
+mod timeout_queue;
+mod transport;
+
+pub use budgets::Budgets;
+pub use capacity::Capacity;
+pub use close_reason::CloseReason;
+pub use recorder::Recorder;
+pub use stats::Totals;
+pub use transport::{Acceptor, BACKLOG, Stream};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,22 +36,17 @@ use std::time::Instant;
 use log::Level;
 
 use self::clients::Candidate;
-use self::door::{ACCEPT_REST, Door};
-use self::lingering::LINGER_TIMEOUT;
-use super::acceptor::Acceptor;
-use super::address_count::AddressCount;
-use super::budgets::Budgets;
-use super::capture::Capture;
-use super::close_reason::CloseReason;
-use super::connection::{Client, Connection, Identity, Source};
-use super::deliveries::Deliveries;
-use super::descriptors::Capacity;
-use super::gap_watch::GapWatch;
-use super::notices::{Notices, Topic};
-use super::timeouts::Timeouts;
-use super::totals::{Tally, Totals};
+use self::clients::lingering::LINGER_TIMEOUT;
+use self::listener::{ACCEPT_REST, Door};
 use crate::config::Config;
 use crate::engine::{Engine, Recipient};
+use crate::hub::clients::ip_limiter::AddressCount;
+use crate::hub::connection::{Client, Connection, Identity, Source};
+use crate::hub::gap_monitor::GapWatch;
+use crate::hub::log_limiter::{Notices, Topic};
+use crate::hub::outbound::Deliveries;
+use crate::hub::stats::Tally;
+use crate::hub::timeout_queue::Timeouts;
 use crate::protocol::Sequence;
 
 /// The token of the listener for event sources.
@@ -98,7 +110,7 @@ pub struct Hub<A: Acceptor> {
     /// Applying waited for clients at the end of the last turn.
     was_paused: bool,
     /// Where accepted lines are written, if anywhere.
-    capture: Option<Capture>,
+    recorder: Option<Box<dyn Recorder>>,
     notices: Notices,
     tally: Tally,
     now: Instant,
@@ -133,7 +145,7 @@ impl<A: Acceptor> Hub<A> {
             gap_watch: GapWatch::new(config.gap_timeout, now),
             drain_deadline: None,
             was_paused: false,
-            capture: None,
+            recorder: None,
             notices: Notices::default(),
             tally: Tally::default(),
             now,
@@ -144,14 +156,14 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Writes every line that is accepted from now on to `capture`.
-    pub(crate) fn capture_to(&mut self, capture: Capture) {
-        self.capture = Some(capture);
+    /// Records every line that is accepted from now on.
+    pub(crate) fn record_to(&mut self, recorder: Box<dyn Recorder>) {
+        self.recorder = Some(recorder);
     }
 
-    /// Takes the capture back, for it to be finished.
-    pub(crate) fn take_capture(&mut self) -> Option<Capture> {
-        self.capture.take()
+    /// Takes the recorder back, for it to be finished.
+    pub(crate) fn take_recorder(&mut self) -> Option<Box<dyn Recorder>> {
+        self.recorder.take()
     }
 
     /// Logs how many lines were left out, although their second is not over yet.
@@ -325,8 +337,8 @@ impl<A: Acceptor> Hub<A> {
     /// Hands over and gives back what the turn has no more use for.
     fn tidy(&mut self) {
         let is_resting = !self.has_work_left();
-        if let Some(capture) = &mut self.capture {
-            capture.end_turn(self.now, is_resting);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_turn(self.now, is_resting);
         }
         if is_resting {
             self.deliveries.trim_spare_buffers();

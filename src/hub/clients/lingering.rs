@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::Hub;
-use crate::server::acceptor::{Acceptor, Stream};
-use crate::server::connection::{Connection, Lingering};
+use crate::hub::connection::{Connection, Lingering};
+use crate::hub::transport::{Acceptor, Stream};
 
 /// How long a closed connection waits for its peer to end, at most.
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// So many connections may linger even where clients take all descriptors; they use the reserve.
 const MIN_LINGERING: usize = 4;
@@ -15,7 +15,7 @@ const MIN_LINGERING: usize = 4;
 impl<A: Acceptor> Hub<A> {
     /// Closes a connection so that nothing on its way is lost: ends its sending side, and discards
     /// what its peer still sends until the peer ends, too.
-    pub(super) fn linger(&mut self, key: u32, mut stream: A::Stream) {
+    pub(crate) fn linger(&mut self, key: u32, mut stream: A::Stream) {
         if stream.shutdown_write().is_err() {
             self.deliveries.connections.remove(key as usize);
             return;
@@ -29,13 +29,13 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Lets go of a lingering connection.
-    pub(super) fn end_lingering(&mut self, key: u32) {
+    pub(crate) fn end_lingering(&mut self, key: u32) {
         self.deliveries.connections.remove(key as usize);
         self.lingering -= 1;
     }
 
     /// Ends the oldest lingering connections where open clients need their descriptors.
-    pub(super) fn evict_lingering(&mut self) {
+    pub(crate) fn evict_lingering(&mut self) {
         let limit = self.capacity.max_clients + self.capacity.max_awaiting_id;
         let max = limit.saturating_sub(self.open_clients).max(MIN_LINGERING);
         while self.lingering > max
@@ -48,7 +48,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Ends the connections that have lingered for long enough, and all of them once a stop is over.
-    pub(super) fn expire_lingering(&mut self) {
+    pub(crate) fn expire_lingering(&mut self) {
         let is_over = self.drain_deadline.is_some_and(|deadline| self.now >= deadline);
         loop {
             let connections = &self.deliveries.connections;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::close_reason::CloseReason;
 use crate::engine::Counters;
+use crate::hub::close_reason::CloseReason;
 
 /// A count for each reason.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,6 +4,8 @@ use std::fs;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::hub::Capacity;
+
 /// Descriptors kept free for what opens after the start: a connection that is accepted only to be
 /// closed, files.
 const RESERVED: u64 = 16;
@@ -16,27 +18,6 @@ const ASSUMED_OPEN: u64 = 16;
 
 /// The largest number of clients, because keys count connections with 32 bits.
 const MAX_CLIENTS: u64 = 1 << 24;
-
-/// How many client connections the hub takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Registered clients, at most.
-    pub max_clients: usize,
-    /// Connections that may await identification although there are `max_clients` others: a user who is
-    /// connected can take over in a full house. At least one.
-    pub max_awaiting_id: usize,
-}
-
-impl Capacity {
-    /// How many connections may await identification where the descriptor limit allows it.
-    pub const MAX_AWAITING_ID: usize = 64;
-
-    /// Returns the capacity for `max_clients` where descriptors are plentiful.
-    #[must_use]
-    pub fn for_clients(max_clients: usize) -> Capacity {
-        Capacity { max_clients, max_awaiting_id: Capacity::MAX_AWAITING_ID }
-    }
-}
 
 /// The descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 
 use smallvec::SmallVec;
 
-use super::buffer_pool::{BLOCK_BYTES, Block, BufferPool};
+use crate::hub::outbound::block_pool::{BLOCK_BYTES, Block, BufferPool};
 
 /// Slices of a queue passed to one write: 64 KiB or more, for each has a block or several.
 const MAX_SLICES: usize = 512;

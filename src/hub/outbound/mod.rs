@@ -10,22 +10,27 @@
 //! - `queued_total` is the sum of that over the members;
 //! - `largest_queue` is at least what is queued for any member.
 
-mod room;
+mod backpressure;
+mod block_pool;
+mod buffer_pool;
+mod byte_buffer;
+pub(crate) mod fanout;
+pub(crate) mod send_queue;
 
 use std::io::{self, Write};
 use std::time::Instant;
 
 use slab::Slab;
 
-use super::buffer_pool::BufferPool;
-use super::byte_buffer::{ByteBuffer, size_of_line};
-use super::close_reason::CloseReason;
-use super::connection::{Client, Connection, Identity, StallCause};
-use super::dispatch::Dispatch;
-use super::send_queue::{FlushOutcome, SendQueue, Tail};
-use super::timeouts::Timeouts;
 use crate::config::{Config, SlowClient};
 use crate::engine::{Audience, Offer, Recipient, Sink};
+use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::{Client, Connection, Identity, StallCause};
+use crate::hub::outbound::block_pool::BufferPool;
+use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
+use crate::hub::outbound::fanout::Dispatch;
+use crate::hub::outbound::send_queue::{FlushOutcome, SendQueue, Tail};
+use crate::hub::timeout_queue::Timeouts;
 use crate::protocol::{Line, UserId};
 
 /// Every connection, and all that is queued.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::close_reason::CloseReason;
+use crate::hub::close_reason::CloseReason;
 
 /// How many lines of one topic appear a second.
 const LINES_A_SECOND: u32 = 10;

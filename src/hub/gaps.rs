@@ -4,9 +4,9 @@ use log::Level;
 
 use super::Hub;
 use crate::config::OnSourceDisconnect;
-use crate::server::acceptor::Acceptor;
-use crate::server::connection::Source;
-use crate::server::notices::Topic;
+use crate::hub::connection::Source;
+use crate::hub::log_limiter::Topic;
+use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
     /// Starts the order and the graph anew if that is wanted and no source that has sent a line is

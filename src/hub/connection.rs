@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::close_reason::CloseReason;
-use super::send_queue::SendQueue;
+use crate::hub::close_reason::CloseReason;
+use crate::hub::outbound::send_queue::SendQueue;
 use crate::protocol::{EventReader, LineSplitter, UserId};
 
 /// The longest id line that is looked at, without its terminator.

@@ -1,7 +1,7 @@
 //! The lines of one turn, and whose they are.
 
-use super::byte_buffer::{ByteBuffer, size_of_line};
-use super::vec_pool::VecPool;
+use crate::hub::outbound::buffer_pool::VecPool;
+use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
 use crate::protocol::Line;
 
 /// Where a picked line stands among the others of its turn.

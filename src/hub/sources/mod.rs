@@ -8,15 +8,15 @@ use log::Level;
 use super::Hub;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Receipt, Step};
+use crate::hub::budgets::Budgets;
+use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::{Connection, End, Source};
+use crate::hub::log_limiter::{Because, Shown, Topic};
+use crate::hub::outbound::fanout::PICK_BYTES;
+use crate::hub::transport::{Acceptor, BACKLOG};
 use crate::protocol::{
     Malformation, ParseError, Received, Sequence, is_host_field, is_http_request_line,
 };
-use crate::server::acceptor::{Acceptor, BACKLOG};
-use crate::server::budgets::Budgets;
-use crate::server::close_reason::CloseReason;
-use crate::server::connection::{Connection, End, Source};
-use crate::server::dispatch::PICK_BYTES;
-use crate::server::notices::{Because, Shown, Topic};
 
 /// How many lines are taken before what has become due is applied: few enough for their slots to
 /// stay in the first-level cache.
@@ -230,11 +230,11 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn admit_usual_lines(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) {
-        let (engine, capture) = (&mut self.engine, &mut self.capture);
+        let (engine, recorder) = (&mut self.engine, &mut self.recorder);
         let admitted = source.events.take_usual(LINES_AT_ONCE.min(left.events), |event, line| {
             let is_admitted = engine.admit(event, line);
-            if is_admitted && let Some(capture) = capture {
-                capture.take(line.as_bytes());
+            if is_admitted && let Some(recorder) = recorder {
+                recorder.record(line.as_bytes());
             }
             is_admitted
         });
@@ -250,7 +250,7 @@ impl<A: Acceptor> Hub<A> {
             None => return false,
             Some(Received::Event(event, line)) => {
                 let receipt = self.engine.receive(&event, line);
-                self.capture(receipt, line.as_bytes());
+                self.record(receipt, line.as_bytes());
                 if receipt == Receipt::Late && !source.has_sent_event {
                     self.hint_at_reset(peer, event.sequence);
                 }
@@ -281,11 +281,11 @@ impl<A: Acceptor> Hub<A> {
         true
     }
 
-    /// Captures a line that was accepted: one without which a replay would not be the same.
+    /// Records a line that was accepted: one without which a replay would not be the same.
     #[inline]
-    fn capture(&mut self, receipt: Receipt, line: &[u8]) {
-        if let (Some(capture), Receipt::Waits) = (&mut self.capture, receipt) {
-            capture.take(line);
+    fn record(&mut self, receipt: Receipt, line: &[u8]) {
+        if let (Some(recorder), Receipt::Waits) = (&mut self.recorder, receipt) {
+            recorder.record(line);
         }
     }
 
@@ -309,7 +309,7 @@ impl<A: Acceptor> Hub<A> {
                 // It is counted and logged as malformed, once is enough.
                 Receipt::Duplicate | Receipt::Late => (Receipt::Waits, sequence),
                 receipt => {
-                    self.capture(receipt, line);
+                    self.record(receipt, line);
                     (receipt, sequence)
                 }
             },

@@ -1,5 +1,8 @@
 //! Clients: accept, identify, register, discard input.
 
+pub(super) mod ip_limiter;
+pub(super) mod lingering;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -7,13 +10,13 @@ use log::Level;
 
 use super::{Hub, Readiness};
 use crate::engine::Registration;
-use crate::protocol::{Cut, UserId, is_http_request_line};
-use crate::server::acceptor::{Acceptor, BACKLOG};
-use crate::server::close_reason::CloseReason;
-use crate::server::connection::{
+use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::{
     Client, Connection, End, Identity, MAX_ID_LINE_BYTES, ReadOutcome, read_once,
 };
-use crate::server::notices::Topic;
+use crate::hub::log_limiter::Topic;
+use crate::hub::transport::{Acceptor, BACKLOG};
+use crate::protocol::{Cut, UserId, is_http_request_line};
 
 /// Connections over a limit that are open at once, until it is known whether others have ended.
 /// They take descriptors of the reserve.
