@@ -6,7 +6,7 @@
 //! ```text
 //! source socket ─read─▶ buffer ─memchr─▶ line ─parse─▶ Event ─▶ ReorderBuffer
 //!                                                                   │ in sequence
-//! client sockets ◀─write─ SendQueue ◀─flush─ Dispatch ◀─ (audience, line) ◀─ FollowerGraph
+//! client sockets ◀─write─ SendQueue ◀─flush─ FanoutBatch ◀─ (audience, line) ◀─ FollowerGraph
 //! ```
 //!
 //! # The rooms

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use eventserver::config::{Config, Request};
+use eventserver::config::{Config, Invocation};
 use eventserver::logging;
-use eventserver::server::{Server, Stop};
+use eventserver::server::{Server, Shutdown};
 
 /// Running failed, or a second signal cut the stop short.
 const FAILED: u8 = 1;
@@ -21,11 +21,11 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match request() {
-        Ok(Request::Print(text)) => {
+        Ok(Invocation::Print(text)) => {
             print(&mut io::stdout(), &text);
             ExitCode::SUCCESS
         }
-        Ok(Request::Serve(config)) => {
+        Ok(Invocation::Run(config)) => {
             let status = serve(&config);
             log::logger().flush();
             status
@@ -34,14 +34,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn request() -> Result<Request, String> {
+fn request() -> Result<Invocation, String> {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(std::ffi::OsString::into_string)
         .collect::<Result<_, _>>()
         .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Request::from_arguments(&arguments).map_err(|reason| reason.to_string())
+    Invocation::parse(&arguments).map_err(|reason| reason.to_string())
 }
 
 fn serve(config: &Config) -> ExitCode {
@@ -59,8 +59,8 @@ fn serve(config: &Config) -> ExitCode {
     // The server does not wait for a reader of standard output.
     let _ = print_in_background(io::stdout(), ready);
     match server.run() {
-        Ok(Stop::Drained) => ExitCode::SUCCESS,
-        Ok(Stop::Forced) => ExitCode::from(FAILED),
+        Ok(Shutdown::Graceful) => ExitCode::SUCCESS,
+        Ok(Shutdown::Forced) => ExitCode::from(FAILED),
         Err(reason) => fail(FAILED, &reason),
     }
 }

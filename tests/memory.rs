@@ -12,7 +12,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-use eventserver::engine::{FollowerGraph, Head, Placement, ReorderBuffer};
+use eventserver::engine::{FollowerGraph, Head, InsertOutcome, ReorderBuffer};
 use eventserver::protocol::{Event, Line, Sequence, UserId};
 
 use random::Random;
@@ -43,7 +43,7 @@ const BYTES_A_LONE_FOLLOW: u64 = 180;
 const BYTES_A_WAITING_LONG_LINE: u64 = 120;
 
 /// What an allocator may keep for itself after everything was freed.
-const KEPT_BYTES: u64 = 1 << 20;
+const MAX_IDLE_CAPACITY: u64 = 1 << 20;
 
 #[test]
 fn a_follow_between_random_users_takes_24_bytes_at_most() {
@@ -82,7 +82,7 @@ fn a_follow_between_users_named_once_takes_180_bytes_at_most() {
 #[test]
 fn a_graph_of_small_ids_that_is_emptied_is_given_back() {
     in_a_process_of_its_own("a_graph_of_small_ids_that_is_emptied_is_given_back", || {
-        follow_and_unfollow(dense, |_| KEPT_BYTES);
+        follow_and_unfollow(dense, |_| MAX_IDLE_CAPACITY);
     });
 }
 
@@ -219,7 +219,7 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, most_byt
 
     let before = resident_bytes();
     for &number in arriving {
-        assert_eq!(insert(&mut buffer, &line(number)), Placement::Waits);
+        assert_eq!(insert(&mut buffer, &line(number)), InsertOutcome::Buffered);
     }
     let taken = resident_bytes().saturating_sub(before);
     assert_eq!(buffer.occupied() as u64, window - 1);
@@ -232,7 +232,7 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, most_byt
         buffer.advance();
     }
     let kept = resident_bytes().saturating_sub(before);
-    assert!(kept <= KEPT_BYTES, "{kept} bytes are left of {taken}");
+    assert!(kept <= MAX_IDLE_CAPACITY, "{kept} bytes are left of {taken}");
 }
 
 /// Every thousandth event of a window, then those behind them, and so on; all but the first.
@@ -245,10 +245,10 @@ fn in_strides(window: u64) -> Vec<u64> {
 }
 
 /// Inserts the event as it arrives: in a buffer, with more behind it.
-fn insert(buffer: &mut ReorderBuffer, line: &str) -> Placement {
+fn insert(buffer: &mut ReorderBuffer, line: &str) -> InsertOutcome {
     let arrived = format!("{line}\n{}", "7|B\n".repeat(8));
     let event = Event::parse(line.as_bytes()).unwrap();
-    buffer.insert(&event, Line::in_front_of(arrived.as_bytes(), line.len()))
+    buffer.insert(&event, Line::prefix_of(arrived.as_bytes(), line.len()))
 }
 
 /// A private message between users of six digits.

@@ -37,7 +37,7 @@ fn refused<A: AsRef<OsStr>>(arguments: &[A]) -> String {
 }
 
 /// Runs `--check-config` with these flags, and gives the settings printed.
-fn checked(flags: &[&str]) -> Value {
+fn validate(flags: &[&str]) -> Value {
     let ran = eventserver(&[flags, &["--check-config"]].concat());
     assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
     serde_json::from_str(&ran.out).unwrap()
@@ -114,7 +114,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
             "gapTimeoutMs": 100, "slowClient": "disconnect", "busyPoll": true}"#,
     );
     let config = ["--config", name(&file)];
-    let settings = checked(&config);
+    let settings = validate(&config);
     assert_eq!(settings["eventListenerPort"], 7);
     assert_eq!(settings["eventListenerAddress"], "::1");
     assert_eq!(settings["maxSources"], 3);
@@ -123,7 +123,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     // Before or after the file, a flag wins; one for a listener replaces its port and its address.
     let flags = ["--max-sources", "4", "--event-listen", "8", "--slow-client", "pause"];
     for arguments in [[&config[..], &flags[..]].concat(), [&flags[..], &config[..]].concat()] {
-        let settings = checked(&arguments);
+        let settings = validate(&arguments);
         assert_eq!(settings["eventListenerPort"], 8);
         assert_eq!(settings["eventListenerAddress"], "127.0.0.1");
         assert_eq!(settings["maxSources"], 4);
@@ -136,7 +136,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
 #[test]
 fn a_file_of_two_ports_is_a_complete_one() {
     let file = file(r#"{"eventListenerPort": 9190, "clientListenerPort": 9199}"#);
-    let settings = checked(&["--config", name(&file)]);
+    let settings = validate(&["--config", name(&file)]);
     assert_eq!(settings["eventListenerPort"], 9190);
     assert_eq!(settings["clientListenerPort"], 9199);
     assert_eq!(settings["clientListenerAddress"], "127.0.0.1");
@@ -217,7 +217,7 @@ fn limits_are_compared_after_file_and_flags_are_merged() {
     assert!(err.contains("536870912 bytes (default)"), "{err}");
     assert!(err.contains(&format!("({}: \"clientQueueBytes\")", name(&file))), "{err}");
 
-    let settings = checked(&[&config[..], &["--total-queue-bytes", "1073741824"]].concat());
+    let settings = validate(&[&config[..], &["--total-queue-bytes", "1073741824"]].concat());
     assert_eq!(settings["clientQueueBytes"], settings["totalQueueBytes"]);
 }
 

@@ -34,6 +34,6 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> + Clone {
     bytes.split_inclusive(|&byte| byte == b'\n').map(move |line| {
         let behind = &bytes[start..];
         start += line.len();
-        Line::in_front_of(behind, line.len() - 1)
+        Line::prefix_of(behind, line.len() - 1)
     })
 }

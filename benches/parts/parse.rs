@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
-use eventserver::protocol::{EventKind, EventReader, Received, UserId};
+use eventserver::protocol::{Decoded, EventDecoder, EventKind, UserId};
 
 use crate::lines;
 use crate::support::{Random, captured_bytes, fill, line, size};
@@ -54,11 +54,11 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, stream: &[u8]) 
 
 /// Reads every event, none of which the compiler can leave out.
 fn sum_of_sequences(stream: &[u8]) -> u64 {
-    let mut reader = EventReader::new(256);
+    let mut reader = EventDecoder::new(256);
     fill(&mut reader.lines, stream);
     let mut sum = 0;
     while let Some(received) = reader.next_event() {
-        let Received::Event(event, _) = black_box(received) else { panic!("a line is malformed") };
+        let Decoded::Event(event, _) = black_box(received) else { panic!("a line is malformed") };
         sum += event.sequence.get();
     }
     sum

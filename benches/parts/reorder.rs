@@ -69,7 +69,7 @@ fn private_messages(count: u64) -> Vec<String> {
 
 fn passed_in_order(lines: &[String]) -> Passed {
     let mut passed = Passed::default();
-    lines.iter().for_each(|line| passed.take(Line::Plain(line.as_bytes())));
+    lines.iter().for_each(|line| passed.take(Line::Slice(line.as_bytes())));
     passed
 }
 
@@ -93,7 +93,7 @@ fn put_in_order(stream: &Stream) -> Passed {
     let mut passed = Passed::default();
     for (event, line) in &stream.lines {
         let behind = &stream.bytes[line.start as usize..];
-        buffer.insert(event, Line::in_front_of(behind, line.len()));
+        buffer.insert(event, Line::prefix_of(behind, line.len()));
         while let Head::Event(_, line) = buffer.head() {
             passed.take(line);
             buffer.advance();

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use eventserver::engine::{Engine, Receipt, Step};
-use eventserver::protocol::{Event, EventKind, Line, UserId, WINDOW_BYTES};
+use eventserver::engine::{Engine, InsertOutcome, Progress};
+use eventserver::protocol::{Event, EventKind, Line, PADDED_LINE_BYTES, UserId};
 
 use crate::support::{CONNECTED, CountingSink, Random, line, sequence, size};
 
@@ -39,12 +39,12 @@ impl BufferedLine {
     fn new(sequence: u64, kind: EventKind) -> BufferedLine {
         let mut bytes = line(sequence, kind).into_bytes();
         let len = bytes.len();
-        bytes.resize(len + WINDOW_BYTES, b'\n');
+        bytes.resize(len + PADDED_LINE_BYTES, b'\n');
         BufferedLine { bytes, len }
     }
 
     fn as_line(&self) -> Line<'_> {
-        Line::in_front_of(&self.bytes, self.len)
+        Line::prefix_of(&self.bytes, self.len)
     }
 }
 
@@ -94,8 +94,8 @@ fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
 fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, BufferedLine)]) {
     for (kind, line) in events {
         let event = Event { sequence: sequence(engine.awaited()), kind: *kind };
-        assert_eq!(engine.receive(&event, line.as_line()), Receipt::Waits);
-        assert_eq!(engine.apply_next(sink), Step::Advanced);
+        assert_eq!(engine.receive(&event, line.as_line()), InsertOutcome::Buffered);
+        assert_eq!(engine.apply_next(sink), Progress::Applied);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use eventserver::protocol::{Cut, LineSplitter};
+use eventserver::protocol::{LineBuffer, LineFrame};
 
 use crate::lines;
 use crate::support::{captured_bytes, fill, size};
@@ -30,7 +30,7 @@ pub(crate) fn each_terminator(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("split");
     for (name, terminator) in [("LF", "\n"), ("CRLF", "\r\n")] {
         let stream = stream(size(1 << 20, 64 << 10), terminator);
-        let mut splitter = LineSplitter::new(MAX_LINE_BYTES);
+        let mut splitter = LineBuffer::new(MAX_LINE_BYTES);
         group.throughput(Throughput::Bytes(stream.bytes.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -58,10 +58,10 @@ fn stream(most: usize, terminator: &str) -> Stream {
     stream
 }
 
-fn take_all(splitter: &mut LineSplitter) -> Found {
+fn take_all(splitter: &mut LineBuffer) -> Found {
     let mut found = Found::default();
-    while let Some(line) = splitter.next_line() {
-        let Cut::Whole(line) = black_box(line) else { panic!("a line is too long") };
+    while let Some(line) = splitter.next_frame() {
+        let LineFrame::Complete(line) = black_box(line) else { panic!("a line is too long") };
         found.lines += 1;
         found.bytes += line.len();
     }

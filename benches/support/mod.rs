@@ -7,7 +7,7 @@ mod random;
 mod sinks;
 
 use criterion::Criterion;
-use eventserver::protocol::{LineSplitter, Sequence};
+use eventserver::protocol::{LineBuffer, Sequence};
 
 pub(crate) use arrivals::Arrival;
 pub(crate) use captured::captured_bytes;
@@ -36,12 +36,12 @@ pub(crate) fn sequence(number: u64) -> Sequence {
 }
 
 /// Hands bytes to a splitter the way a source's socket does: as much at a time as there is room.
-pub(crate) fn fill(splitter: &mut LineSplitter, mut bytes: &[u8]) {
+pub(crate) fn fill(splitter: &mut LineBuffer, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let spare = splitter.spare(bytes.len());
+        let spare = splitter.unfilled_mut(bytes.len());
         let (now, later) = bytes.split_at(spare.len());
         spare.copy_from_slice(now);
-        splitter.filled(now.len());
+        splitter.advance(now.len());
         bytes = later;
     }
 }

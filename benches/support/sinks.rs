@@ -1,6 +1,6 @@
 //! Where an engine's deliveries go while it is measured alone.
 
-use eventserver::engine::{Audience, Offer, Sink};
+use eventserver::engine::{Offer, Recipients, Sink};
 use eventserver::protocol::Line;
 
 /// Counts what each recipient gets, and keeps nothing. Recipients are numbered from 0.
@@ -31,15 +31,15 @@ impl CountingSink {
 
 impl Sink for CountingSink {
     #[inline]
-    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
         match audience {
-            Audience::One(recipient) => self.addressed[recipient.0 as usize] += 1,
-            Audience::Several(recipients) => {
+            Recipients::One(recipient) => self.addressed[recipient.0 as usize] += 1,
+            Recipients::Many(recipients) => {
                 for &recipient in recipients {
                     self.addressed[recipient as usize] += 1;
                 }
             }
-            Audience::Everybody => self.broadcasts += 1,
+            Recipients::All => self.broadcasts += 1,
         }
         self.bytes += line.len() as u64;
         Offer::Taken

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use eventserver::engine::{Engine, Step};
-use eventserver::protocol::{EventReader, Received, UserId};
+use eventserver::engine::{Engine, Progress};
+use eventserver::protocol::{Decoded, EventDecoder, UserId};
 
 use crate::captured::CapturedStream;
 use crate::load::Load;
@@ -14,7 +14,7 @@ use crate::support::{Arrival, CONNECTED, CountingSink, fill, sequence, size};
 const READ_BYTES: usize = 1 << 20;
 
 /// What the server takes before it applies what has become due.
-const LINES_AT_ONCE: usize = 128;
+const FAST_BATCH_LINES: usize = 128;
 
 /// The verification program's stream: split, parsed, put in order and routed to its 100 clients.
 pub(crate) fn captured_stream(criterion: &mut Criterion) {
@@ -65,7 +65,7 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     for &user in clients {
         engine.register(UserId(user));
     }
-    let mut reader = EventReader::new(256);
+    let mut reader = EventDecoder::new(256);
     for piece in bytes.chunks(READ_BYTES) {
         fill(&mut reader.lines, piece);
         apply(&mut reader, &mut engine, &mut sink);
@@ -75,14 +75,14 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
 }
 
 /// The way of the server: usual lines by the dozen.
-fn apply(reader: &mut EventReader, engine: &mut Engine, sink: &mut CountingSink) {
+fn apply(reader: &mut EventDecoder, engine: &mut Engine, sink: &mut CountingSink) {
     loop {
-        reader.take_usual(LINES_AT_ONCE, |event, line| engine.admit(event, line));
-        while engine.apply_next(sink) == Step::Advanced {}
+        reader.decode_fast(FAST_BATCH_LINES, |event, line| engine.admit(event, line));
+        while engine.apply_next(sink) == Progress::Applied {}
         match reader.next_event() {
             None => return,
-            Some(Received::Event(event, line)) => engine.receive(&event, line),
-            Some(Received::Malformed(..)) => panic!("a line is malformed"),
+            Some(Decoded::Event(event, line)) => engine.receive(&event, line),
+            Some(Decoded::Malformed(..)) => panic!("a line is malformed"),
         };
     }
 }

@@ -38,7 +38,7 @@ impl Server {
             Instant::now(),
         );
         turn_until_idle(&mut hub, &[]);
-        assert_eq!(hub.totals().clients_now(), max_clients);
+        assert_eq!(hub.totals().clients_connected(), max_clients);
         Server { hub, sources, clients }
     }
 

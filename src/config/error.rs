@@ -3,11 +3,11 @@
 use std::{fmt, io};
 
 /// The longest part of a wrong value that a message repeats, in characters.
-const SHOWN_VALUE: usize = 64;
+const MAX_SHOWN_VALUE: usize = 64;
 
 /// Where a setting comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// It was not given.
     #[default]
     Default,
@@ -22,12 +22,12 @@ pub enum Place {
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Default => f.write_str("default"),
-            Place::Flag(flag) => write!(f, "--{flag}"),
-            Place::Key { file, key } => write!(f, "{file}: {key:?}"),
+            Origin::Default => f.write_str("default"),
+            Origin::Flag(flag) => write!(f, "--{flag}"),
+            Origin::Key { file, key } => write!(f, "{file}: {key:?}"),
         }
     }
 }
@@ -38,23 +38,23 @@ pub enum Error {
     /// The flags make no sense: an unknown one, one without its value, one given twice.
     Usage(String),
     /// The file cannot be read.
-    Unreadable {
+    Read {
         /// The file's name as it was given.
         file: String,
         /// What the system said.
         reason: io::Error,
     },
     /// The file is not JSON, or not an object with each key once. The reason names line and column.
-    Malformed {
+    Parse {
         /// The file's name as it was given.
         file: String,
         /// What is wrong, and where.
         reason: serde_json::Error,
     },
     /// A value is not allowed where it stands, or nothing has such a key.
-    Refused {
+    InvalidValue {
         /// Where the value stands.
-        place: Place,
+        place: Origin,
         /// The value, cut where it is long.
         value: String,
         /// What is allowed.
@@ -73,7 +73,7 @@ impl Error {
                 let name = argument.split('=').next().unwrap_or(argument);
                 format!(
                     "unknown argument {argument}{}",
-                    resembling(name, flags).unwrap_or_default()
+                    did_you_mean(name, flags).unwrap_or_default()
                 )
             }
             None => output.trim_end().to_owned(),
@@ -85,12 +85,12 @@ impl Error {
     }
 
     /// A value that is not allowed at its place.
-    pub(super) fn refused(place: &Place, value: &str, reason: String) -> Error {
-        let mut shown: String = value.chars().take(SHOWN_VALUE).collect();
+    pub(super) fn invalid_value(place: &Origin, value: &str, reason: String) -> Error {
+        let mut shown: String = value.chars().take(MAX_SHOWN_VALUE).collect();
         if shown.len() < value.len() {
             shown.push('…');
         }
-        Error::Refused { place: place.clone(), value: shown, reason }
+        Error::InvalidValue { place: place.clone(), value: shown, reason }
     }
 }
 
@@ -98,13 +98,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(reason) | Error::Conflict(reason) => f.write_str(reason),
-            Error::Unreadable { file, reason } => write!(f, "cannot read {file}: {reason}"),
-            Error::Malformed { file, reason } if reason.is_data() => write!(f, "{file}: {reason}"),
-            Error::Malformed { file, reason } => write!(f, "{file}: not JSON: {reason}"),
-            Error::Refused { place: place @ Place::Key { .. }, value, reason } => {
+            Error::Read { file, reason } => write!(f, "cannot read {file}: {reason}"),
+            Error::Parse { file, reason } if reason.is_data() => write!(f, "{file}: {reason}"),
+            Error::Parse { file, reason } => write!(f, "{file}: not JSON: {reason}"),
+            Error::InvalidValue { place: place @ Origin::Key { .. }, value, reason } => {
                 write!(f, "{place}: {value}: {reason}")
             }
-            Error::Refused { place, value, reason } => write!(f, "{place} {value}: {reason}"),
+            Error::InvalidValue { place, value, reason } => write!(f, "{place} {value}: {reason}"),
         }
     }
 }
@@ -112,26 +112,26 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// What to write instead of an unknown `key`: the known one that it resembles, or any of them.
-pub(super) fn way_out(key: &str, known: &[&str]) -> String {
+pub(super) fn unknown_key_message(key: &str, known: &[&str]) -> String {
     let known_ones = || format!("; the known ones are {}", known.join(", "));
-    format!("unknown key{}", resembling(key, known).unwrap_or_else(known_ones))
+    format!("unknown key{}", did_you_mean(key, known).unwrap_or_else(known_ones))
 }
 
 /// The known name that an unknown one was probably meant to be, as the end of a message.
-fn resembling(name: &str, known: &[&str]) -> Option<String> {
-    let distance = |known: &str| edits(&letters(name), &letters(known));
+fn did_you_mean(name: &str, known: &[&str]) -> Option<String> {
+    let distance = |known: &str| levenshtein(&normalized(name), &normalized(known));
     let (edits, nearest) = known.iter().map(|known| (distance(known), known)).min()?;
-    (edits <= letters(name).len() / 3).then(|| format!("; did you mean {nearest}?"))
+    (edits <= normalized(name).len() / 3).then(|| format!("; did you mean {nearest}?"))
 }
 
 /// A name without what differs between the ways to write it: `gap_timeout_ms`, `gapTimeoutMs`.
-fn letters(name: &str) -> Vec<char> {
-    let shown = name.chars().take(SHOWN_VALUE);
+fn normalized(name: &str) -> Vec<char> {
+    let shown = name.chars().take(MAX_SHOWN_VALUE);
     shown.filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// How many characters must be put in, taken out or changed to make one name into the other.
-fn edits(from: &[char], to: &[char]) -> usize {
+fn levenshtein(from: &[char], to: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.iter().enumerate() {
         let mut next = vec![i + 1];

@@ -10,13 +10,13 @@ pub(super) struct Object(pub(super) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
-        deserializer.deserialize_map(EachKeyOnce)
+        deserializer.deserialize_map(UniqueKeys)
     }
 }
 
-struct EachKeyOnce;
+struct UniqueKeys;
 
-impl<'de> Visitor<'de> for EachKeyOnce {
+impl<'de> Visitor<'de> for UniqueKeys {
     type Value = Object;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

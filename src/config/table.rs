@@ -76,10 +76,10 @@ macro_rules! settings {
         const FLAGS: &[&str] =
             &["--config", $(concat!("--", $flag),)* "--check-config", "--version", "--help"];
 
-        impl Settings {
+        impl ConfigBuilder {
             /// Takes the value of one key of a file. `None`: there is no such key; an error says
             /// what is allowed there.
-            fn take_key(&mut self, place: Place, key: &str, value: &Value) -> Option<Result<(), String>> {
+            fn apply_key(&mut self, place: Origin, key: &str, value: &Value) -> Option<Result<(), String>> {
                 let taken = match key {
                     $(
                         $key => $kind.read_json(value, &self.config.$field).map(|it| {
@@ -99,14 +99,14 @@ macro_rules! settings {
             }
 
             /// Takes every flag that was given.
-            fn take_flags(&mut self, flags: &Flags) -> Result<(), Error> {
+            fn apply_flags(&mut self, flags: &Flags) -> Result<(), Error> {
                 $(
                     if let Some(given) = &flags.$field {
                         let text = given.to_string();
-                        let place = Place::Flag($flag);
+                        let place = Origin::Flag($flag);
                         self.config.$field = $kind
                             .read_flag(&text)
-                            .map_err(|reason| Error::refused(&place, &text, reason))?;
+                            .map_err(|reason| Error::invalid_value(&place, &text, reason))?;
                         self.places.$field = place;
                     }
                 )*
@@ -116,8 +116,8 @@ macro_rules! settings {
 
         /// Where each setting comes from.
         #[derive(Default)]
-        struct Places {
-            $($field: Place,)*
+        struct Origins {
+            $($field: Origin,)*
         }
 
         impl Config {

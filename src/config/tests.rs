@@ -34,17 +34,17 @@ fn read(text: &str) -> Result<Config, String> {
 }
 
 fn run_with(arguments: &[&str]) -> Result<Config, String> {
-    match Request::from_arguments(arguments) {
-        Ok(Request::Serve(config)) => Ok(*config),
-        Ok(Request::Print(text)) => panic!("prints {text}"),
+    match Invocation::parse(arguments) {
+        Ok(Invocation::Run(config)) => Ok(*config),
+        Ok(Invocation::Print(text)) => panic!("prints {text}"),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn printed_by(arguments: &[&str]) -> String {
-    match Request::from_arguments(arguments).unwrap() {
-        Request::Print(text) => text,
-        Request::Serve(_) => panic!("serves"),
+    match Invocation::parse(arguments).unwrap() {
+        Invocation::Print(text) => text,
+        Invocation::Run(_) => panic!("serves"),
     }
 }
 

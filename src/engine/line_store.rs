@@ -3,12 +3,12 @@
 use super::paged_slab::PagedSlab;
 
 /// The longest valid line without leading zeros has as many bytes.
-const USUAL_LINE: usize = 64;
+const TYPICAL_LINE_BYTES: usize = 64;
 
 /// Lines under keys. Up to 64 bytes take 68, and a longer one an allocation of its own and 16.
 #[derive(Debug, Default)]
 pub(super) struct LineStore {
-    usual: PagedSlab<[u8; USUAL_LINE]>,
+    usual: PagedSlab<[u8; TYPICAL_LINE_BYTES]>,
     longer: PagedSlab<Box<[u8]>>,
 }
 
@@ -22,15 +22,15 @@ pub(super) struct LineKey {
 
 impl LineKey {
     fn is_usual(self) -> bool {
-        self.len as usize <= USUAL_LINE
+        self.len as usize <= TYPICAL_LINE_BYTES
     }
 }
 
 impl LineStore {
     /// Keeps a line.
     pub(super) fn insert(&mut self, line: &[u8]) -> LineKey {
-        let key = if line.len() <= USUAL_LINE {
-            let mut bytes = [0; USUAL_LINE];
+        let key = if line.len() <= TYPICAL_LINE_BYTES {
+            let mut bytes = [0; TYPICAL_LINE_BYTES];
             bytes[..line.len()].copy_from_slice(line);
             self.usual.insert(bytes)
         } else {

@@ -9,14 +9,12 @@
 //! The sink may refuse an event for want of room. Then nothing of it has happened: it stays at the
 //! head of the order until [`Engine::apply_next`] is called again.
 
-mod bit_set;
-mod followers;
-mod id_set;
-mod key_set;
+mod graph;
 mod line_store;
 mod paged_slab;
-mod recipients;
+mod recipient_table;
 mod reorder;
+mod sets;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -24,21 +22,21 @@ mod user_index;
 
 use std::ops::Range;
 
-pub use followers::{FollowerGraph, Recipient, Registration};
-pub use reorder::{Head, Placement, ReorderBuffer};
+pub use graph::{FollowerGraph, Recipient, Registration};
+pub use reorder::{Head, InsertOutcome, ReorderBuffer};
 
-use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent, UserId};
+use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence, UserId};
 
 /// Who is told of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience<'a> {
+pub enum Recipients<'a> {
     /// One connected user.
     One(Recipient),
     /// Several registered users, each once: the numbers inside their [`Recipient`]s. Numbers of users
     /// that are registered no more may be among them, to be passed over.
-    Several(&'a [u32]),
+    Many(&'a [u32]),
     /// Everybody who is connected.
-    Everybody,
+    All,
 }
 
 /// What a [`Sink`] did with an event.
@@ -54,42 +52,18 @@ pub enum Offer {
 /// Where deliveries go.
 pub trait Sink {
     /// Takes an event's line for all of `audience`, or for none of it.
-    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer;
-}
-
-/// What became of a line handed to the [`Engine`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
-    /// It waits for its turn, which may be now.
-    Waits,
-    /// Its sequence waits already; dropped.
-    Duplicate,
-    /// Its sequence was applied or passed over before; dropped.
-    Late,
-    /// Its sequence is a window or more ahead; dropped. Whoever sent it cannot go on.
-    TooFar,
-}
-
-impl From<Placement> for Receipt {
-    fn from(placement: Placement) -> Receipt {
-        match placement {
-            Placement::Waits => Receipt::Waits,
-            Placement::Duplicate => Receipt::Duplicate,
-            Placement::Late => Receipt::Late,
-            Placement::TooFar => Receipt::TooFar,
-        }
-    }
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer;
 }
 
 /// What became of the awaited sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Progress {
     /// Its turn is over.
-    Advanced,
+    Applied,
     /// The sink has no room for it.
-    Refused,
+    Blocked,
     /// It has not arrived.
-    NothingDue,
+    Idle,
 }
 
 /// What the engine has counted since it was made.
@@ -163,48 +137,48 @@ impl Engine {
     /// Takes an event that is new and not far ahead: what a well-behaved source sends. Else nothing
     /// happens, and [`receive`](Self::receive) decides.
     #[inline(always)]
-    pub fn admit(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
+    pub fn admit(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
         self.reorder.admit(event, line)
     }
 
     /// Takes an event and its line as it arrived, until [`apply_next`](Self::apply_next) applies it.
-    pub fn receive(&mut self, event: &Event, line: Line<'_>) -> Receipt {
-        let receipt = Receipt::from(self.reorder.insert(event, line));
+    pub fn receive(&mut self, event: &Event, line: Line<'_>) -> InsertOutcome {
+        let receipt = self.reorder.insert(event, line);
         match receipt {
-            Receipt::Duplicate => self.counters.duplicate += 1,
-            Receipt::Late => self.counters.late += 1,
-            Receipt::Waits | Receipt::TooFar => {}
+            InsertOutcome::Duplicate => self.counters.duplicate += 1,
+            InsertOutcome::Late => self.counters.late += 1,
+            InsertOutcome::Buffered | InsertOutcome::OutOfWindow => {}
         }
         receipt
     }
 
     /// Takes the sequence of a malformed line: its turn is to pass without an event, unless an
     /// event with the same sequence comes before.
-    pub fn receive_void(&mut self, sequence: Sequence) -> Receipt {
-        self.reorder.insert_void(sequence).into()
+    pub fn insert_void(&mut self, sequence: Sequence) -> InsertOutcome {
+        self.reorder.insert_void(sequence)
     }
 
     /// Applies the awaited event if it has arrived, or passes over a void.
     #[inline]
-    pub fn apply_next(&mut self, sink: &mut impl Sink) -> Step {
+    pub fn apply_next(&mut self, sink: &mut impl Sink) -> Progress {
         match self.reorder.head() {
-            Head::Missing => return Step::NothingDue,
+            Head::Missing => return Progress::Idle,
             Head::Void => self.counters.void += 1,
             Head::Event(kind, line) => {
                 if apply(kind, line, &mut self.graph, sink) == Offer::Refused {
-                    return Step::Refused;
+                    return Progress::Blocked;
                 }
                 self.counters.count(kind);
             }
         }
         self.reorder.advance();
-        Step::Advanced
+        Progress::Applied
     }
 
     /// Whether [`apply_next`](Self::apply_next) has something to do.
     #[inline]
     #[must_use]
-    pub fn is_due(&self) -> bool {
+    pub fn has_ready(&self) -> bool {
         self.reorder.head() != Head::Missing
     }
 
@@ -246,7 +220,7 @@ impl Engine {
     /// Whether something waits behind a missing sequence, which is the awaited one.
     #[must_use]
     pub fn has_gap(&self) -> bool {
-        self.reorder.occupied() > 0 && !self.is_due()
+        self.reorder.occupied() > 0 && !self.has_ready()
     }
 
     /// Gives the missing sequences of the [`gap`](Self::gap) up as lost, and says which.
@@ -293,7 +267,7 @@ fn apply(
     sink: &mut impl Sink,
 ) -> Offer {
     match kind {
-        EventKind::Broadcast => sink.offer(Audience::Everybody, line),
+        EventKind::Broadcast => sink.offer(Recipients::All, line),
         EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink),
         EventKind::StatusUpdate { from } if graph.is_any_unindexed() => {
             offer_to_unindexed_too(from, line, graph, sink)
@@ -319,7 +293,7 @@ fn apply(
 fn offer_to_several(recipients: &[u32], line: Line<'_>, sink: &mut impl Sink) -> Offer {
     match recipients {
         [] => Offer::Taken,
-        recipients => sink.offer(Audience::Several(recipients), line),
+        recipients => sink.offer(Recipients::Many(recipients), line),
     }
 }
 
@@ -337,5 +311,5 @@ fn offer_to_unindexed_too(
 
 #[inline]
 fn offer_to_one(recipient: Option<Recipient>, line: Line<'_>, sink: &mut impl Sink) -> Offer {
-    recipient.map_or(Offer::Taken, |recipient| sink.offer(Audience::One(recipient), line))
+    recipient.map_or(Offer::Taken, |recipient| sink.offer(Recipients::One(recipient), line))
 }

@@ -75,7 +75,7 @@ impl<T> PagedSlab<T> {
     pub(super) fn remove(&mut self, key: u32) -> T {
         let number = key >> PAGE_BITS;
         let page = &mut self.pages[number as usize];
-        let value = page.remove(place_of(key as usize) as u32);
+        let value = page.remove(dense_index(key as usize) as u32);
         if page.occupied as usize == PAGE_LEN - 1 {
             self.with_room.push(Reverse(number));
         }
@@ -164,7 +164,7 @@ impl<T> Index<usize> for PagedSlab<T> {
 
     #[inline]
     fn index(&self, key: usize) -> &T {
-        match &self.pages[key >> PAGE_BITS].entries[place_of(key)] {
+        match &self.pages[key >> PAGE_BITS].entries[dense_index(key)] {
             Entry::Occupied(value) => value,
             Entry::Vacant(_) => absent(),
         }
@@ -174,7 +174,7 @@ impl<T> Index<usize> for PagedSlab<T> {
 impl<T> IndexMut<usize> for PagedSlab<T> {
     #[inline]
     fn index_mut(&mut self, key: usize) -> &mut T {
-        match &mut self.pages[key >> PAGE_BITS].entries[place_of(key)] {
+        match &mut self.pages[key >> PAGE_BITS].entries[dense_index(key)] {
             Entry::Occupied(value) => value,
             Entry::Vacant(_) => absent(),
         }
@@ -183,7 +183,7 @@ impl<T> IndexMut<usize> for PagedSlab<T> {
 
 /// Where the value with this key stands in its page.
 #[inline]
-fn place_of(key: usize) -> usize {
+fn dense_index(key: usize) -> usize {
     key & (PAGE_LEN - 1)
 }
 

@@ -4,25 +4,25 @@ use std::ops::Range;
 
 use super::line_store::LineStore;
 use super::slot::{Slot, State};
-use crate::protocol::{Event, EventKind, Line, Sequence, ShortEvent};
+use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence};
 
 /// The ring's first size, in slots: enough for the batches of a well-behaved source.
 const MIN_SLOTS: usize = 128;
 
 /// A ring this large is kept when it runs empty; a larger one is given back.
-const KEPT_SLOTS: usize = 4096;
+const MAX_IDLE_SLOTS: usize = 4096;
 
 /// What became of a sequence handed to the [`ReorderBuffer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
+pub enum InsertOutcome {
     /// It waits for its turn, which may be now.
-    Waits,
+    Buffered,
     /// The same sequence waits already; the first one stays.
     Duplicate,
     /// Its turn is over.
     Late,
     /// It is a window or more ahead of the awaited one; nothing was kept.
-    TooFar,
+    OutOfWindow,
 }
 
 /// What stands at the awaited sequence.
@@ -59,7 +59,7 @@ pub struct ReorderBuffer {
     window: u64,
     /// Slots that are not empty.
     occupied: usize,
-    highest_occupancy: usize,
+    max_len: usize,
 }
 
 impl ReorderBuffer {
@@ -73,7 +73,7 @@ impl ReorderBuffer {
             awaited: first.get(),
             window: u64::from(window.max(1)),
             occupied: 0,
-            highest_occupancy: 0,
+            max_len: 0,
         }
     }
 
@@ -92,15 +92,15 @@ impl ReorderBuffer {
 
     /// The most that ever waited at once, the awaited one and those due behind it included.
     #[must_use]
-    pub fn highest_occupancy(&self) -> usize {
-        self.highest_occupancy
+    pub fn max_len(&self) -> usize {
+        self.max_len
     }
 
     /// Keeps an event and its line until its turn comes, if the ring can hold it as it is and nothing
     /// was there for its sequence: what a well-behaved source sends. Else nothing happens, and
     /// [`insert`](Self::insert) decides.
     #[inline(always)]
-    pub fn admit(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
+    pub fn admit(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
         let sequence = event.sequence.get();
         let Some(ahead) = sequence.checked_sub(self.awaited) else { return false };
         if ahead >= self.window || ahead >= self.slots.len() as u64 {
@@ -108,40 +108,40 @@ impl ReorderBuffer {
         }
         let at = index(sequence, self.slots.len());
         let slot = &mut self.slots[at];
-        let is_admitted = slot.state == State::Empty && slot.keep_short(event, line);
+        let is_admitted = slot.state == State::Empty && slot.store_compact(event, line);
         if is_admitted {
-            self.count_one();
+            self.record_insert();
         }
         is_admitted
     }
 
     /// Keeps an event and its line until its turn comes. An event takes the place of a void.
-    pub fn insert(&mut self, event: &Event, line: Line<'_>) -> Placement {
+    pub fn insert(&mut self, event: &Event, line: Line<'_>) -> InsertOutcome {
         let at = match self.place(event.sequence) {
             Ok(at) => at,
             Err(elsewhere) => return elsewhere,
         };
         match self.slots[at].state {
-            State::Empty => self.count_one(),
+            State::Empty => self.record_insert(),
             State::Void => {}
-            State::Short(_) | State::Long => return Placement::Duplicate,
+            State::Compact(_) | State::Overflow => return InsertOutcome::Duplicate,
         }
-        let short = ShortEvent::pack(event);
-        if !short.is_some_and(|short| self.slots[at].keep_short(&short, line)) {
-            self.slots[at].keep_long(self.long_lines.insert(line.as_bytes()));
+        let short = CompactEvent::pack(event);
+        if !short.is_some_and(|short| self.slots[at].store_compact(&short, line)) {
+            self.slots[at].store_overflow(self.long_lines.insert(line.as_bytes()));
         }
-        Placement::Waits
+        InsertOutcome::Buffered
     }
 
     /// Lets the turn of `sequence` pass without an event, unless one waits or comes before.
-    pub fn insert_void(&mut self, sequence: Sequence) -> Placement {
+    pub fn insert_void(&mut self, sequence: Sequence) -> InsertOutcome {
         match self.place(sequence) {
             Ok(at) if self.slots[at].state == State::Empty => {
                 self.slots[at].state = State::Void;
-                self.count_one();
-                Placement::Waits
+                self.record_insert();
+                InsertOutcome::Buffered
             }
-            Ok(_) => Placement::Duplicate,
+            Ok(_) => InsertOutcome::Duplicate,
             Err(elsewhere) => elsewhere,
         }
     }
@@ -159,15 +159,15 @@ impl ReorderBuffer {
         match slot.state {
             State::Empty => Head::Missing,
             State::Void => Head::Void,
-            State::Short(letter) => Head::Event(slot.kind(letter), slot.line()),
-            State::Long => self.long_head(slot),
+            State::Compact(letter) => Head::Event(slot.kind(letter), slot.line()),
+            State::Overflow => self.long_head(slot),
         }
     }
 
     #[cold]
     fn long_head(&self, slot: &Slot) -> Head<'_> {
         let line = self.long_lines.get(slot.long_line());
-        Head::Event(kind_of_kept(line), Line::Plain(line))
+        Head::Event(reparse(line), Line::Slice(line))
     }
 
     /// Ends the turn of the awaited sequence, whether it had arrived or not. Nothing changes once
@@ -177,14 +177,14 @@ impl ReorderBuffer {
         if self.occupied > 0 {
             let at = index(self.awaited, self.slots.len());
             let slot = &mut self.slots[at];
-            if slot.state == State::Long {
+            if slot.state == State::Overflow {
                 self.long_lines.remove(slot.long_line());
             }
             if slot.state != State::Empty {
                 slot.state = State::Empty;
                 self.occupied -= 1;
                 if self.occupied == 0 {
-                    self.give_back();
+                    self.shrink_if_empty();
                 }
             }
         }
@@ -219,7 +219,7 @@ impl ReorderBuffer {
         let lost = self
             .slots
             .iter()
-            .filter(|slot| matches!(slot.state, State::Short(_) | State::Long))
+            .filter(|slot| matches!(slot.state, State::Compact(_) | State::Overflow))
             .count();
         self.slots = Vec::new();
         self.long_lines = LineStore::default();
@@ -229,11 +229,13 @@ impl ReorderBuffer {
     }
 
     /// The place of a sequence within the window, in a ring grown to hold it.
-    fn place(&mut self, sequence: Sequence) -> Result<usize, Placement> {
+    fn place(&mut self, sequence: Sequence) -> Result<usize, InsertOutcome> {
         let sequence = sequence.get();
-        let Some(ahead) = sequence.checked_sub(self.awaited) else { return Err(Placement::Late) };
+        let Some(ahead) = sequence.checked_sub(self.awaited) else {
+            return Err(InsertOutcome::Late);
+        };
         if ahead >= self.window {
-            return Err(Placement::TooFar);
+            return Err(InsertOutcome::OutOfWindow);
         }
         if ahead >= self.slots.len() as u64 {
             self.grow(ahead);
@@ -242,9 +244,9 @@ impl ReorderBuffer {
     }
 
     #[inline]
-    fn count_one(&mut self) {
+    fn record_insert(&mut self) {
         self.occupied += 1;
-        self.highest_occupancy = self.highest_occupancy.max(self.occupied);
+        self.max_len = self.max_len.max(self.occupied);
     }
 
     /// Doubles the ring until it holds the sequence that is `ahead` of the awaited one.
@@ -262,15 +264,15 @@ impl ReorderBuffer {
 
     /// Frees a large ring that has run empty. To grow it again costs less than filling it did.
     #[inline]
-    fn give_back(&mut self) {
-        if self.slots.len() > KEPT_SLOTS {
+    fn shrink_if_empty(&mut self) {
+        if self.slots.len() > MAX_IDLE_SLOTS {
             self.slots = Vec::new();
         }
     }
 }
 
 /// What a line says that was an event when it was put into its slot.
-fn kind_of_kept(line: &[u8]) -> EventKind {
+fn reparse(line: &[u8]) -> EventKind {
     match Event::parse(line) {
         Ok(event) => event.kind,
         Err(error) => unreachable!("a line that was an event when it came is not: {error}"),
@@ -294,13 +296,13 @@ mod tests {
     }
 
     /// Inserts an event with a short line, which may be any text: the buffer does not look at it.
-    fn insert(buffer: &mut ReorderBuffer, number: u64, text: &[u8]) -> Placement {
+    fn insert(buffer: &mut ReorderBuffer, number: u64, text: &[u8]) -> InsertOutcome {
         let mut bytes = text.to_vec();
         bytes.resize(100, b'#');
-        insert_line(buffer, number, Line::in_front_of(&bytes, text.len()))
+        insert_line(buffer, number, Line::prefix_of(&bytes, text.len()))
     }
 
-    fn insert_line(buffer: &mut ReorderBuffer, number: u64, line: Line<'_>) -> Placement {
+    fn insert_line(buffer: &mut ReorderBuffer, number: u64, line: Line<'_>) -> InsertOutcome {
         let event = Event { sequence: sequence(number), kind: EventKind::Broadcast };
         buffer.insert(&event, line)
     }
@@ -334,37 +336,37 @@ mod tests {
     #[test]
     fn what_came_early_waits_for_its_turn() {
         let mut buffer = buffer(1, 10);
-        assert_eq!(insert(&mut buffer, 3, b"3"), Placement::Waits);
-        assert_eq!(insert(&mut buffer, 2, b"2"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 3, b"3"), InsertOutcome::Buffered);
+        assert_eq!(insert(&mut buffer, 2, b"2"), InsertOutcome::Buffered);
         assert_eq!(buffer.head(), Head::Missing);
         assert_eq!(buffer.gap(), Some(1..2));
-        assert_eq!(insert(&mut buffer, 1, b"1"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 1, b"1"), InsertOutcome::Buffered);
         assert_eq!(take_all(&mut buffer), ["1", "2", "3"]);
         assert_eq!(buffer.awaited(), 4);
-        assert_eq!((buffer.occupied(), buffer.highest_occupancy()), (0, 3));
+        assert_eq!((buffer.occupied(), buffer.max_len()), (0, 3));
     }
 
     #[test]
     fn the_first_of_two_stays_and_what_is_over_is_late() {
         let mut buffer = buffer(5, 10);
-        assert_eq!(insert(&mut buffer, 5, b"first"), Placement::Waits);
-        assert_eq!(insert(&mut buffer, 5, b"second"), Placement::Duplicate);
-        assert_eq!(insert(&mut buffer, 4, b"4"), Placement::Late);
+        assert_eq!(insert(&mut buffer, 5, b"first"), InsertOutcome::Buffered);
+        assert_eq!(insert(&mut buffer, 5, b"second"), InsertOutcome::Duplicate);
+        assert_eq!(insert(&mut buffer, 4, b"4"), InsertOutcome::Late);
         assert_eq!(take_all(&mut buffer), ["first"]);
-        assert_eq!(insert(&mut buffer, 5, b"third"), Placement::Late);
-        assert_eq!(buffer.insert_void(sequence(5)), Placement::Late);
+        assert_eq!(insert(&mut buffer, 5, b"third"), InsertOutcome::Late);
+        assert_eq!(buffer.insert_void(sequence(5)), InsertOutcome::Late);
     }
 
     #[test]
     fn an_event_replaces_a_void_and_not_the_other_way_round() {
         let mut buffer = buffer(1, 10);
-        assert_eq!(buffer.insert_void(sequence(2)), Placement::Waits);
-        assert_eq!(buffer.insert_void(sequence(2)), Placement::Duplicate);
-        assert_eq!(buffer.insert_void(sequence(3)), Placement::Waits);
-        assert_eq!(insert(&mut buffer, 3, b"3"), Placement::Waits);
-        assert_eq!(buffer.insert_void(sequence(3)), Placement::Duplicate);
+        assert_eq!(buffer.insert_void(sequence(2)), InsertOutcome::Buffered);
+        assert_eq!(buffer.insert_void(sequence(2)), InsertOutcome::Duplicate);
+        assert_eq!(buffer.insert_void(sequence(3)), InsertOutcome::Buffered);
+        assert_eq!(insert(&mut buffer, 3, b"3"), InsertOutcome::Buffered);
+        assert_eq!(buffer.insert_void(sequence(3)), InsertOutcome::Duplicate);
         assert_eq!(buffer.occupied(), 2);
-        assert_eq!(insert(&mut buffer, 1, b"1"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, 1, b"1"), InsertOutcome::Buffered);
         assert_eq!(take_all(&mut buffer), ["1", "void", "3"]);
     }
 
@@ -373,10 +375,14 @@ mod tests {
         for window in [1, 2, 3, 100, 128, 129, 1000] {
             let mut buffer = buffer(7, window);
             let edge = 7 + u64::from(window);
-            assert_eq!(insert(&mut buffer, edge, b"x"), Placement::TooFar, "window {window}");
-            assert_eq!(buffer.insert_void(sequence(edge)), Placement::TooFar);
+            assert_eq!(
+                insert(&mut buffer, edge, b"x"),
+                InsertOutcome::OutOfWindow,
+                "window {window}"
+            );
+            assert_eq!(buffer.insert_void(sequence(edge)), InsertOutcome::OutOfWindow);
             for number in (7..edge).rev() {
-                assert_eq!(insert(&mut buffer, number, b"x"), Placement::Waits);
+                assert_eq!(insert(&mut buffer, number, b"x"), InsertOutcome::Buffered);
             }
             assert_eq!(take_all(&mut buffer).len(), window as usize);
         }
@@ -386,11 +392,11 @@ mod tests {
     fn the_last_sequences_of_all() {
         let last = Sequence::MAX.get();
         let mut buffer = buffer(last - 1, 1 << 26);
-        assert_eq!(insert(&mut buffer, last, b"last"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, last, b"last"), InsertOutcome::Buffered);
         assert_eq!(buffer.gap(), Some(last - 1..last));
-        assert_eq!(insert(&mut buffer, last - 1, b"last but one"), Placement::Waits);
+        assert_eq!(insert(&mut buffer, last - 1, b"last but one"), InsertOutcome::Buffered);
         assert_eq!(take_all(&mut buffer), ["last but one", "last"]);
-        assert_eq!(insert(&mut buffer, last, b"again"), Placement::Late);
+        assert_eq!(insert(&mut buffer, last, b"again"), InsertOutcome::Late);
         assert_eq!(buffer.head(), Head::Missing);
         buffer.advance();
         assert_eq!(buffer.awaited(), u64::MAX, "nothing comes after the last");
@@ -445,7 +451,7 @@ mod tests {
         }
         assert_eq!(buffer.slots.len(), 1 << 17);
         assert_eq!(take_all(&mut buffer).len(), 100_000);
-        assert!(buffer.slots.len() <= KEPT_SLOTS);
+        assert!(buffer.slots.len() <= MAX_IDLE_SLOTS);
     }
 
     #[derive(Clone, Debug)]
@@ -478,23 +484,23 @@ mod tests {
                         let line = distinct_line(number, count);
                         let placement = match line.len() {
                             0..30 => insert(&mut buffer, number, &line),
-                            _ => insert_line(&mut buffer, number, Line::Plain(&line)),
+                            _ => insert_line(&mut buffer, number, Line::Slice(&line)),
                         };
                         let expected = if number < awaited {
-                            Placement::Late
+                            InsertOutcome::Late
                         } else if number - awaited >= u64::from(window) {
-                            Placement::TooFar
+                            InsertOutcome::OutOfWindow
                         } else if let Some(Some(_)) = map.get(&number) {
-                            Placement::Duplicate
+                            InsertOutcome::Duplicate
                         } else {
                             map.insert(number, Some(count));
-                            Placement::Waits
+                            InsertOutcome::Buffered
                         };
                         prop_assert_eq!(placement, expected);
                     }
                     Step::Void(number) => {
                         let placement = buffer.insert_void(sequence(number));
-                        if placement == Placement::Waits {
+                        if placement == InsertOutcome::Buffered {
                             prop_assert!(!map.contains_key(&number));
                             map.insert(number, None);
                         }

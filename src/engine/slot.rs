@@ -1,7 +1,7 @@
 //! What has arrived for one sequence.
 
 use super::line_store::LineKey;
-use crate::protocol::{EventKind, Letter, Line, ShortEvent, WINDOW_BYTES};
+use crate::protocol::{CompactEvent, EventKind, EventTag, Line, PADDED_LINE_BYTES};
 
 /// A place in the ring of the reorder buffer: 40 bytes, in which most events fit whole.
 ///
@@ -14,7 +14,7 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// Bytes of the line in front of the window.
     len: u8,
-    window: [u8; WINDOW_BYTES],
+    bytes: [u8; PADDED_LINE_BYTES],
 }
 
 /// What a [`Slot`] holds.
@@ -26,28 +26,28 @@ pub(super) enum State {
     /// A malformed line: its turn passes without an event.
     Void,
     /// An event in a short line, with user ids that fit 32 bits each.
-    Short(Letter),
+    Compact(EventTag),
     /// Any other event: its line is kept elsewhere, to be parsed once more when its turn comes.
-    Long,
+    Overflow,
 }
 
 impl Slot {
     /// Keeps an event, if its line fits.
     #[inline(always)]
-    pub(super) fn keep_short(&mut self, event: &ShortEvent, line: Line<'_>) -> bool {
-        let Line::Short { window, len } = line else { return false };
-        self.window = *window;
+    pub(super) fn store_compact(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
+        let Line::Padded { bytes, len } = line else { return false };
+        self.bytes = *bytes;
         // A window has 30 bytes.
         self.len = len as u8;
         self.numbers = event.users;
-        self.state = State::Short(event.letter);
+        self.state = State::Compact(event.letter);
         true
     }
 
     /// Keeps where a long line is.
-    pub(super) fn keep_long(&mut self, LineKey { key, len }: LineKey) {
+    pub(super) fn store_overflow(&mut self, LineKey { key, len }: LineKey) {
         self.numbers = [key, len];
-        self.state = State::Long;
+        self.state = State::Overflow;
     }
 
     /// Where a long line is.
@@ -59,12 +59,12 @@ impl Slot {
     /// The line of a short event.
     #[inline]
     pub(super) fn line(&self) -> Line<'_> {
-        Line::Short { window: &self.window, len: usize::from(self.len) }
+        Line::Padded { bytes: &self.bytes, len: usize::from(self.len) }
     }
 
     /// What a short event says.
     #[inline]
-    pub(super) fn kind(&self, letter: Letter) -> EventKind {
+    pub(super) fn kind(&self, letter: EventTag) -> EventKind {
         letter.with(self.numbers)
     }
 }
@@ -84,10 +84,10 @@ mod tests {
         for line in ["1|F|60|50", "2|U|4294967295|1", "3|B", "4|P|32|56", "5|S|0"] {
             let buffer = format!("{line}\n{}", "9|B\n".repeat(10));
             let event = Event::parse(line.as_bytes()).unwrap();
-            let short = ShortEvent::pack(&event).unwrap();
+            let short = CompactEvent::pack(&event).unwrap();
             let mut slot = Slot::default();
-            assert!(slot.keep_short(&short, Line::in_front_of(buffer.as_bytes(), line.len())));
-            let State::Short(letter) = slot.state else { panic!("{line} is short") };
+            assert!(slot.store_compact(&short, Line::prefix_of(buffer.as_bytes(), line.len())));
+            let State::Compact(letter) = slot.state else { panic!("{line} is short") };
             assert_eq!((slot.kind(letter), slot.line().as_bytes()), (event.kind, line.as_bytes()));
         }
     }
@@ -95,9 +95,9 @@ mod tests {
     #[test]
     fn a_line_longer_than_a_window_does_not_fit() {
         let line = b"1|F|000000000000001|00000000001";
-        let short = ShortEvent::pack(&Event::parse(line).unwrap()).unwrap();
+        let short = CompactEvent::pack(&Event::parse(line).unwrap()).unwrap();
         let mut slot = Slot::default();
-        assert!(!slot.keep_short(&short, Line::in_front_of(line, line.len())));
+        assert!(!slot.store_compact(&short, Line::prefix_of(line, line.len())));
         assert_eq!(slot.state, State::Empty);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Audience, Engine, Offer, Receipt, Sink, Step};
+use super::{Engine, InsertOutcome, Offer, Progress, Recipients, Sink};
 use crate::protocol::{
-    Event, EventKind, EventReader, Line, ParseError, Received, Sequence, UserId,
+    Decoded, Event, EventDecoder, EventKind, Line, ParseError, Sequence, UserId,
 };
 
 /// The user who is connected; private messages to any other are delivered to nobody.
@@ -15,7 +15,7 @@ const CONNECTED: UserId = UserId(7);
 /// What is compared: what became of each line, which lines were delivered, and the counts.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    receipts: Vec<Receipt>,
+    receipts: Vec<InsertOutcome>,
     delivered: Vec<String>,
     skipped: Vec<(u64, u64)>,
     awaited: u64,
@@ -23,7 +23,7 @@ struct Outcome {
 }
 
 impl Sink for Vec<String> {
-    fn offer(&mut self, _audience: Audience<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, _audience: Recipients<'_>, line: Line<'_>) -> Offer {
         self.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
         Offer::Taken
     }
@@ -49,7 +49,7 @@ enum Path {
 fn run(first: u64, window: u32, bursts: &[Burst], path: Path) -> Outcome {
     let mut engine = Engine::new(Sequence::new(first).unwrap(), window);
     engine.register(CONNECTED);
-    let mut events = EventReader::new(256);
+    let mut events = EventDecoder::new(256);
     let mut outcome = Outcome::default();
     for burst in bursts {
         let mut rest = burst.lines.concat().into_bytes();
@@ -74,28 +74,28 @@ fn run(first: u64, window: u32, bursts: &[Burst], path: Path) -> Outcome {
     outcome
 }
 
-fn feed(events: &mut EventReader, mut bytes: &[u8]) {
+fn feed(events: &mut EventDecoder, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let spare = events.lines.spare(bytes.len());
+        let spare = events.lines.unfilled_mut(bytes.len());
         let (now, later) = bytes.split_at(spare.len());
         spare.copy_from_slice(now);
-        events.lines.filled(now.len());
+        events.lines.advance(now.len());
         bytes = later;
     }
 }
 
-fn apply_lines(engine: &mut Engine, events: &mut EventReader, path: Path, outcome: &mut Outcome) {
+fn apply_lines(engine: &mut Engine, events: &mut EventDecoder, path: Path, outcome: &mut Outcome) {
     loop {
         if let Path::Fast(most) = path {
-            let admitted = events.take_usual(most, |event, line| engine.admit(event, line));
-            outcome.receipts.extend(std::iter::repeat_n(Receipt::Waits, admitted));
+            let admitted = events.decode_fast(most, |event, line| engine.admit(event, line));
+            outcome.receipts.extend(std::iter::repeat_n(InsertOutcome::Buffered, admitted));
         }
         apply_due(engine, outcome);
         let receipt = match events.next_event() {
             None => return,
-            Some(Received::Event(event, line)) => engine.receive(&event, line),
-            Some(Received::Malformed(_, ParseError { sequence, .. })) => match sequence {
-                Some(sequence) => engine.receive_void(sequence),
+            Some(Decoded::Event(event, line)) => engine.receive(&event, line),
+            Some(Decoded::Malformed(_, ParseError { sequence, .. })) => match sequence {
+                Some(sequence) => engine.insert_void(sequence),
                 None => continue,
             },
         };
@@ -104,7 +104,7 @@ fn apply_lines(engine: &mut Engine, events: &mut EventReader, path: Path, outcom
 }
 
 fn apply_due(engine: &mut Engine, outcome: &mut Outcome) {
-    while engine.apply_next(&mut outcome.delivered) == Step::Advanced {}
+    while engine.apply_next(&mut outcome.delivered) == Progress::Applied {}
 }
 
 /// The same with a sorted map, for which no sequence is special.
@@ -120,19 +120,19 @@ fn expected(first: u64, window: u32, bursts: &[Burst]) -> Outcome {
             };
             let number = sequence.get();
             let receipt = if number < outcome.awaited {
-                Receipt::Late
+                InsertOutcome::Late
             } else if number - outcome.awaited >= u64::from(window) {
-                Receipt::TooFar
+                InsertOutcome::OutOfWindow
             } else {
                 match (waiting.get_mut(&number), text) {
                     (Some(void @ None), text @ Some(_)) => {
                         *void = text;
-                        Receipt::Waits
+                        InsertOutcome::Buffered
                     }
-                    (Some(_), _) => Receipt::Duplicate,
+                    (Some(_), _) => InsertOutcome::Duplicate,
                     (None, text) => {
                         waiting.insert(number, text);
-                        Receipt::Waits
+                        InsertOutcome::Buffered
                     }
                 }
             };
@@ -228,8 +228,8 @@ fn a_small_sequence_is_late_once_the_largest_are_awaited() {
         let bursts =
             [Burst { lines, pieces: vec![piece] }, Burst { lines: vec![], pieces: vec![1] }];
         let outcome = run(first, 1 << 26, &bursts, Path::Fast(32));
-        use Receipt::{Late, Waits};
-        assert_eq!(outcome.receipts, [Waits, Late, Late, Waits, Late]);
+        use InsertOutcome::{Buffered, Late};
+        assert_eq!(outcome.receipts, [Buffered, Late, Late, Buffered, Late]);
         assert_eq!(outcome.delivered.len(), 2);
         assert_eq!((outcome.awaited, outcome.waiting), (first + 2, 0));
     }

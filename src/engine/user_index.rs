@@ -8,7 +8,7 @@ use crate::protocol::UserId;
 
 /// Ids below this have a place of their own: 4 MiB of memory, of which the system provides no more
 /// than what is used, in pages of a thousand ids.
-const SMALL_IDS: u64 = 1 << 20;
+const DENSE_IDS: u64 = 1 << 20;
 
 /// Memory that no id uses any more is given back if so many have come since it was allocated: then
 /// it is worth it, and an id that comes and goes does not cost an allocation each time.
@@ -31,22 +31,22 @@ pub(super) struct UserIndex {
     /// One more than the key of each small id, 0 where there is none: memory that comes as zeros is
     /// not touched before it is used. Empty until there is a small id.
     places: Vec<u32>,
-    small_ids: Tally,
+    small_ids: HubCounters,
     /// None until there is an id that is not small.
     tables: Box<[HashTable<u32>]>,
-    other_ids: Tally,
+    other_ids: HubCounters,
     hasher: DefaultHashBuilder,
 }
 
 /// Counts the ids that share some memory.
 #[derive(Debug, Default)]
-struct Tally {
+struct HubCounters {
     present: u32,
     /// Those that were added since the memory was allocated.
     added: u32,
 }
 
-impl Tally {
+impl HubCounters {
     fn add(&mut self) {
         self.present += 1;
         self.added = self.added.saturating_add(1);
@@ -67,8 +67,8 @@ impl UserIndex {
     // Always: every event asks for a user or two, and most by a small id.
     #[inline(always)]
     pub(super) fn get(&self, id: UserId, id_of: impl Fn(u32) -> UserId) -> Option<u32> {
-        match place_of(id).and_then(|place| self.places.get(place)) {
-            Some(key_and_one) => key_and_one.checked_sub(1),
+        match dense_index(id).and_then(|place| self.places.get(place)) {
+            Some(key_plus_one) => key_plus_one.checked_sub(1),
             None => self.get_other(id, id_of),
         }
     }
@@ -82,9 +82,9 @@ impl UserIndex {
     /// Adds an id that is not there.
     pub(super) fn insert(&mut self, id: UserId, key: u32, id_of: impl Fn(u32) -> UserId) {
         debug_assert!(key < u32::MAX && self.get(id, &id_of).is_none());
-        if id.0 < SMALL_IDS {
+        if id.0 < DENSE_IDS {
             if self.places.is_empty() {
-                self.places = vec![0; SMALL_IDS as usize];
+                self.places = vec![0; DENSE_IDS as usize];
             }
             self.places[id.0 as usize] = key + 1;
             self.small_ids.add();
@@ -101,8 +101,8 @@ impl UserIndex {
 
     /// Removes an id that is there.
     pub(super) fn remove(&mut self, id: UserId, id_of: impl Fn(u32) -> UserId) {
-        if let Some(key_and_one) = place_of(id).and_then(|place| self.places.get_mut(place)) {
-            *key_and_one = 0;
+        if let Some(key_plus_one) = dense_index(id).and_then(|place| self.places.get_mut(place)) {
+            *key_plus_one = 0;
             if self.small_ids.remove() {
                 self.places = Vec::new();
             }
@@ -129,7 +129,7 @@ fn table_of(hash: u64) -> usize {
 
 /// Where an id would stand if there were a place for each.
 #[inline]
-fn place_of(id: UserId) -> Option<usize> {
+fn dense_index(id: UserId) -> Option<usize> {
     usize::try_from(id.0).ok()
 }
 
@@ -143,7 +143,7 @@ mod tests {
         #[test]
         fn it_does_what_a_map_does(
             steps in proptest::collection::vec(
-                (prop_oneof![0..3_000_u64, SMALL_IDS - 3..SMALL_IDS + 3, any::<u64>()], any::<bool>()),
+                (prop_oneof![0..3_000_u64, DENSE_IDS - 3..DENSE_IDS + 3, any::<u64>()], any::<bool>()),
                 0..400,
             ),
         ) {
@@ -180,14 +180,14 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_as_ids_are_removed() {
-        for first in [0, SMALL_IDS] {
+        for first in [0, DENSE_IDS] {
             let id_of = |key: u32| UserId(first + u64::from(key));
             let mut index = UserIndex::default();
             (0..1_000_000).for_each(|key| index.insert(id_of(key), key, id_of));
             let before = taken_bytes(&index);
             (1..1_000_000).for_each(|key| index.remove(id_of(key), id_of));
             assert_eq!(index.get(id_of(0), id_of), Some(0));
-            if first == SMALL_IDS {
+            if first == DENSE_IDS {
                 assert!(taken_bytes(&index) < before / 10, "of {before}: {}", taken_bytes(&index));
             }
             index.remove(id_of(0), id_of);

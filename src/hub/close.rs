@@ -7,33 +7,33 @@ use log::Level;
 
 use super::Hub;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Client, Connection, End, Identity};
-use crate::hub::log_limiter::{Because, Topic};
+use crate::hub::connection::{Client, ClientState, Connection, Disconnect};
+use crate::hub::log_limiter::{CausedBy, LogKind};
 use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
     /// Gives up the clients that have not said who they are in time.
-    pub(super) fn expire_unknown_clients(&mut self) {
-        let connections = &self.deliveries;
+    pub(super) fn expire_handshakes(&mut self) {
+        let connections = &self.outbound;
         let has_identified = |&(key, since): &(u32, Instant)| {
-            !connections.client(key).is_some_and(|client| client.is_unknown_since(since))
+            !connections.client(key).is_some_and(|client| client.is_awaiting_id_since(since))
         };
         let mut expired = Vec::new();
-        while let Some(entry) = self.identify_timeouts.pop_due(self.now, has_identified) {
+        while let Some(entry) = self.identify_timeouts.pop_expired(self.now, has_identified) {
             if !has_identified(&entry) {
                 expired.push(entry.0);
             }
         }
         for key in expired {
-            self.deliveries.doom(key, CloseReason::IdentifyTimeout, None);
+            self.outbound.schedule_close(key, CloseReason::IdentifyTimeout, None);
         }
     }
 
     /// Gives up who has not taken its bytes in time, now that this turn has tried once more, and goes on
     /// with a drain.
     pub(super) fn expire(&mut self) {
-        self.deliveries.expire_stalls();
-        self.notices.report_left_out(self.now);
+        self.outbound.expire_stalls();
+        self.log_limiter.report_suppressed(self.now);
         if let Some(deadline) = self.drain_deadline {
             self.drain(deadline);
         }
@@ -43,7 +43,7 @@ impl<A: Acceptor> Hub<A> {
     pub(super) fn drain(&mut self, deadline: Instant) {
         let is_over = self.now >= deadline;
         let is_applied =
-            !self.engine.is_due() && !self.all_sources().any(|source| source.may_have_lines);
+            !self.engine.has_ready() && !self.all_sources().any(|source| source.may_have_lines);
         if !is_over && !is_applied {
             return;
         }
@@ -59,19 +59,19 @@ impl<A: Acceptor> Hub<A> {
         }
         for key in std::mem::take(&mut self.sources) {
             let end = self.source_mut(key).and_then(|source| source.end.take());
-            let stopped = End { reason: CloseReason::Stopped, error: None };
+            let stopped = Disconnect { reason: CloseReason::Stopped, error: None };
             self.close_source(key, end.unwrap_or(stopped));
         }
-        let members = self.deliveries.members();
-        let done: Vec<(u32, CloseReason)> = members
+        let registered = self.outbound.registered();
+        let done: Vec<(u32, CloseReason)> = registered
             .iter()
-            .filter_map(|&key| match self.deliveries.client(key)?.send_queue.is_empty() {
+            .filter_map(|&key| match self.outbound.client(key)?.send_queue.is_empty() {
                 true => Some((key, CloseReason::Stopped)),
                 false => is_over.then_some((key, CloseReason::DrainTimeout)),
             })
             .collect();
         for (key, reason) in done {
-            self.deliveries.doom(key, reason, None);
+            self.outbound.schedule_close(key, reason, None);
         }
     }
 
@@ -86,49 +86,52 @@ impl<A: Acceptor> Hub<A> {
     /// Closes the clients that are to be closed. Nothing is freed before all readiness of the turn is
     /// noted, so that none of it can reach a new tenant of the same key.
     pub(super) fn close_clients(&mut self) {
-        for user in self.deliveries.take_departed() {
+        for user in self.outbound.take_departed() {
             self.engine.unregister(user);
         }
-        for (key, reason, error) in self.deliveries.take_doomed() {
+        for (key, reason, error) in self.outbound.take_pending_closes() {
             self.close_client(key, reason, error);
         }
     }
 
     fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
-        if let Some(user) = self.deliveries.leave(key) {
+        if let Some(user) = self.outbound.leave(key) {
             self.engine.unregister(user);
         }
-        let Some(slot) = self.deliveries.connections.get_mut(key as usize) else { return };
+        let Some(slot) = self.outbound.connections.get_mut(key as usize) else { return };
         let Connection::Client(mut client) = std::mem::replace(slot, Connection::Lent) else {
             return;
         };
-        self.tally.clients_closed.count(reason);
+        self.counters.clients_closed.count(reason);
         self.open_clients -= 1;
-        self.clients_by_address.depart(client.peer.ip().to_canonical());
-        let is_expected = reason.is_ordinary() || is_mere_probe(&client, error.as_ref());
+        self.ip_limiter.depart(client.peer.ip().to_canonical());
+        let is_expected = reason.is_expected() || is_mere_probe(&client, error.as_ref());
         let level = if is_expected { Level::Info } else { Level::Warn };
         let queued = client.dropped_bytes + client.send_queue.len() as u64;
-        self.deliveries.release(&mut client.send_queue);
+        self.outbound.release(&mut client.send_queue);
         let peer = client.peer;
         let user = client.user();
         let may_linger = user.is_some() && error.is_none() && !client.is_read_to_end;
         match may_linger {
             true => self.linger(key, client.stream),
-            false => drop(self.deliveries.connections.remove(key as usize)),
+            false => drop(self.outbound.connections.remove(key as usize)),
         }
         match user {
             Some(user) => self.say(
-                Topic::ClientClosed(reason),
+                LogKind::ClientClosed(reason),
                 level,
                 format_args!(
                     "user {user} at {peer} closed: {reason}{}, {queued} bytes queued",
-                    Because(error)
+                    CausedBy(error)
                 ),
             ),
             None => self.say(
-                Topic::ClientClosed(reason),
+                LogKind::ClientClosed(reason),
                 level,
-                format_args!("client {peer} closed before identifying: {reason}{}", Because(error)),
+                format_args!(
+                    "client {peer} closed before identifying: {reason}{}",
+                    CausedBy(error)
+                ),
             ),
         }
     }
@@ -138,5 +141,5 @@ impl<A: Acceptor> Hub<A> {
 fn is_mere_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
     let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
     is_reset
-        && matches!(&client.identity, Identity::Unknown(id_line) if id_line.lines.pending_bytes() == 0)
+        && matches!(&client.state, ClientState::AwaitingId(id_line) if id_line.lines.pending_bytes() == 0)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::hub::close_reason::CloseReason;
 use crate::hub::outbound::send_queue::SendQueue;
-use crate::protocol::{EventReader, LineSplitter, UserId};
+use crate::protocol::{EventDecoder, LineBuffer, UserId};
 
 /// The longest id line that is looked at, without its terminator.
 pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
@@ -23,7 +23,7 @@ pub(crate) enum Connection<S> {
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct Disconnect {
     pub(crate) reason: CloseReason,
     pub(crate) error: Option<io::Error>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct End {
 pub(crate) struct Source<S> {
     pub(crate) stream: S,
     pub(crate) peer: SocketAddr,
-    pub(crate) events: EventReader,
+    pub(crate) events: EventDecoder,
     /// The kernel may hold bytes that were not read.
     pub(crate) readable: bool,
     /// `events` may hold complete lines that were not handed out.
@@ -45,26 +45,26 @@ pub(crate) struct Source<S> {
     /// The kernel holds the end of the stream, after bytes that may be unread.
     pub(crate) peer_closed: bool,
     /// Nothing more can be read; takes effect once all that was read has been applied.
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<Disconnect>,
 }
 
 /// What a client has sent of its id line.
 #[derive(Debug)]
-pub(crate) struct IdLine {
-    pub(crate) lines: LineSplitter,
+pub(crate) struct Handshake {
+    pub(crate) lines: LineBuffer,
     /// When the client connected.
     pub(crate) since: Instant,
 }
 
 /// Who a client is.
 #[derive(Debug)]
-pub(crate) enum Identity {
+pub(crate) enum ClientState {
     /// It has not sent its id line yet, or not all of it.
-    Unknown(Box<IdLine>),
+    AwaitingId(Box<Handshake>),
     /// It is registered, at this place in the list of those who are, and reached at this recipient.
     Registered { user: UserId, place: u32, recipient: u32 },
     /// It was registered, and waits to be closed.
-    Departed { user: UserId },
+    Closing { user: UserId },
 }
 
 /// Why a client has a stall running.
@@ -90,14 +90,14 @@ pub(crate) struct Stall {
 pub(crate) struct Client<S> {
     pub(crate) stream: S,
     pub(crate) peer: SocketAddr,
-    pub(crate) identity: Identity,
+    pub(crate) state: ClientState,
     pub(crate) send_queue: SendQueue,
     /// The socket has not refused bytes since it last said that it takes some.
     pub(crate) writable: bool,
     /// It is to be closed within this turn, and receives nothing more.
     pub(crate) is_closing: bool,
     /// It stands on the list of those to read.
-    pub(crate) awaits_reading: bool,
+    pub(crate) in_read_list: bool,
     /// A limit keeps it out, unless a connection that counts turns out to have ended.
     pub(crate) awaits_admission: bool,
     /// The kernel holds the end of what the client sends, after bytes that may be unread.
@@ -117,30 +117,32 @@ pub(crate) struct Lingering<S> {
     /// When the sending side was shut down.
     pub(crate) since: Instant,
     /// It stands on the list of those to read.
-    pub(crate) awaits_reading: bool,
+    pub(crate) in_read_list: bool,
 }
 
 /// What a read brought.
 #[derive(Debug)]
 pub(crate) enum ReadOutcome {
     /// So many bytes.
-    Bytes(usize),
+    Data(usize),
     /// Nothing for now.
-    Dry,
+    WouldBlock,
     /// Nothing ever again.
-    Ended(End),
+    Closed(Disconnect),
 }
 
 /// Reads once, and again only if interrupted.
-pub(crate) fn read_once(stream: &mut impl Read, buffer: &mut [u8]) -> ReadOutcome {
+pub(crate) fn try_read(stream: &mut impl Read, buffer: &mut [u8]) -> ReadOutcome {
     loop {
         return match stream.read(buffer) {
-            Ok(0) => ReadOutcome::Ended(End { reason: CloseReason::ClosedByPeer, error: None }),
-            Ok(bytes) => ReadOutcome::Bytes(bytes),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => ReadOutcome::Dry,
+            Ok(0) => {
+                ReadOutcome::Closed(Disconnect { reason: CloseReason::ClosedByPeer, error: None })
+            }
+            Ok(bytes) => ReadOutcome::Data(bytes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => ReadOutcome::WouldBlock,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
-                ReadOutcome::Ended(End { reason: CloseReason::IoError, error: Some(error) })
+                ReadOutcome::Closed(Disconnect { reason: CloseReason::IoError, error: Some(error) })
             }
         };
     }
@@ -151,7 +153,7 @@ impl<S> Source<S> {
         Source {
             stream,
             peer,
-            events: EventReader::new(max_line_bytes),
+            events: EventDecoder::new(max_line_bytes),
             readable: true,
             may_have_lines: false,
             lines_received: 0,
@@ -162,11 +164,11 @@ impl<S> Source<S> {
     }
 
     /// Ends the source, whatever else it sent.
-    pub(crate) fn give_up(&mut self, reason: CloseReason) {
-        self.events = EventReader::default();
+    pub(crate) fn abort(&mut self, reason: CloseReason) {
+        self.events = EventDecoder::default();
         self.may_have_lines = false;
         self.readable = false;
-        self.end = Some(End { reason, error: None });
+        self.end = Some(Disconnect { reason, error: None });
     }
 
     /// Whether it has sent a whole line, handed out or not.
@@ -175,7 +177,7 @@ impl<S> Source<S> {
     }
 
     /// Whether it has sent a whole line, and nothing more will come.
-    pub(crate) fn ends_after_a_line(&self) -> bool {
+    pub(crate) fn closed_after_line(&self) -> bool {
         self.end.is_some() && self.has_sent_line()
     }
 
@@ -190,7 +192,7 @@ impl<S> Source<S> {
     }
 
     /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
-    pub(crate) fn is_dry(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         !self.readable && !self.may_have_lines
     }
 }
@@ -200,17 +202,17 @@ impl<S: Read> Source<S> {
     pub(crate) fn read(&mut self, most: usize) {
         let mut room = most;
         while room > 0 {
-            match read_once(&mut self.stream, self.events.lines.spare(room)) {
-                ReadOutcome::Bytes(bytes) => {
-                    self.events.lines.filled(bytes);
+            match try_read(&mut self.stream, self.events.lines.unfilled_mut(room)) {
+                ReadOutcome::Data(bytes) => {
+                    self.events.lines.advance(bytes);
                     self.may_have_lines = true;
                     room -= bytes;
                 }
-                ReadOutcome::Dry => {
+                ReadOutcome::WouldBlock => {
                     self.readable = false;
                     return;
                 }
-                ReadOutcome::Ended(end) => {
+                ReadOutcome::Closed(end) => {
                     self.readable = false;
                     self.end = Some(end);
                     return;
@@ -222,15 +224,15 @@ impl<S: Read> Source<S> {
 
 impl<S> Client<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, since: Instant) -> Client<S> {
-        let lines = LineSplitter::new(MAX_ID_LINE_BYTES);
+        let lines = LineBuffer::new(MAX_ID_LINE_BYTES);
         Client {
             stream,
             peer,
-            identity: Identity::Unknown(Box::new(IdLine { lines, since })),
+            state: ClientState::AwaitingId(Box::new(Handshake { lines, since })),
             send_queue: SendQueue::default(),
             writable: true,
             is_closing: false,
-            awaits_reading: true,
+            in_read_list: true,
             awaits_admission: false,
             peer_closed: false,
             is_read_to_end: false,
@@ -240,23 +242,23 @@ impl<S> Client<S> {
     }
 
     /// Whether it connected at `since` and has not sent its id yet.
-    pub(crate) fn is_unknown_since(&self, since: Instant) -> bool {
-        matches!(&self.identity, Identity::Unknown(id_line) if id_line.since == since)
+    pub(crate) fn is_awaiting_id_since(&self, since: Instant) -> bool {
+        matches!(&self.state, ClientState::AwaitingId(id_line) if id_line.since == since)
     }
 
     /// Its user id, once known.
     pub(crate) fn user(&self) -> Option<UserId> {
-        match self.identity {
-            Identity::Unknown(_) => None,
-            Identity::Registered { user, .. } | Identity::Departed { user } => Some(user),
+        match self.state {
+            ClientState::AwaitingId(_) => None,
+            ClientState::Registered { user, .. } | ClientState::Closing { user } => Some(user),
         }
     }
 
     /// Where its deliveries go, while it is registered.
     pub(crate) fn recipient(&self) -> Option<u32> {
-        match self.identity {
-            Identity::Registered { recipient, .. } => Some(recipient),
-            Identity::Unknown(_) | Identity::Departed { .. } => None,
+        match self.state {
+            ClientState::Registered { recipient, .. } => Some(recipient),
+            ClientState::AwaitingId(_) | ClientState::Closing { .. } => None,
         }
     }
 }

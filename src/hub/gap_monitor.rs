@@ -19,17 +19,17 @@ struct Gap {
 
 /// Watches the gap at the head of the order, if there is one.
 #[derive(Debug)]
-pub(crate) struct GapWatch {
+pub(crate) struct GapMonitor {
     timeout: Option<Duration>,
     gap: Option<Gap>,
     seen: Instant,
     paused: bool,
 }
 
-impl GapWatch {
+impl GapMonitor {
     /// A gap is to be skipped after `timeout`; never if `None`.
-    pub(crate) fn new(timeout: Option<Duration>, now: Instant) -> GapWatch {
-        GapWatch { timeout, gap: None, seen: now, paused: false }
+    pub(crate) fn new(timeout: Option<Duration>, now: Instant) -> GapMonitor {
+        GapMonitor { timeout, gap: None, seen: now, paused: false }
     }
 
     /// Takes note of how things stand at the end of a turn.
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_gap_expires_after_its_timeout_and_not_while_paused() {
         let start = Instant::now();
-        let mut watch = GapWatch::new(Some(10 * SECOND), start);
+        let mut watch = GapMonitor::new(Some(10 * SECOND), start);
         watch.observe(Some(5), false, start);
         watch.observe(Some(5), true, start + 4 * SECOND);
         watch.observe(Some(5), false, start + 100 * SECOND);
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn another_gap_starts_anew() {
         let start = Instant::now();
-        let mut watch = GapWatch::new(Some(10 * SECOND), start);
+        let mut watch = GapMonitor::new(Some(10 * SECOND), start);
         watch.observe(Some(5), false, start);
         watch.observe(Some(7), false, start + 9 * SECOND);
         watch.observe(Some(7), false, start + 18 * SECOND);
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn reports_come_at_doubling_ages() {
         let start = Instant::now();
-        let mut watch = GapWatch::new(None, start);
+        let mut watch = GapMonitor::new(None, start);
         watch.observe(Some(5), false, start);
         let reported: Vec<u64> = (0..200)
             .filter_map(|second| {
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_next_deadline_is_the_earlier_of_report_and_expiry() {
         let start = Instant::now();
-        let mut watch = GapWatch::new(Some(SECOND / 2), start);
+        let mut watch = GapMonitor::new(Some(SECOND / 2), start);
         watch.observe(Some(5), false, start);
         assert_eq!(watch.next_deadline(), Some(start + SECOND / 2));
         watch.observe(Some(5), true, start);

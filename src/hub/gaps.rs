@@ -5,7 +5,7 @@ use log::Level;
 use super::Hub;
 use crate::config::OnSourceDisconnect;
 use crate::hub::connection::Source;
-use crate::hub::log_limiter::Topic;
+use crate::hub::log_limiter::LogKind;
 use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
@@ -20,31 +20,31 @@ impl<A: Acceptor> Hub<A> {
         }
         let awaited = self.engine.awaited();
         let lost = self.engine.reset();
-        self.gap_watch.forget();
+        self.gap_monitor.forget();
         let first = self.engine.awaited();
         if lost > 0 {
             self.say(
-                Topic::Reset,
+                LogKind::Reset,
                 Level::Warn,
                 format_args!("{lost} events waited behind missing sequence {awaited} and are lost"),
             );
         }
         self.say(
-            Topic::Reset,
+            LogKind::Reset,
             Level::Info,
             format_args!("the last source is gone: starting anew, sequence {first} is awaited"),
         );
     }
 
     /// Shows the gap in the log, and gives it up when its time is over.
-    pub(super) fn watch_gap(&mut self) {
+    pub(super) fn check_gap(&mut self) {
         let first_missing = self.engine.has_gap().then(|| self.engine.awaited());
-        let is_paused = self.deliveries.is_paused() || self.is_draining();
-        self.gap_watch.observe(first_missing, is_paused, self.now);
-        if let Some((first_missing, age)) = self.gap_watch.report() {
+        let is_paused = self.outbound.is_paused() || self.is_draining();
+        self.gap_monitor.observe(first_missing, is_paused, self.now);
+        if let Some((first_missing, age)) = self.gap_monitor.report() {
             let waiting = self.engine.reorder().occupied();
             self.say(
-                Topic::Gap,
+                LogKind::Gap,
                 Level::Warn,
                 format_args!(
                     "sequence {first_missing} has been missing for {:.1} s; {waiting} wait behind it",
@@ -52,13 +52,14 @@ impl<A: Acceptor> Hub<A> {
                 ),
             );
         }
-        let all_dry = self.undecided_sources.is_empty() && self.all_sources().all(Source::is_dry);
-        if self.gap_watch.has_expired()
+        let all_dry =
+            self.undecided_sources.is_empty() && self.all_sources().all(Source::is_drained);
+        if self.gap_monitor.has_expired()
             && all_dry
             && let Some(lost) = self.engine.skip_gap()
         {
             self.say(
-                Topic::GapSkipped,
+                LogKind::GapSkipped,
                 Level::Warn,
                 format_args!(
                     "gave up the missing sequences {} to {} after gap_timeout_ms: {} lost",

@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 use crate::hub::transport::Acceptor;
 
 /// How long accepting rests when the system has no descriptor or memory for a connection.
-pub(super) const ACCEPT_REST: Duration = Duration::from_millis(500);
+pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
 
 /// A listener, and whether connections may wait behind it.
 #[derive(Debug)]
-pub(super) struct Door<A> {
+pub(super) struct Listener<A> {
     acceptor: A,
-    may_wait: bool,
-    pub(super) rests_until: Option<Instant>,
+    readable: bool,
+    pub(super) backoff_until: Option<Instant>,
 }
 
-impl<A: Acceptor> Door<A> {
-    pub(super) fn new(acceptor: A) -> Door<A> {
-        Door { acceptor, may_wait: true, rests_until: None }
+impl<A: Acceptor> Listener<A> {
+    pub(super) fn new(acceptor: A) -> Listener<A> {
+        Listener { acceptor, readable: true, backoff_until: None }
     }
 
     /// The poll has told that a connection waits.
     pub(super) fn note(&mut self) {
-        self.may_wait = true;
+        self.readable = true;
     }
 
     /// Whether it is time to look for connections.
     pub(super) fn is_open(&self) -> bool {
-        self.may_wait && self.rests_until.is_none()
+        self.readable && self.backoff_until.is_none()
     }
 
     /// Accepts the next connection, if one waits. Errors that concern only that connection are
@@ -39,12 +39,12 @@ impl<A: Acceptor> Door<A> {
         token: usize,
         now: Instant,
     ) -> io::Result<Option<(A::Stream, SocketAddr)>> {
-        self.rests_until = self.rests_until.filter(|&until| now < until);
+        self.backoff_until = self.backoff_until.filter(|&until| now < until);
         while self.is_open() {
             match self.acceptor.accept(token) {
                 Ok(connection) => return Ok(Some(connection)),
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.may_wait = false,
+                    ErrorKind::WouldBlock => self.readable = false,
                     ErrorKind::Interrupted
                     | ErrorKind::ConnectionAborted
                     | ErrorKind::ConnectionReset
@@ -52,7 +52,7 @@ impl<A: Acceptor> Door<A> {
                     | ErrorKind::NotConnected
                     | ErrorKind::PermissionDenied => {}
                     _ => {
-                        self.rests_until = Some(now + ACCEPT_REST);
+                        self.backoff_until = Some(now + ACCEPT_BACKOFF);
                         return Err(error);
                     }
                 },

@@ -25,7 +25,7 @@ pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
 pub use recorder::Recorder;
-pub use stats::Totals;
+pub use stats::Stats;
 pub use transport::{Acceptor, BACKLOG, Stream};
 
 use std::collections::VecDeque;
@@ -37,16 +37,16 @@ use log::Level;
 
 use self::clients::Candidate;
 use self::clients::lingering::LINGER_TIMEOUT;
-use self::listener::{ACCEPT_REST, Door};
+use self::listener::{ACCEPT_BACKOFF, Listener};
 use crate::config::Config;
 use crate::engine::{Engine, Recipient};
-use crate::hub::clients::ip_limiter::AddressCount;
-use crate::hub::connection::{Client, Connection, Identity, Source};
-use crate::hub::gap_monitor::GapWatch;
-use crate::hub::log_limiter::{Notices, Topic};
-use crate::hub::outbound::Deliveries;
-use crate::hub::stats::Tally;
-use crate::hub::timeout_queue::Timeouts;
+use crate::hub::clients::ip_limiter::IpLimiter;
+use crate::hub::connection::{Client, ClientState, Connection, Source};
+use crate::hub::gap_monitor::GapMonitor;
+use crate::hub::log_limiter::{LogKind, LogLimiter};
+use crate::hub::outbound::Outbound;
+use crate::hub::stats::HubCounters;
+use crate::hub::timeout_queue::TimeoutQueue;
 use crate::protocol::Sequence;
 
 /// The token of the listener for event sources.
@@ -85,13 +85,13 @@ pub struct Hub<A: Acceptor> {
     budgets: Budgets,
     capacity: Capacity,
     engine: Engine,
-    deliveries: Deliveries<A::Stream>,
-    event_door: Option<Door<A>>,
-    client_door: Option<Door<A>>,
+    outbound: Outbound<A::Stream>,
+    source_listener: Option<Listener<A>>,
+    client_listener: Option<Listener<A>>,
     /// Keys of the sources, the next to be served in front.
     sources: VecDeque<u32>,
     /// Keys of clients that may have sent something.
-    unread_clients: Vec<u32>,
+    readable_clients: Vec<u32>,
     /// Keys of sources over the limit, the first to come in front.
     undecided_sources: VecDeque<u32>,
     /// Clients over a limit, until the ends that the kernel knows of are read.
@@ -100,21 +100,21 @@ pub struct Hub<A: Acceptor> {
     open_clients: usize,
     /// Closed connections whose last bytes are on their way.
     lingering: usize,
-    linger_timeouts: Timeouts<(u32, Instant)>,
+    linger_timeouts: TimeoutQueue<(u32, Instant)>,
     /// Clients that have to identify themselves, by key and start; one that has may still stand here.
-    identify_timeouts: Timeouts<(u32, Instant)>,
-    clients_by_address: AddressCount,
-    gap_watch: GapWatch,
+    identify_timeouts: TimeoutQueue<(u32, Instant)>,
+    ip_limiter: IpLimiter,
+    gap_monitor: GapMonitor,
     /// When a stop gives up what has not left; `None` while the server runs.
     drain_deadline: Option<Instant>,
     /// Applying waited for clients at the end of the last turn.
     was_paused: bool,
     /// Where accepted lines are written, if anywhere.
     recorder: Option<Box<dyn Recorder>>,
-    notices: Notices,
-    tally: Tally,
+    log_limiter: LogLimiter,
+    counters: HubCounters,
     now: Instant,
-    more_readiness: Vec<Readiness>,
+    readiness_buf: Vec<Readiness>,
 }
 
 impl<A: Acceptor> Hub<A> {
@@ -130,26 +130,26 @@ impl<A: Acceptor> Hub<A> {
         let first = Sequence::new(config.first_sequence).unwrap_or(Sequence::MAX);
         Hub {
             engine: Engine::new(first, config.reorder_window),
-            deliveries: Deliveries::new(&config, now),
-            event_door: Some(Door::new(event_acceptor)),
-            client_door: Some(Door::new(client_acceptor)),
+            outbound: Outbound::new(&config, now),
+            source_listener: Some(Listener::new(event_acceptor)),
+            client_listener: Some(Listener::new(client_acceptor)),
             sources: VecDeque::new(),
-            unread_clients: Vec::new(),
+            readable_clients: Vec::new(),
             undecided_sources: VecDeque::new(),
             candidates: Vec::new(),
             open_clients: 0,
             lingering: 0,
-            linger_timeouts: Timeouts::new(LINGER_TIMEOUT),
-            identify_timeouts: Timeouts::new(config.identify_timeout),
-            clients_by_address: AddressCount::new(config.max_clients_per_address),
-            gap_watch: GapWatch::new(config.gap_timeout, now),
+            linger_timeouts: TimeoutQueue::new(LINGER_TIMEOUT),
+            identify_timeouts: TimeoutQueue::new(config.identify_timeout),
+            ip_limiter: IpLimiter::new(config.max_clients_per_address),
+            gap_monitor: GapMonitor::new(config.gap_timeout, now),
             drain_deadline: None,
             was_paused: false,
             recorder: None,
-            notices: Notices::default(),
-            tally: Tally::default(),
+            log_limiter: LogLimiter::default(),
+            counters: HubCounters::default(),
             now,
-            more_readiness: Vec::new(),
+            readiness_buf: Vec::new(),
             capacity,
             budgets: Budgets::default(),
             config,
@@ -167,8 +167,8 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Logs how many lines were left out, although their second is not over yet.
-    pub(crate) fn report_left_out_now(&mut self) {
-        self.notices.report_all_left_out();
+    pub(crate) fn report_suppressed_now(&mut self) {
+        self.log_limiter.report_all_left_out();
     }
 
     /// The same with other budgets than the usual ones.
@@ -190,23 +190,23 @@ impl<A: Acceptor> Hub<A> {
         mut poll_again: impl FnMut(&mut Vec<Readiness>) -> bool,
     ) {
         self.now = now;
-        self.deliveries.begin_turn(now);
+        self.outbound.begin_turn(now);
         self.note(ready);
         if self.read_sources() || self.is_timeout_due() || !self.undecided_sources.is_empty() {
-            self.note_what_came_since(&mut poll_again);
+            self.poll_again_for_readiness(&mut poll_again);
         }
         self.decide_on_sources();
         self.accept_and_read_clients(&mut poll_again);
-        self.expire_unknown_clients();
+        self.expire_handshakes();
         self.close_clients();
         self.engine.index_some(self.budgets.index_steps);
         self.apply();
-        self.deliveries.flush_touched();
-        self.watch_gap();
+        self.outbound.flush_pending();
+        self.check_gap();
         self.expire();
         self.close();
-        self.watch_pause();
-        self.tidy();
+        self.log_pause_changes();
+        self.end_turn();
     }
 
     /// Closes the listeners and stops reading. What was read is applied and delivered in the turns
@@ -221,21 +221,24 @@ impl<A: Acceptor> Hub<A> {
         self.now = now;
         let deadline = now + self.config.drain_timeout;
         self.drain_deadline = Some(deadline);
-        self.event_door = None;
-        self.client_door = None;
+        self.source_listener = None;
+        self.client_listener = None;
         for key in std::mem::take(&mut self.undecided_sources) {
             self.sources.push_back(key);
         }
         let is_unknown = |connection: &Connection<_>| {
-            matches!(connection, Connection::Client(Client { identity: Identity::Unknown(_), .. }))
+            matches!(
+                connection,
+                Connection::Client(Client { state: ClientState::AwaitingId(_), .. })
+            )
         };
-        let connections = self.deliveries.connections.iter();
+        let connections = self.outbound.connections.iter();
         let unknown: Vec<u32> = connections
             .filter(|(_, connection)| is_unknown(connection))
             .map(|(key, _)| key as u32)
             .collect();
         for key in unknown {
-            self.deliveries.doom(key, CloseReason::Stopped, None);
+            self.outbound.schedule_close(key, CloseReason::Stopped, None);
         }
         // Whoever has nothing queued will not become ready.
         self.drain(deadline);
@@ -245,7 +248,7 @@ impl<A: Acceptor> Hub<A> {
     /// Whether a stop is complete.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.drain_deadline.is_some() && self.deliveries.connections.is_empty()
+        self.drain_deadline.is_some() && self.outbound.connections.is_empty()
     }
 
     /// When the next turn is to begin.
@@ -256,9 +259,9 @@ impl<A: Acceptor> Hub<A> {
         }
         let deadlines = [
             self.next_timeout(),
-            self.notices.next_report(),
-            self.event_door.as_ref().and_then(|door| door.rests_until),
-            self.client_door.as_ref().and_then(|door| door.rests_until),
+            self.log_limiter.next_report(),
+            self.source_listener.as_ref().and_then(|listener| listener.backoff_until),
+            self.client_listener.as_ref().and_then(|listener| listener.backoff_until),
             self.drain_deadline,
         ];
         deadlines.into_iter().flatten().min().map_or(NextTurn::WhenReady, NextTurn::Until)
@@ -266,18 +269,18 @@ impl<A: Acceptor> Hub<A> {
 
     /// What happened so far.
     #[must_use]
-    pub fn totals(&self) -> Totals {
-        Totals {
+    pub fn totals(&self) -> Stats {
+        Stats {
             engine: *self.engine.counters(),
-            tally: self.tally,
-            deliveries: self.deliveries.deliveries,
-            bytes_written: self.deliveries.bytes_written,
-            clients_now: self.client_count(),
-            sources_now: self.sources.len(),
-            queued_now: self.deliveries.queued_total(),
+            counters: self.counters,
+            lines_queued: self.outbound.lines_queued,
+            bytes_written: self.outbound.bytes_written,
+            clients_connected: self.client_count(),
+            sources_connected: self.sources.len(),
+            queued_bytes: self.outbound.queued_total(),
             awaited: self.engine.awaited(),
-            waiting_now: self.engine.reorder().occupied(),
-            highest_occupancy: self.engine.reorder().highest_occupancy(),
+            buffered_events: self.engine.reorder().occupied(),
+            max_len: self.engine.reorder().max_len(),
             users: self.engine.graph().users(),
         }
     }
@@ -291,12 +294,12 @@ impl<A: Acceptor> Hub<A> {
 
     /// Panics unless what must hold between two turns does. Looks at every connection.
     pub fn check_invariants(&self) {
-        self.deliveries.check();
-        for &key in self.deliveries.members() {
-            let Some(client) = self.deliveries.client(key) else { panic!("a member is a client") };
+        self.outbound.check();
+        for &key in self.outbound.registered() {
+            let Some(client) = self.outbound.client(key) else { panic!("a member is a client") };
             let user = client.user().and_then(|user| self.engine.graph().recipient(user));
             assert_eq!(user.map(|Recipient(number)| number), client.recipient(), "of {key}");
-            assert_eq!(user.and_then(|user| self.deliveries.client_at(user)), Some(key));
+            assert_eq!(user.and_then(|user| self.outbound.client_at(user)), Some(key));
             assert!(!client.is_closing, "what is to be closed is closed within the turn");
             assert!(
                 client.send_queue.is_empty() || !client.writable,
@@ -304,22 +307,22 @@ impl<A: Acceptor> Hub<A> {
             );
         }
         for &key in &self.sources {
-            let connection = self.deliveries.connections.get(key as usize);
+            let connection = self.outbound.connections.get(key as usize);
             assert!(matches!(connection, Some(Connection::Source(_))), "a source is a source");
         }
     }
 
     /// Shows in the log when applying begins to wait for clients, and when it goes on.
-    fn watch_pause(&mut self) {
-        let is_paused = self.deliveries.is_paused();
+    fn log_pause_changes(&mut self) {
+        let is_paused = self.outbound.is_paused();
         if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
             return;
         }
-        let queued = self.deliveries.queued_total();
+        let queued = self.outbound.queued_total();
         if is_paused {
-            let full = self.deliveries.full_clients();
+            let full = self.outbound.stalled_clients();
             self.say(
-                Topic::Paused,
+                LogKind::Paused,
                 Level::Warn,
                 format_args!(
                     "paused: {full} clients have full queues, {queued} bytes are queued for all"
@@ -327,7 +330,7 @@ impl<A: Acceptor> Hub<A> {
             );
         } else {
             self.say(
-                Topic::Paused,
+                LogKind::Paused,
                 Level::Info,
                 format_args!("going on: {queued} bytes are queued for all"),
             );
@@ -335,13 +338,13 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Hands over and gives back what the turn has no more use for.
-    fn tidy(&mut self) {
-        let is_resting = !self.has_work_left();
+    fn end_turn(&mut self) {
+        let is_idle = !self.has_work_left();
         if let Some(recorder) = &mut self.recorder {
-            recorder.end_turn(self.now, is_resting);
+            recorder.end_turn(self.now, is_idle);
         }
-        if is_resting {
-            self.deliveries.trim_spare_buffers();
+        if is_idle {
+            self.outbound.shrink_pools();
             self.trim_source_buffers();
         }
     }
@@ -349,37 +352,37 @@ impl<A: Acceptor> Hub<A> {
     fn note(&mut self, ready: &[Readiness]) {
         for readiness in ready {
             match readiness.token {
-                EVENT_LISTENER => self.event_door.iter_mut().for_each(Door::note),
-                CLIENT_LISTENER => self.client_door.iter_mut().for_each(Door::note),
-                _ => self.note_connection(readiness),
+                EVENT_LISTENER => self.source_listener.iter_mut().for_each(Listener::note),
+                CLIENT_LISTENER => self.client_listener.iter_mut().for_each(Listener::note),
+                _ => self.mark_ready(readiness),
             }
         }
     }
 
-    fn note_connection(&mut self, readiness: &Readiness) {
+    fn mark_ready(&mut self, readiness: &Readiness) {
         let &Readiness { token: key, readable, writable, read_closed } = readiness;
-        match self.deliveries.connections.get_mut(key) {
+        match self.outbound.connections.get_mut(key) {
             Some(Connection::Source(source)) => {
                 source.readable |= readable && source.end.is_none();
                 source.peer_closed |= read_closed;
             }
             Some(Connection::Client(client)) => {
                 // One whose input was left for later is looked at once more for its end.
-                let has_news = !client.awaits_reading || (read_closed && !client.peer_closed);
+                let has_news = !client.in_read_list || (read_closed && !client.peer_closed);
                 client.peer_closed |= read_closed;
                 if readable && has_news {
-                    client.awaits_reading = true;
-                    self.unread_clients.push(key as u32);
+                    client.in_read_list = true;
+                    self.readable_clients.push(key as u32);
                 }
                 if writable && !client.writable {
                     client.writable = true;
-                    self.deliveries.touch(key as u32);
+                    self.outbound.mark_pending(key as u32);
                 }
             }
             Some(Connection::Lingering(lingering)) => {
-                if readable && !lingering.awaits_reading {
-                    lingering.awaits_reading = true;
-                    self.unread_clients.push(key as u32);
+                if readable && !lingering.in_read_list {
+                    lingering.in_read_list = true;
+                    self.readable_clients.push(key as u32);
                 }
             }
             Some(Connection::Lent) | None => {}
@@ -388,9 +391,12 @@ impl<A: Acceptor> Hub<A> {
 
     /// Collects what has become ready until the poll has nothing more, or has told so much that it
     /// can only be new.
-    fn note_what_came_since(&mut self, poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool) {
-        let mut more = std::mem::take(&mut self.more_readiness);
-        let mut left = self.most_readiness();
+    fn poll_again_for_readiness(
+        &mut self,
+        poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
+    ) {
+        let mut more = std::mem::take(&mut self.readiness_buf);
+        let mut left = self.max_readiness();
         loop {
             more.clear();
             let is_cut_short = poll_again(&mut more);
@@ -400,7 +406,7 @@ impl<A: Acceptor> Hub<A> {
                 break;
             }
         }
-        self.more_readiness = more;
+        self.readiness_buf = more;
     }
 
     /// Whether somebody's time is over, as far as is known: this process may have stood still since the
@@ -413,8 +419,8 @@ impl<A: Acceptor> Hub<A> {
     fn next_timeout(&self) -> Option<Instant> {
         let timeouts = [
             self.identify_timeouts.next(),
-            self.deliveries.next_stall(),
-            self.gap_watch.next_deadline(),
+            self.outbound.next_stall(),
+            self.gap_monitor.next_deadline(),
             self.linger_timeouts.next(),
         ];
         timeouts.into_iter().flatten().min()
@@ -424,8 +430,8 @@ impl<A: Acceptor> Hub<A> {
     /// of each connection once, and first of what has waited longest; sixteen times as much, and some,
     /// leaves room for what it tells twice.
     #[must_use]
-    pub fn most_readiness(&self) -> usize {
-        16 * (self.deliveries.connections.len() + 16)
+    pub fn max_readiness(&self) -> usize {
+        16 * (self.outbound.connections.len() + 16)
     }
 
     /// Whether a stop is under way.
@@ -439,7 +445,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn source(&self, key: u32) -> Option<&Source<A::Stream>> {
-        match self.deliveries.connections.get(key as usize) {
+        match self.outbound.connections.get(key as usize) {
             Some(Connection::Source(source)) => Some(source),
             _ => None,
         }
@@ -450,7 +456,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn source_mut(&mut self, key: u32) -> Option<&mut Source<A::Stream>> {
-        match self.deliveries.connections.get_mut(key as usize) {
+        match self.outbound.connections.get_mut(key as usize) {
             Some(Connection::Source(source)) => Some(source),
             _ => None,
         }
@@ -459,31 +465,32 @@ impl<A: Acceptor> Hub<A> {
     /// Whether another turn would do something without anything becoming ready.
     fn has_work_left(&self) -> bool {
         let may_read = !self.is_draining();
-        let can_apply = self.deliveries.may_have_room();
+        let can_apply = self.outbound.may_accept();
         let sources_wait = self.all_sources().any(|source| {
             source.may_have_lines || source.end.is_some() || (source.readable && may_read)
         });
-        (can_apply && (self.engine.is_due() || sources_wait))
-            || !self.unread_clients.is_empty()
-            || (self.may_accept_source() && self.event_door.as_ref().is_some_and(Door::is_open))
-            || self.client_door.as_ref().is_some_and(Door::is_open)
+        (can_apply && (self.engine.has_ready() || sources_wait))
+            || !self.readable_clients.is_empty()
+            || (self.may_accept_source()
+                && self.source_listener.as_ref().is_some_and(Listener::is_open))
+            || self.client_listener.as_ref().is_some_and(Listener::is_open)
             || !self.engine.graph().is_index_complete()
             || self.is_stopped()
     }
 
-    fn rest_from_accepting(&mut self, whom: &str, error: &io::Error) {
-        self.tally.accept_failures += 1;
+    fn log_accept_error(&mut self, whom: &str, error: &io::Error) {
+        self.counters.accept_errors += 1;
         self.say(
-            Topic::AcceptFailed,
+            LogKind::AcceptFailed,
             Level::Error,
             format_args!(
                 "cannot accept another {whom}: {error}; trying again in {} ms",
-                ACCEPT_REST.as_millis()
+                ACCEPT_BACKOFF.as_millis()
             ),
         );
     }
 
-    fn say(&mut self, topic: Topic, level: Level, line: fmt::Arguments<'_>) {
-        self.notices.say(topic, level, self.now, line);
+    fn say(&mut self, topic: LogKind, level: Level, line: fmt::Arguments<'_>) {
+        self.log_limiter.say(topic, level, self.now, line);
     }
 }

@@ -100,12 +100,12 @@ pub struct ParseError {
     /// The sequence of the line where one could be read: the order goes on without the event.
     pub sequence: Option<Sequence>,
     /// What is wrong with the line.
-    pub reason: Malformation,
+    pub reason: ParseErrorKind,
 }
 
 /// What is wrong with a line that is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformation {
+pub enum ParseErrorKind {
     /// It does not start with a number that can be a sequence.
     NoSequence,
     /// What follows the sequence is none of `F`, `U`, `B`, `P`, `S`, one letter and alone.
@@ -118,14 +118,14 @@ pub enum Malformation {
     TooLong,
 }
 
-impl fmt::Display for Malformation {
+impl fmt::Display for ParseErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Malformation::NoSequence => "no sequence number in front",
-            Malformation::UnknownType => "its type is none of F, U, B, P, S",
-            Malformation::WrongFieldCount => "too few or too many fields for its type",
-            Malformation::BadUserId => "a user id is not 1 to 20 digits that fit 64 bits",
-            Malformation::TooLong => "longer than max_line_bytes",
+            ParseErrorKind::NoSequence => "no sequence number in front",
+            ParseErrorKind::UnknownType => "its type is none of F, U, B, P, S",
+            ParseErrorKind::WrongFieldCount => "too few or too many fields for its type",
+            ParseErrorKind::BadUserId => "a user id is not 1 to 20 digits that fit 64 bits",
+            ParseErrorKind::TooLong => "longer than max_line_bytes",
         })
     }
 }
@@ -146,7 +146,7 @@ impl Event {
     /// Says what is wrong, and carries the sequence where the bytes before the first `|` are one.
     pub fn parse(line: &[u8]) -> Result<Event, ParseError> {
         let Some((sequence, rest)) = split_sequence(line) else {
-            return Err(ParseError { sequence: None, reason: Malformation::NoSequence });
+            return Err(ParseError { sequence: None, reason: ParseErrorKind::NoSequence });
         };
         match EventKind::parse(rest) {
             Ok(kind) => Ok(Event { sequence, kind }),
@@ -161,14 +161,14 @@ impl Event {
         // `head`, only a sequence that `head` shows to be ended counts.
         let sequence =
             split_sequence(head).filter(|(_, rest)| !rest.is_empty()).map(|(sequence, _)| sequence);
-        ParseError { sequence, reason: Malformation::TooLong }
+        ParseError { sequence, reason: ParseErrorKind::TooLong }
     }
 }
 
 impl EventKind {
     /// Reads what follows the sequence, from its `|` on.
-    fn parse(fields: &[u8]) -> Result<EventKind, Malformation> {
-        use Malformation::{UnknownType, WrongFieldCount};
+    fn parse(fields: &[u8]) -> Result<EventKind, ParseErrorKind> {
+        use ParseErrorKind::{UnknownType, WrongFieldCount};
 
         let [b'|', letter, fields @ ..] = fields else {
             return Err(if fields.is_empty() { WrongFieldCount } else { UnknownType });
@@ -190,23 +190,23 @@ impl EventKind {
     }
 }
 
-fn one_user(fields: &[u8]) -> Result<UserId, Malformation> {
+fn one_user(fields: &[u8]) -> Result<UserId, ParseErrorKind> {
     let (user, rest) = next_user(fields)?;
-    if rest.is_empty() { Ok(user) } else { Err(Malformation::WrongFieldCount) }
+    if rest.is_empty() { Ok(user) } else { Err(ParseErrorKind::WrongFieldCount) }
 }
 
-fn two_users(fields: &[u8]) -> Result<(UserId, UserId), Malformation> {
+fn two_users(fields: &[u8]) -> Result<(UserId, UserId), ParseErrorKind> {
     let (first, rest) = next_user(fields)?;
     let second = one_user(rest)?;
     Ok((first, second))
 }
 
 /// Reads `|number`; what is left starts with the next `|` or is empty.
-fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), Malformation> {
-    let [b'|', number @ ..] = fields else { return Err(Malformation::WrongFieldCount) };
+fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), ParseErrorKind> {
+    let [b'|', number @ ..] = fields else { return Err(ParseErrorKind::WrongFieldCount) };
     match split_number(number) {
         Some((id, rest @ ([] | [b'|', ..]))) => Ok((UserId(id), rest)),
-        _ => Err(Malformation::BadUserId),
+        _ => Err(ParseErrorKind::BadUserId),
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn malformed_lines_with_a_readable_sequence() {
-        use Malformation::{BadUserId, UnknownType, WrongFieldCount};
+        use ParseErrorKind::{BadUserId, UnknownType, WrongFieldCount};
         for (line, number, reason) in [
             ("12|F", 12, WrongFieldCount),
             ("12|F|12", 12, WrongFieldCount),
@@ -357,7 +357,7 @@ mod tests {
             let error = parse(line).expect_err(line);
             assert_eq!(
                 error,
-                ParseError { sequence: None, reason: Malformation::NoSequence },
+                ParseError { sequence: None, reason: ParseErrorKind::NoSequence },
                 "{line}"
             );
         }

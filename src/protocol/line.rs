@@ -2,7 +2,7 @@
 
 /// How many bytes of a short line's window there are. Two vector registers that overlap copy them;
 /// the slots of the reorder buffer are made so that they fit.
-pub const WINDOW_BYTES: usize = 30;
+pub const PADDED_LINE_BYTES: usize = 30;
 
 /// A line without its terminator.
 ///
@@ -12,14 +12,14 @@ pub const WINDOW_BYTES: usize = 30;
 #[derive(Clone, Copy, Debug)]
 pub enum Line<'a> {
     /// The first `len` bytes of a window.
-    Short {
+    Padded {
         /// The line, and behind it bytes that mean nothing.
-        window: &'a [u8; WINDOW_BYTES],
-        /// Bytes of the line: at most [`WINDOW_BYTES`].
+        bytes: &'a [u8; PADDED_LINE_BYTES],
+        /// Bytes of the line: at most [`PADDED_LINE_BYTES`].
         len: usize,
     },
     /// Just the line.
-    Plain(&'a [u8]),
+    Slice(&'a [u8]),
 }
 
 impl<'a> Line<'a> {
@@ -30,10 +30,10 @@ impl<'a> Line<'a> {
     /// When `len` is more than there are bytes.
     #[inline]
     #[must_use]
-    pub fn in_front_of(bytes: &'a [u8], len: usize) -> Line<'a> {
+    pub fn prefix_of(bytes: &'a [u8], len: usize) -> Line<'a> {
         match bytes.first_chunk() {
-            Some(window) if len <= WINDOW_BYTES => Line::Short { window, len },
-            _ => Line::Plain(&bytes[..len]),
+            Some(padded) if len <= PADDED_LINE_BYTES => Line::Padded { bytes: padded, len },
+            _ => Line::Slice(&bytes[..len]),
         }
     }
 
@@ -42,8 +42,8 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
         match *self {
-            Line::Short { window, len } => &window[..len],
-            Line::Plain(bytes) => bytes,
+            Line::Padded { bytes: padded, len } => &padded[..len],
+            Line::Slice(bytes) => bytes,
         }
     }
 
@@ -52,8 +52,8 @@ impl<'a> Line<'a> {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Line::Short { len, .. } => *len,
-            Line::Plain(bytes) => bytes.len(),
+            Line::Padded { len, .. } => *len,
+            Line::Slice(bytes) => bytes.len(),
         }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Line<'a> {
 
 impl<'a> From<&'a [u8]> for Line<'a> {
     fn from(bytes: &'a [u8]) -> Line<'a> {
-        Line::Plain(bytes)
+        Line::Slice(bytes)
     }
 }
 
@@ -85,9 +85,9 @@ mod tests {
     #[test]
     fn a_window_needs_enough_bytes_and_a_short_line() {
         let bytes = [b'x'; 100];
-        assert!(matches!(Line::in_front_of(&bytes, 30), Line::Short { len: 30, .. }));
-        assert!(matches!(Line::in_front_of(&bytes, 31), Line::Plain(line) if line.len() == 31));
-        assert!(matches!(Line::in_front_of(&bytes[..29], 5), Line::Plain(line) if line.len() == 5));
-        assert_eq!(Line::in_front_of(&bytes, 7), Line::Plain(b"xxxxxxx"));
+        assert!(matches!(Line::prefix_of(&bytes, 30), Line::Padded { len: 30, .. }));
+        assert!(matches!(Line::prefix_of(&bytes, 31), Line::Slice(line) if line.len() == 31));
+        assert!(matches!(Line::prefix_of(&bytes[..29], 5), Line::Slice(line) if line.len() == 5));
+        assert_eq!(Line::prefix_of(&bytes, 7), Line::Slice(b"xxxxxxx"));
     }
 }

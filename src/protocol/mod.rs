@@ -1,15 +1,15 @@
 //! Bytes ↔ events. Pure: no I/O, no clock, no log.
 
+mod decoder;
 mod event;
+mod fast_path;
 mod http;
 mod line;
-mod reader;
-mod short;
-mod splitter;
+mod line_buffer;
 
-pub use event::{Event, EventKind, Malformation, ParseError, Sequence, UserId};
+pub use decoder::{Decoded, EventDecoder};
+pub use event::{Event, EventKind, ParseError, ParseErrorKind, Sequence, UserId};
+pub use fast_path::{CompactEvent, EventTag};
 pub use http::{is_host_field, is_http_request_line};
-pub use line::{Line, WINDOW_BYTES};
-pub use reader::{EventReader, Received};
-pub use short::{Letter, ShortEvent};
-pub use splitter::{Cut, LineSplitter};
+pub use line::{Line, PADDED_LINE_BYTES};
+pub use line_buffer::{LineBuffer, LineFrame};

@@ -22,7 +22,7 @@ use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readi
 const SIGNALS: Token = Token(usize::MAX - 3);
 
 /// Readiness taken from the kernel in one call.
-const EVENTS_A_POLL: usize = 1024;
+const EVENTS_PER_POLL: usize = 1024;
 
 /// The least time that a capture has for its last lines, however short the drain timeout is: a disk
 /// that works needs less.
@@ -62,9 +62,9 @@ impl std::error::Error for StartError {}
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum Shutdown {
     /// After SIGINT or SIGTERM and a drain.
-    Drained,
+    Graceful,
     /// At once, after a second signal.
     Forced,
 }
@@ -74,7 +74,7 @@ pub enum Stop {
 struct Poller {
     poll: Poll,
     events: Events,
-    signalled: bool,
+    signal_pending: bool,
 }
 
 impl Poller {
@@ -92,7 +92,7 @@ impl Poller {
         for event in &self.events {
             told += 1;
             match event.token() {
-                SIGNALS => self.signalled = true,
+                SIGNALS => self.signal_pending = true,
                 Token(token) => ready.push(Readiness {
                     token,
                     readable: event.is_readable() || event.is_read_closed() || event.is_error(),
@@ -101,7 +101,7 @@ impl Poller {
                 }),
             }
         }
-        Ok(told == EVENTS_A_POLL)
+        Ok(told == EVENTS_PER_POLL)
     }
 }
 
@@ -189,8 +189,8 @@ impl Server {
                  this port controls the stream"
             );
         }
-        let events = Events::with_capacity(EVENTS_A_POLL);
-        let poller = Poller { poll, events, signalled: false };
+        let events = Events::with_capacity(EVENTS_PER_POLL);
+        let poller = Poller { poll, events, signal_pending: false };
         Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
     }
 
@@ -211,11 +211,11 @@ impl Server {
     /// # Errors
     ///
     /// Only when the poll itself fails.
-    pub fn run(mut self) -> io::Result<Stop> {
+    pub fn run(mut self) -> io::Result<Shutdown> {
         let stop = self.serve_until_stopped();
-        self.hub.report_left_out_now();
+        self.hub.report_suppressed_now();
         log::info!("{}", self.hub.totals());
-        if !matches!(stop, Ok(Stop::Forced))
+        if !matches!(stop, Ok(Shutdown::Forced))
             && let Some(recorder) = self.hub.take_recorder()
         {
             recorder.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
@@ -223,22 +223,23 @@ impl Server {
         stop
     }
 
-    fn serve_until_stopped(&mut self) -> io::Result<Stop> {
-        let mut ready = Vec::with_capacity(EVENTS_A_POLL);
+    fn serve_until_stopped(&mut self) -> io::Result<Shutdown> {
+        let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             if self.hub.is_stopped() {
-                return Ok(Stop::Drained);
+                return Ok(Shutdown::Graceful);
             }
             ready.clear();
             let mut timeout = self.sleep();
             // A source beyond what one call tells of would pass for one that was read dry.
-            while self.poller.wait(timeout, &mut ready)? && ready.len() < self.hub.most_readiness()
-            {
+            while self.poller.wait(timeout, &mut ready)? && ready.len() < self.hub.max_readiness() {
                 timeout = Some(Duration::ZERO);
             }
             // Before the turn: it may be a long one.
-            if std::mem::take(&mut self.poller.signalled) && self.obey_signals() == Stop::Forced {
-                return Ok(Stop::Forced);
+            if std::mem::take(&mut self.poller.signal_pending)
+                && self.handle_signals() == Shutdown::Forced
+            {
+                return Ok(Shutdown::Forced);
             }
             self.turn(&ready)?;
         }
@@ -256,7 +257,7 @@ impl Server {
     /// How long the next poll may sleep; `None` for ever.
     fn sleep(&self) -> Option<Duration> {
         // The poll that was asked during the turn may have told of a signal.
-        if self.poller.signalled {
+        if self.poller.signal_pending {
             return Some(Duration::ZERO);
         }
         match self.hub.next_turn() {
@@ -267,18 +268,18 @@ impl Server {
     }
 
     /// Does what the signals ask for that have come.
-    fn obey_signals(&mut self) -> Stop {
+    fn handle_signals(&mut self) -> Shutdown {
         for request in self.signals.take_requests() {
             match request {
                 Request::Stop => {
                     log::info!("stopping: what was read is delivered first");
                     self.hub.stop(Instant::now());
                 }
-                Request::ForcedStop => return Stop::Forced,
-                Request::Totals => log::info!("{}", self.hub.totals()),
+                Request::ForcedStop => return Shutdown::Forced,
+                Request::Stats => log::info!("{}", self.hub.totals()),
                 Request::Hangup => log::info!("SIGHUP ignored"),
             }
         }
-        Stop::Drained
+        Shutdown::Graceful
     }
 }

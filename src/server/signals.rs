@@ -27,14 +27,13 @@ pub(super) enum Request {
     /// The same again: end at once.
     ForcedStop,
     /// SIGUSR1: log the totals.
-    Totals,
+    Stats,
     /// SIGHUP.
     Hangup,
 }
 
 impl Request {
-    const ALL: [Request; 4] =
-        [Request::Stop, Request::ForcedStop, Request::Totals, Request::Hangup];
+    const ALL: [Request; 4] = [Request::Stop, Request::ForcedStop, Request::Stats, Request::Hangup];
 }
 
 /// Requests that have come and are not yet taken, by their number.
@@ -61,7 +60,7 @@ impl SignalThread {
             let mut stops = StopSignals::default();
             for signal in signals.forever() {
                 let request = match signal {
-                    SIGUSR1 => Some(Request::Totals),
+                    SIGUSR1 => Some(Request::Stats),
                     SIGHUP => Some(Request::Hangup),
                     _ => stops.receive(Instant::now()),
                 };

@@ -1,4 +1,4 @@
-//! A time of day that jumps back and forth by hours. Timeouts have nothing to do with it: none comes
+//! A time of day that jumps back and forth by hours. TimeoutQueue have nothing to do with it: none comes
 //! too early, none too late. (`clippy.toml` keeps the time of day out of the source.)
 
 use std::path::{Path, PathBuf};

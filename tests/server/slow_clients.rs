@@ -204,7 +204,7 @@ fn while_the_total_limit_pauses_the_stall_timeout_applies() {
 fn where_slow_clients_are_disconnected_a_full_total_ends_those_with_the_longest_queues() {
     // Two queues fit, more do not.
     let flags = ["--slow-client", "disconnect", "--stall-timeout-ms", "3600000"];
-    let (server, clients, stream, sending) = flood_for_eight(&flags, 100_000);
+    let (server, clients, stream, sending) = flood_for_eight(&flags, 200_000);
     let mut witness = Client::connect(&server, 100);
     let last = stream.rsplit(|&byte| byte == b'\n').nth(1).unwrap();
     let received = witness.receives_up_to(last);

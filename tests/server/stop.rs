@@ -189,7 +189,7 @@ fn a_server_without_connections_stops_at_once() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Totals after each kind of event, mishap and close has happened a different number of times.
+/// Stats after each kind of event, mishap and close has happened a different number of times.
 const EXPECTED_TOTALS: [&str; 6] = [
     "totals: events 9 (follow 1, unfollow 1, broadcast 3, private 2, status 2)",
     "; malformed 2, void 1, duplicate 1, late 2, lost 0, unterminated 0",

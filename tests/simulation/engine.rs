@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use eventserver::engine::Step;
+use eventserver::engine::Progress;
 use proptest::prelude::*;
 
 use crate::world::{Operation, Pair, Text};
@@ -65,7 +65,7 @@ proptest! {
         }
         for line in &lines {
             ordered.receive(line);
-            prop_assert_eq!(ordered.apply(), Step::Advanced);
+            prop_assert_eq!(ordered.apply(), Progress::Applied);
         }
         let mut to_come: BTreeSet<usize> = (0..lines.len()).collect();
         for choice in &choices[..lines.len()] {
@@ -75,7 +75,7 @@ proptest! {
             let next = *choice.get(&allowed);
             to_come.remove(&next);
             permuted.receive(&lines[next]);
-            while permuted.apply() == Step::Advanced {}
+            while permuted.apply() == Progress::Applied {}
         }
         prop_assert_eq!(permuted.engine.awaited(), lines.len() as u64 + 1);
         prop_assert_eq!(permuted.listener.told, ordered.listener.told);

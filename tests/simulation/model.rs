@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
-use eventserver::hub::{Capacity, CloseReason, Totals};
+use eventserver::hub::{Capacity, CloseReason, Stats};
 
 use super::client::{Client, Stall};
 use super::kernel::{Call, Kernel, SocketId};
@@ -28,7 +28,7 @@ use super::socket::Side;
 use super::source::Source;
 
 /// How long accepting rests for want of descriptors, in milliseconds.
-const ACCEPT_REST: u64 = 500;
+const ACCEPT_BACKOFF: u64 = 500;
 
 /// How long a closed connection may wait for its peer to end, in milliseconds.
 const LINGER_TIMEOUT: u64 = 2000;
@@ -37,7 +37,7 @@ const LINGER_TIMEOUT: u64 = 2000;
 pub(crate) struct Ending {
     /// In milliseconds.
     pub(crate) now: u64,
-    pub(crate) totals: Totals,
+    pub(crate) totals: Stats,
     /// How many lines of each open source were looked at.
     pub(crate) lines_received: BTreeMap<SocketId, u64>,
     /// The server sleeps until something is ready.
@@ -105,7 +105,7 @@ pub(crate) struct Model {
     /// A user has left since that began: for those who remain less may be needed.
     is_total_stall_stale: bool,
     /// Accepting rests until then, by side.
-    rests_until: [Option<u64>; 2],
+    backoff_until: [Option<u64>; 2],
     /// When a stop gives up.
     pub(crate) drain_deadline: Option<u64>,
     clients_closed: [u64; CloseReason::COUNT],
@@ -139,7 +139,7 @@ impl Model {
             gap: None,
             total_stall: None,
             is_total_stall_stale: false,
-            rests_until: [None; 2],
+            backoff_until: [None; 2],
             drain_deadline: None,
             clients_closed: [0; CloseReason::COUNT],
             ended_takeovers: 0,
@@ -156,7 +156,7 @@ impl Model {
     /// The server was told to stop, and to give up at `deadline`.
     pub(crate) fn stop(&mut self, deadline: u64) {
         self.drain_deadline.get_or_insert(deadline);
-        self.rests_until = [None; 2];
+        self.backoff_until = [None; 2];
         self.gap = None;
     }
 
@@ -225,7 +225,7 @@ impl Model {
                 self.welcome(*id, *side);
             }
             Call::AcceptFailed(side) => {
-                self.rests_until[*side as usize] = Some(self.now + ACCEPT_REST);
+                self.backoff_until[*side as usize] = Some(self.now + ACCEPT_BACKOFF);
             }
             Call::Read(id, bytes) if self.sources.contains_key(id) => {
                 assert!(!is_draining, "a stop ends reading");

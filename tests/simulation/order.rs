@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use eventserver::hub::Totals;
+use eventserver::hub::Stats;
 
 use super::event::{Deed, Meaning, meaning};
 use super::kernel::SocketId;
@@ -31,7 +31,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// What the server says.
-    pub(crate) fn of(totals: &Totals) -> Counts {
+    pub(crate) fn of(totals: &Stats) -> Counts {
         let engine = totals.engine();
         Counts {
             awaited: totals.awaited(),

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use eventserver::engine::{
-    Audience, Counters, Engine, Offer, Receipt, Recipient, Registration, Sink, Step,
+    Counters, Engine, InsertOutcome, Offer, Progress, Recipient, Recipients, Registration, Sink,
 };
-use eventserver::protocol::{Event, Line, Sequence, ShortEvent, UserId};
+use eventserver::protocol::{CompactEvent, Event, Line, Sequence, UserId};
 
 use super::event::{Deed, Meaning, meaning};
 
@@ -64,16 +64,16 @@ pub(crate) struct Listener {
 }
 
 impl Sink for Listener {
-    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
         let mut recipients = match audience {
-            Audience::One(Recipient(number)) => vec![number],
-            Audience::Several(numbers) => {
+            Recipients::One(Recipient(number)) => vec![number],
+            Recipients::Many(numbers) => {
                 // Some may have been registered before.
                 numbers.iter().filter(|number| self.everybody.contains(number)).copied().collect()
             }
-            Audience::Everybody => self.everybody.iter().copied().collect(),
+            Recipients::All => self.everybody.iter().copied().collect(),
         };
-        if matches!(audience, Audience::Several(_)) && recipients.is_empty() {
+        if matches!(audience, Recipients::Many(_)) && recipients.is_empty() {
             return Offer::Taken;
         }
         if self.refusals > 0 {
@@ -114,40 +114,40 @@ impl Naive {
         }
     }
 
-    fn receive(&mut self, sequence: u64, line: Option<&str>) -> Receipt {
+    fn receive(&mut self, sequence: u64, line: Option<&str>) -> InsertOutcome {
         let is_event = line.is_some();
         if sequence < self.awaited {
             self.counters.late += u64::from(is_event);
-            return Receipt::Late;
+            return InsertOutcome::Late;
         }
         if sequence - self.awaited >= self.window {
-            return Receipt::TooFar;
+            return InsertOutcome::OutOfWindow;
         }
         match self.waiting.get(&sequence) {
             Some(None) if is_event => {}
             Some(_) => {
                 self.counters.duplicate += u64::from(is_event);
-                return Receipt::Duplicate;
+                return InsertOutcome::Duplicate;
             }
             None => {}
         }
         self.waiting.insert(sequence, line.map(str::to_owned));
-        Receipt::Waits
+        InsertOutcome::Buffered
     }
 
-    fn apply_next(&mut self) -> Step {
+    fn apply_next(&mut self) -> Progress {
         match self.waiting.get(&self.awaited).cloned() {
-            None => return Step::NothingDue,
+            None => return Progress::Idle,
             Some(None) => self.counters.void += 1,
             Some(Some(line)) => {
                 if !self.apply(&line) {
-                    return Step::Refused;
+                    return Progress::Blocked;
                 }
             }
         }
         self.waiting.remove(&self.awaited);
         self.awaited += 1;
-        Step::Advanced
+        Progress::Applied
     }
 
     fn apply(&mut self, line: &str) -> bool {
@@ -253,7 +253,7 @@ impl Pair {
             }
             Operation::ReceiveVoid(distance) => {
                 if let Some(sequence) = self.near(distance).and_then(Sequence::new) {
-                    let receipt = self.engine.receive_void(sequence);
+                    let receipt = self.engine.insert_void(sequence);
                     assert_eq!(receipt, self.naive.receive(sequence.get(), None));
                 }
             }
@@ -277,7 +277,7 @@ impl Pair {
         let Pair { engine, naive, .. } = self;
         assert_eq!(engine.awaited(), naive.awaited);
         assert_eq!(engine.reorder().occupied(), naive.waiting.len());
-        assert_eq!(engine.is_due(), naive.waiting.contains_key(&naive.awaited));
+        assert_eq!(engine.has_ready(), naive.waiting.contains_key(&naive.awaited));
         assert_eq!(engine.has_gap(), naive.gap().is_some());
         assert_eq!(*engine.counters(), naive.counters);
     }
@@ -299,15 +299,16 @@ impl Pair {
     /// A line as a source sends it: on the short way if it is short and the engine wants it so.
     fn admit(&mut self, text: &str) {
         let bytes = format!("{text}\r\n7|S|7\r\n{text}\r\n{text}");
-        let line = Line::in_front_of(bytes.as_bytes(), text.len());
+        let line = Line::prefix_of(bytes.as_bytes(), text.len());
         let event = event(text);
-        let short = ShortEvent::pack(&event);
+        let short = CompactEvent::pack(&event);
         let is_admitted = short.is_some_and(|short| self.engine.admit(&short, line));
-        let receipt = if is_admitted { Receipt::Waits } else { self.engine.receive(&event, line) };
+        let receipt =
+            if is_admitted { InsertOutcome::Buffered } else { self.engine.receive(&event, line) };
         assert_eq!(receipt, self.naive.receive(event.sequence.get(), Some(text)), "{text}");
     }
 
-    pub(crate) fn apply(&mut self) -> Step {
+    pub(crate) fn apply(&mut self) -> Progress {
         let step = self.engine.apply_next(&mut self.listener);
         assert_eq!(step, self.naive.apply_next());
         step

@@ -96,24 +96,24 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         return usual;
     }
     let source_bytes = *random.pick(&[1, 7, 50, 300]);
-    let [events, queued_bytes, picks] = match may_stop_anywhere && random.one_in(2) {
+    let [events, queued_bytes, addressed] = match may_stop_anywhere && random.one_in(2) {
         true => {
             [*random.pick(&[1, 3, 20]), *random.pick(&[1, 100, 1000]), *random.pick(&[1, 10, 100])]
         }
-        false => [usual.events as u64, usual.queued_bytes, usual.picks],
+        false => [usual.events as u64, usual.queued_bytes, usual.addressed],
     };
     Budgets {
         source_bytes,
-        least_source_bytes: 1,
-        all_sources_bytes: source_bytes * 2,
+        min_source_bytes: 1,
+        total_source_bytes: source_bytes * 2,
         events: events as usize,
         queued_bytes,
-        picks,
-        picks_a_client: 0,
-        queued_bytes_a_client: 0,
+        addressed,
+        addressed_per_client: 0,
+        queued_bytes_per_client: 0,
         index_steps: *random.pick(&[1, 3, 10]),
-        ignored_bytes_a_client: *random.pick(&[1, 5, 50]),
-        ignored_bytes: *random.pick(&[1, 10, 100]),
+        discarded_bytes_per_client: *random.pick(&[1, 5, 50]),
+        discarded_bytes: *random.pick(&[1, 10, 100]),
         batch_bytes: queued_bytes,
     }
 }

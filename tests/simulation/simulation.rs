@@ -138,8 +138,8 @@ impl Simulation {
     /// Lets the server work as long as it has a reason to.
     fn turn_until_rest(&mut self) {
         for _ in 0..MOST_TURNS_TO_REST {
-            let is_due = self.wakes_at().is_some_and(|at| at <= self.now);
-            if self.hub.is_stopped() || !(is_due || self.kernel.borrow().is_anything_ready()) {
+            let has_ready = self.wakes_at().is_some_and(|at| at <= self.now);
+            if self.hub.is_stopped() || !(has_ready || self.kernel.borrow().is_anything_ready()) {
                 return;
             }
             self.turn();

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 /// Counts clients by address while there is a limit for one address, and nothing otherwise.
 #[derive(Debug)]
-pub(crate) struct AddressCount {
+pub(crate) struct IpLimiter {
     limit: Option<usize>,
     clients: HashMap<IpAddr, usize>,
 }
 
-impl AddressCount {
-    pub(crate) fn new(limit: Option<usize>) -> AddressCount {
-        AddressCount { limit, clients: HashMap::new() }
+impl IpLimiter {
+    pub(crate) fn new(limit: Option<usize>) -> IpLimiter {
+        IpLimiter { limit, clients: HashMap::new() }
     }
 
     /// Counts one more client from an address; `false` if it has as many as it may.
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_count() {
-        let mut count = AddressCount::new(Some(2));
+        let mut count = IpLimiter::new(Some(2));
         assert_eq!([A, A, A, B].map(|address| count.admit(address)), [true, true, false, true]);
         count.depart(A);
         assert!(count.admit(A) && !count.admit(A));
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
-        let mut count = AddressCount::new(None);
+        let mut count = IpLimiter::new(None);
         assert!((0..100).all(|_| count.admit(A)) && count.clients.is_empty());
         count.depart(A);
     }

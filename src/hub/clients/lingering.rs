@@ -17,20 +17,20 @@ impl<A: Acceptor> Hub<A> {
     /// what its peer still sends until the peer ends, too.
     pub(crate) fn linger(&mut self, key: u32, mut stream: A::Stream) {
         if stream.shutdown_write().is_err() {
-            self.deliveries.connections.remove(key as usize);
+            self.outbound.connections.remove(key as usize);
             return;
         }
-        let lingering = Lingering { stream, since: self.now, awaits_reading: true };
-        self.deliveries.connections[key as usize] = Connection::Lingering(lingering);
+        let lingering = Lingering { stream, since: self.now, in_read_list: true };
+        self.outbound.connections[key as usize] = Connection::Lingering(lingering);
         self.lingering += 1;
         self.linger_timeouts.start(self.now, (key, self.now));
-        self.unread_clients.push(key);
+        self.readable_clients.push(key);
         self.evict_lingering();
     }
 
     /// Lets go of a lingering connection.
     pub(crate) fn end_lingering(&mut self, key: u32) {
-        self.deliveries.connections.remove(key as usize);
+        self.outbound.connections.remove(key as usize);
         self.lingering -= 1;
     }
 
@@ -51,7 +51,7 @@ impl<A: Acceptor> Hub<A> {
     pub(crate) fn expire_lingering(&mut self) {
         let is_over = self.drain_deadline.is_some_and(|deadline| self.now >= deadline);
         loop {
-            let connections = &self.deliveries.connections;
+            let connections = &self.outbound.connections;
             let is_stale = |&(key, since): &(u32, Instant)| {
                 !matches!(
                     connections.get(key as usize),
@@ -60,7 +60,7 @@ impl<A: Acceptor> Hub<A> {
             };
             let expired = match is_over {
                 true => self.linger_timeouts.pop_first(),
-                false => self.linger_timeouts.pop_due(self.now, is_stale),
+                false => self.linger_timeouts.pop_expired(self.now, is_stale),
             };
             let Some((key, since)) = expired else { return };
             if self.is_lingering_since(key, since) {
@@ -71,7 +71,7 @@ impl<A: Acceptor> Hub<A> {
 
     fn is_lingering_since(&self, key: u32, since: Instant) -> bool {
         matches!(
-            self.deliveries.connections.get(key as usize),
+            self.outbound.connections.get(key as usize),
             Some(Connection::Lingering(lingering)) if lingering.since == since
         )
     }

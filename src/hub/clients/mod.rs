@@ -12,11 +12,11 @@ use super::{Hub, Readiness};
 use crate::engine::Registration;
 use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::{
-    Client, Connection, End, Identity, MAX_ID_LINE_BYTES, ReadOutcome, read_once,
+    Client, ClientState, Connection, Disconnect, MAX_ID_LINE_BYTES, ReadOutcome, try_read,
 };
-use crate::hub::log_limiter::Topic;
+use crate::hub::log_limiter::LogKind;
 use crate::hub::transport::{Acceptor, BACKLOG};
-use crate::protocol::{Cut, UserId, is_http_request_line};
+use crate::protocol::{LineFrame, UserId, is_http_request_line};
 
 /// Connections over a limit that are open at once, until it is known whether others have ended.
 /// They take descriptors of the reserve.
@@ -58,7 +58,7 @@ impl<A: Acceptor> Hub<A> {
     ) {
         let mut turn = ClientTurn {
             accepts_left: BACKLOG,
-            discard_budget: self.budgets.ignored_bytes,
+            discard_budget: self.budgets.discarded_bytes,
             left_out: Vec::new(),
             partially_read: Vec::new(),
         };
@@ -69,7 +69,7 @@ impl<A: Acceptor> Hub<A> {
             if candidates.is_empty() {
                 break;
             }
-            self.note_what_came_since(poll_again);
+            self.poll_again_for_readiness(poll_again);
             self.read_clients(&mut turn);
             self.close_clients();
             // Those who have identified themselves first: one that is closed makes room for another.
@@ -81,28 +81,28 @@ impl<A: Acceptor> Hub<A> {
                 self.close_clients();
             }
         }
-        turn.left_out.append(&mut self.unread_clients);
+        turn.left_out.append(&mut self.readable_clients);
         turn.left_out.append(&mut turn.partially_read);
-        self.unread_clients = turn.left_out;
+        self.readable_clients = turn.left_out;
     }
 
     fn accept_clients(&mut self, accepts_left: &mut i32) {
         while *accepts_left > 0 && self.candidates.len() < MAX_UNDECIDED {
             *accepts_left -= 1;
-            let Some(door) = &mut self.client_door else { return };
-            let key = self.deliveries.connections.vacant_key();
-            match door.accept(key, self.now) {
+            let Some(listener) = &mut self.client_listener else { return };
+            let key = self.outbound.connections.vacant_key();
+            match listener.accept(key, self.now) {
                 Ok(Some((stream, peer))) => self.add_client(stream, peer),
                 Ok(None) => return,
-                Err(error) => return self.rest_from_accepting("client", &error),
+                Err(error) => return self.log_accept_error("client", &error),
             }
         }
     }
 
     fn add_client(&mut self, stream: A::Stream, peer: SocketAddr) {
-        self.tally.clients_ever += 1;
+        self.counters.clients_accepted += 1;
         let client = Client::new(stream, peer, self.now);
-        let key = self.deliveries.connections.insert(Connection::Client(client)) as u32;
+        let key = self.outbound.connections.insert(Connection::Client(client)) as u32;
         match self.admit(peer) {
             Ok(()) => self.start_identifying(key),
             Err(_) => self.await_admission(Candidate { key, user: None }),
@@ -114,7 +114,7 @@ impl<A: Acceptor> Hub<A> {
         if self.open_clients >= self.capacity.max_clients + self.capacity.max_awaiting_id {
             return Err(CloseReason::TooManyClients);
         }
-        if !self.clients_by_address.admit(peer.ip().to_canonical()) {
+        if !self.ip_limiter.admit(peer.ip().to_canonical()) {
             return Err(CloseReason::TooManyFromAddress);
         }
         self.open_clients += 1;
@@ -124,11 +124,11 @@ impl<A: Acceptor> Hub<A> {
 
     fn start_identifying(&mut self, key: u32) {
         self.identify_timeouts.start(self.now, (key, self.now));
-        self.unread_clients.push(key);
+        self.readable_clients.push(key);
     }
 
     fn await_admission(&mut self, candidate: Candidate) {
-        if let Some(client) = self.deliveries.client_mut(candidate.key) {
+        if let Some(client) = self.outbound.client_mut(candidate.key) {
             client.awaits_admission = true;
             self.candidates.push(candidate);
         }
@@ -137,7 +137,7 @@ impl<A: Acceptor> Hub<A> {
     /// Lets a candidate in if there is room by now, and turns it away if not. Returns whether its
     /// peer is known to have ended.
     fn decide(&mut self, Candidate { key, user }: Candidate) -> bool {
-        let Some(client) = self.deliveries.client_mut(key) else { return false };
+        let Some(client) = self.outbound.client_mut(key) else { return false };
         client.awaits_admission = false;
         if client.is_closing {
             return false;
@@ -147,15 +147,17 @@ impl<A: Acceptor> Hub<A> {
             Some(user) if self.has_room_for(user) => {
                 self.register(key, user);
                 self.mark_unread(key);
-                self.unread_clients.push(key);
+                self.readable_clients.push(key);
             }
-            Some(_) if has_ended => self.deliveries.doom(key, CloseReason::ClosedByPeer, None),
-            Some(_) => self.deliveries.doom(key, CloseReason::TooManyClients, None),
+            Some(_) if has_ended => {
+                self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None)
+            }
+            Some(_) => self.outbound.schedule_close(key, CloseReason::TooManyClients, None),
             None => match self.admit(peer) {
                 Ok(()) => self.start_identifying(key),
                 Err(reason) => {
-                    self.deliveries.connections.remove(key as usize);
-                    self.turn_away(peer, reason);
+                    self.outbound.connections.remove(key as usize);
+                    self.reject_client(peer, reason);
                 }
             },
         }
@@ -164,23 +166,23 @@ impl<A: Acceptor> Hub<A> {
 
     /// Whether the user may be registered: it takes over from itself, or there is a place.
     fn has_room_for(&self, user: UserId) -> bool {
-        self.deliveries.members().len() < self.capacity.max_clients
+        self.outbound.registered().len() < self.capacity.max_clients
             || self.engine.graph().recipient(user).is_some()
     }
 
-    fn turn_away(&mut self, peer: SocketAddr, reason: CloseReason) {
-        self.tally.clients_closed.count(reason);
+    fn reject_client(&mut self, peer: SocketAddr, reason: CloseReason) {
+        self.counters.clients_closed.count(reason);
         let connected = self.open_clients;
         self.say(
-            Topic::ClientClosed(reason),
+            LogKind::ClientClosed(reason),
             Level::Warn,
             format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
         );
     }
 
     fn read_clients(&mut self, turn: &mut ClientTurn) {
-        for key in std::mem::take(&mut self.unread_clients) {
-            match self.deliveries.connections.get(key as usize) {
+        for key in std::mem::take(&mut self.readable_clients) {
+            match self.outbound.connections.get(key as usize) {
                 Some(Connection::Client(_)) if !self.is_draining() => self.read_client(key, turn),
                 Some(Connection::Lingering(_)) => self.read_lingering(key, turn),
                 _ => {}
@@ -190,8 +192,8 @@ impl<A: Acceptor> Hub<A> {
 
     /// Reads what a client has sent. One that may have sent more is listed for the next turn.
     fn read_client(&mut self, key: u32, turn: &mut ClientTurn) {
-        let Some(client) = self.deliveries.client_mut(key) else { return };
-        client.awaits_reading = false;
+        let Some(client) = self.outbound.client_mut(key) else { return };
+        client.in_read_list = false;
         if client.is_closing || client.awaits_admission {
             return;
         }
@@ -200,44 +202,44 @@ impl<A: Acceptor> Hub<A> {
         }
         let is_left_out = turn.discard_budget == 0;
         let may_have_more = self.discard_input(key, &mut turn.discard_budget);
-        let Some(client) = self.deliveries.client_mut(key) else { return };
+        let Some(client) = self.outbound.client_mut(key) else { return };
         if may_have_more && client.peer_closed {
             // The end is behind bytes that nobody wants.
-            self.lose_client(key, CloseReason::ClosedByPeer, None);
+            self.on_client_disconnected(key, CloseReason::ClosedByPeer, None);
         } else if may_have_more {
-            client.awaits_reading = true;
+            client.in_read_list = true;
             turn.list(is_left_out).push(key);
         }
     }
 
     fn mark_unread(&mut self, key: u32) {
-        if let Some(client) = self.deliveries.client_mut(key) {
-            client.awaits_reading = true;
+        if let Some(client) = self.outbound.client_mut(key) {
+            client.in_read_list = true;
         }
     }
 
     /// Reads the id line of a client. Returns whether the client is registered now.
     fn identify(&mut self, key: u32) -> bool {
-        let Some(client) = self.deliveries.client_mut(key) else { return false };
-        let Identity::Unknown(id_line) = &mut client.identity else { return false };
+        let Some(client) = self.outbound.client_mut(key) else { return false };
+        let ClientState::AwaitingId(id_line) = &mut client.state else { return false };
         let lines = &mut id_line.lines;
         let id = loop {
-            match read_once(&mut client.stream, lines.spare(MAX_ID_LINE_BYTES + 2)) {
-                ReadOutcome::Bytes(bytes) => lines.filled(bytes),
-                ReadOutcome::Dry => return false,
-                ReadOutcome::Ended(End { reason, error }) => {
+            match try_read(&mut client.stream, lines.unfilled_mut(MAX_ID_LINE_BYTES + 2)) {
+                ReadOutcome::Data(bytes) => lines.advance(bytes),
+                ReadOutcome::WouldBlock => return false,
+                ReadOutcome::Closed(Disconnect { reason, error }) => {
                     client.is_read_to_end = true;
-                    self.deliveries.doom(key, reason, error);
+                    self.outbound.schedule_close(key, reason, error);
                     return false;
                 }
             }
-            match lines.next_line() {
-                Some(Cut::Whole(line)) => break parse_id_line(line.as_bytes(), false),
-                Some(Cut::TooLong(prefix)) => break parse_id_line(prefix, true),
+            match lines.next_frame() {
+                Some(LineFrame::Complete(line)) => break parse_id_line(line.as_bytes(), false),
+                Some(LineFrame::TooLong(prefix)) => break parse_id_line(prefix, true),
                 None => {}
             }
-            if lines.is_too_long() {
-                break parse_id_line(lines.unfinished(), true);
+            if lines.is_discarding() {
+                break parse_id_line(lines.partial_line(), true);
             }
         };
         match id {
@@ -247,31 +249,31 @@ impl<A: Acceptor> Hub<A> {
             }
             // To register it would change nothing.
             Ok(_) if self.has_peer_closed(key) => {
-                self.deliveries.doom(key, CloseReason::ClosedByPeer, None);
+                self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None);
             }
             Ok(user) => self.await_admission(Candidate { key, user: Some(user) }),
-            Err(reason) => self.deliveries.doom(key, reason, None),
+            Err(reason) => self.outbound.schedule_close(key, reason, None),
         }
         false
     }
 
     fn has_peer_closed(&self, key: u32) -> bool {
-        self.deliveries.client(key).is_some_and(|client| client.peer_closed)
+        self.outbound.client(key).is_some_and(|client| client.peer_closed)
     }
 
     /// From now on the client is the one connection of `user`.
     fn register(&mut self, key: u32, user: UserId) {
         let Registration { recipient, was_registered } = self.engine.register(user);
-        if was_registered && let Some(older) = self.deliveries.client_at(recipient) {
-            self.deliveries.flush_once_more(older);
-            self.deliveries.leave(older);
-            self.deliveries.doom(older, CloseReason::TakenOver, None);
+        if was_registered && let Some(older) = self.outbound.client_at(recipient) {
+            self.outbound.flush_before_close(older);
+            self.outbound.leave(older);
+            self.outbound.schedule_close(older, CloseReason::TakenOver, None);
         }
-        self.deliveries.join(key, user, recipient);
-        if let Some(client) = self.deliveries.client(key) {
+        self.outbound.join(key, user, recipient);
+        if let Some(client) = self.outbound.client(key) {
             let peer = client.peer;
             self.say(
-                Topic::ClientRegistered,
+                LogKind::ClientRegistered,
                 Level::Debug,
                 format_args!("user {user} connected from {peer}"),
             );
@@ -280,14 +282,14 @@ impl<A: Acceptor> Hub<A> {
 
     /// Reads what an identified client sends, and forgets it. Returns whether there may be more.
     fn discard_input(&mut self, key: u32, budget: &mut usize) -> bool {
-        let Some(client) = self.deliveries.client_mut(key) else { return false };
-        let share = self.budgets.ignored_bytes_a_client;
+        let Some(client) = self.outbound.client_mut(key) else { return false };
+        let share = self.budgets.discarded_bytes_per_client;
         match discard(&mut client.stream, share, budget) {
             Discarded::ReadDry => false,
             Discarded::BudgetSpent => true,
-            Discarded::Ended(End { reason, error }) => {
+            Discarded::Ended(Disconnect { reason, error }) => {
                 client.is_read_to_end = true;
-                self.lose_client(key, reason, error);
+                self.on_client_disconnected(key, reason, error);
                 false
             }
         }
@@ -296,14 +298,14 @@ impl<A: Acceptor> Hub<A> {
     /// Reads what the peer of a closed connection still sends.
     fn read_lingering(&mut self, key: u32, turn: &mut ClientTurn) {
         let Some(Connection::Lingering(lingering)) =
-            self.deliveries.connections.get_mut(key as usize)
+            self.outbound.connections.get_mut(key as usize)
         else {
             return;
         };
         let is_left_out = turn.discard_budget == 0;
-        let share = self.budgets.ignored_bytes_a_client;
+        let share = self.budgets.discarded_bytes_per_client;
         let discarded = discard(&mut lingering.stream, share, &mut turn.discard_budget);
-        lingering.awaits_reading = matches!(discarded, Discarded::BudgetSpent);
+        lingering.in_read_list = matches!(discarded, Discarded::BudgetSpent);
         match discarded {
             Discarded::ReadDry => {}
             Discarded::BudgetSpent => turn.list(is_left_out).push(key),
@@ -312,11 +314,11 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// The client is gone: nothing is delivered to it from now on.
-    fn lose_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
-        if let Some(user) = self.deliveries.leave(key) {
+    fn on_client_disconnected(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+        if let Some(user) = self.outbound.leave(key) {
             self.engine.unregister(user);
         }
-        self.deliveries.doom(key, reason, error);
+        self.outbound.schedule_close(key, reason, error);
     }
 }
 
@@ -337,7 +339,7 @@ enum Discarded {
     /// There may be more.
     BudgetSpent,
     /// Nothing comes any more.
-    Ended(End),
+    Ended(Disconnect),
 }
 
 /// Reads and forgets up to `share` bytes, and no more than `total` has left.
@@ -345,13 +347,13 @@ fn discard(stream: &mut impl io::Read, share: usize, total: &mut usize) -> Disca
     let mut scratch = [0; 4096];
     let mut left = share.min(*total);
     while left > 0 {
-        match read_once(stream, &mut scratch) {
-            ReadOutcome::Bytes(bytes) => {
+        match try_read(stream, &mut scratch) {
+            ReadOutcome::Data(bytes) => {
                 left = left.saturating_sub(bytes);
                 *total = total.saturating_sub(bytes);
             }
-            ReadOutcome::Dry => return Discarded::ReadDry,
-            ReadOutcome::Ended(end) => return Discarded::Ended(end),
+            ReadOutcome::WouldBlock => return Discarded::ReadDry,
+            ReadOutcome::Closed(end) => return Discarded::Ended(end),
         }
     }
     Discarded::BudgetSpent

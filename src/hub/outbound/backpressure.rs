@@ -9,50 +9,50 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::{Deliveries, client_mut};
+use super::{Outbound, client_mut};
 use crate::config::SlowClient;
-use crate::engine::{Audience, Recipient};
+use crate::engine::{Recipient, Recipients};
 use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::{Client, Connection, Stall, StallCause};
 
-impl<S> Deliveries<S> {
+impl<S> Outbound<S> {
     /// Whether events have to wait until queues have come down.
     pub(crate) fn is_paused(&self) -> bool {
-        self.full_clients > 0 || self.total_target.is_some()
+        self.stalled_clients > 0 || self.total_low_watermark.is_some()
     }
 
     /// Whether it is worth offering an event: nothing is waited for, or it may have become less.
     #[inline]
-    pub(crate) fn may_have_room(&self) -> bool {
-        self.full_clients == 0 && (self.total_target.is_none() || self.is_target_stale)
+    pub(crate) fn may_accept(&self) -> bool {
+        self.stalled_clients == 0 && (self.total_low_watermark.is_none() || self.is_watermark_stale)
     }
 
     /// How many clients applying waits for.
-    pub(crate) fn full_clients(&self) -> usize {
-        self.full_clients
+    pub(crate) fn stalled_clients(&self) -> usize {
+        self.stalled_clients
     }
 
     /// An event was applied: whatever had to wait for room waits no longer.
     #[inline]
-    pub(crate) fn note_applied(&mut self) {
-        if self.total_target.is_some() {
-            self.end_total_pause();
+    pub(crate) fn on_applied(&mut self) {
+        if self.total_low_watermark.is_some() {
+            self.resume();
         }
     }
 
     /// Ends the pause for the total once the queues of all have come down far enough.
-    pub(super) fn lift_total_pause(&mut self) {
-        if self.total_target.is_some_and(|target| self.queued_total <= target) {
-            self.end_total_pause();
+    pub(super) fn resume_if_below(&mut self) {
+        if self.total_low_watermark.is_some_and(|target| self.queued_total <= target) {
+            self.resume();
         }
     }
 
     #[cold]
-    fn end_total_pause(&mut self) {
-        self.total_target = None;
-        self.is_target_stale = false;
-        for place in 0..self.members.len() {
-            let key = self.members[place];
+    fn resume(&mut self) {
+        self.total_low_watermark = None;
+        self.is_watermark_stale = false;
+        for place in 0..self.registered.len() {
+            let key = self.registered[place];
             if let Some(Client { stall: Some(stall), .. }) = self.client(key)
                 && stall.cause == StallCause::TotalQueue
             {
@@ -66,13 +66,13 @@ impl<S> Deliveries<S> {
         let connections = &self.connections;
         let is_over = |&(key, since): &(u32, Instant)| !is_stalled(connections, key, since);
         let mut expired = Vec::new();
-        while let Some(entry) = self.stalls.pop_due(self.now, is_over) {
+        while let Some(entry) = self.stalls.pop_expired(self.now, is_over) {
             if !is_over(&entry) {
                 expired.push(entry.0);
             }
         }
         for key in expired {
-            self.doom(key, CloseReason::Stalled, None);
+            self.schedule_close(key, CloseReason::Stalled, None);
         }
     }
 
@@ -85,13 +85,13 @@ impl<S> Deliveries<S> {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
         debug_assert!(client.stall.is_none(), "nothing is applied while a stall goes on");
         client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
-        self.full_clients += usize::from(cause == StallCause::OwnQueue);
+        self.stalled_clients += usize::from(cause == StallCause::OwnQueue);
         self.stalls.start(self.now, (key, self.now));
     }
 
     /// The client's queue has to come down to `target`, in the time that is left to it if it has to
     /// come down already.
-    fn stall_for_total(&mut self, key: u32, target: u64) {
+    fn stall_for_total_limit(&mut self, key: u32, target: u64) {
         match client_mut(&mut self.connections, key).and_then(|client| client.stall.as_mut()) {
             Some(stall) => stall.target = target,
             None => self.start_stall(key, StallCause::TotalQueue, target),
@@ -101,31 +101,31 @@ impl<S> Deliveries<S> {
     pub(super) fn end_stall(&mut self, key: u32) {
         let stall = client_mut(&mut self.connections, key).and_then(|client| client.stall.take());
         if stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
-            self.full_clients -= 1;
+            self.stalled_clients -= 1;
         }
     }
 }
 
-impl<S: Write> Deliveries<S> {
+impl<S: Write> Outbound<S> {
     /// Whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
     /// in the way. If it does not, starts the stalls that it has to wait for. Clients that are to be
-    /// disconnected instead are doomed, and not in the way.
+    /// disconnected instead are pending_closes, and not in the way.
     #[cold]
-    pub(super) fn make_room(&mut self, audience: Audience<'_>, size: u64) -> bool {
+    pub(super) fn try_reserve(&mut self, audience: Recipients<'_>, size: u64) -> bool {
         let mut fits = true;
         match audience {
-            Audience::One(Recipient(recipient)) => fits = self.fits_recipient(recipient, size),
-            Audience::Several(recipients) => {
+            Recipients::One(Recipient(recipient)) => fits = self.fits_recipient(recipient, size),
+            Recipients::Many(recipients) => {
                 for &recipient in recipients {
                     fits &= self.fits_recipient(recipient, size);
                 }
             }
-            Audience::Everybody => {
+            Recipients::All => {
                 // In reverse, since one that is disconnected gives its place to the last.
-                for place in (0..self.members.len()).rev() {
-                    fits &= self.fits_client(self.members[place], size);
+                for place in (0..self.registered.len()).rev() {
+                    fits &= self.fits_client(self.registered[place], size);
                 }
-                self.measure_largest_queue();
+                self.recompute_max_queue_bound();
             }
         }
         let added = size * self.registered_among(audience);
@@ -133,20 +133,20 @@ impl<S: Write> Deliveries<S> {
     }
 
     /// How many of the audience are still registered.
-    fn registered_among(&self, audience: Audience<'_>) -> u64 {
-        let is_registered = |recipient: u32| self.dispatch.client(recipient).is_some();
+    fn registered_among(&self, audience: Recipients<'_>) -> u64 {
+        let is_registered = |recipient: u32| self.batch.client(recipient).is_some();
         let count = match audience {
-            Audience::One(Recipient(recipient)) => usize::from(is_registered(recipient)),
-            Audience::Several(recipients) => {
+            Recipients::One(Recipient(recipient)) => usize::from(is_registered(recipient)),
+            Recipients::Many(recipients) => {
                 recipients.iter().filter(|&&recipient| is_registered(recipient)).count()
             }
-            Audience::Everybody => self.members.len(),
+            Recipients::All => self.registered.len(),
         };
         count as u64
     }
 
     fn fits_recipient(&mut self, recipient: u32, size: u64) -> bool {
-        self.dispatch.client(recipient).is_none_or(|key| self.fits_client(key, size))
+        self.batch.client(recipient).is_none_or(|key| self.fits_client(key, size))
     }
 
     fn fits_client(&mut self, key: u32, size: u64) -> bool {
@@ -173,15 +173,15 @@ impl<S: Write> Deliveries<S> {
     fn fits_total(&mut self, size: u64) -> bool {
         let target = target(self.total_limit, size);
         // A pause that goes on does so until the queues have come down as far as is needed now.
-        let most = match self.total_target {
+        let most = match self.total_low_watermark {
             Some(_) => target,
             None => self.total_limit.saturating_sub(size),
         };
         if self.queued_total <= most {
             return true;
         }
-        for place in 0..self.members.len() {
-            self.flush(self.members[place]);
+        for place in 0..self.registered.len() {
+            self.flush(self.registered[place]);
         }
         if self.queued_total <= most {
             return true;
@@ -190,26 +190,26 @@ impl<S: Write> Deliveries<S> {
             self.disconnect_longest(most);
             return true;
         }
-        self.total_target = Some(target);
-        self.is_target_stale = false;
+        self.total_low_watermark = Some(target);
+        self.is_watermark_stale = false;
         let total = self.queued_total;
-        for place in 0..self.members.len() {
-            let key = self.members[place];
+        for place in 0..self.registered.len() {
+            let key = self.registered[place];
             let queued = self.queued(key);
             if queued > 0 {
-                self.stall_for_total(key, share(queued, target, total));
+                self.stall_for_total_limit(key, share(queued, target, total));
             }
         }
         false
     }
 }
 
-impl<S> Deliveries<S> {
+impl<S> Outbound<S> {
     /// Disconnects the clients with the longest queues, until no more than `most` bytes are queued
     /// for all.
     fn disconnect_longest(&mut self, most: u64) {
         let mut queues: Vec<(u64, u32)> =
-            self.members.iter().map(|&key| (self.queued(key), key)).collect();
+            self.registered.iter().map(|&key| (self.queued(key), key)).collect();
         queues.sort_unstable_by_key(|&(queued, _)| Reverse(queued));
         for (_, key) in queues {
             if self.queued_total <= most {
@@ -228,7 +228,7 @@ impl<S> Deliveries<S> {
             client.send_queue.clear(&mut self.pool);
             client.dropped_bytes = queued;
         }
-        self.doom(key, CloseReason::QueueFull, None);
+        self.schedule_close(key, CloseReason::QueueFull, None);
     }
 }
 
@@ -282,14 +282,14 @@ mod tests {
     const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
     /// Three clients who do not read; all their queues together may hold 100 bytes.
-    fn three_full_clients(now: Instant) -> Deliveries<Full> {
+    fn three_full_clients(now: Instant) -> Outbound<Full> {
         let config = Config {
             client_queue_bytes: 100,
             total_queue_bytes: 100,
             stall_timeout: STALL_TIMEOUT,
             ..Config::default()
         };
-        let mut deliveries = Deliveries::new(&config, now);
+        let mut deliveries = Outbound::new(&config, now);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for key in 0..3 {
             let client = Client::new(Full, peer, now);
@@ -299,35 +299,36 @@ mod tests {
         deliveries
     }
 
-    fn offer_to_first(deliveries: &mut Deliveries<Full>) -> Offer {
-        deliveries.offer(Audience::One(Recipient(0)), Line::Plain(b"0123456789"))
+    fn offer_to_first(deliveries: &mut Outbound<Full>) -> Offer {
+        deliveries.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
     }
 
     #[test]
     fn a_pause_that_is_looked_at_anew_keeps_its_target_and_its_clock() {
         let start = Instant::now();
         let mut deliveries = three_full_clients(start);
-        let broadcast = deliveries.offer(Audience::Everybody, Line::Plain(&[b'x'; 28]));
+        let broadcast = deliveries.offer(Recipients::All, Line::Slice(&[b'x'; 28]));
         assert_eq!((broadcast, deliveries.queued_total()), (Offer::Taken, 90));
         assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "102 bytes are too many");
-        assert!(deliveries.is_paused() && !deliveries.may_have_room());
-        deliveries.flush_touched();
+        assert!(deliveries.is_paused() && !deliveries.may_accept());
+        deliveries.flush_pending();
 
         deliveries.begin_turn(start + STALL_TIMEOUT / 2);
         deliveries.leave(2);
-        assert!(deliveries.may_have_room(), "it may be for fewer now");
+        assert!(deliveries.may_accept(), "it may be for fewer now");
         assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "60 bytes are more than half");
-        assert!(deliveries.is_paused() && !deliveries.may_have_room());
+        assert!(deliveries.is_paused() && !deliveries.may_accept());
         assert_eq!(deliveries.next_stall(), Some(start + STALL_TIMEOUT));
 
         deliveries.begin_turn(start + STALL_TIMEOUT);
         deliveries.expire_stalls();
-        let doomed: Vec<u32> = deliveries.take_doomed().into_iter().map(|(key, ..)| key).collect();
-        assert_eq!(doomed, [0, 1]);
+        let pending_closes: Vec<u32> =
+            deliveries.take_pending_closes().into_iter().map(|(key, ..)| key).collect();
+        assert_eq!(pending_closes, [0, 1]);
 
         deliveries.leave(1);
         assert_eq!(offer_to_first(&mut deliveries), Offer::Taken, "30 bytes are less than half");
-        deliveries.note_applied();
+        deliveries.on_applied();
         assert!(!deliveries.is_paused());
     }
 }

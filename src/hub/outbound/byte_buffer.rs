@@ -1,12 +1,12 @@
 //! A buffer to put lines together in.
 
-use crate::protocol::{Line, WINDOW_BYTES};
+use crate::protocol::{Line, PADDED_LINE_BYTES};
 
 /// What ends every line that a client receives.
 const TERMINATOR: [u8; 2] = *b"\r\n";
 
 /// The room that a short line needs: its window, and a terminator that may reach beyond it.
-const SHORT_ROOM: usize = WINDOW_BYTES + TERMINATOR.len();
+const SHORT_ROOM: usize = PADDED_LINE_BYTES + TERMINATOR.len();
 
 /// What [`ByteBuffer::push_prefix`] may write after the end.
 const SPARE_BYTES: usize = 256;
@@ -60,16 +60,16 @@ impl ByteBuffer {
     #[inline(always)]
     pub(crate) fn push_line(&mut self, line: &Line<'_>) {
         match *line {
-            Line::Short { window, len } => {
+            Line::Padded { bytes, len } => {
                 if self.bytes.len() - self.end < SHORT_ROOM {
                     self.grow(SHORT_ROOM);
                 }
                 let room = &mut self.bytes[self.end..self.end + SHORT_ROOM];
-                room[..WINDOW_BYTES].copy_from_slice(window);
+                room[..PADDED_LINE_BYTES].copy_from_slice(bytes);
                 room[len..len + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
                 self.end += len + TERMINATOR.len();
             }
-            Line::Plain(line) => {
+            Line::Slice(line) => {
                 self.extend_from_slice(line);
                 self.extend_from_slice(&TERMINATOR);
             }
@@ -92,15 +92,15 @@ impl ByteBuffer {
         }
     }
 
-    /// Appends the first `len` of some bytes. Up to `USUAL` are copied as if they were so many, where
+    /// Appends the first `len` of some bytes. Up to `TYPICAL` are copied as if they were so many, where
     /// there are: that takes no call, and no branch that depends on the length, which is hard to
     /// foresee.
     #[inline(always)]
-    pub(crate) fn push_prefix<const USUAL: usize>(&mut self, bytes: &[u8], len: usize) {
-        const { assert!(USUAL <= SPARE_BYTES) };
+    pub(crate) fn push_prefix<const TYPICAL: usize>(&mut self, bytes: &[u8], len: usize) {
+        const { assert!(TYPICAL <= SPARE_BYTES) };
         let room = &mut self.bytes[self.end..];
-        match (bytes.first_chunk::<USUAL>(), room.first_chunk_mut::<USUAL>()) {
-            (Some(from), Some(to)) if len <= USUAL => {
+        match (bytes.first_chunk::<TYPICAL>(), room.first_chunk_mut::<TYPICAL>()) {
+            (Some(from), Some(to)) if len <= TYPICAL => {
                 // By the piece: larger ones would be copied by a call.
                 let pieces = to.as_chunks_mut::<32>().0.iter_mut().zip(from.as_chunks().0);
                 pieces.for_each(|(to, from)| *to = *from);
@@ -135,7 +135,7 @@ mod tests {
             for (line, is_line) in steps {
                 if is_line {
                     let arrived = format!("{line}{}", "after".repeat(7));
-                    buffer.push_line(&Line::in_front_of(arrived.as_bytes(), line.len()));
+                    buffer.push_line(&Line::prefix_of(arrived.as_bytes(), line.len()));
                     plain.extend_from_slice(line.as_bytes());
                     plain.extend_from_slice(&TERMINATOR);
                 } else {

@@ -1,14 +1,14 @@
 //! Who receives, what is queued for whom, and when that is too much.
 //!
 //! The engine offers events here. What an event adds is either queued for all of its audience or for
-//! none of it. The lines of a turn are kept once, in a [`Dispatch`]; a client's are put together when
+//! none of it. The lines of a turn are kept once, in a [`FanoutBatch`]; a client's are put together when
 //! it is flushed, and what its socket refuses waits in its send queue.
 //!
 //! Accounts, true between any two calls:
 //!
-//! - what is queued for a client is its send queue and what the turn's dispatch holds for it;
-//! - `queued_total` is the sum of that over the members;
-//! - `largest_queue` is at least what is queued for any member.
+//! - what is queued for a client is its send queue and what the turn's batch holds for it;
+//! - `queued_total` is the sum of that over the registered;
+//! - `max_queue_bound` is at least what is queued for any member.
 
 mod backpressure;
 mod block_pool;
@@ -23,79 +23,79 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::config::{Config, SlowClient};
-use crate::engine::{Audience, Offer, Recipient, Sink};
+use crate::engine::{Offer, Recipient, Recipients, Sink};
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Client, Connection, Identity, StallCause};
+use crate::hub::connection::{Client, ClientState, Connection, StallCause};
 use crate::hub::outbound::block_pool::BufferPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
-use crate::hub::outbound::fanout::Dispatch;
+use crate::hub::outbound::fanout::FanoutBatch;
 use crate::hub::outbound::send_queue::{FlushOutcome, SendQueue, Tail};
-use crate::hub::timeout_queue::Timeouts;
+use crate::hub::timeout_queue::TimeoutQueue;
 use crate::protocol::{Line, UserId};
 
 /// Every connection, and all that is queued.
 #[derive(Debug)]
-pub(crate) struct Deliveries<S> {
+pub(crate) struct Outbound<S> {
     pub(crate) connections: Slab<Connection<S>>,
     /// Keys of the registered clients.
-    members: Vec<u32>,
+    registered: Vec<u32>,
     /// What is delivered in this turn.
-    dispatch: Dispatch,
+    batch: FanoutBatch,
     /// Clients to be closed within this turn.
-    doomed: Vec<(u32, CloseReason, Option<io::Error>)>,
+    pending_closes: Vec<(u32, CloseReason, Option<io::Error>)>,
     /// Users whose clients were disconnected since they were last taken.
     departed: Vec<UserId>,
     queued_total: u64,
-    largest_queue: u64,
+    max_queue_bound: u64,
     client_limit: u64,
     total_limit: u64,
     slow_client: SlowClient,
     /// Stalls under way, by client and start; one that is over may still stand here.
-    stalls: Timeouts<(u32, Instant)>,
+    stalls: TimeoutQueue<(u32, Instant)>,
     /// How many clients have a stall for their own queue.
-    full_clients: usize,
+    stalled_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
-    total_target: Option<u64>,
+    total_low_watermark: Option<u64>,
     /// A client has left since that target was set: what waits may be for fewer now.
-    is_target_stale: bool,
+    is_watermark_stale: bool,
     /// Memory of the send queues.
     pool: BufferPool,
     /// Where the lines of one client are put together, one client after the other.
     piece: ByteBuffer,
     now: Instant,
     /// Lines queued so far.
-    pub(crate) deliveries: u64,
+    pub(crate) lines_queued: u64,
     /// Bytes that sockets have taken so far.
     pub(crate) bytes_written: u64,
     /// Lines queued in this turn for some and not for all.
-    pub(crate) picked_this_turn: u64,
+    pub(crate) addressed_this_turn: u64,
     /// Bytes queued in this turn.
     pub(crate) queued_this_turn: u64,
 }
 
-impl<S> Deliveries<S> {
-    pub(crate) fn new(config: &Config, now: Instant) -> Deliveries<S> {
-        Deliveries {
+impl<S> Outbound<S> {
+    pub(crate) fn new(config: &Config, now: Instant) -> Outbound<S> {
+        Outbound {
             connections: Slab::new(),
-            members: Vec::new(),
-            dispatch: Dispatch::default(),
-            doomed: Vec::new(),
+            registered: Vec::new(),
+            batch: FanoutBatch::default(),
+            pending_closes: Vec::new(),
             departed: Vec::new(),
             queued_total: 0,
-            largest_queue: 0,
+            max_queue_bound: 0,
             client_limit: config.client_queue_bytes,
             total_limit: config.total_queue_bytes.min(BufferPool::MAX_QUEUED_BYTES),
             slow_client: config.slow_client,
-            stalls: Timeouts::new(config.stall_timeout),
-            full_clients: 0,
-            total_target: None,
-            is_target_stale: false,
+            stalls: TimeoutQueue::new(config.stall_timeout),
+            stalled_clients: 0,
+            total_low_watermark: None,
+            is_watermark_stale: false,
             pool: BufferPool::default(),
             piece: ByteBuffer::default(),
             now,
-            deliveries: 0,
+            lines_queued: 0,
             bytes_written: 0,
-            picked_this_turn: 0,
+            addressed_this_turn: 0,
             queued_this_turn: 0,
         }
     }
@@ -103,13 +103,13 @@ impl<S> Deliveries<S> {
     /// Starts a turn at `now`.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
-        self.picked_this_turn = 0;
+        self.addressed_this_turn = 0;
         self.queued_this_turn = 0;
     }
 
     /// Keys of the registered clients.
-    pub(crate) fn members(&self) -> &[u32] {
-        &self.members
+    pub(crate) fn registered(&self) -> &[u32] {
+        &self.registered
     }
 
     /// Bytes queued for all clients together.
@@ -130,57 +130,62 @@ impl<S> Deliveries<S> {
 
     /// From now on the client is `user` and receives what is for this recipient.
     pub(crate) fn join(&mut self, key: u32, user: UserId, Recipient(recipient): Recipient) {
-        debug_assert!(!self.dispatch.has_block(), "clients register before anything is applied");
-        let place = self.members.len() as u32;
+        debug_assert!(!self.batch.has_broadcasts(), "clients register before anything is applied");
+        let place = self.registered.len() as u32;
         if let Some(client) = client_mut(&mut self.connections, key) {
-            client.identity = Identity::Registered { user, place, recipient };
-            self.members.push(key);
-            self.dispatch.open(recipient, key);
+            client.state = ClientState::Registered { user, place, recipient };
+            self.registered.push(key);
+            self.batch.open(recipient, key);
         }
     }
 
     /// The key of the client that is reached at a recipient.
     pub(crate) fn client_at(&self, Recipient(recipient): Recipient) -> Option<u32> {
-        self.dispatch.client(recipient)
+        self.batch.client(recipient)
     }
 
     /// The client receives nothing from now on. What is queued for it is forgotten. Returns who it
     /// was, if it was registered.
     pub(crate) fn leave(&mut self, key: u32) -> Option<UserId> {
         let client = client_mut(&mut self.connections, key)?;
-        let Identity::Registered { user, place, recipient } = client.identity else { return None };
-        client.identity = Identity::Departed { user };
-        self.queued_total -= (client.send_queue.len() + self.dispatch.queued(recipient)) as u64;
-        self.dispatch.forget(recipient);
+        let ClientState::Registered { user, place, recipient } = client.state else { return None };
+        client.state = ClientState::Closing { user };
+        self.queued_total -= (client.send_queue.len() + self.batch.queued(recipient)) as u64;
+        self.batch.forget(recipient);
         self.end_stall(key);
-        self.members.swap_remove(place as usize);
-        if let Some(&moved) = self.members.get(place as usize)
-            && let Some(Client { identity: Identity::Registered { place: its, .. }, .. }) =
+        self.registered.swap_remove(place as usize);
+        if let Some(&moved) = self.registered.get(place as usize)
+            && let Some(Client { state: ClientState::Registered { place: its, .. }, .. }) =
                 client_mut(&mut self.connections, moved)
         {
             *its = place;
         }
-        self.is_target_stale = self.total_target.is_some();
-        self.lift_total_pause();
+        self.is_watermark_stale = self.total_low_watermark.is_some();
+        self.resume_if_below();
         Some(user)
     }
 
     /// Closes the client within this turn.
-    pub(crate) fn doom(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+    pub(crate) fn schedule_close(
+        &mut self,
+        key: u32,
+        reason: CloseReason,
+        error: Option<io::Error>,
+    ) {
         if let Some(client) = client_mut(&mut self.connections, key)
             && !client.is_closing
         {
             client.is_closing = true;
             if let Some(recipient) = client.recipient() {
-                self.dispatch.close(recipient);
+                self.batch.close(recipient);
             }
-            self.doomed.push((key, reason, error));
+            self.pending_closes.push((key, reason, error));
         }
     }
 
     /// The clients to be closed now.
-    pub(crate) fn take_doomed(&mut self) -> Vec<(u32, CloseReason, Option<io::Error>)> {
-        std::mem::take(&mut self.doomed)
+    pub(crate) fn take_pending_closes(&mut self) -> Vec<(u32, CloseReason, Option<io::Error>)> {
+        std::mem::take(&mut self.pending_closes)
     }
 
     /// Users to unregister, since their clients were disconnected for their queues.
@@ -189,9 +194,9 @@ impl<S> Deliveries<S> {
     }
 
     /// Puts the client on the list of those to flush.
-    pub(crate) fn touch(&mut self, key: u32) {
+    pub(crate) fn mark_pending(&mut self, key: u32) {
         if let Some(recipient) = self.client(key).and_then(Client::recipient) {
-            self.dispatch.touch(recipient);
+            self.batch.mark_pending(recipient);
         }
     }
 
@@ -202,24 +207,24 @@ impl<S> Deliveries<S> {
 
     /// How many lines more can be queued until those of the turn take `bytes` of memory.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
-        self.dispatch.lines_that_fit(bytes)
+        self.batch.lines_that_fit(bytes)
     }
 
     /// Gives most of the spare buffers back to the allocator.
-    pub(crate) fn trim_spare_buffers(&mut self) {
-        self.dispatch.trim();
+    pub(crate) fn shrink_pools(&mut self) {
+        self.batch.trim();
     }
 
     /// What is queued for a member.
     fn queued(&self, key: u32) -> u64 {
         let Some(client) = self.client(key) else { return 0 };
-        let in_batch = client.recipient().map_or(0, |recipient| self.dispatch.queued(recipient));
+        let in_batch = client.recipient().map_or(0, |recipient| self.batch.queued(recipient));
         (client.send_queue.len() + in_batch) as u64
     }
 
     /// Panics unless the accounts are right. Looks at every client.
     pub(crate) fn check(&self) {
-        let queued = self.members.iter().map(|&key| self.queued(key));
+        let queued = self.registered.iter().map(|&key| self.queued(key));
         assert_eq!(
             self.queued_total,
             queued.clone().sum::<u64>(),
@@ -228,50 +233,50 @@ impl<S> Deliveries<S> {
         let queues = self.connections.iter().filter_map(|(key, _)| self.client(key as u32));
         let blocks: usize = queues.map(|client| client.send_queue.blocks()).sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
-        assert!(self.largest_queue >= queued.max().unwrap_or(0), "no queue is above the largest");
-        let full = self.members.iter().filter(|&&key| {
+        assert!(self.max_queue_bound >= queued.max().unwrap_or(0), "no queue is above the largest");
+        let full = self.registered.iter().filter(|&&key| {
             let stall = self.client(key).and_then(|client| client.stall.as_ref());
             stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue)
         });
-        assert_eq!(self.full_clients, full.count(), "the pause knows who holds it");
-        for (place, &key) in self.members.iter().enumerate() {
+        assert_eq!(self.stalled_clients, full.count(), "the pause knows who holds it");
+        for (place, &key) in self.registered.iter().enumerate() {
             let Some(client) = self.client(key) else { panic!("a member is a client") };
-            let its_place = match client.identity {
-                Identity::Registered { place, .. } => Some(place as usize),
-                Identity::Unknown(_) | Identity::Departed { .. } => None,
+            let its_place = match client.state {
+                ClientState::Registered { place, .. } => Some(place as usize),
+                ClientState::AwaitingId(_) | ClientState::Closing { .. } => None,
             };
             assert_eq!(its_place, Some(place), "a member knows its place");
         }
     }
 }
 
-impl<S: Write> Deliveries<S> {
+impl<S: Write> Outbound<S> {
     /// Writes what is queued for every client that got something since the last time, as far as
     /// the sockets take it.
-    pub(crate) fn flush_touched(&mut self) {
-        if self.dispatch.has_block() {
+    pub(crate) fn flush_pending(&mut self) {
+        if self.batch.has_broadcasts() {
             // The newest first, as far as leavers have not mixed them: a newcomer has waited for one turn
             // already, and need not wait for the writes of another.
-            for place in (0..self.members.len()).rev() {
-                self.flush(self.members[place]);
+            for place in (0..self.registered.len()).rev() {
+                self.flush(self.registered[place]);
             }
         }
-        while let Some(key) = self.dispatch.next_touched() {
+        while let Some(key) = self.batch.pop_pending() {
             self.flush(key);
         }
-        self.dispatch.end_turn();
-        self.lift_total_pause();
+        self.batch.end_turn();
+        self.resume_if_below();
         if self.queued_total == 0 {
-            self.largest_queue = 0;
-        } else if self.largest_queue > self.client_limit / 2 {
+            self.max_queue_bound = 0;
+        } else if self.max_queue_bound > self.client_limit / 2 {
             // A bound far above what is queued would make each event look twice.
-            self.measure_largest_queue();
+            self.recompute_max_queue_bound();
         }
     }
 
     /// The same as [`flush`](Self::flush), whether or not the socket has said that it takes bytes
     /// again: for a client that will not hear of it.
-    pub(crate) fn flush_once_more(&mut self, key: u32) {
+    pub(crate) fn flush_before_close(&mut self, key: u32) {
         if let Some(client) = client_mut(&mut self.connections, key) {
             client.writable = true;
         }
@@ -284,7 +289,7 @@ impl<S: Write> Deliveries<S> {
         let Some(client) = client_mut(&mut self.connections, key) else { return };
         let Some(recipient) = client.recipient() else { return };
         let queue = &mut client.send_queue;
-        let before = queue.len() + self.dispatch.queued(recipient);
+        let before = queue.len() + self.batch.queued(recipient);
         if before == 0 {
             return;
         }
@@ -294,8 +299,8 @@ impl<S: Write> Deliveries<S> {
         };
         loop {
             self.piece.clear();
-            let is_last = self.dispatch.take_picks(recipient, &mut self.piece);
-            let rest = if is_last { self.dispatch.rest_of_block(recipient) } else { &[] };
+            let is_last = self.batch.drain_into(recipient, &mut self.piece);
+            let rest = if is_last { self.batch.unsent_broadcasts(recipient) } else { &[] };
             let tail = Tail(self.piece.as_slice(), rest);
             match outcome {
                 Ok(FlushOutcome::Complete) => {
@@ -307,7 +312,7 @@ impl<S: Write> Deliveries<S> {
                 break;
             }
         }
-        self.dispatch.skip_block(recipient);
+        self.batch.mark_broadcasts_sent(recipient);
         let after = queue.len();
         let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
         client.writable &= !matches!(outcome, Ok(FlushOutcome::WouldBlock));
@@ -319,61 +324,61 @@ impl<S: Write> Deliveries<S> {
             self.end_stall(key);
         }
         if error.is_some() {
-            self.doom(key, CloseReason::IoError, error);
+            self.schedule_close(key, CloseReason::IoError, error);
         }
     }
 
     /// Queues a line for some clients.
     #[inline]
     fn queue(&mut self, recipients: &[u32], line: &Line<'_>) {
-        let taken = self.dispatch.queue(recipients, line);
-        self.picked_this_turn += taken;
-        self.count_queued(size_of_line(line), taken);
+        let taken = self.batch.queue(recipients, line);
+        self.addressed_this_turn += taken;
+        self.account_queued(size_of_line(line), taken);
     }
 
     /// Queues a line for everybody.
-    fn queue_for_all(&mut self, line: &Line<'_>) {
-        if self.members.is_empty() {
+    fn enqueue_broadcast(&mut self, line: &Line<'_>) {
+        if self.registered.is_empty() {
             return;
         }
-        self.dispatch.queue_for_all(line);
-        self.count_queued(size_of_line(line), self.members.len() as u64);
+        self.batch.enqueue_broadcast(line);
+        self.account_queued(size_of_line(line), self.registered.len() as u64);
     }
 
     #[inline]
-    fn count_queued(&mut self, size: usize, clients: u64) {
-        self.largest_queue += size as u64;
+    fn account_queued(&mut self, size: usize, clients: u64) {
+        self.max_queue_bound += size as u64;
         self.queued_total += size as u64 * clients;
         self.queued_this_turn += size as u64 * clients;
-        self.deliveries += clients;
+        self.lines_queued += clients;
     }
 
-    /// Makes `largest_queue` exact.
-    fn measure_largest_queue(&mut self) {
-        let queues = self.members.iter().map(|&key| self.queued(key));
-        self.largest_queue = queues.max().unwrap_or(0);
+    /// Makes `max_queue_bound` exact.
+    fn recompute_max_queue_bound(&mut self) {
+        let queues = self.registered.iter().map(|&key| self.queued(key));
+        self.max_queue_bound = queues.max().unwrap_or(0);
     }
 }
 
-impl<S: Write> Sink for Deliveries<S> {
+impl<S: Write> Sink for Outbound<S> {
     #[inline]
-    fn offer(&mut self, audience: Audience<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
         let size = size_of_line(&line) as u64;
         let count = match audience {
-            Audience::One(_) => 1,
-            Audience::Several(recipients) => recipients.len(),
-            Audience::Everybody => self.members.len(),
+            Recipients::One(_) => 1,
+            Recipients::Many(recipients) => recipients.len(),
+            Recipients::All => self.registered.len(),
         };
-        let surely_fits = self.total_target.is_none()
-            && self.largest_queue + size <= self.client_limit
+        let fits_fast = self.total_low_watermark.is_none()
+            && self.max_queue_bound + size <= self.client_limit
             && self.queued_total + size * count as u64 <= self.total_limit;
-        if !surely_fits && !self.make_room(audience, size) {
+        if !fits_fast && !self.try_reserve(audience, size) {
             return Offer::Refused;
         }
         match audience {
-            Audience::One(Recipient(recipient)) => self.queue(&[recipient], &line),
-            Audience::Several(recipients) => self.queue(recipients, &line),
-            Audience::Everybody => self.queue_for_all(&line),
+            Recipients::One(Recipient(recipient)) => self.queue(&[recipient], &line),
+            Recipients::Many(recipients) => self.queue(recipients, &line),
+            Recipients::All => self.enqueue_broadcast(&line),
         }
         Offer::Taken
     }

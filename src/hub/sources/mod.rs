@@ -7,20 +7,20 @@ use log::Level;
 
 use super::Hub;
 use crate::config::OnSourceDisconnect;
-use crate::engine::{Receipt, Step};
+use crate::engine::{InsertOutcome, Progress};
 use crate::hub::budgets::Budgets;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Connection, End, Source};
-use crate::hub::log_limiter::{Because, Shown, Topic};
-use crate::hub::outbound::fanout::PICK_BYTES;
+use crate::hub::connection::{Connection, Disconnect, Source};
+use crate::hub::log_limiter::{CausedBy, Escaped, LogKind};
+use crate::hub::outbound::fanout::OFFSET_BYTES;
 use crate::hub::transport::{Acceptor, BACKLOG};
 use crate::protocol::{
-    Malformation, ParseError, Received, Sequence, is_host_field, is_http_request_line,
+    Decoded, ParseError, ParseErrorKind, Sequence, is_host_field, is_http_request_line,
 };
 
 /// How many lines are taken before what has become due is applied: few enough for their slots to
 /// stay in the first-level cache.
-const LINES_AT_ONCE: usize = 128;
+const FAST_BATCH_LINES: usize = 128;
 
 /// Connections over the limit that are open at once, until it is known whether others have ended.
 /// They take descriptors of the reserve.
@@ -28,11 +28,11 @@ const MAX_UNDECIDED: usize = 4;
 
 /// What a turn may still apply.
 #[derive(Clone, Copy, Debug)]
-struct Allowance {
+struct TurnBudget {
     /// So many events more.
     events: usize,
-    /// Until the turn has picked clients so many times.
-    picks: u64,
+    /// Until the turn has addressed clients so many times.
+    addressed: u64,
     /// Until the turn has queued so many bytes.
     queued_bytes: u64,
     /// Until the turn's lines take so much memory.
@@ -41,28 +41,28 @@ struct Allowance {
 
 /// Why no more lines of a source are applied in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pending {
+enum StopReason {
     /// There are none left.
-    Nothing,
+    Drained,
     /// A queue is full.
-    Room,
+    Backpressure,
     /// The turn has had its share.
-    NextTurn,
+    BudgetExhausted,
 }
 
 impl<A: Acceptor> Hub<A> {
     /// Reads every source that may be read into its buffer. Returns whether anything came.
     pub(super) fn read_sources(&mut self) -> bool {
         self.accept_sources();
-        if self.is_draining() || self.deliveries.is_paused() {
+        if self.is_draining() || self.outbound.is_paused() {
             return false;
         }
-        let Budgets { source_bytes, least_source_bytes, all_sources_bytes, .. } = self.budgets;
+        let Budgets { source_bytes, min_source_bytes, total_source_bytes, .. } = self.budgets;
         let share =
-            (all_sources_bytes / self.sources.len().max(1)).clamp(least_source_bytes, source_bytes);
+            (total_source_bytes / self.sources.len().max(1)).clamp(min_source_bytes, source_bytes);
         let resets = self.config.on_source_disconnect == OnSourceDisconnect::Reset;
         // A source that begins while a reset is ahead belongs to what comes after.
-        let mut is_reset_ahead = resets && self.all_sources().any(Source::ends_after_a_line);
+        let mut is_reset_ahead = resets && self.all_sources().any(Source::closed_after_line);
         let mut has_read = false;
         for place in 0..self.sources.len() {
             let key = self.sources[place];
@@ -73,7 +73,7 @@ impl<A: Acceptor> Hub<A> {
             {
                 source.read(share);
                 has_read |= source.may_have_lines;
-                is_reset_ahead |= resets && source.ends_after_a_line();
+                is_reset_ahead |= resets && source.closed_after_line();
             }
         }
         has_read
@@ -84,12 +84,12 @@ impl<A: Acceptor> Hub<A> {
             if !self.may_accept_source() {
                 return;
             }
-            let Some(door) = &mut self.event_door else { return };
-            let key = self.deliveries.connections.vacant_key();
-            match door.accept(key, self.now) {
+            let Some(listener) = &mut self.source_listener else { return };
+            let key = self.outbound.connections.vacant_key();
+            match listener.accept(key, self.now) {
                 Ok(Some((stream, peer))) => self.add_source(stream, peer),
                 Ok(None) => return,
-                Err(error) => return self.rest_from_accepting("event source", &error),
+                Err(error) => return self.log_accept_error("event source", &error),
             }
         }
     }
@@ -100,9 +100,9 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn add_source(&mut self, stream: A::Stream, peer: SocketAddr) {
-        self.tally.sources_ever += 1;
+        self.counters.sources_accepted += 1;
         let source = Source::new(stream, peer, self.config.max_line_bytes);
-        let key = self.deliveries.connections.insert(Connection::Source(Box::new(source))) as u32;
+        let key = self.outbound.connections.insert(Connection::Source(Box::new(source))) as u32;
         // Whoever came earlier is let in earlier.
         if self.undecided_sources.is_empty() && self.has_room_for_a_source() {
             self.admit_source(key);
@@ -115,7 +115,7 @@ impl<A: Acceptor> Hub<A> {
         let Some(source) = self.source(key) else { return };
         let peer = source.peer;
         self.sources.push_back(key);
-        self.say(Topic::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+        self.say(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
     }
 
     fn has_room_for_a_source(&self) -> bool {
@@ -133,7 +133,7 @@ impl<A: Acceptor> Hub<A> {
             if self.has_room_for_a_source() {
                 self.admit_source(key);
             } else if alive >= self.config.max_sources {
-                self.turn_source_away(key);
+                self.reject_source(key);
             } else {
                 return;
             }
@@ -141,45 +141,45 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    fn turn_source_away(&mut self, key: u32) {
-        let Some(Connection::Source(source)) = self.deliveries.connections.try_remove(key as usize)
+    fn reject_source(&mut self, key: u32) {
+        let Some(Connection::Source(source)) = self.outbound.connections.try_remove(key as usize)
         else {
             return;
         };
         let (reason, peer, connected) =
             (CloseReason::TooManySources, source.peer, self.sources.len());
-        self.tally.sources_closed.count(reason);
+        self.counters.sources_closed.count(reason);
         self.say(
-            Topic::SourceClosed(reason),
+            LogKind::SourceClosed(reason),
             Level::Warn,
             format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
         );
     }
 
-    fn allowance(&self) -> Allowance {
+    fn turn_budget(&self) -> TurnBudget {
         let budgets = &self.budgets;
-        let clients = self.deliveries.members().len() as u64;
+        let clients = self.outbound.registered().len() as u64;
         let batch_bytes = budgets.batch_bytes(self.config.total_queue_bytes);
-        Allowance {
+        TurnBudget {
             events: budgets.events,
-            picks: budgets
-                .picks
-                .max(budgets.picks_a_client * clients)
-                .min((batch_bytes / PICK_BYTES).max(1)),
+            addressed: budgets
+                .addressed
+                .max(budgets.addressed_per_client * clients)
+                .min((batch_bytes / OFFSET_BYTES).max(1)),
             queued_bytes: budgets
                 .queued_bytes
-                .max(budgets.queued_bytes_a_client * clients)
-                .min(Budgets::MOST_QUEUED_BYTES),
+                .max(budgets.queued_bytes_per_client * clients)
+                .min(Budgets::MAX_QUEUED_BYTES),
             line_bytes: batch_bytes as usize,
         }
     }
 
     /// Applies what is due and what was read, within the budget of a turn.
     pub(super) fn apply(&mut self) {
-        let mut left = self.allowance();
+        let mut left = self.turn_budget();
         // A source whose turn ended the budget goes behind the others.
         for _ in 0..self.sources.len() {
-            if self.apply_due(&mut left) != Pending::Nothing {
+            if self.apply_due(&mut left) != StopReason::Drained {
                 return;
             }
             let Some(key) = self.sources.pop_front() else { return };
@@ -189,17 +189,17 @@ impl<A: Acceptor> Hub<A> {
         self.apply_due(&mut left);
     }
 
-    fn apply_source(&mut self, key: u32, left: &mut Allowance) {
+    fn apply_source(&mut self, key: u32, left: &mut TurnBudget) {
         let Some(mut source) = self.borrow_source(key) else { return };
         if source.may_have_lines {
-            source.may_have_lines = self.apply_lines(&mut source, left) != Pending::Nothing;
+            source.may_have_lines = self.apply_lines(&mut source, left) != StopReason::Drained;
         }
         self.give_back_source(key, source);
     }
 
     /// Takes a source out of the slab while its lines go to other connections of the same slab.
     fn borrow_source(&mut self, key: u32) -> Option<Box<Source<A::Stream>>> {
-        let connection = self.deliveries.connections.get_mut(key as usize)?;
+        let connection = self.outbound.connections.get_mut(key as usize)?;
         match std::mem::replace(connection, Connection::Lent) {
             Connection::Source(source) => Some(source),
             other => {
@@ -210,57 +210,58 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn give_back_source(&mut self, key: u32, source: Box<Source<A::Stream>>) {
-        self.deliveries.connections[key as usize] = Connection::Source(source);
+        self.outbound.connections[key as usize] = Connection::Source(source);
     }
 
     /// Applies the lines of a source. Most are taken by the dozen before what has become due is
     /// applied, which keeps the processor on one thing at a time; whether a line of another kind
     /// is a duplicate, late or too far ahead depends on what was applied before it.
-    fn apply_lines(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) -> Pending {
+    fn apply_lines(&mut self, source: &mut Source<A::Stream>, left: &mut TurnBudget) -> StopReason {
         loop {
-            self.admit_usual_lines(source, left);
+            self.insert_fast_batch(source, left);
             match self.apply_due(left) {
-                Pending::Nothing => {}
+                StopReason::Drained => {}
                 pending => return pending,
             }
             if !self.receive_line(source, left) {
-                return Pending::Nothing;
+                return StopReason::Drained;
             }
         }
     }
 
-    fn admit_usual_lines(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) {
+    fn insert_fast_batch(&mut self, source: &mut Source<A::Stream>, left: &mut TurnBudget) {
         let (engine, recorder) = (&mut self.engine, &mut self.recorder);
-        let admitted = source.events.take_usual(LINES_AT_ONCE.min(left.events), |event, line| {
-            let is_admitted = engine.admit(event, line);
-            if is_admitted && let Some(recorder) = recorder {
-                recorder.record(line.as_bytes());
-            }
-            is_admitted
-        });
+        let admitted =
+            source.events.decode_fast(FAST_BATCH_LINES.min(left.events), |event, line| {
+                let is_admitted = engine.admit(event, line);
+                if is_admitted && let Some(recorder) = recorder {
+                    recorder.record(line.as_bytes());
+                }
+                is_admitted
+            });
         source.has_sent_event |= admitted > 0;
         source.lines_received += admitted as u64;
         left.events -= admitted;
     }
 
     /// Takes the next line of a source, whatever it is. Returns whether there may be more.
-    fn receive_line(&mut self, source: &mut Source<A::Stream>, left: &mut Allowance) -> bool {
+    fn receive_line(&mut self, source: &mut Source<A::Stream>, left: &mut TurnBudget) -> bool {
         let peer = source.peer;
         let (receipt, sequence) = match source.events.next_event() {
             None => return false,
-            Some(Received::Event(event, line)) => {
+            Some(Decoded::Event(event, line)) => {
                 let receipt = self.engine.receive(&event, line);
                 self.record(receipt, line.as_bytes());
-                if receipt == Receipt::Late && !source.has_sent_event {
-                    self.hint_at_reset(peer, event.sequence);
+                if receipt == InsertOutcome::Late && !source.has_sent_event {
+                    self.log_reset_hint(peer, event.sequence);
                 }
                 source.has_sent_event = true;
                 (receipt, event.sequence)
             }
-            Some(Received::Malformed(line, error)) => {
+            Some(Decoded::Malformed(line, error)) => {
                 let is_first = source.lines_received == 0;
                 if is_http(line, &error, is_first) {
-                    source.give_up(CloseReason::HttpRequest);
+                    source.abort(CloseReason::HttpRequest);
                     return false;
                 }
                 self.receive_malformed(peer, line, error)
@@ -269,12 +270,12 @@ impl<A: Acceptor> Hub<A> {
         source.lines_received += 1;
         left.events -= 1;
         match receipt {
-            Receipt::Waits => {}
-            Receipt::Duplicate => self.note_duplicate(peer, sequence),
-            Receipt::Late => self.note_late(peer, sequence),
-            Receipt::TooFar => {
-                self.note_too_far_ahead(peer, sequence);
-                source.give_up(CloseReason::WindowExceeded);
+            InsertOutcome::Buffered => {}
+            InsertOutcome::Duplicate => self.log_duplicate(peer, sequence),
+            InsertOutcome::Late => self.log_late(peer, sequence),
+            InsertOutcome::OutOfWindow => {
+                self.log_out_of_window(peer, sequence);
+                source.abort(CloseReason::WindowExceeded);
                 return false;
             }
         }
@@ -283,8 +284,8 @@ impl<A: Acceptor> Hub<A> {
 
     /// Records a line that was accepted: one without which a replay would not be the same.
     #[inline]
-    fn record(&mut self, receipt: Receipt, line: &[u8]) {
-        if let (Some(recorder), Receipt::Waits) = (&mut self.recorder, receipt) {
+    fn record(&mut self, receipt: InsertOutcome, line: &[u8]) {
+        if let (Some(recorder), InsertOutcome::Buffered) = (&mut self.recorder, receipt) {
             recorder.record(line);
         }
     }
@@ -297,70 +298,72 @@ impl<A: Acceptor> Hub<A> {
         peer: SocketAddr,
         line: &[u8],
         error: ParseError,
-    ) -> (Receipt, Sequence) {
-        self.tally.malformed += 1;
+    ) -> (InsertOutcome, Sequence) {
+        self.counters.malformed += 1;
         self.say(
-            Topic::Malformed,
+            LogKind::Malformed,
             Level::Warn,
-            format_args!("malformed line from source {peer}: {}: {error}", Shown(line)),
+            format_args!("malformed line from source {peer}: {}: {error}", Escaped(line)),
         );
         match error.sequence {
-            Some(sequence) => match self.engine.receive_void(sequence) {
+            Some(sequence) => match self.engine.insert_void(sequence) {
                 // It is counted and logged as malformed, once is enough.
-                Receipt::Duplicate | Receipt::Late => (Receipt::Waits, sequence),
+                InsertOutcome::Duplicate | InsertOutcome::Late => {
+                    (InsertOutcome::Buffered, sequence)
+                }
                 receipt => {
                     self.record(receipt, line);
                     (receipt, sequence)
                 }
             },
-            None => (Receipt::Waits, Sequence::MAX),
+            None => (InsertOutcome::Buffered, Sequence::MAX),
         }
     }
 
     /// Applies what waited for its turn and is due now.
     #[inline]
-    fn apply_due(&mut self, left: &mut Allowance) -> Pending {
+    fn apply_due(&mut self, left: &mut TurnBudget) -> StopReason {
         // What fits is not measured for each event: whatever their lines are, so many do.
-        let fitting = self.deliveries.lines_that_fit(left.line_bytes);
+        let fitting = self.outbound.lines_that_fit(left.line_bytes);
         let last = left.events.saturating_sub(fitting);
         loop {
-            if !self.deliveries.may_have_room() {
-                return Pending::Room;
+            if !self.outbound.may_accept() {
+                return StopReason::Backpressure;
             }
             if left.events == last
-                || self.deliveries.picked_this_turn >= left.picks
-                || self.deliveries.queued_this_turn >= left.queued_bytes
+                || self.outbound.addressed_this_turn >= left.addressed
+                || self.outbound.queued_this_turn >= left.queued_bytes
             {
-                return Pending::NextTurn;
+                return StopReason::BudgetExhausted;
             }
-            match self.engine.apply_next(&mut self.deliveries) {
-                Step::Advanced => {
-                    self.deliveries.note_applied();
+            match self.engine.apply_next(&mut self.outbound) {
+                Progress::Applied => {
+                    self.outbound.on_applied();
                     left.events = left.events.saturating_sub(1 + self.engine.index_cost());
                 }
-                Step::Refused => return Pending::Room,
-                Step::NothingDue => return Pending::Nothing,
+                Progress::Blocked => return StopReason::Backpressure,
+                Progress::Idle => return StopReason::Drained,
             }
         }
     }
 
     #[cold]
-    fn note_duplicate(&mut self, peer: SocketAddr, sequence: Sequence) {
+    fn log_duplicate(&mut self, peer: SocketAddr, sequence: Sequence) {
         self.say(
-            Topic::Duplicate,
+            LogKind::Duplicate,
             Level::Warn,
             format_args!("duplicate event from source {peer}: sequence {sequence} waits already"),
         );
     }
 
     #[cold]
-    fn hint_at_reset(&mut self, peer: SocketAddr, sequence: Sequence) {
+    fn log_reset_hint(&mut self, peer: SocketAddr, sequence: Sequence) {
         if self.config.on_source_disconnect == OnSourceDisconnect::Reset {
             return;
         }
         let awaited = self.engine.awaited();
         self.say(
-            Topic::LateFirst,
+            LogKind::LateFirst,
             Level::Warn,
             format_args!(
                 "source {peer} starts with sequence {sequence}, but {awaited} is awaited: if it \
@@ -370,10 +373,10 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[cold]
-    fn note_late(&mut self, peer: SocketAddr, sequence: Sequence) {
+    fn log_late(&mut self, peer: SocketAddr, sequence: Sequence) {
         let awaited = self.engine.awaited();
         self.say(
-            Topic::Late,
+            LogKind::Late,
             Level::Warn,
             format_args!(
                 "late event from source {peer}: sequence {sequence}, but {awaited} is awaited"
@@ -382,10 +385,10 @@ impl<A: Acceptor> Hub<A> {
     }
 
     #[cold]
-    fn note_too_far_ahead(&mut self, peer: SocketAddr, sequence: Sequence) {
+    fn log_out_of_window(&mut self, peer: SocketAddr, sequence: Sequence) {
         let (awaited, window) = (self.engine.awaited(), self.config.reorder_window);
         self.say(
-            Topic::WindowExceeded,
+            LogKind::WindowExceeded,
             Level::Error,
             format_args!(
                 "source {peer} sent sequence {sequence} while {awaited} is awaited: that is not \
@@ -407,7 +410,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Closes the sources whose end has been reached: all that was read before it is applied.
     pub(super) fn close_ended_sources(&mut self) {
-        if self.engine.is_due() {
+        if self.engine.has_ready() {
             return;
         }
         let mut place = 0;
@@ -427,32 +430,32 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Closes a source that is off the list already.
-    pub(super) fn close_source(&mut self, key: u32, end: End) {
-        let Some(Connection::Source(source)) = self.deliveries.connections.try_remove(key as usize)
+    pub(super) fn close_source(&mut self, key: u32, end: Disconnect) {
+        let Some(Connection::Source(source)) = self.outbound.connections.try_remove(key as usize)
         else {
             return;
         };
-        let End { reason, error } = end;
-        self.tally.sources_closed.count(reason);
+        let Disconnect { reason, error } = end;
+        self.counters.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
         let is_mere_probe = lines == 0
             && source.events.lines.pending_bytes() == 0
             && error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
-        let is_expected = reason.is_ordinary() || is_mere_probe;
+        let is_expected = reason.is_expected() || is_mere_probe;
         let level = if is_expected { Level::Info } else { Level::Warn };
         self.say(
-            Topic::SourceClosed(reason),
+            LogKind::SourceClosed(reason),
             level,
-            format_args!("source {peer} closed: {reason}{}, after {lines} lines", Because(error)),
+            format_args!("source {peer} closed: {reason}{}, after {lines} lines", CausedBy(error)),
         );
-        if !source.events.lines.unfinished().is_empty() {
-            self.tally.unterminated += 1;
+        if !source.events.lines.partial_line().is_empty() {
+            self.counters.unterminated += 1;
             self.say(
-                Topic::Unterminated,
+                LogKind::Unterminated,
                 Level::Warn,
                 format_args!(
                     "discarded the unterminated last line of source {peer}: {}",
-                    Shown(source.events.lines.unfinished())
+                    Escaped(source.events.lines.partial_line())
                 ),
             );
         }
@@ -464,6 +467,6 @@ impl<A: Acceptor> Hub<A> {
 
 /// Whether a malformed line shows that a web page is behind the connection.
 fn is_http(line: &[u8], error: &ParseError, is_first: bool) -> bool {
-    let is_prefix = error.reason == Malformation::TooLong;
+    let is_prefix = error.reason == ParseErrorKind::TooLong;
     is_host_field(line) || (is_first && is_http_request_line(line, is_prefix))
 }

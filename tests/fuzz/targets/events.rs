@@ -2,7 +2,8 @@
 //! parser that does it field by field.
 
 use eventserver::protocol::{
-    Event, EventKind, EventReader, Malformation, ParseError, Received, Sequence, ShortEvent, UserId,
+    CompactEvent, Decoded, Event, EventDecoder, EventKind, ParseError, ParseErrorKind, Sequence,
+    UserId,
 };
 
 use super::input::Input;
@@ -31,25 +32,25 @@ pub fn check(bytes: &[u8]) {
 fn expect(line: &[u8], max_line_bytes: usize) -> Read {
     let parsed = plainly(line);
     assert_eq!(Event::parse(line), parsed, "{}", line.escape_ascii());
-    if let Some((event, packed)) = parsed.ok().and_then(|it| Some((it, ShortEvent::pack(&it)?))) {
+    if let Some((event, packed)) = parsed.ok().and_then(|it| Some((it, CompactEvent::pack(&it)?))) {
         assert_eq!(Event::from(packed), event);
     }
     if line.len() <= max_line_bytes {
         return (line.to_vec(), parsed);
     }
     let sequence = parsed.map_or_else(|error| error.sequence, |event| Some(event.sequence));
-    (line[..64].to_vec(), Err(ParseError { sequence, reason: Malformation::TooLong }))
+    (line[..64].to_vec(), Err(ParseError { sequence, reason: ParseErrorKind::TooLong }))
 }
 
 /// Reads the stream piece by piece. What the bits of `refused` say is left to the long way.
 fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<Read> {
-    let mut reader = EventReader::new(max_line_bytes);
+    let mut reader = EventDecoder::new(max_line_bytes);
     let mut read = Vec::new();
     for piece in stream.chunks(piece) {
         put(&mut reader.lines, piece);
         loop {
             let before = read.len();
-            let taken = reader.take_usual(3, |&event, line| {
+            let taken = reader.decode_fast(3, |&event, line| {
                 let is_taken = refused >> (read.len() % 8) & 1 == 0;
                 if is_taken {
                     read.push((line.as_bytes().to_vec(), Ok(event.into())));
@@ -59,8 +60,8 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
             assert_eq!(taken, read.len() - before);
             let Some(next) = reader.next_event() else { break };
             read.push(match next {
-                Received::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
-                Received::Malformed(line, error) => (line.to_vec(), Err(error)),
+                Decoded::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
+                Decoded::Malformed(line, error) => (line.to_vec(), Err(error)),
             });
         }
     }
@@ -71,18 +72,18 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
 fn plainly(line: &[u8]) -> Result<Event, ParseError> {
     let mut fields = line.split(|&byte| byte == b'|');
     let Some(sequence) = fields.next().and_then(number).and_then(Sequence::new) else {
-        return Err(ParseError { sequence: None, reason: Malformation::NoSequence });
+        return Err(ParseError { sequence: None, reason: ParseErrorKind::NoSequence });
     };
     kind(&mut fields)
         .map(|kind| Event { sequence, kind })
         .map_err(|reason| ParseError { sequence: Some(sequence), reason })
 }
 
-fn kind<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<EventKind, Malformation> {
-    let letter = fields.next().ok_or(Malformation::WrongFieldCount)?;
+fn kind<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<EventKind, ParseErrorKind> {
+    let letter = fields.next().ok_or(ParseErrorKind::WrongFieldCount)?;
     let mut user = || {
-        let field = fields.next().ok_or(Malformation::WrongFieldCount)?;
-        number(field).map(UserId).ok_or(Malformation::BadUserId)
+        let field = fields.next().ok_or(ParseErrorKind::WrongFieldCount)?;
+        number(field).map(UserId).ok_or(ParseErrorKind::BadUserId)
     };
     let kind = match letter {
         b"F" => EventKind::Follow { follower: user()?, followed: user()? },
@@ -90,9 +91,9 @@ fn kind<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<EventKind, Ma
         b"B" => EventKind::Broadcast,
         b"P" => EventKind::PrivateMessage { from: user()?, to: user()? },
         b"S" => EventKind::StatusUpdate { from: user()? },
-        _ => return Err(Malformation::UnknownType),
+        _ => return Err(ParseErrorKind::UnknownType),
     };
-    fields.next().map_or(Ok(kind), |_| Err(Malformation::WrongFieldCount))
+    fields.next().map_or(Ok(kind), |_| Err(ParseErrorKind::WrongFieldCount))
 }
 
 /// 1 to 20 ASCII digits that fit 64 bits.

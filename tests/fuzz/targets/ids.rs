@@ -67,7 +67,7 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
     let expected = if is_served { format!("{event}\r\n") } else { String::new() };
     assert_eq!(*received.borrow(), expected.as_bytes(), "{fate:?}");
     assert_eq!(closed, reason_to_close(fate, leaves));
-    assert_eq!(totals.clients_now(), usize::from(closed.is_none()));
+    assert_eq!(totals.clients_connected(), usize::from(closed.is_none()));
     assert_eq!(totals.awaited(), 2);
 }
 

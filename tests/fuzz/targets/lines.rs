@@ -1,11 +1,11 @@
 //! Line splitting: any bytes in any pieces, against the standard library's `split`.
 
-use eventserver::protocol::{Cut, LineSplitter};
+use eventserver::protocol::{LineBuffer, LineFrame};
 
 use super::input::Input;
 
 /// How much of a line too long is kept.
-const HEAD_BYTES: usize = 64;
+const KEPT_PREFIX_BYTES: usize = 64;
 
 /// A line, or the first bytes of one too long.
 type Line = Result<Vec<u8>, Vec<u8>>;
@@ -17,7 +17,7 @@ pub fn check(bytes: &[u8]) {
     let max_line_bytes = 1 + usize::from(input.byte() % 128);
     let cuts = usize::from(input.byte() % 32).min(input.0.len());
     let (cuts, stream) = input.0.split_at(cuts);
-    let mut splitter = LineSplitter::new(max_line_bytes);
+    let mut splitter = LineBuffer::new(max_line_bytes);
     let mut lines = Vec::new();
     for (piece, is_hasty) in pieces(cuts, stream) {
         put(&mut splitter, piece);
@@ -39,13 +39,13 @@ pub fn check(bytes: &[u8]) {
 }
 
 /// What is left behind the last whole line.
-fn check_unfinished(splitter: &LineSplitter, tail: &[u8], max_line_bytes: usize) {
+fn check_unfinished(splitter: &LineBuffer, tail: &[u8], max_line_bytes: usize) {
     // One byte more may be the CR of a terminator.
-    let is_too_long = tail.len() > max_line_bytes + 1;
-    assert_eq!(splitter.is_too_long(), is_too_long);
-    let kept = if is_too_long { head(tail, max_line_bytes) } else { tail };
-    assert_eq!(splitter.unfinished(), kept);
-    assert_eq!(splitter.pending_bytes(), if is_too_long { 0 } else { tail.len() });
+    let is_discarding = tail.len() > max_line_bytes + 1;
+    assert_eq!(splitter.is_discarding(), is_discarding);
+    let kept = if is_discarding { head(tail, max_line_bytes) } else { tail };
+    assert_eq!(splitter.partial_line(), kept);
+    assert_eq!(splitter.pending_bytes(), if is_discarding { 0 } else { tail.len() });
 }
 
 /// The stream in pieces, over and over as `cuts` says, each with whether only one line is taken
@@ -63,20 +63,20 @@ fn pieces<'a>(cuts: &'a [u8], stream: &'a [u8]) -> impl Iterator<Item = (&'a [u8
 }
 
 /// Hands bytes to a splitter the way a socket does: as many at a time as there is room for.
-pub(crate) fn put(splitter: &mut LineSplitter, mut bytes: &[u8]) {
+pub(crate) fn put(splitter: &mut LineBuffer, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let spare = splitter.spare(bytes.len());
+        let spare = splitter.unfilled_mut(bytes.len());
         let (now, later) = bytes.split_at(spare.len());
         spare.copy_from_slice(now);
-        splitter.filled(now.len());
+        splitter.advance(now.len());
         bytes = later;
     }
 }
 
-fn next_line(splitter: &mut LineSplitter) -> Option<Line> {
-    Some(match splitter.next_line()? {
-        Cut::Whole(line) => Ok(line.as_bytes().to_vec()),
-        Cut::TooLong(head) => Err(head.to_vec()),
+fn next_line(splitter: &mut LineBuffer) -> Option<Line> {
+    Some(match splitter.next_frame()? {
+        LineFrame::Complete(line) => Ok(line.as_bytes().to_vec()),
+        LineFrame::TooLong(head) => Err(head.to_vec()),
     })
 }
 
@@ -91,5 +91,5 @@ fn whole(line: &[u8], max_line_bytes: usize) -> Line {
 }
 
 fn head(line: &[u8], max_line_bytes: usize) -> &[u8] {
-    &line[..HEAD_BYTES.min(max_line_bytes + 1)]
+    &line[..KEPT_PREFIX_BYTES.min(max_line_bytes + 1)]
 }

@@ -120,7 +120,7 @@ impl Model {
             "{} deliveries",
             totals.deliveries()
         );
-        assert_eq!(totals.clients_now(), self.clients.len(), "clients connected");
+        assert_eq!(totals.clients_connected(), self.clients.len(), "clients connected");
         assert_eq!(totals.bytes_written(), self.bytes_written, "bytes written");
         assert_eq!(totals.unterminated(), self.unterminated, "unterminated lines");
         let merged = |closed: &dyn Fn(CloseReason) -> u64| {

@@ -23,7 +23,7 @@ impl Model {
     }
 
     fn accepting_rests(&self, side: Side) -> bool {
-        self.rests_until[side as usize].is_some_and(|until| self.now < until)
+        self.backoff_until[side as usize].is_some_and(|until| self.now < until)
     }
 
     /// For whom the event that is due does not fit, its size, and how many it is for.
@@ -68,11 +68,11 @@ impl Model {
         let (full, size, _) = self.full_clients();
         let target = target(self.limits.client_queue, size);
         let news = Stall { since: self.now, target, is_certain: ending.is_at_rest };
-        let is_due = self.order.due().is_some();
+        let has_ready = self.order.due().is_some();
         for (id, client) in &mut self.clients {
-            let is_over = |stall: &Stall| !is_due || client.queued() <= stall.target;
+            let is_over = |stall: &Stall| !has_ready || client.queued() <= stall.target;
             client.stall = client.stall.filter(|stall| !is_over(stall));
-            let is_in_the_way = is_due && client.queued() > 0;
+            let is_in_the_way = has_ready && client.queued() > 0;
             client.in_the_way_since =
                 is_in_the_way.then(|| client.in_the_way_since.unwrap_or(self.now));
             if self.limits.pauses && full.contains(id) {
@@ -80,7 +80,7 @@ impl Model {
             }
         }
         let queued = self.queued_total();
-        self.total_stall = self.total_stall.filter(|stall| is_due && queued > stall.target);
+        self.total_stall = self.total_stall.filter(|stall| has_ready && queued > stall.target);
         let missing = self.order.awaited();
         let is_missing = self.order.has_gap() && !self.is_draining();
         let known = self.gap.filter(|&(sequence, _)| sequence == missing);
@@ -158,7 +158,7 @@ impl Model {
         let stalls = stalls.filter(|stall| stall.is_certain);
         let stall = stalls.map(|stall| stall.since + self.limits.stall_timeout);
         let gap = self.gap.and_then(|(_, since)| Some(since + self.limits.gap_timeout?));
-        let rests = self.rests_until.into_iter().flatten().filter(|&until| self.now < until);
+        let rests = self.backoff_until.into_iter().flatten().filter(|&until| self.now < until);
         let others = gap.into_iter().chain(self.drain_deadline).chain(rests);
         let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
         let first = identify.chain(stall).chain(lingering).chain(others).min();

@@ -3,11 +3,13 @@
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use super::hash::{fibonacci_hash, linear_find};
+
 /// Members that the set itself has room for.
 const INLINE: usize = 3;
 
 /// Up to this many members are looked through one by one: two cache lines.
-const SCANNED: usize = 32;
+const LINEAR_MAX: usize = 32;
 
 /// A vector is made smaller when it could hold this many times its members.
 const VACANT_SHARE: usize = 4;
@@ -16,9 +18,9 @@ const VACANT_SHARE: usize = 4;
 ///
 /// The order of a walk depends on nothing but the operations before it.
 #[derive(Debug)]
-pub(crate) enum IdSet {
+pub(crate) enum SmallIndexSet {
     /// The first `len` of `members`.
-    Few { len: u8, members: [u32; INLINE] },
+    Inline { len: u8, members: [u32; INLINE] },
     /// Any number: a set that was large stays in this form until few are left.
     Many(Box<Many>),
 }
@@ -32,35 +34,37 @@ pub(crate) struct Many {
     positions: Option<Box<HashTable<u32>>>,
 }
 
-impl Default for IdSet {
-    fn default() -> IdSet {
-        IdSet::Few { len: 0, members: [0; INLINE] }
+impl Default for SmallIndexSet {
+    fn default() -> SmallIndexSet {
+        SmallIndexSet::Inline { len: 0, members: [0; INLINE] }
     }
 }
 
-impl IdSet {
+impl SmallIndexSet {
     /// Every member, without a second table look-up.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u32] {
         match self {
-            IdSet::Few { len, members } => &members[..usize::from(*len)],
-            IdSet::Many(many) => &many.members,
+            SmallIndexSet::Inline { len, members } => &members[..usize::from(*len)],
+            SmallIndexSet::Many(many) => &many.members,
         }
     }
 
     /// Returns whether `member` is one.
     pub(crate) fn contains(&self, member: u32) -> bool {
         match self {
-            IdSet::Few { len, members } => members[..usize::from(*len)].contains(&member),
-            IdSet::Many(many) => many.position(member).is_some(),
+            SmallIndexSet::Inline { len, members } => {
+                members[..usize::from(*len)].contains(&member)
+            }
+            SmallIndexSet::Many(many) => many.position(member).is_some(),
         }
     }
 
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         let (len, members) = match self {
-            IdSet::Few { len, members } => (len, members),
-            IdSet::Many(many) => return many.insert(member),
+            SmallIndexSet::Inline { len, members } => (len, members),
+            SmallIndexSet::Many(many) => return many.insert(member),
         };
         let count = usize::from(*len);
         if members[..count].contains(&member) {
@@ -73,14 +77,14 @@ impl IdSet {
         }
         let mut many = Many { members: SmallVec::from_slice(members), positions: None };
         many.members.push(member);
-        *self = IdSet::Many(Box::new(many));
+        *self = SmallIndexSet::Many(Box::new(many));
         true
     }
 
     /// Removes a member; `false` if it was none. The last member takes its place.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         match self {
-            IdSet::Few { len, members } => {
+            SmallIndexSet::Inline { len, members } => {
                 let count = usize::from(*len);
                 let Some(place) = members[..count].iter().position(|&each| each == member) else {
                     return false;
@@ -89,13 +93,13 @@ impl IdSet {
                 *len -= 1;
                 true
             }
-            IdSet::Many(many) => {
+            SmallIndexSet::Many(many) => {
                 let was_there = many.remove(member);
                 // One less than there is room for, so that one which comes and goes costs nothing.
                 if let len @ 0..INLINE = many.members.len() {
                     let mut members = [0; INLINE];
                     members[..len].copy_from_slice(&many.members);
-                    *self = IdSet::Few { len: len as u8, members };
+                    *self = SmallIndexSet::Inline { len: len as u8, members };
                 }
                 was_there
             }
@@ -113,9 +117,11 @@ impl Many {
         match &mut self.positions {
             Some(positions) => {
                 let members = &self.members;
-                positions.insert_unique(hash(member), position, |&at| hash(members[at as usize]));
+                positions.insert_unique(fibonacci_hash(member), position, |&at| {
+                    fibonacci_hash(members[at as usize])
+                });
             }
-            None if self.members.len() > SCANNED => self.index(),
+            None if self.members.len() > LINEAR_MAX => self.index(),
             None => {}
         }
         true
@@ -126,10 +132,12 @@ impl Many {
         let last = self.members.len() - 1;
         if let Some(positions) = &mut self.positions {
             let moved = self.members[last];
-            if let Ok(entry) = positions.find_entry(hash(member), |&at| at as usize == position) {
+            if let Ok(entry) =
+                positions.find_entry(fibonacci_hash(member), |&at| at as usize == position)
+            {
                 entry.remove();
             }
-            if let Some(at) = positions.find_mut(hash(moved), |&at| at as usize == last) {
+            if let Some(at) = positions.find_mut(fibonacci_hash(moved), |&at| at as usize == last) {
                 *at = position as u32;
             }
         }
@@ -144,7 +152,7 @@ impl Many {
     fn shrink(&mut self) {
         self.members = self.members.iter().copied().collect();
         self.positions = None;
-        if self.members.len() > SCANNED / 2 {
+        if self.members.len() > LINEAR_MAX / 2 {
             self.index();
         }
     }
@@ -153,10 +161,11 @@ impl Many {
         match &self.positions {
             Some(positions) => {
                 let members = &self.members;
-                let at = positions.find(hash(member), |&at| members[at as usize] == member)?;
+                let at =
+                    positions.find(fibonacci_hash(member), |&at| members[at as usize] == member)?;
                 Some(*at as usize)
             }
-            None => scan(&self.members, member),
+            None => linear_find(&self.members, member),
         }
     }
 
@@ -164,33 +173,12 @@ impl Many {
         let members = &self.members;
         let mut positions = Box::new(HashTable::with_capacity(members.len()));
         for (position, &member) in members.iter().enumerate() {
-            positions.insert_unique(hash(member), position as u32, |&at: &u32| {
-                hash(members[at as usize])
+            positions.insert_unique(fibonacci_hash(member), position as u32, |&at: &u32| {
+                fibonacci_hash(members[at as usize])
             });
         }
         self.positions = Some(positions);
     }
-}
-
-/// Where `member` stands. Eight at a time are compared without a branch between them, which the
-/// compiler turns into vector instructions.
-#[inline]
-pub(super) fn scan(members: &[u32], member: u32) -> Option<usize> {
-    let (eights, rest) = members.as_chunks::<8>();
-    for (place, eight) in eights.iter().enumerate() {
-        if eight.iter().fold(false, |found, &each| found | (each == member)) {
-            return eight.iter().position(|&each| each == member).map(|at| place * 8 + at);
-        }
-    }
-    rest.iter().position(|&each| each == member).map(|at| eights.len() * 8 + at)
-}
-
-/// Spreads a key over 64 bits (Fibonacci hashing: Knuth, TAOCP vol. 3, section 6.4). The keys are slab
-/// indices that no peer can choose, so nothing stronger is needed.
-#[inline]
-pub(super) fn hash(member: u32) -> u64 {
-    let product = u64::from(member).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    product ^ (product >> 32)
 }
 
 #[cfg(test)]
@@ -204,7 +192,7 @@ mod tests {
         fn it_does_what_a_sorted_set_does(
             steps in proptest::collection::vec((0..100_u32, 0..5_u8), 0..600),
         ) {
-            let mut set = IdSet::default();
+            let mut set = SmallIndexSet::default();
             let mut plain = BTreeSet::new();
             for (member, step) in steps {
                 if step < 3 {
@@ -220,8 +208,8 @@ mod tests {
         }
     }
 
-    fn large_set() -> IdSet {
-        let mut set = IdSet::default();
+    fn large_set() -> SmallIndexSet {
+        let mut set = SmallIndexSet::default();
         for member in (0..100_000).map(|member| member << 12) {
             assert!(set.insert(member));
         }
@@ -230,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_set_takes_16_bytes() {
-        assert_eq!((size_of::<IdSet>(), size_of::<Many>()), (16, 64));
+        assert_eq!((size_of::<SmallIndexSet>(), size_of::<Many>()), (16, 64));
     }
 
     #[test]
@@ -238,13 +226,13 @@ mod tests {
         let mut set = large_set();
         for (member, left) in (0..100_000).map(|member| member << 12).zip((0..100_000).rev()) {
             assert!(set.remove(member));
-            if let IdSet::Many(many) = &set {
+            if let SmallIndexSet::Many(many) = &set {
                 let buckets =
                     many.positions.as_ref().map_or(0, |positions| positions.num_buckets());
                 assert!(many.members.capacity() <= 4 * left || !many.members.spilled());
                 assert!(buckets <= 10 * left, "{buckets} buckets for {left}");
             }
         }
-        assert!(matches!(set, IdSet::Few { len: 0, .. }));
+        assert!(matches!(set, SmallIndexSet::Inline { len: 0, .. }));
     }
 }

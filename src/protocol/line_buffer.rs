@@ -3,37 +3,37 @@
 use memchr::{memchr, memrchr};
 use smallvec::SmallVec;
 
-use super::short::End;
-use super::{Line, WINDOW_BYTES};
+use super::fast_path::LineEnd;
+use super::{Line, PADDED_LINE_BYTES};
 
 /// How many bytes of an over-long line are kept: the longest sequence, its `|`, and some to show.
-const HEAD_BYTES: usize = 64;
+const KEPT_PREFIX_BYTES: usize = 64;
 
 /// The size of a buffer that has not been full yet.
-const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+const INITIAL_CAPACITY: usize = 16 * 1024;
 
 /// A buffer up to this size is kept when it is empty.
-const KEPT_BYTES: usize = 64 * 1024;
+const MAX_IDLE_CAPACITY: usize = 64 * 1024;
 
-/// What a [`LineSplitter`] cuts off.
+/// What a [`LineBuffer`] cuts off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut<'a> {
+pub enum LineFrame<'a> {
     /// A line, without its terminator.
-    Whole(Line<'a>),
+    Complete(Line<'a>),
     /// The first bytes (at most 64) of a line longer than the limit; the rest was discarded.
     TooLong(&'a [u8]),
 }
 
 /// Cuts a byte stream into lines that end with LF or CRLF, whatever pieces it arrives in.
 ///
-/// Bytes are read straight into [`spare`](Self::spare) room behind those that wait, announced with
-/// [`filled`](Self::filled), and handed out as slices of the same buffer by
-/// [`next_line`](Self::next_line). The buffer never holds more of an unfinished line than the limit:
+/// Bytes are read straight into [`unfilled_mut`](Self::unfilled_mut) room behind those that wait, announced with
+/// [`advance`](Self::advance), and handed out as slices of the same buffer by
+/// [`next_frame`](Self::next_frame). The buffer never holds more of an partial_line line than the limit:
 /// beyond it the line is discarded as it comes.
 ///
 /// Invariant: `start <= scanned <= end <= buffer.len()`.
 #[derive(Debug, Default)]
-pub struct LineSplitter {
+pub struct LineBuffer {
     buffer: Vec<u8>,
     /// Where the first line not yet handed out starts.
     start: usize,
@@ -44,24 +44,24 @@ pub struct LineSplitter {
     max_line_bytes: usize,
     /// The line under way is over the limit; its first bytes are in `head`.
     discarding: bool,
-    head: SmallVec<[u8; HEAD_BYTES]>,
+    head: SmallVec<[u8; KEPT_PREFIX_BYTES]>,
 }
 
-impl LineSplitter {
+impl LineBuffer {
     /// A splitter for lines of at most `max_line_bytes` without their terminator. It allocates
     /// nothing until room is asked for.
     #[must_use]
-    pub fn new(max_line_bytes: usize) -> LineSplitter {
-        LineSplitter { max_line_bytes, ..LineSplitter::default() }
+    pub fn new(max_line_bytes: usize) -> LineBuffer {
+        LineBuffer { max_line_bytes, ..LineBuffer::default() }
     }
 
     /// Room for more bytes, at least one and at most `most` (at least 1). A full buffer is doubled,
     /// so that it grows to what one round of reading brings, and no further. What was handed out
     /// before is overwritten.
-    pub fn spare(&mut self, most: usize) -> &mut [u8] {
-        self.move_to_front();
+    pub fn unfilled_mut(&mut self, most: usize) -> &mut [u8] {
+        self.compact();
         if self.end == self.buffer.len() {
-            let bytes = (2 * self.buffer.len()).max(most.min(FIRST_BUFFER_BYTES));
+            let bytes = (2 * self.buffer.len()).max(most.min(INITIAL_CAPACITY));
             self.buffer.reserve_exact(bytes - self.buffer.len());
             self.buffer.resize(bytes, 0);
         }
@@ -69,12 +69,12 @@ impl LineSplitter {
         &mut self.buffer[self.end..end]
     }
 
-    /// Takes the first `bytes` of the [`spare`](Self::spare) room as read.
+    /// Takes the first `bytes` of the [`unfilled_mut`](Self::unfilled_mut) room as read.
     ///
     /// # Panics
     ///
     /// When they are more than there was room for.
-    pub fn filled(&mut self, bytes: usize) {
+    pub fn advance(&mut self, bytes: usize) {
         assert!(bytes <= self.buffer.len() - self.end, "more bytes filled than there was room");
         self.end += bytes;
     }
@@ -82,39 +82,39 @@ impl LineSplitter {
     /// The bytes from the start of the next line on, as many as a window has, unless fewer have come
     /// or the limit could matter.
     #[inline(always)]
-    pub(super) fn window(&self) -> Option<&[u8; WINDOW_BYTES]> {
-        if self.discarding || self.max_line_bytes < WINDOW_BYTES {
+    pub(super) fn peek_padded(&self) -> Option<&[u8; PADDED_LINE_BYTES]> {
+        if self.discarding || self.max_line_bytes < PADDED_LINE_BYTES {
             return None;
         }
         self.buffer[self.start..self.end].first_chunk()
     }
 
-    /// Strikes off the line that ends in the [`window`](Self::window) as `end` says.
+    /// Strikes off the line that ends in the [`peek_padded`](Self::peek_padded) as `end` says.
     #[inline(always)]
-    pub(super) fn strike_off(&mut self, end: End) {
-        self.start += end.with_terminator;
+    pub(super) fn consume(&mut self, end: LineEnd) {
+        self.start += end.wire_len;
         self.scanned = self.start;
     }
 
     /// The next complete line, or `None` until more bytes come.
-    pub fn next_line(&mut self) -> Option<Cut<'_>> {
+    pub fn next_frame(&mut self) -> Option<LineFrame<'_>> {
         let Some(offset) = memchr(b'\n', &self.buffer[self.scanned..self.end]) else {
-            self.keep_unfinished();
+            self.hold_partial();
             return None;
         };
         let newline = self.scanned + offset;
         let bytes = &self.buffer[self.start..];
-        let len = without_cr(&bytes[..newline - self.start]).len();
+        let len = strip_cr(&bytes[..newline - self.start]).len();
         self.start = newline + 1;
         self.scanned = self.start;
         if self.discarding {
             self.discarding = false;
-            return Some(Cut::TooLong(&self.head));
+            return Some(LineFrame::TooLong(&self.head));
         }
         if len > self.max_line_bytes {
-            return Some(Cut::TooLong(&bytes[..self.head_bytes()]));
+            return Some(LineFrame::TooLong(&bytes[..self.kept_prefix_bytes()]));
         }
-        Some(Cut::Whole(Line::in_front_of(bytes, len)))
+        Some(LineFrame::Complete(Line::prefix_of(bytes, len)))
     }
 
     /// Whether a complete line has been read and not yet handed out.
@@ -123,10 +123,10 @@ impl LineSplitter {
         memchr(b'\n', &self.buffer[self.scanned..self.end]).is_some()
     }
 
-    /// The first bytes of the unfinished line at the end, behind all complete ones: empty when the
+    /// The first bytes of the partial_line line at the end, behind all complete ones: empty when the
     /// stream stands at the start of a line.
     #[must_use]
-    pub fn unfinished(&self) -> &[u8] {
+    pub fn partial_line(&self) -> &[u8] {
         let rest = &self.buffer[self.start..self.end];
         match memrchr(b'\n', rest) {
             Some(newline) => &rest[newline + 1..],
@@ -135,10 +135,10 @@ impl LineSplitter {
         }
     }
 
-    /// Whether the unfinished line at the end is over the limit already. Known once
-    /// [`next_line`](Self::next_line) has returned `None`.
+    /// Whether the partial_line line at the end is over the limit already. Known once
+    /// [`next_frame`](Self::next_frame) has returned `None`.
     #[must_use]
-    pub fn is_too_long(&self) -> bool {
+    pub fn is_discarding(&self) -> bool {
         self.discarding
     }
 
@@ -156,18 +156,18 @@ impl LineSplitter {
 
     /// Gives a large buffer back if nothing stands in it.
     pub fn trim(&mut self) {
-        if self.start == self.end && self.buffer.len() > KEPT_BYTES {
+        if self.start == self.end && self.buffer.len() > MAX_IDLE_CAPACITY {
             self.buffer = Vec::new();
             (self.start, self.scanned, self.end) = (0, 0, 0);
         }
     }
 
     /// Remembers that no LF is there yet, and stops keeping a line that is too long.
-    fn keep_unfinished(&mut self) {
+    fn hold_partial(&mut self) {
         self.scanned = self.end;
         // One byte over the limit may be the CR of the terminator.
         if !self.discarding && self.end - self.start > self.max_line_bytes + 1 {
-            let head = &self.buffer[self.start..self.start + self.head_bytes()];
+            let head = &self.buffer[self.start..self.start + self.kept_prefix_bytes()];
             self.head = SmallVec::from_slice(head);
             self.discarding = true;
         }
@@ -178,11 +178,11 @@ impl LineSplitter {
 
     /// How many bytes of a line too long are kept: no more than every such line has, so that they
     /// do not depend on the pieces in which it came.
-    fn head_bytes(&self) -> usize {
-        HEAD_BYTES.min(self.max_line_bytes + 1)
+    fn kept_prefix_bytes(&self) -> usize {
+        KEPT_PREFIX_BYTES.min(self.max_line_bytes + 1)
     }
 
-    fn move_to_front(&mut self) {
+    fn compact(&mut self) {
         if self.start == 0 {
             return;
         }
@@ -193,7 +193,7 @@ impl LineSplitter {
     }
 }
 
-fn without_cr(line: &[u8]) -> &[u8] {
+fn strip_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
@@ -205,22 +205,22 @@ mod tests {
     /// A line as a test compares it: its bytes, or the first ones of a line too long.
     type Owned = Result<Vec<u8>, Vec<u8>>;
 
-    fn put(splitter: &mut LineSplitter, mut piece: &[u8]) {
+    fn put(splitter: &mut LineBuffer, mut piece: &[u8]) {
         while !piece.is_empty() {
-            let spare = splitter.spare(piece.len());
+            let spare = splitter.unfilled_mut(piece.len());
             let (now, later) = piece.split_at(spare.len());
             spare.copy_from_slice(now);
-            splitter.filled(now.len());
+            splitter.advance(now.len());
             piece = later;
         }
     }
 
-    fn feed(splitter: &mut LineSplitter, piece: &[u8], lines: &mut Vec<Owned>) {
+    fn feed(splitter: &mut LineBuffer, piece: &[u8], lines: &mut Vec<Owned>) {
         put(splitter, piece);
-        while let Some(line) = splitter.next_line() {
+        while let Some(line) = splitter.next_frame() {
             lines.push(match line {
-                Cut::Whole(line) => Ok(line.as_bytes().to_vec()),
-                Cut::TooLong(head) => Err(head.to_vec()),
+                LineFrame::Complete(line) => Ok(line.as_bytes().to_vec()),
+                LineFrame::TooLong(head) => Err(head.to_vec()),
             });
         }
     }
@@ -229,12 +229,12 @@ mod tests {
         max_line_bytes: usize,
         pieces: impl Iterator<Item = &'a [u8]>,
     ) -> (Vec<Owned>, Vec<u8>) {
-        let mut splitter = LineSplitter::new(max_line_bytes);
+        let mut splitter = LineBuffer::new(max_line_bytes);
         let mut lines = Vec::new();
         for piece in pieces {
             feed(&mut splitter, piece, &mut lines);
         }
-        (lines, splitter.unfinished().to_vec())
+        (lines, splitter.partial_line().to_vec())
     }
 
     /// The same by the standard library, all at once.
@@ -251,7 +251,7 @@ mod tests {
                 if line.len() <= max_line_bytes {
                     Ok(line.to_vec())
                 } else {
-                    Err(line[..HEAD_BYTES.min(max_line_bytes + 1)].to_vec())
+                    Err(line[..KEPT_PREFIX_BYTES.min(max_line_bytes + 1)].to_vec())
                 }
             })
             .collect()
@@ -302,14 +302,14 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_no_memory() {
-        let mut splitter = LineSplitter::new(256);
+        let mut splitter = LineBuffer::new(256);
         let mut lines = Vec::new();
         feed(&mut splitter, b"77|S|", &mut lines);
         for _ in 0..1000 {
             feed(&mut splitter, &[b'0'; 10_000], &mut lines);
         }
         assert!(splitter.capacity() < 50_000, "{} bytes", splitter.capacity());
-        assert_eq!(splitter.unfinished().len(), HEAD_BYTES);
+        assert_eq!(splitter.partial_line().len(), KEPT_PREFIX_BYTES);
         feed(&mut splitter, b"\n1|B\n", &mut lines);
         assert_eq!(lines.len(), 2);
         assert!(matches!(&lines[0], Err(head) if head.starts_with(b"77|S|000")));
@@ -318,15 +318,15 @@ mod tests {
 
     #[test]
     fn unread_bytes_survive_a_request_for_more_room() {
-        let mut splitter = LineSplitter::new(64);
+        let mut splitter = LineBuffer::new(64);
         put(&mut splitter, b"1|B\n2|B\n");
-        assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"1|B"))));
+        assert_eq!(splitter.next_frame(), Some(LineFrame::Complete(Line::Slice(b"1|B"))));
         assert_eq!(splitter.pending_bytes(), 4);
         assert!(splitter.has_line());
         put(&mut splitter, b"3|B\n");
-        assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"2|B"))));
-        assert_eq!(splitter.next_line(), Some(Cut::Whole(Line::Plain(b"3|B"))));
-        assert_eq!(splitter.next_line(), None);
+        assert_eq!(splitter.next_frame(), Some(LineFrame::Complete(Line::Slice(b"2|B"))));
+        assert_eq!(splitter.next_frame(), Some(LineFrame::Complete(Line::Slice(b"3|B"))));
+        assert_eq!(splitter.next_frame(), None);
         put(&mut splitter, b"4|");
         assert!(!splitter.has_line());
         put(&mut splitter, b"B\n5");
@@ -336,9 +336,9 @@ mod tests {
     #[test]
     #[should_panic(expected = "more bytes filled")]
     fn filling_more_than_the_room_is_a_mistake_of_the_caller() {
-        let mut splitter = LineSplitter::new(64);
-        let room = splitter.spare(2).len();
-        splitter.filled(room + 1);
+        let mut splitter = LineBuffer::new(64);
+        let room = splitter.unfilled_mut(2).len();
+        splitter.advance(room + 1);
     }
 
     proptest! {

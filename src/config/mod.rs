@@ -7,7 +7,7 @@
 mod table;
 mod error;
 mod file;
-mod kind;
+mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use argh::{EarlyExit, FromArgs};
 use log::LevelFilter;
 use serde_json::{Map, Value};
 
-pub use error::{Error, Place};
-use kind::{
-    FileIfGiven, Kind, ListenAddress, ListenPort, Millis, MillisOrNever, OneOf, Switch, Whole,
-    WholeIfGiven,
+pub use error::{Error, Origin};
+use value::{
+    Choice, Integer, ListenAddress, ListenPort, Millis, OptionalInteger, OptionalMillis,
+    OptionalPath, SettingType, Toggle,
 };
 
 settings! {
@@ -43,27 +43,27 @@ settings! {
     first_sequence: u64 = 1,
         option String "first-sequence",
         "sequence of the first event, 0 to 18446744073709551614 (default 1)",
-        "firstSequence" => Whole(0..=u64::MAX - 1);
+        "firstSequence" => Integer(0..=u64::MAX - 1);
 
     /// How far ahead of the awaited sequence an event may be, in events. Memory grows with use.
     reorder_window: u32 = 262_144,
         option String "reorder-window",
         "how many events ahead of the awaited one an event may be, 1 to 67108864 (default 262144)",
-        "reorderWindow" => Whole(1..=1 << 26);
+        "reorderWindow" => Integer(1..=1 << 26);
 
     /// After this long a missing sequence is given up. `None`: never.
     gap_timeout: Option<Duration> = None,
         option String "gap-timeout-ms",
         "give a missing sequence up after this many milliseconds, 0 to 86400000 (default 0, which \
          means never)",
-        "gapTimeoutMs" => MillisOrNever(86_400_000);
+        "gapTimeoutMs" => OptionalMillis(86_400_000);
 
     /// What a source's end means for order and graph.
     on_source_disconnect: OnSourceDisconnect = OnSourceDisconnect::Keep,
         option String "on-source-disconnect",
         "when the last event source ends, keep sequence and follows for the next one, or reset \
          them, for repeated test runs (default keep)",
-        "onSourceDisconnect" => OneOf(&[
+        "onSourceDisconnect" => Choice(&[
             ("keep", OnSourceDisconnect::Keep),
             ("reset", OnSourceDisconnect::Reset),
         ]);
@@ -72,26 +72,26 @@ settings! {
     max_sources: usize = 64,
         option String "max-sources",
         "event sources connected at once, 1 to 1024 (default 64)",
-        "maxSources" => Whole(1..=1024);
+        "maxSources" => Integer(1..=1024);
 
     /// Clients connected at once. `None`: what the descriptor limit allows.
     max_clients: Option<usize> = None,
         option String "max-clients",
         "clients connected at once, 1 to 16777216 (default: what the limit on open files allows)",
-        "maxClients" => WholeIfGiven(1..=1 << 24);
+        "maxClients" => OptionalInteger(1..=1 << 24);
 
     /// Clients connected at once from one IP address. `None`: no limit of its own.
     max_clients_per_address: Option<usize> = None,
         option String "max-clients-per-address",
         "clients connected at once from one IP address, 1 to 16777216 (default: no such limit)",
-        "maxClientsPerAddress" => WholeIfGiven(1..=1 << 24);
+        "maxClientsPerAddress" => OptionalInteger(1..=1 << 24);
 
     /// The longest line of a source, without its terminator, in bytes. The longest valid one
     /// without leading zeros has 64.
     max_line_bytes: usize = 256,
         option String "max-line-bytes",
         "longest line of a source, 64 to 65536 (default 256)",
-        "maxLineBytes" => Whole(64..=65_536);
+        "maxLineBytes" => Integer(64..=65_536);
 
     /// How long a client may take to send its id line.
     identify_timeout: Duration = Duration::from_secs(10),
@@ -110,21 +110,21 @@ settings! {
     client_queue_bytes: u64 = 4 << 20,
         option String "client-queue-bytes",
         "bytes that may be queued for one client, 4096 to 4294967296 (default 4194304, 4 MiB)",
-        "clientQueueBytes" => Whole(4096..=1 << 32);
+        "clientQueueBytes" => Integer(4096..=1 << 32);
 
     /// Bytes that may be queued for all clients together, no less than for one.
     total_queue_bytes: u64 = 512 << 20,
         option String "total-queue-bytes",
         "bytes that may be queued for all clients together, 4096 to 1099511627776, but no less \
          than for one (default 536870912, 512 MiB)",
-        "totalQueueBytes" => Whole(4096..=1 << 40);
+        "totalQueueBytes" => Integer(4096..=1 << 40);
 
     /// What happens when a client's queue is full.
     slow_client: SlowClient = SlowClient::Pause,
         option String "slow-client",
         "when a client's queue is full, pause the sources until it has caught up, or disconnect \
          it (default pause)",
-        "slowClient" => OneOf(&[
+        "slowClient" => Choice(&[
             ("pause", SlowClient::Pause),
             ("disconnect", SlowClient::Disconnect),
         ]);
@@ -146,13 +146,13 @@ settings! {
     busy_poll: bool = false,
         switch bool "busy-poll",
         "never sleep while there is nothing to do: for a core of its own (default false)",
-        "busyPoll" => Switch;
+        "busyPoll" => Toggle;
 
     /// What is logged. The totals log at `info`.
     log_level: LevelFilter = LevelFilter::Info,
         option String "log-level",
         "what is logged to standard error: off, error, warn, info, debug or trace (default info)",
-        "logLevel" => OneOf(&[
+        "logLevel" => Choice(&[
             ("off", LevelFilter::Off),
             ("error", LevelFilter::Error),
             ("warn", LevelFilter::Warn),
@@ -165,7 +165,7 @@ settings! {
     capture: Option<PathBuf> = None,
         option String "capture",
         "write every accepted line of a source to this file (default: none)",
-        "capture" => FileIfGiven;
+        "capture" => OptionalPath;
 }
 
 /// What happens to the order and the graph when the last source that sent a line ends.
@@ -188,49 +188,51 @@ pub enum SlowClient {
 
 /// What the program's arguments ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum Invocation {
     /// To serve with these settings.
-    Serve(Box<Config>),
+    Run(Box<Config>),
     /// To print this on standard output, and no more: help, the version, the settings in force.
     Print(String),
 }
 
-impl Request {
+impl Invocation {
     /// Reads the program's arguments (without its name), and the configuration file they name.
-    pub fn from_arguments(arguments: &[&str]) -> Result<Request, Error> {
+    pub fn parse(arguments: &[&str]) -> Result<Invocation, Error> {
         let flags = match Flags::from_args(&[env!("CARGO_PKG_NAME")], arguments) {
             Ok(flags) => flags,
-            Err(EarlyExit { output, status: Ok(()) }) => return Ok(Request::Print(output)),
+            Err(EarlyExit { output, status: Ok(()) }) => return Ok(Invocation::Print(output)),
             Err(EarlyExit { output, .. }) => return Err(Error::usage(&output, FLAGS)),
         };
         if flags.version {
-            return Ok(Request::Print(concat!("eventserver ", env!("CARGO_PKG_VERSION")).into()));
+            return Ok(Invocation::Print(
+                concat!("eventserver ", env!("CARGO_PKG_VERSION")).into(),
+            ));
         }
         let config = Config::from_flags(&flags)?;
         if flags.check_config {
-            return Ok(Request::Print(config.to_string()));
+            return Ok(Invocation::Print(config.to_string()));
         }
-        Ok(Request::Serve(Box::new(config)))
+        Ok(Invocation::Run(Box::new(config)))
     }
 }
 
 impl Config {
     /// Reads the text of a configuration file; errors call it `file`.
     pub fn from_json(file: &str, text: &str) -> Result<Config, Error> {
-        let mut settings = Settings::default();
-        settings.take_json(file, text)?;
-        settings.checked()
+        let mut settings = ConfigBuilder::default();
+        settings.apply_json(file, text)?;
+        settings.validate()
     }
 
     fn from_flags(flags: &Flags) -> Result<Config, Error> {
-        let mut settings = Settings::default();
+        let mut settings = ConfigBuilder::default();
         if let Some(file) = &flags.config {
             let text = fs::read_to_string(file)
-                .map_err(|reason| Error::Unreadable { file: file.clone(), reason })?;
-            settings.take_json(file, &text)?;
+                .map_err(|reason| Error::Read { file: file.clone(), reason })?;
+            settings.apply_json(file, &text)?;
         }
-        settings.take_flags(flags)?;
-        settings.checked()
+        settings.apply_flags(flags)?;
+        settings.validate()
     }
 }
 
@@ -241,29 +243,29 @@ impl fmt::Display for Config {
     }
 }
 
-/// Settings while they are put together, each with where it comes from.
+/// ConfigBuilder while they are put together, each with where it comes from.
 #[derive(Default)]
-struct Settings {
+struct ConfigBuilder {
     config: Config,
-    places: Places,
+    places: Origins,
 }
 
-impl Settings {
-    fn take_json(&mut self, file: &str, text: &str) -> Result<(), Error> {
+impl ConfigBuilder {
+    fn apply_json(&mut self, file: &str, text: &str) -> Result<(), Error> {
         let object: file::Object = serde_json::from_str(text)
-            .map_err(|reason| Error::Malformed { file: file.to_owned(), reason })?;
+            .map_err(|reason| Error::Parse { file: file.to_owned(), reason })?;
         for (key, value) in &object.0 {
-            let place = Place::Key { file: file.to_owned(), key: key.clone() };
-            self.take_key(place.clone(), key, value)
-                .unwrap_or_else(|| Err(error::way_out(key, KEYS)))
-                .map_err(|reason| Error::refused(&place, &value.to_string(), reason))?;
+            let place = Origin::Key { file: file.to_owned(), key: key.clone() };
+            self.apply_key(place.clone(), key, value)
+                .unwrap_or_else(|| Err(error::unknown_key_message(key, KEYS)))
+                .map_err(|reason| Error::invalid_value(&place, &value.to_string(), reason))?;
         }
         Ok(())
     }
 
     /// The settings, if they go together.
-    fn checked(self) -> Result<Config, Error> {
-        let Settings { config, places } = self;
+    fn validate(self) -> Result<Config, Error> {
+        let ConfigBuilder { config, places } = self;
         if config.event_listen == config.client_listen && config.event_listen.port() != 0 {
             return Err(Error::Conflict(format!(
                 "events ({}) and clients ({}) cannot both listen on {}: give one of them another \

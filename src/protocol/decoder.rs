@@ -1,10 +1,10 @@
 //! A byte stream, read as events.
 
-use super::{Cut, Event, Line, LineSplitter, ParseError, ShortEvent, short};
+use super::{CompactEvent, Event, Line, LineBuffer, LineFrame, ParseError, fast_path};
 
-/// What an [`EventReader`] reads.
+/// What an [`EventDecoder`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received<'a> {
+pub enum Decoded<'a> {
     /// An event, and its line as it came.
     Event(Event, Line<'a>),
     /// A line that is no event, or the first bytes of one too long, and what is wrong with it.
@@ -14,50 +14,50 @@ pub enum Received<'a> {
 /// Reads the lines of an event source as events.
 ///
 /// Most lines are short and well-formed: these are recognised together with their end, in one pass.
-/// All others are cut off by the [`LineSplitter`] and parsed byte for byte.
+/// All others are cut off by the [`LineBuffer`] and parsed byte for byte.
 #[derive(Debug, Default)]
-pub struct EventReader {
-    /// The bytes: read into it, and ask it what is unfinished.
-    pub lines: LineSplitter,
+pub struct EventDecoder {
+    /// The bytes: read into it, and ask it what is partial_line.
+    pub lines: LineBuffer,
 }
 
-impl EventReader {
+impl EventDecoder {
     /// A reader of lines of at most `max_line_bytes` without their terminator. It allocates nothing
     /// until bytes are read.
     #[must_use]
-    pub fn new(max_line_bytes: usize) -> EventReader {
-        EventReader { lines: LineSplitter::new(max_line_bytes) }
+    pub fn new(max_line_bytes: usize) -> EventDecoder {
+        EventDecoder { lines: LineBuffer::new(max_line_bytes) }
     }
 
     /// Hands out up to `most` events in short, well-formed lines, as long as `take` takes them. The
     /// first that it does not take, or any other line, is left for [`next_event`](Self::next_event).
     /// Returns how many were taken.
     #[inline(always)]
-    pub fn take_usual(
+    pub fn decode_fast(
         &mut self,
         most: usize,
-        mut take: impl FnMut(&ShortEvent, Line<'_>) -> bool,
+        mut take: impl FnMut(&CompactEvent, Line<'_>) -> bool,
     ) -> usize {
         let mut taken = 0;
         while taken < most
-            && let Some(window) = self.lines.window()
-            && let Some((event, end)) = short::read(window)
-            && take(&event, Line::Short { window, len: end.len })
+            && let Some(padded) = self.lines.peek_padded()
+            && let Some((event, end)) = fast_path::parse_fast(padded)
+            && take(&event, Line::Padded { bytes: padded, len: end.len })
         {
-            self.lines.strike_off(end);
+            self.lines.consume(end);
             taken += 1;
         }
         taken
     }
 
     /// What the next complete line is, or `None` until more bytes come.
-    pub fn next_event(&mut self) -> Option<Received<'_>> {
-        Some(match self.lines.next_line()? {
-            Cut::Whole(line) => match Event::parse(line.as_bytes()) {
-                Ok(event) => Received::Event(event, line),
-                Err(error) => Received::Malformed(line.as_bytes(), error),
+    pub fn next_event(&mut self) -> Option<Decoded<'_>> {
+        Some(match self.lines.next_frame()? {
+            LineFrame::Complete(line) => match Event::parse(line.as_bytes()) {
+                Ok(event) => Decoded::Event(event, line),
+                Err(error) => Decoded::Malformed(line.as_bytes(), error),
             },
-            Cut::TooLong(head) => Received::Malformed(head, Event::too_long(head)),
+            LineFrame::TooLong(head) => Decoded::Malformed(head, Event::too_long(head)),
         })
     }
 }
@@ -67,12 +67,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn feed(lines: &mut LineSplitter, mut bytes: &[u8]) {
+    fn feed(lines: &mut LineBuffer, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let spare = lines.spare(bytes.len());
+            let spare = lines.unfilled_mut(bytes.len());
             let (now, later) = bytes.split_at(spare.len());
             spare.copy_from_slice(now);
-            lines.filled(now.len());
+            lines.advance(now.len());
             bytes = later;
         }
     }
@@ -81,19 +81,19 @@ mod tests {
     type Owned = (Vec<u8>, Result<Event, ParseError>);
 
     fn read(stream: &[u8], piece: usize, max_line_bytes: usize) -> Vec<Owned> {
-        let mut reader = EventReader::new(max_line_bytes);
+        let mut reader = EventDecoder::new(max_line_bytes);
         let mut received = Vec::new();
         for piece in stream.chunks(piece) {
             feed(&mut reader.lines, piece);
             loop {
-                reader.take_usual(2, |&event, line| {
+                reader.decode_fast(2, |&event, line| {
                     received.push((line.as_bytes().to_vec(), Ok(event.into())));
                     true
                 });
                 let Some(next) = reader.next_event() else { break };
                 received.push(match next {
-                    Received::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
-                    Received::Malformed(line, error) => (line.to_vec(), Err(error)),
+                    Decoded::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
+                    Decoded::Malformed(line, error) => (line.to_vec(), Err(error)),
                 });
             }
         }
@@ -102,13 +102,15 @@ mod tests {
 
     /// The same by cutting first and parsing then, always byte for byte.
     fn read_plainly(stream: &[u8], max_line_bytes: usize) -> Vec<Owned> {
-        let mut lines = LineSplitter::new(max_line_bytes);
+        let mut lines = LineBuffer::new(max_line_bytes);
         feed(&mut lines, stream);
         let mut received = Vec::new();
-        while let Some(cut) = lines.next_line() {
+        while let Some(cut) = lines.next_frame() {
             received.push(match cut {
-                Cut::Whole(line) => (line.as_bytes().to_vec(), Event::parse(line.as_bytes())),
-                Cut::TooLong(head) => (head.to_vec(), Err(Event::too_long(head))),
+                LineFrame::Complete(line) => {
+                    (line.as_bytes().to_vec(), Event::parse(line.as_bytes()))
+                }
+                LineFrame::TooLong(head) => (head.to_vec(), Err(Event::too_long(head))),
             });
         }
         received

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// How a setting of type `T` is read and printed. Reading errors say what is allowed.
-pub(super) trait Kind<T> {
+pub(super) trait SettingType<T> {
     /// Reads the value of a flag.
     fn read_flag(&self, text: &str) -> Result<T, String>;
 
@@ -21,14 +21,17 @@ pub(super) trait Kind<T> {
 }
 
 /// A whole number within bounds.
-pub(super) struct Whole<T>(pub(super) RangeInclusive<T>);
+pub(super) struct Integer<T>(pub(super) RangeInclusive<T>);
 
 /// The numbers that settings are made of.
-pub(super) trait Number: Copy + PartialOrd + Display + TryFrom<u64> + Into<Value> {}
+pub(super) trait UnsignedInt:
+    Copy + PartialOrd + Display + TryFrom<u64> + Into<Value>
+{
+}
 
-impl<T: Copy + PartialOrd + Display + TryFrom<u64> + Into<Value>> Number for T {}
+impl<T: Copy + PartialOrd + Display + TryFrom<u64> + Into<Value>> UnsignedInt for T {}
 
-impl<T: Number> Whole<T> {
+impl<T: UnsignedInt> Integer<T> {
     fn check(&self, number: Option<u64>) -> Result<T, String> {
         number
             .and_then(|number| T::try_from(number).ok())
@@ -39,7 +42,7 @@ impl<T: Number> Whole<T> {
     }
 }
 
-impl<T: Number> Kind<T> for Whole<T> {
+impl<T: UnsignedInt> SettingType<T> for Integer<T> {
     fn read_flag(&self, text: &str) -> Result<T, String> {
         self.check(text.parse().ok())
     }
@@ -54,15 +57,15 @@ impl<T: Number> Kind<T> for Whole<T> {
 }
 
 /// A whole number within bounds, or nothing where it was not given.
-pub(super) struct WholeIfGiven<T>(pub(super) RangeInclusive<T>);
+pub(super) struct OptionalInteger<T>(pub(super) RangeInclusive<T>);
 
-impl<T: Number> Kind<Option<T>> for WholeIfGiven<T> {
+impl<T: UnsignedInt> SettingType<Option<T>> for OptionalInteger<T> {
     fn read_flag(&self, text: &str) -> Result<Option<T>, String> {
-        Whole(self.0.clone()).check(text.parse().ok()).map(Some)
+        Integer(self.0.clone()).check(text.parse().ok()).map(Some)
     }
 
     fn read_json(&self, value: &Value, _now: &Option<T>) -> Result<Option<T>, String> {
-        Whole(self.0.clone()).check(value.as_u64()).map(Some)
+        Integer(self.0.clone()).check(value.as_u64()).map(Some)
     }
 
     fn print_json(&self, setting: &Option<T>) -> Option<Value> {
@@ -75,14 +78,14 @@ pub(super) struct Millis(pub(super) RangeInclusive<u64>);
 
 impl Millis {
     fn check(&self, number: Option<u64>) -> Result<Duration, String> {
-        Whole(self.0.clone())
+        Integer(self.0.clone())
             .check(number)
             .map(Duration::from_millis)
             .map_err(|allowed| format!("{allowed}, in milliseconds"))
     }
 }
 
-impl Kind<Duration> for Millis {
+impl SettingType<Duration> for Millis {
     fn read_flag(&self, text: &str) -> Result<Duration, String> {
         self.check(text.parse().ok())
     }
@@ -97,9 +100,9 @@ impl Kind<Duration> for Millis {
 }
 
 /// A time in whole milliseconds up to a bound, where 0 stands for never.
-pub(super) struct MillisOrNever(pub(super) u64);
+pub(super) struct OptionalMillis(pub(super) u64);
 
-impl MillisOrNever {
+impl OptionalMillis {
     fn check(&self, number: Option<u64>) -> Result<Option<Duration>, String> {
         Millis(0..=self.0)
             .check(number)
@@ -108,7 +111,7 @@ impl MillisOrNever {
     }
 }
 
-impl Kind<Option<Duration>> for MillisOrNever {
+impl SettingType<Option<Duration>> for OptionalMillis {
     fn read_flag(&self, text: &str) -> Result<Option<Duration>, String> {
         self.check(text.parse().ok())
     }
@@ -127,9 +130,9 @@ impl Kind<Option<Duration>> for MillisOrNever {
 }
 
 /// One of a few names, each with what it stands for.
-pub(super) struct OneOf<T: 'static>(pub(super) &'static [(&'static str, T)]);
+pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
-impl<T: Copy + PartialEq> OneOf<T> {
+impl<T: Copy + PartialEq> Choice<T> {
     fn named(&self, text: &str) -> Option<T> {
         self.0.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning)
     }
@@ -139,7 +142,7 @@ impl<T: Copy + PartialEq> OneOf<T> {
     }
 }
 
-impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
+impl<T: Copy + PartialEq> SettingType<T> for Choice<T> {
     fn read_flag(&self, text: &str) -> Result<T, String> {
         self.named(text).ok_or_else(|| format!("must be one of {}", self.names().join(", ")))
     }
@@ -157,9 +160,9 @@ impl<T: Copy + PartialEq> Kind<T> for OneOf<T> {
 }
 
 /// Off unless the flag is there or the file says `true`.
-pub(super) struct Switch;
+pub(super) struct Toggle;
 
-impl Kind<bool> for Switch {
+impl SettingType<bool> for Toggle {
     fn read_flag(&self, text: &str) -> Result<bool, String> {
         text.parse().map_err(|_| "must be true or false".to_owned())
     }
@@ -174,9 +177,9 @@ impl Kind<bool> for Switch {
 }
 
 /// The name of a file, or nothing where none was given.
-pub(super) struct FileIfGiven;
+pub(super) struct OptionalPath;
 
-impl FileIfGiven {
+impl OptionalPath {
     fn check(text: Option<&str>) -> Result<Option<PathBuf>, String> {
         text.filter(|text| !text.is_empty())
             .map(|text| Some(PathBuf::from(text)))
@@ -184,13 +187,13 @@ impl FileIfGiven {
     }
 }
 
-impl Kind<Option<PathBuf>> for FileIfGiven {
+impl SettingType<Option<PathBuf>> for OptionalPath {
     fn read_flag(&self, text: &str) -> Result<Option<PathBuf>, String> {
-        FileIfGiven::check(Some(text))
+        OptionalPath::check(Some(text))
     }
 
     fn read_json(&self, value: &Value, _now: &Option<PathBuf>) -> Result<Option<PathBuf>, String> {
-        FileIfGiven::check(value.as_str())
+        OptionalPath::check(value.as_str())
     }
 
     fn print_json(&self, setting: &Option<PathBuf>) -> Option<Value> {
@@ -201,7 +204,7 @@ impl Kind<Option<PathBuf>> for FileIfGiven {
 /// Where a listener listens. The flag gives the address and the port, the key the port only.
 pub(super) struct ListenPort;
 
-impl Kind<SocketAddr> for ListenPort {
+impl SettingType<SocketAddr> for ListenPort {
     fn read_flag(&self, text: &str) -> Result<SocketAddr, String> {
         let bare_port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         bare_port.or_else(|_| text.parse()).map_err(|_| {
@@ -212,7 +215,7 @@ impl Kind<SocketAddr> for ListenPort {
     }
 
     fn read_json(&self, value: &Value, now: &SocketAddr) -> Result<SocketAddr, String> {
-        let port = Whole(0..=u16::MAX).check(value.as_u64())?;
+        let port = Integer(0..=u16::MAX).check(value.as_u64())?;
         let mut address = *now;
         address.set_port(port);
         Ok(address)
@@ -226,7 +229,7 @@ impl Kind<SocketAddr> for ListenPort {
 /// The key that gives the address of a listener only.
 pub(super) struct ListenAddress;
 
-impl Kind<SocketAddr> for ListenAddress {
+impl SettingType<SocketAddr> for ListenAddress {
     fn read_flag(&self, text: &str) -> Result<SocketAddr, String> {
         // Brackets and a zone, as in `fe80::1%2`, are parts of a socket address only.
         [format!("{text}:0"), format!("[{text}]:0")]

@@ -1,9 +1,9 @@
 //! Who follows whom, and which of them are connected.
 
-use super::id_set::IdSet;
-use super::key_set::KeySet;
 use super::paged_slab::PagedSlab;
-use super::recipients::{Recipients, Walk};
+use super::recipient_table::{RecipientTable, Walk};
+use super::sets::HybridSet;
+use super::sets::SmallIndexSet;
 use super::user_index::UserIndex;
 use crate::protocol::UserId;
 
@@ -24,10 +24,10 @@ struct User {
     /// How many users follow this one.
     followers: u32,
     /// Keys of the users that this one follows.
-    following: KeySet,
+    following: HybridSet,
     /// The recipients of followers that are registered, but for those that are not indexed yet, and of
     /// some that are registered no more: all that a status update looks at.
-    indexed_followers: IdSet,
+    indexed_followers: SmallIndexSet,
 }
 
 /// The follower graph, together with who of its users is registered.
@@ -52,7 +52,7 @@ pub struct FollowerGraph {
     users: PagedSlab<User>,
     /// Keys into `users`.
     index: UserIndex,
-    recipients: Recipients,
+    recipients: RecipientTable,
 }
 
 /// What registering a user led to.
@@ -102,15 +102,15 @@ impl FollowerGraph {
         if let Some(recipient) = recipient {
             followed.indexed_followers.remove(recipient.0);
         }
-        self.forget_if_unused(follower_key);
+        self.remove_if_unreferenced(follower_key);
         if followed_key != follower_key {
-            self.forget_if_unused(followed_key);
+            self.remove_if_unreferenced(followed_key);
         }
     }
 
     /// Changes what a user follows, and sees to it that a walk over that misses nothing.
     #[inline]
-    fn change_follows(&mut self, key: u32, change: impl FnOnce(&mut KeySet) -> bool) -> bool {
+    fn change_follows(&mut self, key: u32, change: impl FnOnce(&mut HybridSet) -> bool) -> bool {
         let user = &mut self.users[key as usize];
         let Some(recipient) = user.recipient.filter(|_| !self.recipients.is_up_to_date()) else {
             return change(&mut user.following);
@@ -207,7 +207,7 @@ impl FollowerGraph {
         &mut self,
         walk: &mut Walk,
         steps: &mut usize,
-        mut visit: impl FnMut(&mut IdSet),
+        mut visit: impl FnMut(&mut SmallIndexSet),
     ) -> bool {
         // Taken out for the walk, since a user may follow itself.
         let following = std::mem::take(&mut self.users[walk.user as usize].following);
@@ -223,7 +223,7 @@ impl FollowerGraph {
     fn free_recipient(&mut self, key: u32, recipient: Recipient) {
         self.users[key as usize].recipient = None;
         self.recipients.remove(recipient);
-        self.forget_if_unused(key);
+        self.remove_if_unreferenced(key);
     }
 
     /// Where the user is reached, if registered.
@@ -302,15 +302,15 @@ impl FollowerGraph {
             recipient: None,
             is_registered: false,
             followers: 0,
-            following: KeySet::default(),
-            indexed_followers: IdSet::default(),
+            following: HybridSet::default(),
+            indexed_followers: SmallIndexSet::default(),
         });
         self.index.insert(id, key, |key| self.users[key as usize].id);
         key
     }
 
     /// Frees what a user takes that nothing refers to any more.
-    fn forget_if_unused(&mut self, key: u32) {
+    fn remove_if_unreferenced(&mut self, key: u32) {
         let user = &self.users[key as usize];
         if user.recipient.is_some() || user.followers > 0 || !user.following.is_empty() {
             return;

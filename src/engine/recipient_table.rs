@@ -2,18 +2,18 @@
 
 use slab::Slab;
 
-use super::followers::Recipient;
-use super::id_set::IdSet;
+use super::graph::Recipient;
+use super::sets::SmallIndexSet;
 
 /// A table of recipients. Each is registered, or was and still stands in the lists of the users that it
 /// follows.
 #[derive(Debug, Default)]
-pub(super) struct Recipients {
+pub(super) struct RecipientTable {
     entries: Slab<Entry>,
-    /// Recipients that are registered and not yet in all the lists they belong to.
-    unindexed: IdSet,
-    /// Recipients that are not registered and still in some lists.
-    stale: IdSet,
+    /// RecipientTable that are registered and not yet in all the lists they belong to.
+    unindexed: SmallIndexSet,
+    /// RecipientTable that are not registered and still in some lists.
+    stale: SmallIndexSet,
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Walk {
     pub(super) cursor: usize,
 }
 
-impl Recipients {
+impl RecipientTable {
     /// A recipient for a user that has none.
     pub(super) fn add(&mut self, user: u32) -> Recipient {
         let number = self.entries.insert(Entry { user, cursor: 0 });
@@ -121,8 +121,8 @@ impl Recipients {
         for &number in self.stale.as_slice() {
             self.entries.remove(number as usize);
         }
-        self.stale = IdSet::default();
-        self.unindexed = IdSet::default();
+        self.stale = SmallIndexSet::default();
+        self.unindexed = SmallIndexSet::default();
         for (recipient, user) in registered {
             self.entries[recipient.0 as usize].user = user;
         }

@@ -5,42 +5,42 @@ use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
 use super::bit_set::{BitSet, bits_of};
-use super::id_set::{hash, scan};
+use super::hash::{fibonacci_hash, linear_find};
 
 /// Members that the set itself has room for.
 const INLINE: usize = 5;
 
 /// Up to this many members are looked through one by one: two cache lines.
-const SCANNED: usize = 32;
+const LINEAR_MAX: usize = 32;
 
 /// A set of bits is used as long as it has no more bits than this for each member: 8 bytes, about
 /// what a hash table takes.
-const BITS_A_MEMBER: usize = 64;
+const MAX_BITS_PER_MEMBER: usize = 64;
 
 /// A hash table is made smaller when it has more places than this for each member.
-const PLACES_A_MEMBER: usize = 8;
+const MAX_BUCKETS_PER_MEMBER: usize = 8;
 
 /// A set of 32-bit keys in 24 bytes, with its other members in as few cache lines as may be. The order
 /// of a walk means nothing.
 #[derive(Debug)]
-pub(crate) enum KeySet {
+pub(crate) enum HybridSet {
     /// The first `len` of `members`.
-    Few { len: u8, members: [u32; INLINE] },
+    Inline { len: u8, members: [u32; INLINE] },
     /// A short list: 64 bytes, or 128 more for 15 members and above.
-    Listed(Box<SmallVec<[u32; 14]>>),
+    List(Box<SmallVec<[u32; 14]>>),
     /// Many of the keys that there are.
-    Dense(Box<BitSet>),
+    Bits(Box<BitSet>),
     /// Many keys far from each other: 5 to 12 bytes each.
-    Sparse(Box<HashTable<u32>>),
+    Table(Box<HashTable<u32>>),
 }
 
-impl Default for KeySet {
-    fn default() -> KeySet {
-        KeySet::Few { len: 0, members: [0; INLINE] }
+impl Default for HybridSet {
+    fn default() -> HybridSet {
+        HybridSet::Inline { len: 0, members: [0; INLINE] }
     }
 }
 
-impl KeySet {
+impl HybridSet {
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -48,29 +48,31 @@ impl KeySet {
     /// Whether `member` is one.
     pub(crate) fn contains(&self, member: u32) -> bool {
         match self {
-            KeySet::Few { len, members } => members[..usize::from(*len)].contains(&member),
-            KeySet::Listed(members) => scan(members, member).is_some(),
-            KeySet::Dense(members) => members.contains(member),
-            KeySet::Sparse(members) => members.find(hash(member), |&each| each == member).is_some(),
+            HybridSet::Inline { len, members } => members[..usize::from(*len)].contains(&member),
+            HybridSet::List(members) => linear_find(members, member).is_some(),
+            HybridSet::Bits(members) => members.contains(member),
+            HybridSet::Table(members) => {
+                members.find(fibonacci_hash(member), |&each| each == member).is_some()
+            }
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            KeySet::Few { len, .. } => usize::from(*len),
-            KeySet::Listed(members) => members.len(),
-            KeySet::Dense(members) => members.len(),
-            KeySet::Sparse(members) => members.len(),
+            HybridSet::Inline { len, .. } => usize::from(*len),
+            HybridSet::List(members) => members.len(),
+            HybridSet::Bits(members) => members.len(),
+            HybridSet::Table(members) => members.len(),
         }
     }
 
     /// Every member.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         let (listed, dense, sparse) = match self {
-            KeySet::Few { len, members } => (&members[..usize::from(*len)], None, None),
-            KeySet::Listed(members) => (&members[..], None, None),
-            KeySet::Dense(members) => (&[][..], Some(members.iter()), None),
-            KeySet::Sparse(members) => (&[][..], None, Some(members.iter())),
+            HybridSet::Inline { len, members } => (&members[..usize::from(*len)], None, None),
+            HybridSet::List(members) => (&members[..], None, None),
+            HybridSet::Bits(members) => (&[][..], Some(members.iter()), None),
+            HybridSet::Table(members) => (&[][..], None, Some(members.iter())),
         };
         let listed = listed.iter().chain(sparse.into_iter().flatten()).copied();
         listed.chain(dense.into_iter().flatten())
@@ -79,7 +81,7 @@ impl KeySet {
     /// Adds a member; `false` if it was one already.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         match self {
-            KeySet::Few { len, members } => {
+            HybridSet::Inline { len, members } => {
                 let count = usize::from(*len);
                 if members[..count].contains(&member) {
                     return false;
@@ -91,17 +93,21 @@ impl KeySet {
                 }
                 let mut list = Box::new(SmallVec::from_slice(members));
                 list.push(member);
-                *self = KeySet::Listed(list);
+                *self = HybridSet::List(list);
                 true
             }
-            KeySet::Listed(members) if scan(members, member).is_some() => false,
-            KeySet::Listed(members) if members.len() < SCANNED => {
+            HybridSet::List(members) if linear_find(members, member).is_some() => false,
+            HybridSet::List(members) if members.len() < LINEAR_MAX => {
                 members.push(member);
                 true
             }
-            KeySet::Dense(members) if is_dense(member, members.len()) => members.insert(member),
-            KeySet::Sparse(members) if members.len() < members.capacity() => {
-                match members.entry(hash(member), |&each| each == member, |&each| hash(each)) {
+            HybridSet::Bits(members) if is_dense(member, members.len()) => members.insert(member),
+            HybridSet::Table(members) if members.len() < members.capacity() => {
+                match members.entry(
+                    fibonacci_hash(member),
+                    |&each| each == member,
+                    |&each| fibonacci_hash(each),
+                ) {
                     Entry::Occupied(_) => false,
                     Entry::Vacant(entry) => {
                         entry.insert(member);
@@ -109,8 +115,8 @@ impl KeySet {
                     }
                 }
             }
-            KeySet::Listed(_) | KeySet::Dense(_) | KeySet::Sparse(_) => {
-                self.restructure(member);
+            HybridSet::List(_) | HybridSet::Bits(_) | HybridSet::Table(_) => {
+                self.rebuild(member);
                 self.insert(member)
             }
         }
@@ -119,7 +125,7 @@ impl KeySet {
     /// Removes a member; `false` if it was none.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         let was_there = match self {
-            KeySet::Few { len, members } => {
+            HybridSet::Inline { len, members } => {
                 let count = usize::from(*len);
                 let Some(place) = members[..count].iter().position(|&each| each == member) else {
                     return false;
@@ -128,16 +134,16 @@ impl KeySet {
                 *len -= 1;
                 true
             }
-            KeySet::Listed(members) => match scan(members, member) {
+            HybridSet::List(members) => match linear_find(members, member) {
                 Some(place) => {
                     members.swap_remove(place);
                     true
                 }
                 None => false,
             },
-            KeySet::Dense(members) => members.remove(member),
-            KeySet::Sparse(members) => {
-                match members.find_entry(hash(member), |&each| each == member) {
+            HybridSet::Bits(members) => members.remove(member),
+            HybridSet::Table(members) => {
+                match members.find_entry(fibonacci_hash(member), |&each| each == member) {
                     Ok(entry) => {
                         entry.remove();
                         true
@@ -165,17 +171,17 @@ impl KeySet {
         steps: &mut usize,
         mut visit: impl FnMut(u32),
     ) -> bool {
-        if matches!(self, KeySet::Few { .. } | KeySet::Listed(_)) {
+        if matches!(self, HybridSet::Inline { .. } | HybridSet::List(_)) {
             *steps = steps.saturating_sub(self.iter().map(visit).count());
             return true;
         }
         while *steps > 0 {
             let visited = match self {
-                KeySet::Dense(members) => {
+                HybridSet::Bits(members) => {
                     let word = members.words().get(*cursor);
                     word.map(|&word| bits_of(*cursor, word).map(&mut visit).count())
                 }
-                KeySet::Sparse(members) if *cursor < members.num_buckets() => {
+                HybridSet::Table(members) if *cursor < members.num_buckets() => {
                     Some(members.get_bucket(*cursor).into_iter().copied().map(&mut visit).count())
                 }
                 _ => None,
@@ -190,25 +196,25 @@ impl KeySet {
     /// Differs before and after a change that has moved members.
     pub(crate) fn form(&self) -> (u8, usize) {
         match self {
-            KeySet::Few { .. } | KeySet::Listed(_) => (1, 0),
+            HybridSet::Inline { .. } | HybridSet::List(_) => (1, 0),
             // A bit stays at its place.
-            KeySet::Dense(_) => (2, 0),
+            HybridSet::Bits(_) => (2, 0),
             // A table that takes the place of another is made before that one is freed.
-            KeySet::Sparse(members) => (3, std::ptr::from_ref(&**members).addr()),
+            HybridSet::Table(members) => (3, std::ptr::from_ref(&**members).addr()),
         }
     }
 
     /// Whether a smaller form would do, even if some more members come.
     fn is_too_large(&self) -> bool {
         match self {
-            KeySet::Few { .. } => false,
-            KeySet::Listed(members) => {
-                members.len() < INLINE || members.spilled() && members.len() < SCANNED / 4
+            HybridSet::Inline { .. } => false,
+            HybridSet::List(members) => {
+                members.len() < INLINE || members.spilled() && members.len() < LINEAR_MAX / 4
             }
-            KeySet::Dense(members) => members.bits() > 4 * BITS_A_MEMBER * members.len(),
-            KeySet::Sparse(members) => {
-                members.len() <= SCANNED / 2
-                    || members.num_buckets() > PLACES_A_MEMBER * members.len()
+            HybridSet::Bits(members) => members.bits() > 4 * MAX_BITS_PER_MEMBER * members.len(),
+            HybridSet::Table(members) => {
+                members.len() <= LINEAR_MAX / 2
+                    || members.num_buckets() > MAX_BUCKETS_PER_MEMBER * members.len()
             }
         }
     }
@@ -219,26 +225,26 @@ impl KeySet {
         *self = if len <= INLINE {
             let mut members = [0; INLINE];
             members.iter_mut().zip(self.iter()).for_each(|(place, member)| *place = member);
-            KeySet::Few { len: len as u8, members }
-        } else if len <= SCANNED {
-            KeySet::Listed(Box::new(self.iter().collect()))
+            HybridSet::Inline { len: len as u8, members }
+        } else if len <= LINEAR_MAX {
+            HybridSet::List(Box::new(self.iter().collect()))
         } else {
-            return self.restructure(0);
+            return self.rebuild(0);
         };
     }
 
     /// Takes the form that suits the members and one more, with room for it.
     #[cold]
-    fn restructure(&mut self, next: u32) {
+    fn rebuild(&mut self, next: u32) {
         let largest = self.iter().fold(next, u32::max);
         if is_dense(largest, self.len()) {
-            *self = KeySet::Dense(Box::new(self.iter().collect()));
+            *self = HybridSet::Bits(Box::new(self.iter().collect()));
         } else {
             let mut sparse = HashTable::with_capacity(2 * self.len());
             for member in self.iter() {
-                sparse.insert_unique(hash(member), member, |&each| hash(each));
+                sparse.insert_unique(fibonacci_hash(member), member, |&each| fibonacci_hash(each));
             }
-            *self = KeySet::Sparse(Box::new(sparse));
+            *self = HybridSet::Table(Box::new(sparse));
         }
     }
 }
@@ -246,7 +252,7 @@ impl KeySet {
 /// Whether `members` keys up to `largest` are better kept as bits.
 #[inline]
 fn is_dense(largest: u32, members: usize) -> bool {
-    (largest as usize) < BITS_A_MEMBER * members
+    (largest as usize) < MAX_BITS_PER_MEMBER * members
 }
 
 #[cfg(test)]
@@ -261,7 +267,7 @@ mod tests {
             spread in prop_oneof![Just(1_u32), Just(70), Just(1 << 20)],
             steps in proptest::collection::vec((0..100_u32, any::<bool>(), 0..5_u8), 0..600),
         ) {
-            let mut set = KeySet::default();
+            let mut set = HybridSet::default();
             let mut plain = BTreeSet::new();
             for (number, is_far, step) in steps {
                 let member = if is_far { number * spread } else { number };
@@ -286,7 +292,7 @@ mod tests {
             slices in proptest::collection::vec(
                 (1..40_usize, proptest::collection::vec((0..500_u32, any::<bool>()), 0..20)), 0..400),
         ) {
-            let mut set = KeySet::default();
+            let mut set = HybridSet::default();
             (0..initial).for_each(|number| assert!(set.insert(number * spread)));
             let mut stayed: BTreeSet<u32> = set.iter().collect();
             let (mut cursor, mut visited) = (0, BTreeSet::new());
@@ -322,27 +328,27 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_members() {
-        let mut set = KeySet::default();
+        let mut set = HybridSet::default();
         (0..32).for_each(|member| assert!(set.insert(member * 50)));
-        assert!(matches!(set, KeySet::Listed(_)));
+        assert!(matches!(set, HybridSet::List(_)));
         (32..1000).for_each(|member| assert!(set.insert(member * 50)));
-        assert!(matches!(set, KeySet::Dense(_)));
+        assert!(matches!(set, HybridSet::Bits(_)));
         assert!(set.insert(u32::MAX));
-        assert!(matches!(set, KeySet::Sparse(_)));
+        assert!(matches!(set, HybridSet::Table(_)));
         (0..1000).for_each(|member| assert!(set.remove(member * 50)));
-        assert!(matches!(set, KeySet::Few { len: 1, members: [u32::MAX, ..] }));
+        assert!(matches!(set, HybridSet::Inline { len: 1, members: [u32::MAX, ..] }));
     }
 
     #[test]
     fn a_set_takes_24_bytes() {
-        assert_eq!(size_of::<KeySet>(), 24);
+        assert_eq!(size_of::<HybridSet>(), 24);
         assert_eq!(size_of::<SmallVec<[u32; 14]>>(), 64);
     }
 
     #[test]
     fn a_large_set_gives_its_memory_back_as_it_is_emptied() {
         for shift in [0, 12] {
-            let mut set = KeySet::default();
+            let mut set = HybridSet::default();
             for member in (0..100_000).map(|member| member << shift) {
                 assert!(set.insert(member));
             }
@@ -350,13 +356,15 @@ mod tests {
             {
                 assert!(set.remove(member));
                 match &set {
-                    KeySet::Few { .. } => assert!(left <= INLINE),
-                    KeySet::Listed(members) => assert!(!members.spilled() || left >= SCANNED / 4),
-                    KeySet::Dense(members) => assert!(members.bits() <= 256 * left),
-                    KeySet::Sparse(members) => assert!(members.num_buckets() <= 8 * left),
+                    HybridSet::Inline { .. } => assert!(left <= INLINE),
+                    HybridSet::List(members) => {
+                        assert!(!members.spilled() || left >= LINEAR_MAX / 4)
+                    }
+                    HybridSet::Bits(members) => assert!(members.bits() <= 256 * left),
+                    HybridSet::Table(members) => assert!(members.num_buckets() <= 8 * left),
                 }
             }
-            assert!(matches!(set, KeySet::Few { len: 0, .. }));
+            assert!(matches!(set, HybridSet::Inline { len: 0, .. }));
         }
     }
 }

@@ -1,0 +1,9 @@
+//! Sets of small numbers, each for one pattern of use.
+
+mod bit_set;
+mod hash;
+mod hybrid_set;
+mod index_set;
+
+pub(super) use hybrid_set::HybridSet;
+pub(super) use index_set::SmallIndexSet;
