@@ -6,16 +6,18 @@ use std::time::Instant;
 use log::Level;
 
 use super::Hub;
+use crate::hub::clients::client::{Client, ClientState};
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Client, ClientState, Connection, Disconnect};
+use crate::hub::connection::Disconnect;
 use crate::hub::log_limiter::{CausedBy, LogKind};
+use crate::hub::token::ClientKey;
 use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
     /// Gives up the clients that have not said who they are in time.
     pub(super) fn expire_handshakes(&mut self) {
         let connections = &self.outbound;
-        let has_identified = |&(key, since): &(u32, Instant)| {
+        let has_identified = |&(key, since): &(ClientKey, Instant)| {
             !connections.client(key).is_some_and(|client| client.is_awaiting_id_since(since))
         };
         let mut expired = Vec::new();
@@ -43,27 +45,27 @@ impl<A: Acceptor> Hub<A> {
     pub(super) fn drain(&mut self, deadline: Instant) {
         let is_over = self.now >= deadline;
         let is_applied =
-            !self.engine.has_ready() && !self.all_sources().any(|source| source.may_have_lines);
+            !self.engine.has_ready() && !self.sources.iter().any(|source| source.may_have_lines);
         if !is_over && !is_applied {
             return;
         }
         if !is_applied {
             log::warn!("the drain timeout is over before all that was read could be applied");
         }
-        if self.engine.has_gap() && !self.sources.is_empty() {
+        if self.engine.has_gap() && self.sources.open() > 0 {
             log::warn!(
                 "{} events behind the missing sequence {} are not delivered",
                 self.engine.reorder().occupied(),
                 self.engine.awaited()
             );
         }
-        for key in std::mem::take(&mut self.sources) {
-            let end = self.source_mut(key).and_then(|source| source.end.take());
+        for key in self.sources.keys() {
+            let end = self.sources.get_mut(key).and_then(|source| source.end.take());
             let stopped = Disconnect { reason: CloseReason::Stopped, error: None };
             self.close_source(key, end.unwrap_or(stopped));
         }
         let registered = self.outbound.registered();
-        let done: Vec<(u32, CloseReason)> = registered
+        let done: Vec<(ClientKey, CloseReason)> = registered
             .iter()
             .filter_map(|&key| match self.outbound.client(key)?.send_queue.is_empty() {
                 true => Some((key, CloseReason::Stopped)),
@@ -94,14 +96,11 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    fn close_client(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+    fn close_client(&mut self, key: ClientKey, reason: CloseReason, error: Option<io::Error>) {
         if let Some(user) = self.outbound.leave(key) {
             self.engine.unregister(user);
         }
-        let Some(slot) = self.outbound.connections.get_mut(key as usize) else { return };
-        let Connection::Client(mut client) = std::mem::replace(slot, Connection::Lent) else {
-            return;
-        };
+        let Some(mut client) = self.outbound.clients.take(key) else { return };
         self.counters.clients_closed.count(reason);
         self.open_clients -= 1;
         self.ip_limiter.depart(client.peer.ip().to_canonical());
@@ -114,7 +113,7 @@ impl<A: Acceptor> Hub<A> {
         let may_linger = user.is_some() && error.is_none() && !client.is_read_to_end;
         match may_linger {
             true => self.linger(key, client.stream),
-            false => drop(self.outbound.connections.remove(key as usize)),
+            false => self.outbound.clients.remove(key),
         }
         match user {
             Some(user) => self.say(

@@ -4,8 +4,8 @@ use log::Level;
 
 use super::Hub;
 use crate::config::OnSourceDisconnect;
-use crate::hub::connection::Source;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::sources::Source;
 use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
@@ -14,7 +14,7 @@ impl<A: Acceptor> Hub<A> {
     pub(super) fn reset_after_last_source(&mut self) {
         if self.config.on_source_disconnect == OnSourceDisconnect::Keep
             || self.is_draining()
-            || self.all_sources().any(Source::has_sent_line)
+            || self.sources.iter().any(Source::has_sent_line)
         {
             return;
         }
@@ -52,8 +52,7 @@ impl<A: Acceptor> Hub<A> {
                 ),
             );
         }
-        let all_dry =
-            self.undecided_sources.is_empty() && self.all_sources().all(Source::is_drained);
+        let all_dry = !self.sources.has_undecided() && self.sources.iter().all(Source::is_drained);
         if self.gap_monitor.has_expired()
             && all_dry
             && let Some(lost) = self.engine.skip_gap()

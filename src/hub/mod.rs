@@ -19,6 +19,7 @@ mod recorder;
 mod sources;
 mod stats;
 mod timeout_queue;
+mod token;
 mod transport;
 
 pub use budgets::Budgets;
@@ -26,9 +27,9 @@ pub use capacity::Capacity;
 pub use close_reason::CloseReason;
 pub use recorder::Recorder;
 pub use stats::Stats;
+pub use token::{CLIENT_LISTENER, EVENT_LISTENER};
 pub use transport::{Acceptor, BACKLOG, Stream};
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::time::Instant;
@@ -40,19 +41,16 @@ use self::clients::lingering::LINGER_TIMEOUT;
 use self::listener::{ACCEPT_BACKOFF, Listener};
 use crate::config::Config;
 use crate::engine::{Engine, Recipient};
+use crate::hub::clients::client::{Client, ClientState};
 use crate::hub::clients::ip_limiter::IpLimiter;
-use crate::hub::connection::{Client, ClientState, Connection, Source};
 use crate::hub::gap_monitor::GapMonitor;
 use crate::hub::log_limiter::{LogKind, LogLimiter};
 use crate::hub::outbound::Outbound;
+use crate::hub::sources::Sources;
 use crate::hub::stats::HubCounters;
 use crate::hub::timeout_queue::TimeoutQueue;
+use crate::hub::token::{ClientKey, Target};
 use crate::protocol::Sequence;
-
-/// The token of the listener for event sources.
-pub const EVENT_LISTENER: usize = usize::MAX - 1;
-/// The token of the listener for clients.
-pub const CLIENT_LISTENER: usize = usize::MAX - 2;
 
 /// What the poll says of a connection or a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,21 +86,16 @@ pub struct Hub<A: Acceptor> {
     outbound: Outbound<A::Stream>,
     source_listener: Option<Listener<A>>,
     client_listener: Option<Listener<A>>,
-    /// Keys of the sources, the next to be served in front.
-    sources: VecDeque<u32>,
+    sources: Sources<A::Stream>,
     /// Keys of clients that may have sent something.
-    readable_clients: Vec<u32>,
-    /// Keys of sources over the limit, the first to come in front.
-    undecided_sources: VecDeque<u32>,
+    readable_clients: Vec<ClientKey>,
     /// Clients over a limit, until the ends that the kernel knows of are read.
     candidates: Vec<Candidate>,
     /// Clients that are connected and not closed, registered or not.
     open_clients: usize,
-    /// Closed connections whose last bytes are on their way.
-    lingering: usize,
-    linger_timeouts: TimeoutQueue<(u32, Instant)>,
+    linger_timeouts: TimeoutQueue<(ClientKey, Instant)>,
     /// Clients that have to identify themselves, by key and start; one that has may still stand here.
-    identify_timeouts: TimeoutQueue<(u32, Instant)>,
+    identify_timeouts: TimeoutQueue<(ClientKey, Instant)>,
     ip_limiter: IpLimiter,
     gap_monitor: GapMonitor,
     /// When a stop gives up what has not left; `None` while the server runs.
@@ -133,12 +126,10 @@ impl<A: Acceptor> Hub<A> {
             outbound: Outbound::new(&config, now),
             source_listener: Some(Listener::new(event_acceptor)),
             client_listener: Some(Listener::new(client_acceptor)),
-            sources: VecDeque::new(),
+            sources: Sources::new(config.max_sources),
             readable_clients: Vec::new(),
-            undecided_sources: VecDeque::new(),
             candidates: Vec::new(),
             open_clients: 0,
-            lingering: 0,
             linger_timeouts: TimeoutQueue::new(LINGER_TIMEOUT),
             identify_timeouts: TimeoutQueue::new(config.identify_timeout),
             ip_limiter: IpLimiter::new(config.max_clients_per_address),
@@ -192,7 +183,7 @@ impl<A: Acceptor> Hub<A> {
         self.now = now;
         self.outbound.begin_turn(now);
         self.note(ready);
-        if self.read_sources() || self.is_timeout_due() || !self.undecided_sources.is_empty() {
+        if self.read_sources() || self.is_timeout_due() || self.sources.has_undecided() {
             self.poll_again_for_readiness(&mut poll_again);
         }
         self.decide_on_sources();
@@ -223,20 +214,9 @@ impl<A: Acceptor> Hub<A> {
         self.drain_deadline = Some(deadline);
         self.source_listener = None;
         self.client_listener = None;
-        for key in std::mem::take(&mut self.undecided_sources) {
-            self.sources.push_back(key);
-        }
-        let is_unknown = |connection: &Connection<_>| {
-            matches!(
-                connection,
-                Connection::Client(Client { state: ClientState::AwaitingId(_), .. })
-            )
-        };
-        let connections = self.outbound.connections.iter();
-        let unknown: Vec<u32> = connections
-            .filter(|(_, connection)| is_unknown(connection))
-            .map(|(key, _)| key as u32)
-            .collect();
+        let is_unknown = |client: &Client<_>| matches!(client.state, ClientState::AwaitingId(_));
+        let clients = self.outbound.clients.iter().filter(|(_, client)| is_unknown(client));
+        let unknown: Vec<ClientKey> = clients.map(|(key, _)| key).collect();
         for key in unknown {
             self.outbound.schedule_close(key, CloseReason::Stopped, None);
         }
@@ -248,7 +228,7 @@ impl<A: Acceptor> Hub<A> {
     /// Whether a stop is complete.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.drain_deadline.is_some() && self.outbound.connections.is_empty()
+        self.is_draining() && self.sources.open() == 0 && self.outbound.clients.is_empty()
     }
 
     /// When the next turn is to begin.
@@ -288,8 +268,8 @@ impl<A: Acceptor> Hub<A> {
     /// How many lines of an open source were looked at so far, by its token.
     #[must_use]
     pub fn lines_received(&self, token: usize) -> Option<u64> {
-        let key = u32::try_from(token).ok()?;
-        self.source(key).map(|source| source.lines_received)
+        let Target::Source(key) = Target::of(token) else { return None };
+        self.sources.get(key).map(|source| source.lines_received)
     }
 
     /// Panics unless what must hold between two turns does. Looks at every connection.
@@ -298,7 +278,7 @@ impl<A: Acceptor> Hub<A> {
         for &key in self.outbound.registered() {
             let Some(client) = self.outbound.client(key) else { panic!("a member is a client") };
             let user = client.user().and_then(|user| self.engine.graph().recipient(user));
-            assert_eq!(user.map(|Recipient(number)| number), client.recipient(), "of {key}");
+            assert_eq!(user.map(|Recipient(number)| number), client.recipient(), "of {key:?}");
             assert_eq!(user.and_then(|user| self.outbound.client_at(user)), Some(key));
             assert!(!client.is_closing, "what is to be closed is closed within the turn");
             assert!(
@@ -306,10 +286,7 @@ impl<A: Acceptor> Hub<A> {
                 "bytes wait only where the socket refused them"
             );
         }
-        for &key in &self.sources {
-            let connection = self.outbound.connections.get(key as usize);
-            assert!(matches!(connection, Some(Connection::Source(_))), "a source is a source");
-        }
+        self.sources.check();
     }
 
     /// Shows in the log when applying begins to wait for clients, and when it goes on.
@@ -351,41 +328,40 @@ impl<A: Acceptor> Hub<A> {
 
     fn note(&mut self, ready: &[Readiness]) {
         for readiness in ready {
-            match readiness.token {
-                EVENT_LISTENER => self.source_listener.iter_mut().for_each(Listener::note),
-                CLIENT_LISTENER => self.client_listener.iter_mut().for_each(Listener::note),
-                _ => self.mark_ready(readiness),
+            match Target::of(readiness.token) {
+                Target::SourceListener => self.source_listener.iter_mut().for_each(Listener::note),
+                Target::ClientListener => self.client_listener.iter_mut().for_each(Listener::note),
+                Target::Source(key) => {
+                    if let Some(source) = self.sources.get_mut(key) {
+                        source.readable |= readiness.readable && source.end.is_none();
+                        source.peer_closed |= readiness.read_closed;
+                    }
+                }
+                Target::Client(key) => self.mark_client_ready(key, readiness),
             }
         }
     }
 
-    fn mark_ready(&mut self, readiness: &Readiness) {
-        let &Readiness { token: key, readable, writable, read_closed } = readiness;
-        match self.outbound.connections.get_mut(key) {
-            Some(Connection::Source(source)) => {
-                source.readable |= readable && source.end.is_none();
-                source.peer_closed |= read_closed;
+    fn mark_client_ready(&mut self, key: ClientKey, readiness: &Readiness) {
+        let &Readiness { readable, writable, read_closed, .. } = readiness;
+        if let Some(lingering) = self.outbound.clients.lingering_mut(key) {
+            if readable && !lingering.in_read_list {
+                lingering.in_read_list = true;
+                self.readable_clients.push(key);
             }
-            Some(Connection::Client(client)) => {
-                // One whose input was left for later is looked at once more for its end.
-                let has_news = !client.in_read_list || (read_closed && !client.peer_closed);
-                client.peer_closed |= read_closed;
-                if readable && has_news {
-                    client.in_read_list = true;
-                    self.readable_clients.push(key as u32);
-                }
-                if writable && !client.writable {
-                    client.writable = true;
-                    self.outbound.mark_pending(key as u32);
-                }
-            }
-            Some(Connection::Lingering(lingering)) => {
-                if readable && !lingering.in_read_list {
-                    lingering.in_read_list = true;
-                    self.readable_clients.push(key as u32);
-                }
-            }
-            Some(Connection::Lent) | None => {}
+            return;
+        }
+        let Some(client) = self.outbound.clients.get_mut(key) else { return };
+        // One whose input was left for later is looked at once more for its end.
+        let has_news = !client.in_read_list || (read_closed && !client.peer_closed);
+        client.peer_closed |= read_closed;
+        if readable && has_news {
+            client.in_read_list = true;
+            self.readable_clients.push(key);
+        }
+        if writable && !client.writable {
+            client.writable = true;
+            self.outbound.mark_pending(key);
         }
     }
 
@@ -431,7 +407,7 @@ impl<A: Acceptor> Hub<A> {
     /// leaves room for what it tells twice.
     #[must_use]
     pub fn max_readiness(&self) -> usize {
-        16 * (self.outbound.connections.len() + 16)
+        16 * (self.sources.open() + self.outbound.clients.len() + 16)
     }
 
     /// Whether a stop is under way.
@@ -444,34 +420,16 @@ impl<A: Acceptor> Hub<A> {
         self.open_clients
     }
 
-    fn source(&self, key: u32) -> Option<&Source<A::Stream>> {
-        match self.outbound.connections.get(key as usize) {
-            Some(Connection::Source(source)) => Some(source),
-            _ => None,
-        }
-    }
-
-    fn all_sources(&self) -> impl Iterator<Item = &Source<A::Stream>> {
-        self.sources.iter().filter_map(|&key| self.source(key))
-    }
-
-    fn source_mut(&mut self, key: u32) -> Option<&mut Source<A::Stream>> {
-        match self.outbound.connections.get_mut(key as usize) {
-            Some(Connection::Source(source)) => Some(source),
-            _ => None,
-        }
-    }
-
     /// Whether another turn would do something without anything becoming ready.
     fn has_work_left(&self) -> bool {
         let may_read = !self.is_draining();
         let can_apply = self.outbound.may_accept();
-        let sources_wait = self.all_sources().any(|source| {
+        let sources_wait = self.sources.iter().any(|source| {
             source.may_have_lines || source.end.is_some() || (source.readable && may_read)
         });
         (can_apply && (self.engine.has_ready() || sources_wait))
             || !self.readable_clients.is_empty()
-            || (self.may_accept_source()
+            || (self.sources.may_accept()
                 && self.source_listener.as_ref().is_some_and(Listener::is_open))
             || self.client_listener.as_ref().is_some_and(Listener::is_open)
             || !self.engine.graph().is_index_complete()

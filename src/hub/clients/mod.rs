@@ -1,7 +1,9 @@
 //! Clients: accept, identify, register, discard input.
 
+pub(crate) mod client;
 pub(super) mod ip_limiter;
 pub(super) mod lingering;
+pub(crate) mod table;
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,11 +12,11 @@ use log::Level;
 
 use super::{Hub, Readiness};
 use crate::engine::Registration;
+use crate::hub::clients::client::{Client, ClientState, MAX_ID_LINE_BYTES};
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{
-    Client, ClientState, Connection, Disconnect, MAX_ID_LINE_BYTES, ReadOutcome, try_read,
-};
+use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
 use crate::hub::log_limiter::LogKind;
+use crate::hub::token::ClientKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 use crate::protocol::{LineFrame, UserId, is_http_request_line};
 
@@ -25,7 +27,7 @@ const MAX_UNDECIDED: usize = 8;
 /// A client that a limit keeps out, as far as is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    key: u32,
+    key: ClientKey,
     /// Who it is; `None` for a connection that was just accepted.
     user: Option<UserId>,
 }
@@ -36,13 +38,13 @@ struct ClientTurn {
     accepts_left: i32,
     discard_budget: usize,
     /// Clients that got no share of this turn: first in the next one.
-    left_out: Vec<u32>,
+    left_out: Vec<ClientKey>,
     /// Clients that had their share and may have sent more.
-    partially_read: Vec<u32>,
+    partially_read: Vec<ClientKey>,
 }
 
 impl ClientTurn {
-    fn list(&mut self, is_left_out: bool) -> &mut Vec<u32> {
+    fn list(&mut self, is_left_out: bool) -> &mut Vec<ClientKey> {
         if is_left_out { &mut self.left_out } else { &mut self.partially_read }
     }
 }
@@ -90,8 +92,8 @@ impl<A: Acceptor> Hub<A> {
         while *accepts_left > 0 && self.candidates.len() < MAX_UNDECIDED {
             *accepts_left -= 1;
             let Some(listener) = &mut self.client_listener else { return };
-            let key = self.outbound.connections.vacant_key();
-            match listener.accept(key, self.now) {
+            let key = self.outbound.clients.vacant_key();
+            match listener.accept(key.token(), self.now) {
                 Ok(Some((stream, peer))) => self.add_client(stream, peer),
                 Ok(None) => return,
                 Err(error) => return self.log_accept_error("client", &error),
@@ -102,7 +104,7 @@ impl<A: Acceptor> Hub<A> {
     fn add_client(&mut self, stream: A::Stream, peer: SocketAddr) {
         self.counters.clients_accepted += 1;
         let client = Client::new(stream, peer, self.now);
-        let key = self.outbound.connections.insert(Connection::Client(client)) as u32;
+        let key = self.outbound.clients.insert(client);
         match self.admit(peer) {
             Ok(()) => self.start_identifying(key),
             Err(_) => self.await_admission(Candidate { key, user: None }),
@@ -122,7 +124,7 @@ impl<A: Acceptor> Hub<A> {
         Ok(())
     }
 
-    fn start_identifying(&mut self, key: u32) {
+    fn start_identifying(&mut self, key: ClientKey) {
         self.identify_timeouts.start(self.now, (key, self.now));
         self.readable_clients.push(key);
     }
@@ -156,7 +158,7 @@ impl<A: Acceptor> Hub<A> {
             None => match self.admit(peer) {
                 Ok(()) => self.start_identifying(key),
                 Err(reason) => {
-                    self.outbound.connections.remove(key as usize);
+                    self.outbound.clients.remove(key);
                     self.reject_client(peer, reason);
                 }
             },
@@ -182,16 +184,16 @@ impl<A: Acceptor> Hub<A> {
 
     fn read_clients(&mut self, turn: &mut ClientTurn) {
         for key in std::mem::take(&mut self.readable_clients) {
-            match self.outbound.connections.get(key as usize) {
-                Some(Connection::Client(_)) if !self.is_draining() => self.read_client(key, turn),
-                Some(Connection::Lingering(_)) => self.read_lingering(key, turn),
-                _ => {}
+            if self.outbound.clients.lingering_mut(key).is_some() {
+                self.read_lingering(key, turn);
+            } else if !self.is_draining() {
+                self.read_client(key, turn);
             }
         }
     }
 
     /// Reads what a client has sent. One that may have sent more is listed for the next turn.
-    fn read_client(&mut self, key: u32, turn: &mut ClientTurn) {
+    fn read_client(&mut self, key: ClientKey, turn: &mut ClientTurn) {
         let Some(client) = self.outbound.client_mut(key) else { return };
         client.in_read_list = false;
         if client.is_closing || client.awaits_admission {
@@ -212,14 +214,14 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    fn mark_unread(&mut self, key: u32) {
+    fn mark_unread(&mut self, key: ClientKey) {
         if let Some(client) = self.outbound.client_mut(key) {
             client.in_read_list = true;
         }
     }
 
     /// Reads the id line of a client. Returns whether the client is registered now.
-    fn identify(&mut self, key: u32) -> bool {
+    fn identify(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.outbound.client_mut(key) else { return false };
         let ClientState::AwaitingId(id_line) = &mut client.state else { return false };
         let lines = &mut id_line.lines;
@@ -257,12 +259,12 @@ impl<A: Acceptor> Hub<A> {
         false
     }
 
-    fn has_peer_closed(&self, key: u32) -> bool {
+    fn has_peer_closed(&self, key: ClientKey) -> bool {
         self.outbound.client(key).is_some_and(|client| client.peer_closed)
     }
 
     /// From now on the client is the one connection of `user`.
-    fn register(&mut self, key: u32, user: UserId) {
+    fn register(&mut self, key: ClientKey, user: UserId) {
         let Registration { recipient, was_registered } = self.engine.register(user);
         if was_registered && let Some(older) = self.outbound.client_at(recipient) {
             self.outbound.flush_before_close(older);
@@ -281,7 +283,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Reads what an identified client sends, and forgets it. Returns whether there may be more.
-    fn discard_input(&mut self, key: u32, budget: &mut usize) -> bool {
+    fn discard_input(&mut self, key: ClientKey, budget: &mut usize) -> bool {
         let Some(client) = self.outbound.client_mut(key) else { return false };
         let share = self.budgets.discarded_bytes_per_client;
         match discard(&mut client.stream, share, budget) {
@@ -296,12 +298,8 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Reads what the peer of a closed connection still sends.
-    fn read_lingering(&mut self, key: u32, turn: &mut ClientTurn) {
-        let Some(Connection::Lingering(lingering)) =
-            self.outbound.connections.get_mut(key as usize)
-        else {
-            return;
-        };
+    fn read_lingering(&mut self, key: ClientKey, turn: &mut ClientTurn) {
+        let Some(lingering) = self.outbound.clients.lingering_mut(key) else { return };
         let is_left_out = turn.discard_budget == 0;
         let share = self.budgets.discarded_bytes_per_client;
         let discarded = discard(&mut lingering.stream, share, &mut turn.discard_budget);
@@ -309,12 +307,17 @@ impl<A: Acceptor> Hub<A> {
         match discarded {
             Discarded::ReadDry => {}
             Discarded::BudgetSpent => turn.list(is_left_out).push(key),
-            Discarded::Ended(_) => self.end_lingering(key),
+            Discarded::Ended(_) => self.outbound.clients.remove(key),
         }
     }
 
     /// The client is gone: nothing is delivered to it from now on.
-    fn on_client_disconnected(&mut self, key: u32, reason: CloseReason, error: Option<io::Error>) {
+    fn on_client_disconnected(
+        &mut self,
+        key: ClientKey,
+        reason: CloseReason,
+        error: Option<io::Error>,
+    ) {
         if let Some(user) = self.outbound.leave(key) {
             self.engine.unregister(user);
         }

@@ -7,13 +7,13 @@ use std::cmp::Reverse;
 use std::io::Write;
 use std::time::Instant;
 
-use slab::Slab;
-
-use super::{Outbound, client_mut};
+use super::Outbound;
 use crate::config::SlowClient;
 use crate::engine::{Recipient, Recipients};
+use crate::hub::clients::client::{Client, Stall, StallCause};
+use crate::hub::clients::table::Clients;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Client, Connection, Stall, StallCause};
+use crate::hub::token::ClientKey;
 
 impl<S> Outbound<S> {
     /// Whether events have to wait until queues have come down.
@@ -63,8 +63,8 @@ impl<S> Outbound<S> {
 
     /// Dooms the clients that have been stalled for too long.
     pub(crate) fn expire_stalls(&mut self) {
-        let connections = &self.connections;
-        let is_over = |&(key, since): &(u32, Instant)| !is_stalled(connections, key, since);
+        let clients = &self.clients;
+        let is_over = |&(key, since): &(ClientKey, Instant)| !is_stalled(clients, key, since);
         let mut expired = Vec::new();
         while let Some(entry) = self.stalls.pop_expired(self.now, is_over) {
             if !is_over(&entry) {
@@ -81,8 +81,8 @@ impl<S> Outbound<S> {
         self.stalls.next()
     }
 
-    fn start_stall(&mut self, key: u32, cause: StallCause, target: u64) {
-        let Some(client) = client_mut(&mut self.connections, key) else { return };
+    fn start_stall(&mut self, key: ClientKey, cause: StallCause, target: u64) {
+        let Some(client) = self.clients.get_mut(key) else { return };
         debug_assert!(client.stall.is_none(), "nothing is applied while a stall goes on");
         client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
         self.stalled_clients += usize::from(cause == StallCause::OwnQueue);
@@ -91,15 +91,15 @@ impl<S> Outbound<S> {
 
     /// The client's queue has to come down to `target`, in the time that is left to it if it has to
     /// come down already.
-    fn stall_for_total_limit(&mut self, key: u32, target: u64) {
-        match client_mut(&mut self.connections, key).and_then(|client| client.stall.as_mut()) {
+    fn stall_for_total_limit(&mut self, key: ClientKey, target: u64) {
+        match self.clients.get_mut(key).and_then(|client| client.stall.as_mut()) {
             Some(stall) => stall.target = target,
             None => self.start_stall(key, StallCause::TotalQueue, target),
         }
     }
 
-    pub(super) fn end_stall(&mut self, key: u32) {
-        let stall = client_mut(&mut self.connections, key).and_then(|client| client.stall.take());
+    pub(super) fn end_stall(&mut self, key: ClientKey) {
+        let stall = self.clients.get_mut(key).and_then(|client| client.stall.take());
         if stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
             self.stalled_clients -= 1;
         }
@@ -149,7 +149,7 @@ impl<S: Write> Outbound<S> {
         self.batch.client(recipient).is_none_or(|key| self.fits_client(key, size))
     }
 
-    fn fits_client(&mut self, key: u32, size: u64) -> bool {
+    fn fits_client(&mut self, key: ClientKey, size: u64) -> bool {
         if self.queued(key) + size > self.client_limit {
             self.flush(key);
         }
@@ -208,7 +208,7 @@ impl<S> Outbound<S> {
     /// Disconnects the clients with the longest queues, until no more than `most` bytes are queued
     /// for all.
     fn disconnect_longest(&mut self, most: u64) {
-        let mut queues: Vec<(u64, u32)> =
+        let mut queues: Vec<(u64, ClientKey)> =
             self.registered.iter().map(|&key| (self.queued(key), key)).collect();
         queues.sort_unstable_by_key(|&(queued, _)| Reverse(queued));
         for (_, key) in queues {
@@ -220,11 +220,11 @@ impl<S> Outbound<S> {
     }
 
     /// Disconnects a client for its queue, and gives back the memory of that queue at once.
-    fn disconnect(&mut self, key: u32) {
+    fn disconnect(&mut self, key: ClientKey) {
         let queued = self.queued(key);
         let user = self.leave(key);
         self.departed.extend(user);
-        if let Some(client) = client_mut(&mut self.connections, key) {
+        if let Some(client) = self.clients.get_mut(key) {
             client.send_queue.clear(&mut self.pool);
             client.dropped_bytes = queued;
         }
@@ -246,13 +246,9 @@ fn share(queued: u64, target: u64, total: u64) -> u64 {
     (in_proportion as u64).min(queued / 2)
 }
 
-fn is_stalled<S>(connections: &Slab<Connection<S>>, key: u32, since: Instant) -> bool {
-    match connections.get(key as usize) {
-        Some(Connection::Client(client)) => {
-            client.stall.as_ref().is_some_and(|stall| stall.since == since)
-        }
-        _ => false,
-    }
+fn is_stalled<S>(clients: &Clients<S>, key: ClientKey, since: Instant) -> bool {
+    let stall = clients.get(key).and_then(|client| client.stall.as_ref());
+    stall.is_some_and(|stall| stall.since == since)
 }
 
 #[cfg(test)]
@@ -291,10 +287,10 @@ mod tests {
         };
         let mut deliveries = Outbound::new(&config, now);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        for key in 0..3 {
+        for number in 0..3 {
             let client = Client::new(Full, peer, now);
-            deliveries.connections.insert(Connection::Client(client));
-            deliveries.join(key, UserId(key.into()), Recipient(key));
+            let key = deliveries.clients.insert(client);
+            deliveries.join(key, UserId(number.into()), Recipient(number));
         }
         deliveries
     }
@@ -314,7 +310,7 @@ mod tests {
         deliveries.flush_pending();
 
         deliveries.begin_turn(start + STALL_TIMEOUT / 2);
-        deliveries.leave(2);
+        deliveries.leave(ClientKey(2));
         assert!(deliveries.may_accept(), "it may be for fewer now");
         assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "60 bytes are more than half");
         assert!(deliveries.is_paused() && !deliveries.may_accept());
@@ -323,10 +319,10 @@ mod tests {
         deliveries.begin_turn(start + STALL_TIMEOUT);
         deliveries.expire_stalls();
         let pending_closes: Vec<u32> =
-            deliveries.take_pending_closes().into_iter().map(|(key, ..)| key).collect();
+            deliveries.take_pending_closes().into_iter().map(|(key, ..)| key.0).collect();
         assert_eq!(pending_closes, [0, 1]);
 
-        deliveries.leave(1);
+        deliveries.leave(ClientKey(1));
         assert_eq!(offer_to_first(&mut deliveries), Offer::Taken, "30 bytes are less than half");
         deliveries.on_applied();
         assert!(!deliveries.is_paused());

@@ -2,6 +2,7 @@
 
 use crate::hub::outbound::buffer_pool::VecPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
+use crate::hub::token::ClientKey;
 use crate::protocol::Line;
 
 /// Where a addressed line stands among the others of its turn.
@@ -58,7 +59,7 @@ struct ClientBatch {
     /// Bytes of the block that were taken out.
     broadcast_cursor: u32,
     /// The client's key; `None` where there is no client_batch.
-    client: Option<u32>,
+    client: Option<ClientKey>,
     state: FlushState,
 }
 
@@ -138,7 +139,7 @@ impl ClientBatch {
 
 impl FanoutBatch {
     /// From now on there is a client_batch for the client of this key, under this recipient.
-    pub(crate) fn open(&mut self, recipient: u32, key: u32) {
+    pub(crate) fn open(&mut self, recipient: u32, key: ClientKey) {
         let place = recipient as usize;
         if place >= self.clients.len() {
             self.clients.resize_with(place + 1, ClientBatch::default);
@@ -150,7 +151,7 @@ impl FanoutBatch {
     }
 
     /// The key of the client that a recipient names.
-    pub(crate) fn client(&self, recipient: u32) -> Option<u32> {
+    pub(crate) fn client(&self, recipient: u32) -> Option<ClientKey> {
         self.clients.get(recipient as usize)?.client
     }
 
@@ -200,7 +201,7 @@ impl FanoutBatch {
     }
 
     /// Takes a client off the list of those to flush, and returns its key.
-    pub(crate) fn pop_pending(&mut self) -> Option<u32> {
+    pub(crate) fn pop_pending(&mut self) -> Option<ClientKey> {
         loop {
             let recipient = self.pending_flush.pop()?;
             let client_batch = &mut self.clients[recipient as usize];
@@ -369,7 +370,7 @@ mod tests {
             let mut plain: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS as usize];
             let mut closed = [false; CLIENTS as usize];
             let registered: Vec<u32> = (0..CLIENTS).collect();
-            registered.iter().for_each(|&key| batch.open(key, key));
+            registered.iter().for_each(|&key| batch.open(key, ClientKey(key)));
             for step in steps {
                 match step {
                     Step::ForAll(text) => {
@@ -396,14 +397,16 @@ mod tests {
                     }
                     Step::Replace(key) => {
                         batch.forget(key);
-                        batch.open(key, key);
+                        batch.open(key, ClientKey(key));
                         plain[key as usize].clear();
                         closed[key as usize] = false;
                     }
                     Step::EndTurn => {
                         let mut left: Vec<u32> = match batch.has_broadcasts() {
                             true => registered.clone(),
-                            false => std::iter::from_fn(|| batch.pop_pending()).collect(),
+                            false => {
+                                std::iter::from_fn(|| batch.pop_pending()).map(|key| key.0).collect()
+                            },
                         };
                         while batch.pop_pending().is_some() {}
                         left.retain(|&key| batch.queued(key) > 0);

@@ -20,29 +20,29 @@ pub(crate) mod send_queue;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::config::{Config, SlowClient};
 use crate::engine::{Offer, Recipient, Recipients, Sink};
+use crate::hub::clients::client::{Client, ClientState, StallCause};
+use crate::hub::clients::table::Clients;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Client, ClientState, Connection, StallCause};
 use crate::hub::outbound::block_pool::BufferPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
 use crate::hub::outbound::fanout::FanoutBatch;
 use crate::hub::outbound::send_queue::{FlushOutcome, SendQueue, Tail};
 use crate::hub::timeout_queue::TimeoutQueue;
+use crate::hub::token::ClientKey;
 use crate::protocol::{Line, UserId};
 
 /// Every connection, and all that is queued.
 #[derive(Debug)]
 pub(crate) struct Outbound<S> {
-    pub(crate) connections: Slab<Connection<S>>,
+    pub(crate) clients: Clients<S>,
     /// Keys of the registered clients.
-    registered: Vec<u32>,
+    registered: Vec<ClientKey>,
     /// What is delivered in this turn.
     batch: FanoutBatch,
     /// Clients to be closed within this turn.
-    pending_closes: Vec<(u32, CloseReason, Option<io::Error>)>,
+    pending_closes: Vec<(ClientKey, CloseReason, Option<io::Error>)>,
     /// Users whose clients were disconnected since they were last taken.
     departed: Vec<UserId>,
     queued_total: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Outbound<S> {
     total_limit: u64,
     slow_client: SlowClient,
     /// Stalls under way, by client and start; one that is over may still stand here.
-    stalls: TimeoutQueue<(u32, Instant)>,
+    stalls: TimeoutQueue<(ClientKey, Instant)>,
     /// How many clients have a stall for their own queue.
     stalled_clients: usize,
     /// The queues of all together are full until they hold no more bytes than this.
@@ -76,7 +76,7 @@ pub(crate) struct Outbound<S> {
 impl<S> Outbound<S> {
     pub(crate) fn new(config: &Config, now: Instant) -> Outbound<S> {
         Outbound {
-            connections: Slab::new(),
+            clients: Clients::new(),
             registered: Vec::new(),
             batch: FanoutBatch::default(),
             pending_closes: Vec::new(),
@@ -108,7 +108,7 @@ impl<S> Outbound<S> {
     }
 
     /// Keys of the registered clients.
-    pub(crate) fn registered(&self) -> &[u32] {
+    pub(crate) fn registered(&self) -> &[ClientKey] {
         &self.registered
     }
 
@@ -117,22 +117,19 @@ impl<S> Outbound<S> {
         self.queued_total
     }
 
-    pub(crate) fn client(&self, key: u32) -> Option<&Client<S>> {
-        match self.connections.get(key as usize) {
-            Some(Connection::Client(client)) => Some(client),
-            _ => None,
-        }
+    pub(crate) fn client(&self, key: ClientKey) -> Option<&Client<S>> {
+        self.clients.get(key)
     }
 
-    pub(crate) fn client_mut(&mut self, key: u32) -> Option<&mut Client<S>> {
-        client_mut(&mut self.connections, key)
+    pub(crate) fn client_mut(&mut self, key: ClientKey) -> Option<&mut Client<S>> {
+        self.clients.get_mut(key)
     }
 
     /// From now on the client is `user` and receives what is for this recipient.
-    pub(crate) fn join(&mut self, key: u32, user: UserId, Recipient(recipient): Recipient) {
+    pub(crate) fn join(&mut self, key: ClientKey, user: UserId, Recipient(recipient): Recipient) {
         debug_assert!(!self.batch.has_broadcasts(), "clients register before anything is applied");
         let place = self.registered.len() as u32;
-        if let Some(client) = client_mut(&mut self.connections, key) {
+        if let Some(client) = self.clients.get_mut(key) {
             client.state = ClientState::Registered { user, place, recipient };
             self.registered.push(key);
             self.batch.open(recipient, key);
@@ -140,14 +137,14 @@ impl<S> Outbound<S> {
     }
 
     /// The key of the client that is reached at a recipient.
-    pub(crate) fn client_at(&self, Recipient(recipient): Recipient) -> Option<u32> {
+    pub(crate) fn client_at(&self, Recipient(recipient): Recipient) -> Option<ClientKey> {
         self.batch.client(recipient)
     }
 
     /// The client receives nothing from now on. What is queued for it is forgotten. Returns who it
     /// was, if it was registered.
-    pub(crate) fn leave(&mut self, key: u32) -> Option<UserId> {
-        let client = client_mut(&mut self.connections, key)?;
+    pub(crate) fn leave(&mut self, key: ClientKey) -> Option<UserId> {
+        let client = self.clients.get_mut(key)?;
         let ClientState::Registered { user, place, recipient } = client.state else { return None };
         client.state = ClientState::Closing { user };
         self.queued_total -= (client.send_queue.len() + self.batch.queued(recipient)) as u64;
@@ -156,7 +153,7 @@ impl<S> Outbound<S> {
         self.registered.swap_remove(place as usize);
         if let Some(&moved) = self.registered.get(place as usize)
             && let Some(Client { state: ClientState::Registered { place: its, .. }, .. }) =
-                client_mut(&mut self.connections, moved)
+                self.clients.get_mut(moved)
         {
             *its = place;
         }
@@ -168,11 +165,11 @@ impl<S> Outbound<S> {
     /// Closes the client within this turn.
     pub(crate) fn schedule_close(
         &mut self,
-        key: u32,
+        key: ClientKey,
         reason: CloseReason,
         error: Option<io::Error>,
     ) {
-        if let Some(client) = client_mut(&mut self.connections, key)
+        if let Some(client) = self.clients.get_mut(key)
             && !client.is_closing
         {
             client.is_closing = true;
@@ -184,7 +181,9 @@ impl<S> Outbound<S> {
     }
 
     /// The clients to be closed now.
-    pub(crate) fn take_pending_closes(&mut self) -> Vec<(u32, CloseReason, Option<io::Error>)> {
+    pub(crate) fn take_pending_closes(
+        &mut self,
+    ) -> Vec<(ClientKey, CloseReason, Option<io::Error>)> {
         std::mem::take(&mut self.pending_closes)
     }
 
@@ -194,7 +193,7 @@ impl<S> Outbound<S> {
     }
 
     /// Puts the client on the list of those to flush.
-    pub(crate) fn mark_pending(&mut self, key: u32) {
+    pub(crate) fn mark_pending(&mut self, key: ClientKey) {
         if let Some(recipient) = self.client(key).and_then(Client::recipient) {
             self.batch.mark_pending(recipient);
         }
@@ -216,7 +215,7 @@ impl<S> Outbound<S> {
     }
 
     /// What is queued for a member.
-    fn queued(&self, key: u32) -> u64 {
+    fn queued(&self, key: ClientKey) -> u64 {
         let Some(client) = self.client(key) else { return 0 };
         let in_batch = client.recipient().map_or(0, |recipient| self.batch.queued(recipient));
         (client.send_queue.len() + in_batch) as u64
@@ -230,8 +229,8 @@ impl<S> Outbound<S> {
             queued.clone().sum::<u64>(),
             "the total is the sum of its parts"
         );
-        let queues = self.connections.iter().filter_map(|(key, _)| self.client(key as u32));
-        let blocks: usize = queues.map(|client| client.send_queue.blocks()).sum();
+        let queues = self.clients.iter().map(|(_, client)| client.send_queue.blocks());
+        let blocks: usize = queues.sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
         assert!(self.max_queue_bound >= queued.max().unwrap_or(0), "no queue is above the largest");
         let full = self.registered.iter().filter(|&&key| {
@@ -276,8 +275,8 @@ impl<S: Write> Outbound<S> {
 
     /// The same as [`flush`](Self::flush), whether or not the socket has said that it takes bytes
     /// again: for a client that will not hear of it.
-    pub(crate) fn flush_before_close(&mut self, key: u32) {
-        if let Some(client) = client_mut(&mut self.connections, key) {
+    pub(crate) fn flush_before_close(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key) {
             client.writable = true;
         }
         self.flush(key);
@@ -285,8 +284,8 @@ impl<S: Write> Outbound<S> {
 
     /// Writes what is queued for one client, as far as its socket takes it. What is left is in its
     /// send queue then.
-    pub(crate) fn flush(&mut self, key: u32) {
-        let Some(client) = client_mut(&mut self.connections, key) else { return };
+    pub(crate) fn flush(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key) else { return };
         let Some(recipient) = client.recipient() else { return };
         let queue = &mut client.send_queue;
         let before = queue.len() + self.batch.queued(recipient);
@@ -381,13 +380,5 @@ impl<S: Write> Sink for Outbound<S> {
             Recipients::All => self.enqueue_broadcast(&line),
         }
         Offer::Taken
-    }
-}
-
-#[inline]
-fn client_mut<S>(connections: &mut Slab<Connection<S>>, key: u32) -> Option<&mut Client<S>> {
-    match connections.get_mut(key as usize) {
-        Some(Connection::Client(client)) => Some(client),
-        _ => None,
     }
 }

@@ -1,0 +1,143 @@
+//! The table of clients.
+
+use std::mem;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::client::{Client, Lingering};
+use crate::hub::token::ClientKey;
+
+/// Every client connection: open ones, and closed ones that linger.
+#[derive(Debug)]
+pub(crate) struct Clients<S> {
+    slots: Slab<Slot<S>>,
+    lingering: usize,
+}
+
+#[derive(Debug)]
+enum Slot<S> {
+    Open(Client<S>),
+    Lingering(Lingering<S>),
+    /// Its client was taken out, and its key still names it.
+    Reserved,
+}
+
+impl<S> Clients<S> {
+    pub(crate) fn new() -> Clients<S> {
+        Clients { slots: Slab::new(), lingering: 0 }
+    }
+
+    /// The key that the next client gets.
+    pub(crate) fn vacant_key(&self) -> ClientKey {
+        ClientKey::new(self.slots.vacant_key())
+    }
+
+    pub(crate) fn insert(&mut self, client: Client<S>) -> ClientKey {
+        ClientKey::new(self.slots.insert(Slot::Open(client)))
+    }
+
+    /// An open client.
+    #[inline]
+    pub(crate) fn get(&self, key: ClientKey) -> Option<&Client<S>> {
+        match self.slots.get(key.index()) {
+            Some(Slot::Open(client)) => Some(client),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client<S>> {
+        match self.slots.get_mut(key.index()) {
+            Some(Slot::Open(client)) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// The open clients.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client<S>)> {
+        self.slots.iter().filter_map(|(index, slot)| match slot {
+            Slot::Open(client) => Some((ClientKey::new(index), client)),
+            Slot::Lingering(_) | Slot::Reserved => None,
+        })
+    }
+
+    /// Takes an open client out of the table. Its key is reserved until [`linger`](Self::linger) or
+    /// [`remove`](Self::remove).
+    pub(crate) fn take(&mut self, key: ClientKey) -> Option<Client<S>> {
+        let slot = self.slots.get_mut(key.index())?;
+        match mem::replace(slot, Slot::Reserved) {
+            Slot::Open(client) => Some(client),
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    /// Puts the connection of a client that was taken out back, to linger under the same key.
+    pub(crate) fn linger(&mut self, key: ClientKey, lingering: Lingering<S>) {
+        self.slots[key.index()] = Slot::Lingering(lingering);
+        self.lingering += 1;
+    }
+
+    /// Removes whatever the key names, and frees the key.
+    pub(crate) fn remove(&mut self, key: ClientKey) {
+        if let Some(Slot::Lingering(_)) = self.slots.try_remove(key.index()) {
+            self.lingering -= 1;
+        }
+    }
+
+    /// A connection that lingers.
+    pub(crate) fn lingering_mut(&mut self, key: ClientKey) -> Option<&mut Lingering<S>> {
+        match self.slots.get_mut(key.index()) {
+            Some(Slot::Lingering(lingering)) => Some(lingering),
+            _ => None,
+        }
+    }
+
+    /// Whether a connection has lingered under this key since that time.
+    pub(crate) fn is_lingering_since(&self, key: ClientKey, since: Instant) -> bool {
+        matches!(
+            self.slots.get(key.index()),
+            Some(Slot::Lingering(lingering)) if lingering.since == since
+        )
+    }
+
+    /// Connections that linger.
+    pub(crate) fn lingering(&self) -> usize {
+        self.lingering
+    }
+
+    /// Connections, open or lingering.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_lingers_keeps_its_key_until_it_is_removed() {
+        let now = Instant::now();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut clients = Clients::new();
+        let key = clients.insert(Client::new((), peer, now));
+        assert!(clients.take(key).is_some() && clients.take(key).is_none());
+        assert_ne!(clients.vacant_key(), key, "it is reserved");
+        clients.linger(key, Lingering { stream: (), since: now, in_read_list: false });
+        assert!(clients.get(key).is_none() && clients.lingering_mut(key).is_some());
+        assert!(clients.is_lingering_since(key, now));
+        assert_eq!((clients.lingering(), clients.iter().count(), clients.len()), (1, 0, 1));
+        clients.remove(key);
+        assert!(clients.is_empty() && clients.lingering() == 0);
+    }
+}

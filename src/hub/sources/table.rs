@@ -1,0 +1,205 @@
+//! The table of sources.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::source::Source;
+use crate::hub::token::SourceKey;
+
+/// Connections over the limit that are open at once, until it is known whether others have ended.
+/// They take descriptors of the reserve.
+const MAX_UNDECIDED: usize = 4;
+
+/// Every source: those that are admitted, in the order in which they are served next, and those over
+/// the limit, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Sources<S> {
+    table: Slab<Source<S>>,
+    admitted: VecDeque<SourceKey>,
+    undecided: VecDeque<SourceKey>,
+    max_sources: usize,
+}
+
+/// What to do with a source over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It was admitted.
+    Admitted(SourceKey),
+    /// The sources that count are alive: it is to be removed.
+    Rejected(SourceKey),
+}
+
+impl<S> Sources<S> {
+    /// Creates a table of which at most `max_sources` sources are admitted at once.
+    pub(crate) fn new(max_sources: usize) -> Sources<S> {
+        Sources {
+            table: Slab::new(),
+            admitted: VecDeque::new(),
+            undecided: VecDeque::new(),
+            max_sources,
+        }
+    }
+
+    /// The key that the next source gets.
+    pub(crate) fn vacant_key(&self) -> SourceKey {
+        SourceKey::new(self.table.vacant_key())
+    }
+
+    /// Adds a source, behind those over the limit if there are any. Returns whether it is admitted.
+    pub(crate) fn insert(&mut self, source: Source<S>) -> (SourceKey, bool) {
+        let key = SourceKey::new(self.table.insert(source));
+        let is_admitted = self.undecided.is_empty() && self.has_room();
+        let list = if is_admitted { &mut self.admitted } else { &mut self.undecided };
+        list.push_back(key);
+        (key, is_admitted)
+    }
+
+    /// Removes a source.
+    pub(crate) fn remove(&mut self, key: SourceKey) -> Option<Source<S>> {
+        self.admitted.retain(|&other| other != key);
+        self.undecided.retain(|&other| other != key);
+        self.table.try_remove(key.index())
+    }
+
+    pub(crate) fn get(&self, key: SourceKey) -> Option<&Source<S>> {
+        self.table.get(key.index())
+    }
+
+    pub(crate) fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source<S>> {
+        self.table.get_mut(key.index())
+    }
+
+    /// Sources open, admitted or not.
+    pub(crate) fn open(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Sources admitted.
+    pub(crate) fn len(&self) -> usize {
+        self.admitted.len()
+    }
+
+    /// The admitted source that is served at this place from the next one on.
+    pub(crate) fn key_at(&self, place: usize) -> Option<SourceKey> {
+        self.admitted.get(place).copied()
+    }
+
+    /// The admitted sources.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source<S>> {
+        self.admitted.iter().filter_map(|&key| self.get(key))
+    }
+
+    /// Visits the admitted sources, the next one to be served first.
+    pub(crate) fn for_each_mut(&mut self, mut visit: impl FnMut(&mut Source<S>)) {
+        for key in &self.admitted {
+            if let Some(source) = self.table.get_mut(key.index()) {
+                visit(source);
+            }
+        }
+    }
+
+    /// The source whose turn it is, which is last in the next round.
+    pub(crate) fn next_to_apply(&mut self) -> Option<&mut Source<S>> {
+        let key = self.admitted.pop_front()?;
+        self.admitted.push_back(key);
+        self.table.get_mut(key.index())
+    }
+
+    /// Whether another connection may await a decision.
+    pub(crate) fn may_accept(&self) -> bool {
+        self.undecided.len() < MAX_UNDECIDED
+    }
+
+    /// Whether connections over the limit await a decision.
+    pub(crate) fn has_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Admits the first source over the limit if others have made room, or rejects it once it is known
+    /// that the sources which count are alive. A poll that came after the newcomer has told of every
+    /// end that came before it; the end of a source counts once its lines are taken.
+    pub(crate) fn decide(&mut self) -> Option<Decision> {
+        let key = *self.undecided.front()?;
+        let alive = self.iter().filter(|source| !source.has_ended()).count();
+        if self.has_room() {
+            self.undecided.pop_front();
+            self.admitted.push_back(key);
+            return Some(Decision::Admitted(key));
+        }
+        (alive >= self.max_sources).then_some(Decision::Rejected(key))
+    }
+
+    /// Takes the keys of all sources, for a stop.
+    pub(crate) fn keys(&self) -> Vec<SourceKey> {
+        self.admitted.iter().chain(&self.undecided).copied().collect()
+    }
+
+    fn has_room(&self) -> bool {
+        self.iter().filter(|source| !source.is_spent()).count() < self.max_sources
+    }
+
+    /// Panics unless each source is on one of the lists.
+    pub(crate) fn check(&self) {
+        let keys = self.keys();
+        assert_eq!(keys.len(), self.table.len(), "each source is on one list");
+        assert!(keys.iter().all(|&key| self.get(key).is_some()), "a source is in the table");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::hub::close_reason::CloseReason;
+
+    fn source() -> Source<&'static [u8]> {
+        Source::new(&[], SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256)
+    }
+
+    #[test]
+    fn a_source_over_the_limit_waits_for_one_that_has_ended() {
+        let mut sources = Sources::new(1);
+        let (first, is_admitted) = sources.insert(source());
+        assert!(is_admitted);
+        let (second, is_admitted) = sources.insert(source());
+        assert!(!is_admitted && sources.has_undecided());
+        let open = sources.get_mut(first).unwrap();
+        open.peer_closed = true;
+        assert_eq!(sources.decide(), None, "its lines may be unread");
+        sources.get_mut(first).unwrap().abort(CloseReason::ClosedByPeer);
+        assert_eq!(sources.decide(), Some(Decision::Admitted(second)));
+        sources.check();
+    }
+
+    #[test]
+    fn a_source_over_the_limit_is_rejected_while_the_others_are_alive() {
+        let mut sources = Sources::new(1);
+        sources.insert(source());
+        let (second, _) = sources.insert(source());
+        assert_eq!(sources.decide(), Some(Decision::Rejected(second)));
+        sources.remove(second);
+        assert_eq!((sources.decide(), sources.open()), (None, 1));
+    }
+
+    #[test]
+    fn no_more_than_a_few_wait_for_a_decision() {
+        let mut sources = Sources::new(1);
+        sources.insert(source());
+        for _ in 0..MAX_UNDECIDED {
+            assert!(sources.may_accept());
+            sources.insert(source());
+        }
+        assert!(!sources.may_accept());
+    }
+
+    #[test]
+    fn sources_are_served_in_turn() {
+        let mut sources = Sources::new(2);
+        let (first, _) = sources.insert(source());
+        let (second, _) = sources.insert(source());
+        sources.next_to_apply().unwrap().lines_received = 1;
+        assert_eq!([sources.key_at(0), sources.key_at(1)], [Some(second), Some(first)]);
+    }
+}
