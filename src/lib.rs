@@ -1,61 +1,62 @@
-//! An event server for the *follower maze* protocol: numbered events come in over TCP in any order,
-//! are put in order, and go out unchanged to the connected users that they concern.
+//! An event server for the *follower maze* protocol: it reads numbered events over TCP in any order,
+//! puts them in order, and forwards each, unchanged, to the connected users that it concerns.
 //!
-//! # The way of an event
+//! # Data flow
 //!
 //! ```text
-//! source socket ─read─▶ buffer ─memchr─▶ line ─parse─▶ Event ─▶ ReorderBuffer
-//!                                                                   │ in sequence
-//! client sockets ◀─write─ SendQueue ◀─flush─ FanoutBatch ◀─ (audience, line) ◀─ FollowerGraph
+//! source socket ─read─▶ LineBuffer ─▶ EventDecoder ─▶ ReorderBuffer ─in sequence─▶ Engine::apply_next
+//!                                                                                       │ (recipients, line)
+//! client sockets ◀─write─ SendQueue ◀─flush─ FanoutBatch ◀──────────────────────────────┘
 //! ```
 //!
-//! # The rooms
+//! # Layers
 //!
-//! | room | what it does | what it may not know |
+//! | module | responsibility | must not know |
 //! |---|---|---|
-//! | [`protocol`] | cuts bytes into lines and lines into events | everything else |
-//! | [`engine`] | puts events in order and finds out whom they concern | sockets, clock, log |
-//! | [`server`] | owns every socket; reads, queues, writes, closes | what an event means |
+//! | [`protocol`] | splits bytes into lines and parses lines into events | everything else |
+//! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
+//! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
+//! | [`server`] | the I/O shell: polling, TCP, signals, the descriptor limit, capture files | what an event means |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
-//! | [`loadgen`] | sends streams and checks what comes out | how the server does it |
 //!
-//! Arrows point one way: `main → server → engine → protocol`. `loadgen` has an encoder and a model of its
-//! own, so that one mistake cannot cancel another.
+//! Arrows point one way: `main → server → hub → engine → protocol`. The load generator is a program of its
+//! own (`src/bin/loadgen`) with its own codec and model, so that one mistake cannot cancel another.
 //!
 //! # One turn of the loop
 //!
-//! [`server::hub::Hub::turn`] is the heart of the server, its steps in this order:
+//! [`hub::Hub::turn`] is the heart of the server. Its steps, in order:
 //!
-//! 1. read the sources into their buffers, within a budget;
-//! 2. ask the poll once more, and accept and read clients until the kernel holds nothing more on that
-//!    side: whoever had written an id before those source bytes were read is registered now;
-//! 3. close the clients that are gone, were taken over or have not said in time who they are: what
-//!    follows may take a while. All that the poll told is noted by now, and whoever comes for this turn has
-//!    come, so that no readiness can reach a new tenant of the same slot;
-//! 4. apply what is in order, within a budget, and note for whom each line is;
-//! 5. put together what is for each client and write it, at once and in one piece; only where a socket
-//!    refuses bytes is its readiness waited for;
-//! 6. let the other timeouts expire;
-//! 7. close what else is to be closed.
+//! 1. Read the sources into their buffers, within a budget.
+//! 2. Poll again without waiting, then accept and read clients until the kernel holds nothing more on that
+//!    side. Every client whose id line was in the kernel when the source bytes were read is registered now.
+//!    Before a limit rejects a connection, the ends that the kernel knows of are read.
+//! 3. Close clients that are gone, were taken over, or did not identify themselves in time. No readiness of
+//!    this turn can reach a new tenant of the same key, because all of it has been noted and nobody is
+//!    accepted any more.
+//! 4. Bring lists of followers up to date, within a budget, for users that were registered or unregistered.
+//! 5. Apply the events that are in order, within a budget, into the fan-out batch.
+//! 6. Flush the clients that have something pending, with one write each. Writability is awaited only after
+//!    a socket has refused bytes.
+//! 7. Expire the other timeouts, then close what is to be closed.
 //!
-//! # What always holds
+//! # Invariants
 //!
 //! - Events are applied strictly by sequence, each at most once.
-//! - An event is queued for all that it concerns or, for want of room, for none of them; then it waits
-//!   at the head of the order, and the sources wait with it.
-//! - A client is registered under one user, a user at one client.
+//! - An event is queued for all of its recipients or, while a queue is full, for none of them. It then
+//!   waits in the reorder buffer, and reading the sources pauses.
+//! - A client is registered under one user, and a user at one client.
 //! - Between two turns bytes are queued only where a socket has refused bytes.
-//! - Every queue, buffer and loop has a bound, and nobody waits for a peer without a timeout.
+//! - Every queue, buffer and loop has a bound, and every wait for a peer has a timeout.
+//! - No connection costs a turn more than a millisecond, whatever its user follows.
 //! - An error on one connection ends that connection; only a failing poll ends the server.
 //!
-//! [`server::hub::Hub::check_invariants`] checks what can be checked of this.
+//! [`hub::Hub::check_invariants`] checks those that can be checked.
 //!
-//! # What is absent on purpose
+//! # Deliberately absent
 //!
-//! Threads on the hot path (helper threads write the log and a capture file and wait for signals), unsafe
-//! code, allocation or formatting for each event, and anything on the hot path that costs more with the clients that are
-//! merely connected.
+//! Threads on the hot path (helper threads write the log and capture files and receive signals), locks,
+//! unsafe code, allocation or formatting per event, and costs that grow with idle connections.
 
 pub mod config;
 pub mod engine;

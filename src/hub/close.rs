@@ -136,7 +136,7 @@ impl<A: Acceptor> Hub<A> {
     }
 }
 
-/// Whether the connection was reset before it had sent anything, as health checks do.
+/// Returns whether the connection was reset before it had sent anything, as health checks do.
 fn is_mere_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
     let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
     is_reset

@@ -79,7 +79,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether the peer did nothing but what peers do.
+    /// Returns whether the peer did nothing but what peers do.
     #[must_use]
     pub fn is_expected(self) -> bool {
         matches!(self, CloseReason::ClosedByPeer | CloseReason::TakenOver | CloseReason::Stopped)

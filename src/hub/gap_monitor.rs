@@ -63,7 +63,7 @@ impl GapMonitor {
         self.gap = None;
     }
 
-    /// Whether the gap has lasted for the timeout.
+    /// Returns whether the gap has lasted for the timeout.
     pub(crate) fn has_expired(&self) -> bool {
         match (&self.gap, self.timeout) {
             (Some(gap), Some(timeout)) => !self.paused && gap.unpaused_age >= timeout,
@@ -83,7 +83,7 @@ impl GapMonitor {
         Some((gap.first_missing, age))
     }
 
-    /// When the gap expires or is to be shown, if ever.
+    /// Returns when the gap expires or is to be shown, if ever.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let gap = self.gap.as_ref()?;
         let report = gap.since + gap.next_report;

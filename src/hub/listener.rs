@@ -27,7 +27,7 @@ impl<A: Acceptor> Listener<A> {
         self.readable = true;
     }
 
-    /// Whether it is time to look for connections.
+    /// Returns whether it is time to look for connections.
     pub(super) fn is_open(&self) -> bool {
         self.readable && self.backoff_until.is_none()
     }

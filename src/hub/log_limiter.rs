@@ -120,7 +120,7 @@ impl LogLimiter {
         self.windows.drain(..).for_each(|window| window.report());
     }
 
-    /// When [`report_suppressed`](Self::report_suppressed) has something to say, if ever.
+    /// Returns when [`report_suppressed`](Self::report_suppressed) has something to say, if ever.
     pub(crate) fn next_report(&self) -> Option<Instant> {
         let owing = self.windows.iter().filter(|window| window.suppressed > 0);
         owing.map(|window| window.since + SECOND).min()

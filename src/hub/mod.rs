@@ -225,13 +225,13 @@ impl<A: Acceptor> Hub<A> {
         self.close();
     }
 
-    /// Whether a stop is complete.
+    /// Returns whether a stop is complete.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.is_draining() && self.sources.open() == 0 && self.outbound.clients.is_empty()
     }
 
-    /// When the next turn is to begin.
+    /// Returns when the next turn is to begin.
     #[must_use]
     pub fn next_turn(&self) -> NextTurn {
         if self.config.busy_poll || self.has_work_left() {
@@ -265,7 +265,7 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// How many lines of an open source were looked at so far, by its token.
+    /// Returns how many lines of an open source were looked at so far, by its token.
     #[must_use]
     pub fn lines_received(&self, token: usize) -> Option<u64> {
         let Target::Source(key) = Target::of(token) else { return None };
@@ -385,13 +385,13 @@ impl<A: Acceptor> Hub<A> {
         self.readiness_buf = more;
     }
 
-    /// Whether somebody's time is over, as far as is known: this process may have stood still since the
+    /// Returns whether somebody's time is over, as far as is known: this process may have stood still since the
     /// poll, and what a peer did in time may be in the kernel.
     fn is_timeout_due(&self) -> bool {
         self.next_timeout().is_some_and(|due| due <= self.now)
     }
 
-    /// When the time of a peer, or of a missing event, may be over.
+    /// Returns when the time of a peer, or of a missing event, may be over.
     fn next_timeout(&self) -> Option<Instant> {
         let timeouts = [
             self.identify_timeouts.next(),
@@ -410,7 +410,7 @@ impl<A: Acceptor> Hub<A> {
         16 * (self.sources.open() + self.outbound.clients.len() + 16)
     }
 
-    /// Whether a stop is under way.
+    /// Returns whether a stop is under way.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain_deadline.is_some()
@@ -420,7 +420,7 @@ impl<A: Acceptor> Hub<A> {
         self.open_clients
     }
 
-    /// Whether another turn would do something without anything becoming ready.
+    /// Returns whether another turn would do something without anything becoming ready.
     fn has_work_left(&self) -> bool {
         let may_read = !self.is_draining();
         let can_apply = self.outbound.may_accept();

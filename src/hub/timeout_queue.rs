@@ -28,7 +28,7 @@ impl<T> TimeoutQueue<T> {
         self.queue.push_back((now + self.after, what));
     }
 
-    /// When the first entry is due.
+    /// Returns when the first entry is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.queue.front().map(|&(due, _)| due)
     }

@@ -105,7 +105,8 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
     let writes = Rc::clone(&clients.accepted);
     let mut hub = Hub::new(Config::default(), CAPACITY, sources, clients, Instant::now());
     // The hub may be told of more than there is: two listeners, a source and the clients.
-    let tokens = (0..=captured_users().count()).chain([EVENT_LISTENER, CLIENT_LISTENER]);
+    // Of each key there are two tokens: a source and a client.
+    let tokens = (0..=2 * captured_users().count() + 1).chain([EVENT_LISTENER, CLIENT_LISTENER]);
     let ready: Vec<Readiness> = tokens.map(ready).collect();
 
     let stream = String::from_utf8(captured_stream()).unwrap();

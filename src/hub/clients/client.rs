@@ -100,7 +100,7 @@ impl<S> Client<S> {
         }
     }
 
-    /// Whether it connected at `since` and has not sent its id yet.
+    /// Returns whether it connected at `since` and has not sent its id yet.
     pub(crate) fn is_awaiting_id_since(&self, since: Instant) -> bool {
         matches!(&self.state, ClientState::AwaitingId(id_line) if id_line.since == since)
     }

@@ -166,7 +166,7 @@ impl<A: Acceptor> Hub<A> {
         has_ended
     }
 
-    /// Whether the user may be registered: it takes over from itself, or there is a place.
+    /// Returns whether the user may be registered: it takes over from itself, or there is a place.
     fn has_room_for(&self, user: UserId) -> bool {
         self.outbound.registered().len() < self.capacity.max_clients
             || self.engine.graph().recipient(user).is_some()

@@ -96,7 +96,7 @@ impl<S> Clients<S> {
         }
     }
 
-    /// Whether a connection has lingered under this key since that time.
+    /// Returns whether a connection has lingered under this key since that time.
     pub(crate) fn is_lingering_since(&self, key: ClientKey, since: Instant) -> bool {
         matches!(
             self.slots.get(key.index()),

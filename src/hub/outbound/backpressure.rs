@@ -16,18 +16,18 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::token::ClientKey;
 
 impl<S> Outbound<S> {
-    /// Whether events have to wait until queues have come down.
+    /// Returns whether events have to wait until queues have come down.
     pub(crate) fn is_paused(&self) -> bool {
         self.stalled_clients > 0 || self.total_low_watermark.is_some()
     }
 
-    /// Whether it is worth offering an event: nothing is waited for, or it may have become less.
+    /// Returns whether it is worth offering an event: nothing is waited for, or it may have become less.
     #[inline]
     pub(crate) fn may_accept(&self) -> bool {
         self.stalled_clients == 0 && (self.total_low_watermark.is_none() || self.is_watermark_stale)
     }
 
-    /// How many clients applying waits for.
+    /// Returns how many clients applying waits for.
     pub(crate) fn stalled_clients(&self) -> usize {
         self.stalled_clients
     }
@@ -76,7 +76,7 @@ impl<S> Outbound<S> {
         }
     }
 
-    /// When a stall may be due, if ever.
+    /// Returns when a stall may be due, if ever.
     pub(crate) fn next_stall(&self) -> Option<Instant> {
         self.stalls.next()
     }
@@ -107,7 +107,7 @@ impl<S> Outbound<S> {
 }
 
 impl<S: Write> Outbound<S> {
-    /// Whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
+    /// Returns whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
     /// in the way. If it does not, starts the stalls that it has to wait for. Clients that are to be
     /// disconnected instead are pending_closes, and not in the way.
     #[cold]
@@ -132,7 +132,7 @@ impl<S: Write> Outbound<S> {
         fits && (added == 0 || self.fits_total(added))
     }
 
-    /// How many of the audience are still registered.
+    /// Returns how many of the audience are still registered.
     fn registered_among(&self, audience: Recipients<'_>) -> u64 {
         let is_registered = |recipient: u32| self.batch.client(recipient).is_some();
         let count = match audience {

@@ -189,7 +189,7 @@ impl BufferPool {
         self.segments[block.segment()].bytes_mut(block)
     }
 
-    /// How many blocks are in use.
+    /// Returns how many blocks are in use.
     pub(crate) fn used_blocks(&self) -> usize {
         self.segments.iter().map(|(_, segment)| segment.used).sum()
     }

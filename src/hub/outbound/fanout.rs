@@ -178,14 +178,14 @@ impl FanoutBatch {
         })
     }
 
-    /// How many lines more can be queued until those of the turn take `bytes` of memory. The first
+    /// Returns how many lines more can be queued until those of the turn take `bytes` of memory. The first
     /// always fits.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
         let taken = self.block.len() + self.addressed.len();
         (bytes.saturating_sub(taken) / MAX_LINE_BYTES).max(usize::from(taken == 0))
     }
 
-    /// Whether something was queued for everybody.
+    /// Returns whether something was queued for everybody.
     pub(crate) fn has_broadcasts(&self) -> bool {
         !self.block.is_empty()
     }

@@ -204,7 +204,7 @@ impl<S> Outbound<S> {
         queue.clear(&mut self.pool);
     }
 
-    /// How many lines more can be queued until those of the turn take `bytes` of memory.
+    /// Returns how many lines more can be queued until those of the turn take `bytes` of memory.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
         self.batch.lines_that_fit(bytes)
     }

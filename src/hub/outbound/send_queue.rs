@@ -64,7 +64,7 @@ impl SendQueue {
         self.len == 0
     }
 
-    /// How many blocks it has.
+    /// Returns how many blocks it has.
     pub(crate) fn blocks(&self) -> usize {
         (self.start + self.len).div_ceil(BLOCK_BYTES)
     }
@@ -318,7 +318,7 @@ mod tests {
             self.bytes -= bytes;
         }
 
-        /// Whether no more memory is held than a tenth and 8 MiB beyond the most that was queued.
+        /// Returns whether no more memory is held than a tenth and 8 MiB beyond the most that was queued.
         #[track_caller]
         fn fit(&self) {
             let (held, allowed) =

@@ -253,7 +253,7 @@ impl<S: Write> Applier<'_, S> {
     }
 }
 
-/// Whether a malformed line shows that a web page is behind the connection.
+/// Returns whether a malformed line shows that a web page is behind the connection.
 fn is_http(line: &[u8], error: &ParseError, is_first: bool) -> bool {
     let is_prefix = error.reason == ParseErrorKind::TooLong;
     is_host_field(line) || (is_first && is_http_request_line(line, is_prefix))

@@ -50,27 +50,27 @@ impl<S> Source<S> {
         self.end = Some(Disconnect { reason, error: None });
     }
 
-    /// Whether it has sent a whole line, handed out or not.
+    /// Returns whether it has sent a whole line, handed out or not.
     pub(crate) fn has_sent_line(&self) -> bool {
         self.lines_received > 0 || self.events.lines.has_line()
     }
 
-    /// Whether it has sent a whole line, and nothing more will come.
+    /// Returns whether it has sent a whole line, and nothing more will come.
     pub(crate) fn closed_after_line(&self) -> bool {
         self.end.is_some() && self.has_sent_line()
     }
 
-    /// Whether the peer is known to have ended the connection.
+    /// Returns whether the peer is known to have ended the connection.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.is_some() || self.peer_closed
     }
 
-    /// Whether it has ended and all its lines are taken: it counts no more against the limit.
+    /// Returns whether it has ended and all its lines are taken: it counts no more against the limit.
     pub(crate) fn is_spent(&self) -> bool {
         self.end.is_some() && !self.may_have_lines
     }
 
-    /// Whether the kernel held nothing more when it was last read, and all of that was handed out.
+    /// Returns whether the kernel held nothing more when it was last read, and all of that was handed out.
     pub(crate) fn is_drained(&self) -> bool {
         !self.readable && !self.may_have_lines
     }

@@ -106,12 +106,12 @@ impl<S> Sources<S> {
         self.table.get_mut(key.index())
     }
 
-    /// Whether another connection may await a decision.
+    /// Returns whether another connection may await a decision.
     pub(crate) fn may_accept(&self) -> bool {
         self.undecided.len() < MAX_UNDECIDED
     }
 
-    /// Whether connections over the limit await a decision.
+    /// Returns whether connections over the limit await a decision.
     pub(crate) fn has_undecided(&self) -> bool {
         !self.undecided.is_empty()
     }
