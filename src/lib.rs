@@ -18,10 +18,9 @@
 //! | [`server`] | owns every socket; reads, queues, writes, closes | what an event means |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
-//! | [`loadgen`] | sends streams and checks what comes out | how the server does it |
 //!
-//! Arrows point one way: `main → server → engine → protocol`. `loadgen` has an encoder and a model of its
-//! own, so that one mistake cannot cancel another.
+//! Arrows point one way: `main → server → engine → protocol`. The load generator, a program of
+//! its own in `src/bin/loadgen`, uses nothing of this library, so that one mistake cannot cancel another.
 //!
 //! # One turn of the loop
 //!
@@ -59,7 +58,6 @@
 
 pub mod config;
 pub mod engine;
-pub mod loadgen;
 pub mod logging;
 pub mod protocol;
 pub mod server;

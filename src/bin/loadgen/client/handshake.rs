@@ -1,0 +1,96 @@
+//! Connections as they are before a run.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::sys::interrupt::{self, Interrupted};
+
+/// A server that answers does it in this time, or it is no such server.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) events: SocketAddr,
+    pub(crate) clients: SocketAddr,
+}
+
+/// What one side says before a run.
+#[derive(Default)]
+pub(crate) struct Greeting {
+    pub(crate) text: Vec<u8>,
+    /// What the server answers ends like this; empty where it answers nothing.
+    pub(crate) answer_end: &'static [u8],
+}
+
+impl Greeting {
+    /// The line with which a client tells an event server who it is.
+    pub(crate) fn of_user(user: u64) -> Greeting {
+        Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" }
+    }
+}
+
+/// A connection that has greeted.
+pub(crate) struct Greeted {
+    stream: TcpStream,
+    answer_end: &'static [u8],
+}
+
+impl Greeted {
+    /// Connects and greets.
+    ///
+    /// # Errors
+    ///
+    /// The connection is refused or fails; the error says that it is `who` that wanted it.
+    pub(crate) fn open(to: SocketAddr, who: &str, greeting: &Greeting) -> io::Result<Greeted> {
+        let open = || {
+            interrupt::check()?;
+            let mut stream = TcpStream::connect(to)?;
+            stream.set_nodelay(true)?;
+            stream.write_all(&greeting.text)?;
+            Ok(Greeted { stream, answer_end: greeting.answer_end })
+        };
+        let name = |error: io::Error| match Interrupted::of(&error) {
+            Some(_) => error,
+            None => io::Error::new(error.kind(), format!("{who} to {to}: {error}")),
+        };
+        open().map_err(name)
+    }
+
+    /// Waits for the answer, behind which nothing comes before the source sends; from then on
+    /// the connection does not block.
+    ///
+    /// # Errors
+    ///
+    /// The connection ends, or the answer takes longer than [`ANSWER_TIMEOUT`].
+    pub(crate) fn ready(mut self) -> io::Result<mio::net::TcpStream> {
+        let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+        self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        while !answer.ends_with(self.answer_end) {
+            match self.stream.read(&mut part)? {
+                0 => return Err(io::Error::other("the server closed before it answered")),
+                count => answer.extend_from_slice(&part[..count]),
+            }
+        }
+        self.stream.set_nonblocking(true)?;
+        Ok(mio::net::TcpStream::from_std(self.stream))
+    }
+}
+
+/// Reads once; `None` when nothing is there, 0 at the end, however that came.
+///
+/// # Errors
+///
+/// The connection fails in another way than by a reset.
+pub(crate) fn read_some(
+    stream: &mut mio::net::TcpStream,
+    bytes: &mut [u8],
+) -> io::Result<Option<usize>> {
+    match stream.read(bytes) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(0)),
+        Err(error) => Err(error),
+    }
+}

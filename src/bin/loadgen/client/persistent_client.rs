@@ -1,0 +1,145 @@
+//! Clients every byte of which is checked against what is in flight.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::client::handshake::{Greeted, Greeting, read_some};
+use crate::client::silence::Served;
+use crate::oracle::expected::Cursor;
+use crate::oracle::in_flight::InFlight;
+use crate::oracle::mismatch::{Fault, FaultKind};
+
+/// One such client.
+pub(crate) struct Steady {
+    user: u64,
+    /// Among the clients of what is in flight.
+    place: usize,
+    stream: TcpStream,
+    /// The part that it receives, and how much of that has come.
+    part: u64,
+    cursor: Cursor,
+    /// Of the parts before that one.
+    events_before: u64,
+    bytes_before: u64,
+}
+
+impl Steady {
+    /// # Errors
+    ///
+    /// The connection fails.
+    pub(crate) fn connect(
+        to: SocketAddr,
+        user: u64,
+        place: usize,
+        (registry, token): (&Registry, Token),
+    ) -> io::Result<Steady> {
+        let mut stream = Greeted::open(to, "a client", &Greeting::of_user(user))?.ready()?;
+        registry.register(&mut stream, token, Interest::READABLE)?;
+        Ok(Steady {
+            user,
+            place,
+            stream,
+            part: 0,
+            cursor: Cursor::default(),
+            events_before: 0,
+            bytes_before: 0,
+        })
+    }
+
+    /// Reads once and compares; returns whether there may be more to read. `arrived` is told of each
+    /// part how long after its time the last of it came.
+    ///
+    /// # Errors
+    ///
+    /// The connection ends, or anything else came than is due.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        in_flight: &mut InFlight,
+        arrived: &mut dyn FnMut(Duration),
+    ) -> io::Result<bool> {
+        match read_some(&mut self.stream, buffer)? {
+            None => Ok(false),
+            Some(0) => {
+                let kind = FaultKind::ClosedEarly("end of file".to_owned());
+                Err(self.fault(kind, in_flight, b""))
+            }
+            Some(count) => self.check(&buffer[..count], in_flight, arrived).map(|()| true),
+        }
+    }
+
+    fn check(
+        &mut self,
+        mut received: &[u8],
+        in_flight: &mut InFlight,
+        arrived: &mut dyn FnMut(Duration),
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        while !received.is_empty() {
+            let Some((number, part)) = in_flight.get(self.part) else {
+                return Err(self.fault(FaultKind::Extra, in_flight, received));
+            };
+            self.part = number;
+            let expected = &part.deliveries.clients[self.place];
+            let left = (expected.len() - self.cursor.offset) as usize;
+            let (now_due, later) = received.split_at(left.min(received.len()));
+            if let Err(right) = self.cursor.check(now_due, expected, &part.deliveries.shared) {
+                return Err(self.fault(FaultKind::Different, in_flight, &received[right..]));
+            }
+            received = later;
+            if self.cursor.offset < expected.len() {
+                continue;
+            }
+            self.events_before += expected.lines();
+            self.bytes_before += expected.len();
+            if expected.len() > 0 {
+                arrived(now.saturating_duration_since(part.due));
+                part.waiting -= 1;
+            }
+            self.part += 1;
+            self.cursor = Cursor::default();
+            in_flight.forget_arrived();
+        }
+        Ok(())
+    }
+
+    /// What differs at the next byte due, where `received` came.
+    fn fault(&self, kind: FaultKind, in_flight: &mut InFlight, received: &[u8]) -> io::Error {
+        let line = in_flight.get(self.part).and_then(|(_, part)| {
+            let expected = &part.deliveries.clients[self.place];
+            expected.line_at(self.cursor.offset, &part.deliveries.shared)
+        });
+        let number = line.as_ref().map_or(0, |line| line.number);
+        let event = self.events_before + number + 1;
+        let mut fault = Fault::new(self.user, kind, event, self.bytes_before + self.cursor.offset);
+        if let Some(line) = line {
+            let known = (self.cursor.offset - line.start) as usize;
+            fault.note_received(&line.text[..known]);
+            fault = fault.expecting(line.text);
+        }
+        fault.note_received(received);
+        io::Error::other(fault.to_string())
+    }
+
+    /// What it misses, if it waits for anything.
+    pub(crate) fn missing(&mut self, in_flight: &mut InFlight) -> Option<io::Error> {
+        loop {
+            let (number, part) = in_flight.get(self.part)?;
+            let expected = &part.deliveries.clients[self.place];
+            if self.cursor.offset < expected.len() {
+                let lines = expected.lines();
+                return Some(self.fault(FaultKind::Missing(lines), in_flight, b""));
+            }
+            self.part = number + 1;
+        }
+    }
+
+    /// The client at the end of its run.
+    pub(crate) fn served(&mut self) -> Served<'_> {
+        Served { user: self.user, stream: &mut self.stream }
+    }
+}

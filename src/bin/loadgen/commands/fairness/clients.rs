@@ -1,0 +1,205 @@
+//! Those who wait while the flood goes on.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::wait_times::{Waits, record};
+use crate::client::handshake::{Addresses, Greeted, Greeting, read_some};
+use crate::client::persistent_client::Steady;
+use crate::codec::{Event, Line};
+use crate::oracle::in_flight::InFlight;
+
+/// A write to a client may be seen in pieces. What follows within this time belongs to the same.
+const SAME_WRITE: Duration = Duration::from_micros(200);
+/// Read of the witness at a time: more than a turn usually writes to it.
+const READ_BYTES: usize = 256 * 1024;
+/// Read of a new client at a time: its first line is what counts.
+const HEAD_BYTES: usize = 4096;
+
+/// A connection that waits for one thing.
+pub(super) enum Guest {
+    /// A new client that waits for its first event.
+    Newcomer {
+        stream: TcpStream,
+        connecting: Instant,
+        /// Its id has been written.
+        identified: Instant,
+        /// What has come of its first line.
+        head: Vec<u8>,
+    },
+    /// A client that does not say who it is, and waits to be closed for it.
+    Silent { stream: TcpStream, due: Instant },
+}
+
+impl Guest {
+    /// Connects as `user`, whom only broadcasts concern.
+    ///
+    /// # Errors
+    ///
+    /// The connection fails.
+    pub(super) fn newcomer(
+        to: Addresses,
+        user: u64,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Guest> {
+        let connecting = Instant::now();
+        let greeted = Greeted::open(to.clients, "a new client", &Greeting::of_user(user))?;
+        let identified = Instant::now();
+        let mut stream = greeted.ready()?;
+        registry.register(&mut stream, token, Interest::READABLE)?;
+        Ok(Guest::Newcomer { stream, connecting, identified, head: Vec::new() })
+    }
+
+    /// Connects and says nothing, to be closed after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The connection fails.
+    pub(super) fn silent(
+        to: Addresses,
+        timeout: Duration,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Guest> {
+        let due = Instant::now() + timeout;
+        let mut stream =
+            Greeted::open(to.clients, "a silent client", &Greeting::default())?.ready()?;
+        registry.register(&mut stream, token, Interest::READABLE)?;
+        Ok(Guest::Silent { stream, due })
+    }
+
+    /// From when on it waits.
+    pub(super) fn due(&self) -> Instant {
+        match self {
+            Guest::Newcomer { connecting, .. } => *connecting,
+            Guest::Silent { due, .. } => *due,
+        }
+    }
+
+    /// What is wrong when it has waited in vain.
+    pub(super) fn complaint(&self) -> &'static str {
+        match self {
+            Guest::Newcomer { .. } => "a new client got no event",
+            Guest::Silent { .. } => "a client that did not say who it is was not closed",
+        }
+    }
+
+    /// Looks whether it has been served; returns whether it wants nothing more. Sequences below
+    /// `next_sequence` may have been sent.
+    ///
+    /// # Errors
+    ///
+    /// What came is not what it waits for.
+    pub(super) fn look(&mut self, next_sequence: u64, waits: &mut Waits) -> io::Result<bool> {
+        match self {
+            Guest::Newcomer { stream, connecting, identified, head } => {
+                let mut bytes = [0; HEAD_BYTES];
+                let Some(count) = read_some(stream, &mut bytes)? else { return Ok(false) };
+                if count == 0 {
+                    return Err(io::Error::other("a new client was closed"));
+                }
+                if head.is_empty() {
+                    record(&mut waits.first_event_from_connecting, connecting.elapsed());
+                    record(&mut waits.first_event_from_id, identified.elapsed());
+                }
+                head.extend_from_slice(&bytes[..count]);
+                is_first_line_right(head, next_sequence)
+            }
+            Guest::Silent { stream, due } => {
+                let mut bytes = [0; 64];
+                let Some(count) = read_some(stream, &mut bytes)? else { return Ok(false) };
+                if count > 0 {
+                    let got = bytes[..count].escape_ascii();
+                    let message = format!("a client that did not say who it is got `{got}`");
+                    return Err(io::Error::other(message));
+                }
+                let now = Instant::now();
+                record(&mut waits.timeout_lateness, now.saturating_duration_since(*due));
+                let early = due.saturating_duration_since(now);
+                waits.timeout_earliness = waits.timeout_earliness.max(early);
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Whether the first line is there. It must be a broadcast that has been sent.
+fn is_first_line_right(head: &[u8], next_sequence: u64) -> io::Result<bool> {
+    let Some(line) = head.split_inclusive(|&byte| byte == b'\n').next() else { return Ok(false) };
+    if !line.ends_with(b"\n") && line.len() < HEAD_BYTES {
+        return Ok(false);
+    }
+    match line.strip_suffix(b"\r\n").map(Line::read) {
+        Some(Line::Event(sequence, Event::Broadcast)) if sequence < next_sequence => Ok(true),
+        _ => {
+            let got = line[..line.len().min(64)].escape_ascii();
+            Err(io::Error::other(format!(
+                "a new client got `{got}` first, which is no broadcast sent"
+            )))
+        }
+    }
+}
+
+/// A client whose bytes are read as soon as they come, to see when the server writes.
+pub(super) struct Witness {
+    client: Steady,
+    /// When the last write began to arrive, and when the last of its bytes were read.
+    begun: Option<Instant>,
+    last_read: Instant,
+    buffer: Box<[u8]>,
+}
+
+impl Witness {
+    /// A client whom only broadcasts concern.
+    pub(super) fn new(client: Steady) -> Witness {
+        let buffer = vec![0; READ_BYTES].into_boxed_slice();
+        Witness { client, begun: None, last_read: Instant::now(), buffer }
+    }
+
+    /// The client that it is.
+    pub(super) fn client(&mut self) -> &mut Steady {
+        &mut self.client
+    }
+
+    /// Reads all that is there, and notes the time between two writes.
+    ///
+    /// # Errors
+    ///
+    /// The connection ends, or something comes that is not due.
+    pub(super) fn read(
+        &mut self,
+        in_flight: &mut InFlight,
+        turns: &mut Histogram<u64>,
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        if now - self.last_read > SAME_WRITE
+            && let Some(begun) = self.begun.replace(now)
+        {
+            record(turns, now - begun);
+        }
+        while self.client.read(&mut self.buffer, in_flight, &mut |_| {})? {}
+        self.last_read = Instant::now();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_must_be_a_broadcast_that_was_sent() {
+        assert!(is_first_line_right(b"41|B\r\n42|B\r\n", 42).unwrap());
+        assert!(!is_first_line_right(b"", 42).unwrap());
+        assert!(!is_first_line_right(b"41|", 42).unwrap());
+        for wrong in ["42|B\r\n", "41|P|1|2\r\n", "41|B\n", "B\r\n", "\r\n"] {
+            assert!(is_first_line_right(wrong.as_bytes(), 42).is_err(), "{wrong}");
+        }
+        assert!(is_first_line_right(&[b'1'; HEAD_BYTES], 42).is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! How long everybody waited, and what is told of it.
+
+use std::io;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::client::open_loop::histogram;
+use crate::commands::latency::Percentiles;
+use crate::output::summary::count;
+
+/// A server busier than this share of its core was flooded indeed.
+const SATURATED: f64 = 0.9;
+
+/// How long each kind of guest waited, in nanoseconds.
+pub(super) struct Waits {
+    pub(super) first_event_from_connecting: Histogram<u64>,
+    pub(super) first_event_from_id: Histogram<u64>,
+    pub(super) timeout_lateness: Histogram<u64>,
+    /// How much before its time a silent client was closed, where it was.
+    pub(super) timeout_earliness: Duration,
+    pub(super) signal: Histogram<u64>,
+    pub(super) turn: Histogram<u64>,
+    /// Of this program, between two looks.
+    pub(super) look: Histogram<u64>,
+}
+
+impl Waits {
+    pub(super) fn new() -> io::Result<Waits> {
+        Ok(Waits {
+            first_event_from_connecting: histogram()?,
+            first_event_from_id: histogram()?,
+            timeout_lateness: histogram()?,
+            timeout_earliness: Duration::ZERO,
+            signal: histogram()?,
+            turn: histogram()?,
+            look: histogram()?,
+        })
+    }
+}
+
+/// Adds one wait.
+pub(super) fn record(histogram: &mut Histogram<u64>, wait: Duration) {
+    histogram.saturating_record(wait.as_nanos() as u64);
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    waits: Waits,
+    figures: Figures,
+}
+
+/// The figures for programs; waits in microseconds, `None` where nothing was measured.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Figures {
+    bound_ms: f64,
+    kept: bool,
+    events_per_second: f64,
+    /// Of one core.
+    server_busy: Option<f64>,
+    first_event_from_connecting_us: Option<Waited>,
+    first_event_from_id_us: Option<Waited>,
+    timeout_late_by_us: Option<Waited>,
+    timeout_early_by_us: f64,
+    signal_us: Option<Waited>,
+    turn_us: Option<Waited>,
+    own_look_us: Option<Waited>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Waited {
+    count: u64,
+    #[serde(flatten)]
+    percentiles: Percentiles,
+}
+
+impl Waited {
+    fn of(histogram: &Histogram<u64>) -> Option<Waited> {
+        let percentiles = Percentiles::of(histogram);
+        (!histogram.is_empty()).then_some(Waited { count: histogram.len(), percentiles })
+    }
+
+    fn row(waited: Option<Waited>, name: &str) -> String {
+        let Some(Waited { count, percentiles }) = waited else {
+            return format!("  {name:<36}{:>8}\n", "-");
+        };
+        let Percentiles { p50, p90, p99, max, .. } = percentiles;
+        format!("  {name:<36}{count:>8}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
+    }
+}
+
+impl Outcome {
+    pub(super) fn new(
+        waits: Waits,
+        bound: Duration,
+        events_per_second: f64,
+        busy: Option<f64>,
+    ) -> Outcome {
+        let judged = [
+            &waits.first_event_from_connecting,
+            &waits.timeout_lateness,
+            &waits.signal,
+            &waits.turn,
+        ];
+        let longest = judged.into_iter().map(Histogram::max).max().unwrap_or_default();
+        let figures = Figures {
+            bound_ms: bound.as_secs_f64() * 1e3,
+            kept: u128::from(longest) <= bound.as_nanos(),
+            events_per_second,
+            server_busy: busy,
+            first_event_from_connecting_us: Waited::of(&waits.first_event_from_connecting),
+            first_event_from_id_us: Waited::of(&waits.first_event_from_id),
+            timeout_late_by_us: Waited::of(&waits.timeout_lateness),
+            timeout_early_by_us: waits.timeout_earliness.as_secs_f64() * 1e6,
+            signal_us: Waited::of(&waits.signal),
+            turn_us: Waited::of(&waits.turn),
+            own_look_us: Waited::of(&waits.look),
+        };
+        Outcome { waits, figures }
+    }
+
+    /// Whether nobody waited longer than the bound.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.figures.kept
+    }
+
+    /// The figures for programs.
+    pub(crate) fn figures(&self) -> impl Serialize + '_ {
+        &self.figures
+    }
+
+    /// What can be drawn as distributions, in nanoseconds.
+    pub(crate) fn curves(&self) -> Vec<(&'static str, &Histogram<u64>)> {
+        let Waits { first_event_from_connecting, timeout_lateness, signal, turn, .. } = &self.waits;
+        vec![
+            ("first event, from connecting", first_event_from_connecting),
+            ("identify timeout, late by", timeout_lateness),
+            ("totals after SIGUSR1", signal),
+            ("between two writes to a client", turn),
+        ]
+    }
+
+    /// The figures for people.
+    pub(crate) fn table(&self) -> String {
+        let figures = &self.figures;
+        let mut text = match figures.kept {
+            true => format!("NOBODY WAITED LONGER THAN {} ms\n", figures.bound_ms),
+            false => format!("SOMEBODY WAITED LONGER THAN {} ms\n", figures.bound_ms),
+        };
+        text.push_str(&format!("  flood: {} events/s", count(figures.events_per_second)));
+        if let Some(busy) = figures.server_busy {
+            text.push_str(&format!(", server busy {:.1} %", busy * 100.0));
+            if busy < SATURATED {
+                text.push_str(": NOT SATURATED, these figures say little");
+            }
+        }
+        text.push_str(&format!(
+            "\n  {:<36}{:>8}{:>10}{:>10}{:>10}{:>10}\n",
+            "µs", "times", "p50", "p90", "p99", "max"
+        ));
+        let rows = [
+            ("first event, from connecting", figures.first_event_from_connecting_us),
+            ("first event, from its id", figures.first_event_from_id_us),
+            ("identify timeout, late by", figures.timeout_late_by_us),
+            ("totals after SIGUSR1", figures.signal_us),
+            ("between two writes to a client", figures.turn_us),
+            ("this program, between two looks", figures.own_look_us),
+        ];
+        rows.into_iter().for_each(|(name, waited)| text.push_str(&Waited::row(waited, name)));
+        if figures.timeout_early_by_us > 0.0 {
+            let early = figures.timeout_early_by_us;
+            text.push_str(&format!("  identify timeout, up to {early:.0} µs early\n"));
+        }
+        text
+    }
+}

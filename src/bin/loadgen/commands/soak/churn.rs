@@ -1,0 +1,135 @@
+//! All who come and go.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token};
+use slab::Slab;
+
+use super::churn_client::{Conduct, Visitor};
+use super::stream_check::Sent;
+use crate::workload::prng::Random;
+
+/// The visitor with this number sleeps, so that whatever the longest pause makes the server buffer
+/// has been buffered early in the run, and memory that grows later grows for another reason.
+const SLEEPER: u64 = 100;
+
+/// The visitors of the moment. Their tokens are `first_token` and those behind it.
+pub(super) struct Visitors {
+    to: SocketAddr,
+    first_token: usize,
+    /// The ids that they take: few enough for many a takeover.
+    users: Range<u64>,
+    /// How long the server may take to close one that it must close.
+    patience: Duration,
+    all: Slab<Visitor>,
+    /// User → the last visitor with its id.
+    by_user: HashMap<u64, usize>,
+    gone: Vec<usize>,
+    ever: u64,
+    takeovers: u64,
+}
+
+impl Visitors {
+    pub(super) fn new(
+        to: SocketAddr,
+        users: Range<u64>,
+        patience: Duration,
+        first_token: usize,
+    ) -> Visitors {
+        Visitors {
+            to,
+            first_token,
+            users,
+            patience,
+            all: Slab::new(),
+            by_user: HashMap::new(),
+            gone: Vec::new(),
+            ever: 0,
+            takeovers: 0,
+        }
+    }
+
+    pub(super) fn ever(&self) -> u64 {
+        self.ever
+    }
+
+    pub(super) fn takeovers(&self) -> u64 {
+        self.takeovers
+    }
+
+    /// Takes readiness.
+    pub(super) fn note(&mut self, token: usize) {
+        if let Some(visitor) = self.all.get_mut(token.wrapping_sub(self.first_token)) {
+            visitor.note();
+        }
+    }
+
+    /// Lets one more come.
+    ///
+    /// # Errors
+    ///
+    /// The connection fails.
+    pub(super) fn admit(&mut self, random: &mut Random, registry: &Registry) -> io::Result<()> {
+        let (user, conduct) = match self.ever {
+            // With an id that nobody takes over.
+            SLEEPER => (self.users.end, Conduct::Sleep),
+            _ => {
+                let user = self.users.start + random.below(self.users.end - self.users.start);
+                (user, Conduct::choose(random))
+            }
+        };
+        let key = self.all.vacant_key();
+        let place = (registry, Token(self.first_token + key));
+        let visitor = Visitor::connect(self.to, user, conduct, random, self.patience, place)?;
+        self.all.insert(visitor);
+        self.ever += 1;
+        let takes_over = conduct.identifies() || conduct == Conduct::HalfClose;
+        if takes_over && let Some(older) = self.by_user.remove(&user) {
+            self.all[older].is_taken_over(Instant::now(), self.patience);
+            self.takeovers += 1;
+        }
+        if conduct.identifies() {
+            self.by_user.insert(user, key);
+        }
+        Ok(())
+    }
+
+    /// Reads, checks, and drops those who are gone.
+    ///
+    /// # Errors
+    ///
+    /// The server did one of them wrong.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        sent: Sent<'_>,
+    ) -> io::Result<()> {
+        for (key, visitor) in &mut self.all {
+            if visitor.look(now, buffer, sent)? {
+                self.gone.push(key);
+            }
+        }
+        while let Some(key) = self.gone.pop() {
+            self.forget(key);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, key: usize) {
+        let visitor = self.all.remove(key);
+        if self.by_user.get(&visitor.user) == Some(&key) {
+            self.by_user.remove(&visitor.user);
+        }
+    }
+
+    /// All leave now.
+    pub(super) fn send_home(&mut self) {
+        self.all.clear();
+        self.by_user.clear();
+    }
+}

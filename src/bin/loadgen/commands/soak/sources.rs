@@ -1,0 +1,148 @@
+//! Several sources that share one stream, and now and then are replaced.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::client::handshake::{Greeted, Greeting};
+use crate::client::silence::{check_source, source_failed};
+use crate::workload::prng::Random;
+
+/// All sources. Their tokens are `first_token` and those behind it.
+pub(super) struct Sources {
+    to: SocketAddr,
+    first_token: usize,
+    all: Vec<Source>,
+    /// Who sends the next tick.
+    next: usize,
+}
+
+struct Source {
+    stream: TcpStream,
+    writable: bool,
+    readable: bool,
+    /// Lines, of which the first `written` bytes are on their way.
+    text: Vec<u8>,
+    written: usize,
+    leaving: Option<Leaving>,
+}
+
+/// How a source ends, once all of its lines are on their way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    BehindALine,
+    /// Behind a line without an end, which the server must discard.
+    WithinALine,
+}
+
+impl Sources {
+    /// Connects `count` sources, which get a tick each in turn.
+    ///
+    /// # Errors
+    ///
+    /// A connection fails.
+    pub(super) fn connect(
+        to: SocketAddr,
+        count: usize,
+        registry: &Registry,
+        first_token: usize,
+    ) -> io::Result<Sources> {
+        let open = |place| Source::connect(to, registry, Token(first_token + place));
+        let all = (0..count).map(open).collect::<io::Result<_>>()?;
+        Ok(Sources { to, first_token, all, next: 0 })
+    }
+
+    /// Takes readiness.
+    pub(super) fn note(&mut self, event: &Event) {
+        if let Some(source) = self.all.get_mut(event.token().0.wrapping_sub(self.first_token)) {
+            source.writable |= event.is_writable();
+            source.readable |= event.is_readable();
+        }
+    }
+
+    /// The connections of the moment.
+    pub(super) fn streams(&mut self) -> impl Iterator<Item = &mut TcpStream> {
+        self.all.iter_mut().map(|source| &mut source.stream)
+    }
+
+    /// Gives whole lines to one of the sources.
+    pub(super) fn take(&mut self, lines: &[u8]) {
+        self.all[self.next].text.extend_from_slice(lines);
+        self.next = (self.next + 1) % self.all.len();
+    }
+
+    /// Lets one of them end, for another to come.
+    pub(super) fn replace_one(&mut self, random: &mut Random) {
+        let place = random.index(self.all.len());
+        let source = &mut self.all[place];
+        let leaving = [Leaving::BehindALine, Leaving::WithinALine][random.index(2)];
+        source.leaving.get_or_insert(leaving);
+    }
+
+    /// Writes what the kernel takes, and replaces those that are to end. `next_sequence` has not
+    /// been sent yet.
+    ///
+    /// # Errors
+    ///
+    /// A connection fails, or the server writes to one.
+    pub(super) fn write(&mut self, registry: &Registry, next_sequence: u64) -> io::Result<()> {
+        for (place, source) in self.all.iter_mut().enumerate() {
+            if std::mem::take(&mut source.readable) {
+                check_source(&mut source.stream)?;
+            }
+            source.write().map_err(|error| source_failed(&error.to_string()))?;
+            if source.is_done()
+                && let Some(leaving) = source.leaving
+            {
+                if leaving == Leaving::WithinALine {
+                    // Were it taken for a line, the true one with its sequence would be lost. Where
+                    // the kernel does not take it, the source ends behind a line.
+                    let _ = source.stream.write(format!("{next_sequence}|B").as_bytes());
+                }
+                let successor =
+                    Source::connect(self.to, registry, Token(self.first_token + place))?;
+                let text = std::mem::take(&mut source.text);
+                *source = Source { text, ..successor };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    fn connect(to: SocketAddr, registry: &Registry, token: Token) -> io::Result<Source> {
+        let mut stream = Greeted::open(to, "an event source", &Greeting::default())?.ready()?;
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Source {
+            stream,
+            writable: true,
+            readable: false,
+            text: Vec::new(),
+            written: 0,
+            leaving: None,
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.written == self.text.len()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while self.writable && !self.is_done() {
+            match self.stream.write(&self.text[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.is_done() {
+            self.text.clear();
+            self.written = 0;
+        }
+        Ok(())
+    }
+}

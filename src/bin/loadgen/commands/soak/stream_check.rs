@@ -1,0 +1,123 @@
+//! What a visitor heard, as far as that can be judged without knowing when it was registered.
+
+use super::ticks::Broadcasts;
+use crate::codec::{Event, Line};
+
+/// No line of this load is longer.
+const LONGEST_LINE: usize = 128;
+
+/// The lines that one visitor received.
+pub(super) struct Hearing {
+    /// `None`: it has not said who it is, and must hear nothing.
+    user: Option<u64>,
+    /// Of the last line, 0 before the first.
+    last_sequence: u64,
+    /// The beginning of a line whose end has not come.
+    partial: Vec<u8>,
+}
+
+/// What the source has sent so far.
+#[derive(Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) next_sequence: u64,
+    pub(super) broadcasts: &'a Broadcasts,
+}
+
+impl Hearing {
+    pub(super) fn of(user: Option<u64>) -> Hearing {
+        Hearing { user, last_sequence: 0, partial: Vec::new() }
+    }
+
+    /// Checks what came: whole lines that have been sent and concern this user, ascending, without a
+    /// gap between the broadcasts.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong.
+    pub(super) fn take(&mut self, bytes: &[u8], sent: Sent<'_>) -> Result<(), String> {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.partial.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.partial.len() > LONGEST_LINE {
+                let line = std::mem::take(&mut self.partial);
+                let name = |why| {
+                    let line = line[..line.len().min(LONGEST_LINE)].escape_ascii();
+                    match self.user {
+                        Some(user) => format!("visiting user {user} got `{line}`, {why}"),
+                        None => format!("a visitor without an id got `{line}`"),
+                    }
+                };
+                self.last_sequence = self.judge(&line, sent).map_err(name)?;
+                self.partial = line;
+                self.partial.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequence of a line that is right.
+    fn judge(&self, line: &[u8], sent: Sent<'_>) -> Result<u64, &'static str> {
+        let line = line.strip_suffix(b"\r\n").ok_or("which is no line")?;
+        let Line::Event(sequence, event) = Line::read(line) else {
+            return Err("which is no event");
+        };
+        let concerns = match event {
+            Event::Follow { followed: user, .. } | Event::Private { to: user, .. } => {
+                Some(user) == self.user
+            }
+            Event::Broadcast | Event::Status { .. } => self.user.is_some(),
+            Event::Unfollow { .. } => false,
+        };
+        let last = self.last_sequence;
+        if !concerns {
+            Err("which does not concern it")
+        } else if sequence <= last {
+            Err("which comes behind a later one")
+        } else if sequence >= sent.next_sequence {
+            Err("which was not sent")
+        } else if last > 0 && sent.broadcasts.any_between(last, sequence) {
+            Err("but not the broadcast before it")
+        } else {
+            Ok(sequence)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(user: Option<u64>, pieces: &[&str]) -> Result<(), String> {
+        let mut broadcasts = Broadcasts::default();
+        [3, 5, 9].into_iter().for_each(|sequence| broadcasts.push(sequence));
+        let sent = Sent { next_sequence: 20, broadcasts: &broadcasts };
+        let mut hearing = Hearing::of(user);
+        pieces.iter().try_for_each(|piece| hearing.take(piece.as_bytes(), sent))
+    }
+
+    #[test]
+    fn what_is_right_in_any_pieces() {
+        let lines = ["3|B\r\n4|P|1|7\r", "\n5|B\r\n6|S|2\r\n7|F|", "1|7\r\n", "9|B\r\n19|P|"];
+        assert_eq!(heard(Some(7), &lines), Ok(()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (lines, why) in [
+            ("4|P|1|8\r\n", "does not concern it"),
+            ("4|U|1|7\r\n", "does not concern it"),
+            ("5|B\r\n4|P|1|7\r\n", "behind a later one"),
+            ("4|P|1|7\r\n4|P|1|7\r\n", "behind a later one"),
+            ("20|B\r\n", "not sent"),
+            ("3|B\r\n9|B\r\n", "not the broadcast before it"),
+            ("4|P|1|7\r\n8|P|1|7\r\n", "not the broadcast before it"),
+            ("3|B\n", "no line"),
+            ("3|b\r\n", "no event"),
+            ("\r\n", "no event"),
+        ] {
+            let error = heard(Some(7), &[lines]).unwrap_err();
+            assert!(error.contains(why) && error.contains("user 7"), "{error}");
+        }
+        assert!(heard(None, &["3|B\r\n"]).unwrap_err().contains("without an id"));
+        assert!(heard(Some(7), &["1".repeat(LONGEST_LINE + 1).as_str()]).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! `pinned`: the server and the limit in turn, mix by mix, as medians and ratios.
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+
+use crate::commands::verify::{limit, summary, verify};
+use crate::options::Habits;
+use crate::output::summary::{Figures, count, median};
+use crate::sys::interrupt;
+use crate::target::server::{Program, Server};
+use crate::workload::generated::Plan;
+
+/// One mix, measured.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    pub(crate) mix: String,
+    pub(crate) clients: usize,
+    pub(crate) users: u64,
+    /// Medians over the runs.
+    pub(crate) events_per_second: f64,
+    pub(crate) deliveries_per_second: f64,
+    pub(crate) limit_events_per_second: f64,
+    pub(crate) server_cpu_seconds: f64,
+    /// Median of the ratios of runs that followed each other.
+    pub(crate) ratio: f64,
+    /// The same of processor time, the limit's over the server's: it stands where other programs
+    /// disturb the clock.
+    pub(crate) cpu_ratio: f64,
+    pub(crate) runs: Vec<Pair>,
+}
+
+/// A run of the server and the run of the limit that followed it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Pair {
+    pub(crate) server: Figures,
+    pub(crate) limit: Figures,
+}
+
+/// Measures `plan` `runs` times against `program` and against the limit, in turn.
+///
+/// # Errors
+///
+/// A run fails, or a client received what it should not have.
+pub(crate) fn measure(
+    plan: &Plan,
+    habits: Habits,
+    program: &Program,
+    runs: usize,
+) -> io::Result<Row> {
+    let mut pairs = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let server = verify(plan, habits, Server::start(program)?, false)?;
+        let limit = limit(plan, habits, program.core)?;
+        interrupt::check()?;
+        for outcome in [&server, &limit] {
+            if !outcome.faults.is_empty() {
+                return Err(io::Error::other(summary(outcome)));
+            }
+        }
+        pairs.push(Pair { server: server.figures, limit: limit.figures });
+    }
+    Ok(Row::from_pairs(plan, pairs))
+}
+
+impl Row {
+    fn from_pairs(plan: &Plan, runs: Vec<Pair>) -> Row {
+        let middle = |figure: fn(&Pair) -> f64| median(runs.iter().map(figure).collect());
+        Row {
+            mix: plan.mix.to_string(),
+            clients: plan.clients,
+            users: plan.users,
+            events_per_second: middle(|pair| pair.server.events_per_second),
+            deliveries_per_second: middle(|pair| pair.server.deliveries_per_second),
+            limit_events_per_second: middle(|pair| pair.limit.events_per_second),
+            server_cpu_seconds: middle(|pair| cpu_seconds(&pair.server)),
+            ratio: middle(|pair| pair.server.events_per_second / pair.limit.events_per_second),
+            cpu_ratio: middle(|pair| cpu_seconds(&pair.limit) / cpu_seconds(&pair.server)),
+            runs,
+        }
+    }
+}
+
+fn cpu_seconds(figures: &Figures) -> f64 {
+    figures.server_cpu_seconds.unwrap_or(f64::NAN)
+}
+
+/// The rows as a table of Markdown.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| mix | connected of users | events/s | deliveries/s | limit, events/s | ratio | of CPU time |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} of {} | {} | {} | {} | {:.2} | {:.2} |",
+            row.mix,
+            row.clients,
+            row.users,
+            count(row.events_per_second),
+            count(row.deliveries_per_second),
+            count(row.limit_events_per_second),
+            row.ratio,
+            row.cpu_ratio
+        );
+    }
+    text
+}

@@ -1,0 +1,159 @@
+//! Who must receive which line: the meaning of events, told a second time and as plainly as it
+//! goes, independent of the server's engine.
+
+use std::collections::HashMap;
+
+use crate::codec::Event;
+use crate::oracle::expected::{Expected, Shared};
+
+/// The follower graph as far as connected users follow, and the users connected.
+pub(crate) struct Model {
+    /// Connected user → its place among the clients.
+    clients: HashMap<u64, usize>,
+    /// User → the clients that follow it, ascending.
+    followers: HashMap<u64, Vec<usize>>,
+}
+
+impl Model {
+    pub(crate) fn new(connected: &[u64]) -> Model {
+        let clients = connected.iter().enumerate().map(|(place, &user)| (user, place)).collect();
+        Model { clients, followers: HashMap::new() }
+    }
+
+    /// Applies `event` and adds `line`, which is its text, for everyone who is told.
+    pub(crate) fn apply(&mut self, event: Event, line: &[u8], deliveries: &mut Deliveries) {
+        match event {
+            Event::Follow { follower, followed } => {
+                self.follow(follower, followed);
+                self.tell(followed, line, deliveries);
+            }
+            Event::Unfollow { follower, followed } => self.unfollow(follower, followed),
+            Event::Broadcast => deliveries.add_for_all(line),
+            Event::Private { from: _, to } => self.tell(to, line, deliveries),
+            Event::Status { from } => {
+                for &client in self.followers.get(&from).into_iter().flatten() {
+                    deliveries.add_for(client, line);
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, follower: u64, followed: u64) {
+        let Some(&client) = self.clients.get(&follower) else { return };
+        let followers = self.followers.entry(followed).or_default();
+        if let Err(place) = followers.binary_search(&client) {
+            followers.insert(place, client);
+        }
+    }
+
+    fn unfollow(&mut self, follower: u64, followed: u64) {
+        let Some(&client) = self.clients.get(&follower) else { return };
+        let Some(followers) = self.followers.get_mut(&followed) else { return };
+        if let Ok(place) = followers.binary_search(&client) {
+            followers.remove(place);
+        }
+    }
+
+    fn tell(&self, user: u64, line: &[u8], deliveries: &mut Deliveries) {
+        if let Some(&client) = self.clients.get(&user) {
+            deliveries.add_for(client, line);
+        }
+    }
+}
+
+/// What each client must receive, growing line by line.
+#[derive(Default)]
+pub(crate) struct Deliveries {
+    pub(crate) shared: Shared,
+    /// By place among the clients.
+    pub(crate) clients: Vec<Expected>,
+    /// Roughly the bytes of lines added one by one.
+    own_bytes: usize,
+}
+
+impl Deliveries {
+    pub(crate) fn for_clients(count: usize) -> Deliveries {
+        let clients = std::iter::repeat_with(Expected::default).take(count).collect();
+        Deliveries { clients, ..Deliveries::default() }
+    }
+
+    pub(crate) fn add_for(&mut self, client: usize, line: &[u8]) {
+        let expected = &mut self.clients[client];
+        let before = expected.memory();
+        expected.push_line(line, &self.shared);
+        self.own_bytes += expected.memory() - before;
+    }
+
+    pub(crate) fn add_for_all(&mut self, line: &[u8]) {
+        self.shared.push_line(line);
+    }
+
+    /// To be called behind the last line.
+    pub(crate) fn complete(&mut self) {
+        for expected in &mut self.clients {
+            expected.take_shared(&self.shared);
+        }
+    }
+
+    /// Makes all empty and keeps the memory for the next lines.
+    pub(crate) fn clear(&mut self) {
+        self.shared.clear();
+        self.clients.iter_mut().for_each(Expected::clear);
+        self.own_bytes = 0;
+    }
+
+    /// The memory held, in bytes, but for short runs of broadcasts not yet copied.
+    pub(crate) fn memory(&self) -> usize {
+        self.shared.len() + self.own_bytes
+    }
+
+    /// All lines of all clients.
+    pub(crate) fn lines(&self) -> u64 {
+        self.clients.iter().map(Expected::lines).sum()
+    }
+
+    /// All bytes of all clients.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.clients.iter().map(Expected::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Line;
+
+    /// What users 1, 2 and 3 receive for `lines`, as text with spaces for line ends.
+    fn told(lines: &[&str]) -> [String; 3] {
+        let mut model = Model::new(&[1, 2, 3]);
+        let mut deliveries = Deliveries::for_clients(3);
+        for line in lines {
+            let Line::Event(_, event) = Line::read(line.as_bytes()) else { panic!("{line}") };
+            model.apply(event, line.as_bytes(), &mut deliveries);
+        }
+        deliveries.complete();
+        std::array::from_fn(|client| {
+            let expected = &deliveries.clients[client];
+            let mut text = String::new();
+            while let Some(line) = expected.line_at(text.len() as u64, &deliveries.shared) {
+                text.push_str(std::str::from_utf8(&line.text).unwrap());
+            }
+            text.replace("\r\n", " ")
+        })
+    }
+
+    #[test]
+    fn each_type_reaches_whom_it_concerns() {
+        assert_eq!(told(&["1|B"]), ["1|B ", "1|B ", "1|B "]);
+        assert_eq!(told(&["1|P|9|2", "2|P|1|9"]), ["", "1|P|9|2 ", ""]);
+        assert_eq!(told(&["1|F|1|2", "2|S|2", "3|S|1"]), ["2|S|2 ", "1|F|1|2 ", ""]);
+        assert_eq!(told(&["1|F|1|9", "2|F|3|9", "3|U|1|9", "4|S|9"]), ["", "", "4|S|9 "]);
+    }
+
+    #[test]
+    fn the_graph_takes_repetition() {
+        let twice = ["1|F|1|9", "2|F|1|9", "3|S|9", "4|U|1|9", "5|S|9", "6|U|1|9"];
+        assert_eq!(told(&twice), ["3|S|9 ", "", ""]);
+        assert_eq!(told(&["1|F|1|1", "2|S|1"]), ["1|F|1|1 2|S|1 ", "", ""]);
+    }
+}

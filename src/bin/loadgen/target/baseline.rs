@@ -1,0 +1,262 @@
+//! What the kernel alone allows: a server that reads the source's bytes, parses nothing, and
+//! writes to each client what this client must receive, from memory, in large pieces.
+//!
+//! It prepares the same stream as its peer, slice by slice, says so on its output, and writes in
+//! proportion to what it has read, as a server would that costs nothing.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::client::handshake::Addresses;
+use crate::oracle::expected::{Cursor, Expected};
+use crate::target::server::ready_line;
+use crate::workload::generated::{Plan, Workload};
+use crate::workload::segment::{Load, Slice};
+
+/// Read from the source at a time.
+const READ_BYTES: usize = 256 * 1024;
+/// A client is written to when so much is due to it, or when the slice has been read.
+const PIECE_BYTES: u64 = 64 * 1024;
+
+/// Connections that wait to be accepted, as many as the event server lets wait.
+const BACKLOG: i32 = 4096;
+
+const SOURCE: Token = Token(usize::MAX - 1);
+
+/// Serves one run of `plan` and returns when its source closes.
+///
+/// # Errors
+///
+/// A connection fails, or a client says that it is no user of the plan.
+pub(crate) fn serve(plan: Plan) -> io::Result<()> {
+    let listeners = Listeners::open()?;
+    let mut workload = Workload::new(plan);
+    let users = workload.clients().to_vec();
+    let mut slice = Slice::for_clients(users.len());
+    listeners.announce()?;
+    let mut more = prepare(&mut workload, &mut slice)?;
+    let mut limit = Limit::accept(&listeners, &users)?;
+    while more {
+        limit.exchange(&slice)?;
+        more = prepare(&mut workload, &mut slice)?;
+    }
+    limit.wait_for_end()
+}
+
+fn prepare(workload: &mut Workload, slice: &mut Slice) -> io::Result<bool> {
+    let more = workload.prepare(slice)?;
+    if more {
+        say("prepared")?;
+    }
+    Ok(more)
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{line}")?;
+    output.flush()
+}
+
+/// The two ports of a built-in server.
+pub(crate) struct Listeners {
+    events: TcpListener,
+    clients: TcpListener,
+}
+
+impl Listeners {
+    /// On free ports of the loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no port.
+    pub(crate) fn open() -> io::Result<Listeners> {
+        let open = || -> io::Result<TcpListener> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        };
+        Ok(Listeners { events: open()?, clients: open()? })
+    }
+
+    /// Prints the line with the addresses.
+    ///
+    /// # Errors
+    ///
+    /// Nobody reads it.
+    pub(crate) fn announce(&self) -> io::Result<()> {
+        let addresses =
+            Addresses { events: self.events.local_addr()?, clients: self.clients.local_addr()? };
+        say(&ready_line(addresses))
+    }
+
+    /// Waits for the source, then for as many clients with their ids.
+    ///
+    /// # Errors
+    ///
+    /// A connection fails, or an id is no number.
+    pub(crate) fn accept(
+        &self,
+        clients: usize,
+    ) -> io::Result<(std::net::TcpStream, Vec<(u64, std::net::TcpStream)>)> {
+        let (source, _) = self.events.accept()?;
+        let mut accepted = Vec::with_capacity(clients);
+        for _ in 0..clients {
+            let (stream, _) = self.clients.accept()?;
+            stream.set_nodelay(true)?;
+            accepted.push((read_id(&stream)?, stream));
+        }
+        Ok((source, accepted))
+    }
+}
+
+fn read_id(stream: &std::net::TcpStream) -> io::Result<u64> {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    line.trim_end().parse().map_err(|_| io::Error::other(format!("`{line}` is no id")))
+}
+
+struct Limit {
+    poll: Poll,
+    events: Events,
+    source: TcpStream,
+    source_readable: bool,
+    /// In the order of the plan's users.
+    clients: Vec<Client>,
+    buffer: Box<[u8]>,
+}
+
+struct Client {
+    stream: TcpStream,
+    writable: bool,
+    cursor: Cursor,
+}
+
+impl Limit {
+    fn accept(listeners: &Listeners, users: &[u64]) -> io::Result<Limit> {
+        let (source, mut accepted) = listeners.accept(users.len())?;
+        let places: HashMap<u64, usize> = users.iter().copied().zip(0..).collect();
+        if let Some((user, _)) = accepted.iter().find(|(user, _)| !places.contains_key(user)) {
+            return Err(io::Error::other(format!("user {user} is not part of the plan")));
+        }
+        accepted.sort_by_key(|(user, _)| places.get(user));
+
+        let poll = Poll::new()?;
+        let mut source = nonblocking(source)?;
+        poll.registry().register(&mut source, SOURCE, Interest::READABLE)?;
+        let mut clients = Vec::with_capacity(accepted.len());
+        for (place, (_, stream)) in accepted.into_iter().enumerate() {
+            let mut stream = nonblocking(stream)?;
+            poll.registry().register(&mut stream, Token(place), Interest::WRITABLE)?;
+            clients.push(Client { stream, writable: true, cursor: Cursor::default() });
+        }
+        let (events, buffer) =
+            (Events::with_capacity(1024), vec![0; READ_BYTES].into_boxed_slice());
+        Ok(Limit { poll, events, source, source_readable: true, clients, buffer })
+    }
+
+    /// Reads the slice's bytes and writes the deliveries.
+    fn exchange(&mut self, slice: &Slice) -> io::Result<()> {
+        let total = slice.wire.len() as u64;
+        let mut read = 0;
+        for client in &mut self.clients {
+            client.cursor = Cursor::default();
+        }
+        let mut unfinished = true;
+        while unfinished || read < total {
+            self.wait()?;
+            read += self.read_source()?;
+            unfinished = false;
+            for (client, expected) in self.clients.iter_mut().zip(&slice.deliveries.clients) {
+                let share = u128::from(expected.len()) * u128::from(read) / u128::from(total);
+                let due = share as u64 - client.cursor.offset;
+                if due >= PIECE_BYTES || (read == total && due > 0) {
+                    client.write(due, slice, expected)?;
+                }
+                unfinished |= client.cursor.offset < expected.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        // Every client that can be written to has been, as far as it is due something.
+        let patience = self.source_readable.then_some(Duration::ZERO);
+        match self.poll.poll(&mut self.events, patience) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &self.events {
+            match event.token() {
+                SOURCE => self.source_readable = true,
+                Token(place) => self.clients[place].writable = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and throws the bytes away; returns how many they were.
+    fn read_source(&mut self) -> io::Result<u64> {
+        if !self.source_readable {
+            return Ok(0);
+        }
+        match self.source.read(&mut self.buffer) {
+            Ok(0) => Err(io::Error::other("the source ended before its time")),
+            Ok(count) => {
+                self.source_readable = count == self.buffer.len();
+                Ok(count as u64)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.source_readable = false;
+                Ok(0)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the source closes.
+    fn wait_for_end(mut self) -> io::Result<()> {
+        loop {
+            self.poll.poll(&mut self.events, None)?;
+            match self.source.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => return Err(io::Error::other("the source sent more than the plan says")),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Writes `due` bytes, or as many as the kernel takes.
+    fn write(&mut self, mut due: u64, slice: &Slice, expected: &Expected) -> io::Result<()> {
+        while self.writable && due > 0 {
+            let next = self.cursor.next_bytes(expected, &slice.deliveries.shared);
+            let next = &next[..next.len().min(due as usize)];
+            match self.stream.write(next) {
+                Ok(count) => {
+                    self.writable = count == next.len();
+                    self.cursor.advance(count, expected);
+                    due -= count as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn nonblocking(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    Ok(TcpStream::from_std(stream))
+}

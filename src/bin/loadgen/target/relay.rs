@@ -1,0 +1,95 @@
+//! The smallest possible line relay: no order, no graph, no queues, one write for each delivery.
+//! What a message takes through it is what the kernel and the scheduler take.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
+
+use crate::target::baseline::Listeners;
+
+/// Read from the source at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Whom the relay serves, and how.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) clients: usize,
+    /// It asks without end whether something has come, instead of sleeping until then.
+    pub(crate) spins: bool,
+}
+
+/// Serves one source and the planned clients and returns when the source closes.
+///
+/// A client that cannot take a line at once makes all others wait.
+///
+/// # Errors
+///
+/// A connection fails.
+pub(crate) fn serve(plan: Plan) -> io::Result<()> {
+    let listeners = Listeners::open()?;
+    listeners.announce()?;
+    let (source, accepted) = listeners.accept(plan.clients)?;
+    let mut relay = Relay { clients: accepted.into_iter().collect(), line: Vec::new() };
+
+    source.set_nonblocking(true)?;
+    let mut source = mio::net::TcpStream::from_std(source);
+    // A server cannot know which socket is next, so the yardstick pays for readiness, too.
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(8);
+    poll.registry().register(&mut source, Token(0), Interest::READABLE)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let patience = plan.spins.then_some(Duration::ZERO);
+    loop {
+        match poll.poll(&mut events, patience) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result?,
+        }
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => relay.pass_on(&buffer[..count])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+struct Relay {
+    clients: HashMap<u64, TcpStream>,
+    /// The line under way.
+    line: Vec<u8>,
+}
+
+impl Relay {
+    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if self.line.pop_if(|last| *last == b'\n').is_some() {
+                self.deliver()?;
+                self.line.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// To everybody, or to the user that the line ends with.
+    fn deliver(&mut self) -> io::Result<()> {
+        let last_field = self.line.rsplit(|&byte| byte == b'|').next().unwrap_or_default();
+        let recipient = std::str::from_utf8(last_field).ok().and_then(|id| id.parse::<u64>().ok());
+        let is_broadcast = last_field == b"B";
+        self.line.extend_from_slice(b"\r\n");
+        if is_broadcast {
+            return self.clients.values_mut().try_for_each(|client| client.write_all(&self.line));
+        }
+        match recipient.and_then(|user| self.clients.get_mut(&user)) {
+            Some(client) => client.write_all(&self.line),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A stream of events without an end: the same one for the same settings, everywhere.
+
+use std::collections::HashMap;
+
+use crate::codec::{Event, write_event};
+use crate::workload::mix::Mix;
+use crate::workload::prng::Random;
+
+/// Chooses events, and writes them in batches: numbered in order, sent in disorder.
+pub(crate) struct EventStream {
+    mix: Mix,
+    /// Users have the ids `1..=users`.
+    users: u64,
+    largest_batch: u64,
+    random: Random,
+    next_sequence: u64,
+    follows: Follows,
+    batch: Batch,
+}
+
+impl EventStream {
+    /// Events are shuffled within batches of 1 to `largest_batch`, as many as chance says.
+    pub(crate) fn new(mix: Mix, users: u64, largest_batch: u64, random: Random) -> EventStream {
+        EventStream {
+            mix,
+            users,
+            largest_batch,
+            random,
+            next_sequence: 1,
+            follows: Follows::default(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// The sequence of the next event.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Appends a batch of at most `most` events to `wire`, after showing each with its line to `apply`
+    /// in the order in which they are to be applied. Returns how many they are.
+    pub(crate) fn write_batch(
+        &mut self,
+        most: u64,
+        wire: &mut Vec<u8>,
+        mut apply: impl FnMut(Event, &[u8]),
+    ) -> u64 {
+        let size = (1 + self.random.below(self.largest_batch)).min(most);
+        self.batch.clear();
+        for _ in 0..size {
+            let event = self.choose_event();
+            apply(event, self.batch.push(self.next_sequence, event));
+            self.next_sequence += 1;
+        }
+        self.batch.send_shuffled(&mut self.random, wire);
+        size
+    }
+
+    /// Appends one broadcast to `wire`, and returns its line without its end.
+    pub(crate) fn write_broadcast(&mut self, wire: &mut Vec<u8>) -> Vec<u8> {
+        let mut line = Vec::new();
+        write_event(&mut line, self.next_sequence, Event::Broadcast);
+        self.next_sequence += 1;
+        wire.extend_from_slice(&line);
+        wire.push(b'\n');
+        line
+    }
+
+    fn choose_event(&mut self) -> Event {
+        let weights = self.mix.weights;
+        let mut chance = self.random.below(weights.total());
+        let mut falls_on = |weight: u32| {
+            let hit = chance < u64::from(weight);
+            chance = chance.wrapping_sub(u64::from(weight));
+            hit
+        };
+        if falls_on(weights.follow) {
+            self.choose_follow()
+        } else if falls_on(weights.unfollow) {
+            self.choose_unfollow()
+        } else if falls_on(weights.broadcast) {
+            Event::Broadcast
+        } else if falls_on(weights.private) {
+            let (from, to) = self.choose_pair();
+            Event::Private { from, to }
+        } else {
+            Event::Status { from: self.choose_user() }
+        }
+    }
+
+    fn choose_follow(&mut self) -> Event {
+        let (follower, followed) = self.choose_pair();
+        if self.mix.ends_existing_follows {
+            self.follows.add((follower, followed));
+        }
+        Event::Follow { follower, followed }
+    }
+
+    /// A follow instead where no follow exists that could end.
+    fn choose_unfollow(&mut self) -> Event {
+        let pair = if self.mix.ends_existing_follows {
+            self.follows.remove_any(&mut self.random)
+        } else {
+            Some(self.choose_pair())
+        };
+        match pair {
+            Some((follower, followed)) => Event::Unfollow { follower, followed },
+            None => self.choose_follow(),
+        }
+    }
+
+    fn choose_user(&mut self) -> u64 {
+        1 + self.random.below(self.users)
+    }
+
+    /// Two different users, where there are two.
+    fn choose_pair(&mut self) -> (u64, u64) {
+        let first = self.choose_user();
+        if self.users == 1 {
+            return (first, first);
+        }
+        let second = 1 + self.random.below(self.users - 1);
+        (first, if second >= first { second + 1 } else { second })
+    }
+}
+
+/// The lines of one batch, in order.
+#[derive(Default)]
+struct Batch {
+    text: Vec<u8>,
+    lines: Vec<(usize, usize)>,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.lines.clear();
+    }
+
+    fn push(&mut self, sequence: u64, event: Event) -> &[u8] {
+        let start = self.text.len();
+        write_event(&mut self.text, sequence, event);
+        self.lines.push((start, self.text.len()));
+        &self.text[start..]
+    }
+
+    fn send_shuffled(&mut self, random: &mut Random, wire: &mut Vec<u8>) {
+        random.shuffle(&mut self.lines);
+        for &(start, end) in &self.lines {
+            wire.extend_from_slice(&self.text[start..end]);
+            wire.push(b'\n');
+        }
+    }
+}
+
+/// The follows in force, any of which can be taken out at random in constant time.
+#[derive(Default)]
+struct Follows {
+    pairs: Vec<(u64, u64)>,
+    places: HashMap<(u64, u64), usize>,
+}
+
+impl Follows {
+    fn add(&mut self, pair: (u64, u64)) {
+        if self.places.contains_key(&pair) {
+            return;
+        }
+        self.places.insert(pair, self.pairs.len());
+        self.pairs.push(pair);
+    }
+
+    fn remove_any(&mut self, random: &mut Random) -> Option<(u64, u64)> {
+        if self.pairs.is_empty() {
+            return None;
+        }
+        let place = random.index(self.pairs.len());
+        let pair = self.pairs.swap_remove(place);
+        self.places.remove(&pair);
+        if let Some(moved) = self.pairs.get(place) {
+            self.places.insert(*moved, place);
+        }
+        Some(pair)
+    }
+}

@@ -1,0 +1,89 @@
+//! A stretch of a run, prepared in memory before the clock starts.
+
+use std::io;
+use std::time::Duration;
+
+use crate::client::handshake::Greeting;
+use crate::oracle::model::Deliveries;
+
+/// A slice ends at this many events …
+pub(crate) const SLICE_EVENTS: u64 = 2_000_000;
+/// … or when what clients must receive for it takes this many bytes of memory: a few slices for two
+/// million events of a mix with many deliveries, where a single one would not stay in any cache.
+pub(crate) const SLICE_BYTES: usize = 1 << 28;
+
+/// What the source sends, and what every client must receive for it.
+#[derive(Default)]
+pub(crate) struct Slice {
+    pub(crate) wire: Vec<u8>,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) events: u64,
+    /// When the source may send how much; empty: everything at once.
+    pub(crate) schedule: Vec<Due>,
+}
+
+/// From `after` the slice's start on, the bytes before `end` may be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    pub(crate) after: Duration,
+    pub(crate) end: usize,
+}
+
+impl Slice {
+    pub(crate) fn for_clients(count: usize) -> Slice {
+        Slice { deliveries: Deliveries::for_clients(count), ..Slice::default() }
+    }
+
+    /// Makes it empty and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.wire.clear();
+        self.deliveries.clear();
+        self.schedule.clear();
+        self.events = 0;
+    }
+
+    /// How many bytes may have been sent when so much time has passed.
+    pub(crate) fn sendable(&self, elapsed: Duration) -> usize {
+        if self.schedule.is_empty() {
+            return self.wire.len();
+        }
+        let due = self.schedule.partition_point(|due| due.after <= elapsed);
+        due.checked_sub(1).map_or(0, |last| self.schedule[last].end)
+    }
+
+    /// The time until more may be sent than now; `None` when nothing will be added.
+    pub(crate) fn until_next_due(&self, elapsed: Duration) -> Option<Duration> {
+        let next = self.schedule.partition_point(|due| due.after <= elapsed);
+        self.schedule.get(next).map(|due| due.after - elapsed)
+    }
+
+    /// Whether the next events belong into another slice.
+    pub(crate) fn is_full(&self) -> bool {
+        self.events >= SLICE_EVENTS || self.deliveries.memory() >= SLICE_BYTES
+    }
+}
+
+/// Where slices come from, and how source and clients introduce themselves before them.
+pub(crate) trait Load {
+    /// Replaces `slice` by the next one; `false` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool>;
+
+    /// What the source writes first.
+    fn source_greeting(&self) -> Greeting {
+        Greeting::default()
+    }
+
+    /// What the client of `user` writes first.
+    fn client_greeting(&self, user: u64) -> Greeting {
+        Greeting::of_user(user)
+    }
+
+    /// Whether the server may write to the source; what it writes is not looked at.
+    fn source_is_answered(&self) -> bool {
+        false
+    }
+}
