@@ -14,13 +14,15 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::client::handshake::{Addresses, Greeted, Greeting, read_some};
+use crate::client::connection::{Greeted, read_some};
 use crate::client::persistent_client::Steady;
 use crate::client::silence::{Served, check_source, expect_silence, source_failed};
 use crate::oracle::in_flight::InFlight;
 use crate::oracle::model::Model;
 use crate::sys::procfs::allow_clients;
+use crate::target::server::Addresses;
 use crate::workload::generator::EventStream;
+use crate::workload::handshake::Greeting;
 use crate::workload::mix::Mix;
 use crate::workload::prng::Random;
 

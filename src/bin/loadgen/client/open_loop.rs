@@ -15,12 +15,14 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use crate::client::handshake::{Addresses, Greeted, Greeting, read_some};
+use crate::client::connection::{Greeted, read_some};
 use crate::client::silence::{Served, check_source, expect_silence, extra, source_failed};
 use crate::codec::{Event, write_event, write_number};
 use crate::sys::interrupt::{self, LONGEST_WAIT};
 use crate::sys::procfs::allow_clients;
 use crate::sys::timerfd::Timer;
+use crate::target::server::Addresses;
+use crate::workload::handshake::Greeting;
 use crate::workload::prng::Random;
 
 /// Latencies above this are recorded as this, in nanoseconds.

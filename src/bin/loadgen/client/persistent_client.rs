@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::client::handshake::{Greeted, Greeting, read_some};
+use crate::client::connection::{Greeted, read_some};
 use crate::client::silence::Served;
 use crate::oracle::expected::Cursor;
 use crate::oracle::in_flight::InFlight;
 use crate::oracle::mismatch::{Fault, FaultKind};
+use crate::workload::handshake::Greeting;
 
 /// One such client.
 pub(crate) struct Steady {

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::client::handshake::{Addresses, Greeted};
+use crate::client::connection::Greeted;
 use crate::client::silence::{
     END_TIMEOUT, GRACE, source_answered, source_failed, warn_of_open_source,
 };
 use crate::oracle::expected::{Cursor, ExpectedLine};
 use crate::oracle::mismatch::{Fault, FaultKind};
 use crate::sys::interrupt::{self, LONGEST_WAIT};
+use crate::target::server::Addresses;
 use crate::workload::segment::{Load, Slice};
 
 /// Read from one client at a time; large, as every read costs a system call.

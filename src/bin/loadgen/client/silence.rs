@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 use mio::net::TcpStream;
 
-use crate::client::handshake::read_some;
+use crate::client::connection::read_some;
 use crate::sys::interrupt::sleep;
 
 /// How long to listen for bytes that nobody should get, before and after the sources close.

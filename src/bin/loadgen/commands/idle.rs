@@ -8,12 +8,17 @@ use log::info;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
+use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::client::handshake::read_some;
+use super::{CommandResult, relay_server, server};
+use crate::args;
+use crate::client::connection::read_some;
 use crate::client::silence::{Served, expect_silence};
+use crate::output::{show, write_json, write_report};
 use crate::sys::interrupt::{self, LONGEST_WAIT};
-use crate::sys::procfs::{Process, allow_clients};
+use crate::sys::procfs::{self, Process, allow_clients};
+use crate::target::relay;
 use crate::target::server::Server;
 
 /// Connections from one loopback address: Linux has 28,232 ports for them by default, and takes
@@ -26,6 +31,31 @@ const STEADY: Duration = Duration::from_millis(200);
 /// The line that everybody receives, as sent and as received.
 const SENT: &[u8] = b"1|B\n";
 const RECEIVED: &[u8] = b"1|B\r\n";
+
+pub(super) fn run(flags: &args::Idle) -> CommandResult {
+    let habits = super::begin(flags.common(), flags.cpu)?;
+    let (clients, core) = (flags.clients, flags.server_cpu);
+    let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
+    info!("{introduction}");
+    let figures = idle(server(flags.target(), core)?, clients, habits.timeout)?;
+    show(&format!("{introduction}\n{}", figures.table()));
+    let relay = if flags.relay {
+        let plan = relay::Plan { clients, spins: false };
+        let relay = idle(relay_server(plan, core)?, clients, habits.timeout)?;
+        let ratio = figures.last_us() / relay.last_us();
+        show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
+        Some(relay)
+    } else {
+        None
+    };
+    let result = json!({
+        "command": "idle", "machine": procfs::machine(), "ok": true,
+        "figures": figures, "relay": relay,
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &[])?;
+    Ok(true)
+}
 
 /// What holding clients costs, and how long a broadcast to all takes.
 #[derive(Clone, Debug, Serialize)]

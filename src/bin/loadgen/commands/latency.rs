@@ -2,22 +2,109 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use log::info;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::client::handshake::Addresses;
+use super::{CommandResult, Failure, relay_server, server};
+use crate::args;
 use crate::client::open_loop::{Kind, Latencies, Probe, Schedule, histogram};
-use crate::output::summary::median;
+use crate::output::chart::Chart;
+use crate::output::percentiles::Percentiles;
+use crate::output::{interruption, show, write_file, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::target::server::Server;
+use crate::sys::procfs;
+use crate::target::relay;
+use crate::target::server::{Addresses, Server};
 
 /// Sent before the measurement and left out of it, so that caches and buffers are as they will be.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Users get their messages in the same random order in every run.
 const SEED: u64 = 666;
+
+pub(super) fn run(flags: &args::Latency) -> CommandResult {
+    let habits = super::begin(flags.common(), flags.cpu)?;
+    let experiment = Experiment {
+        schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
+        clients: flags.clients,
+        timeout: habits.timeout,
+    };
+    let mut introduction = introduction(&experiment);
+    if flags.busy_relay {
+        introduction.push_str("; the relay spins");
+    }
+    info!("{introduction}");
+    if flags.find_knee {
+        return search_knee(flags, experiment, &introduction);
+    }
+    let (target, core) = (flags.target(), flags.server_cpu);
+    let start = || {
+        server(target, core).map_err(|failure| match failure {
+            Failure::Failed(error) => error,
+            Failure::Misused(message) => io::Error::other(message),
+        })
+    };
+    let plan = relay::Plan { clients: experiment.clients, spins: flags.busy_relay };
+    let start_relay = || relay_server(plan, core);
+    let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
+        if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
+    let comparison = compare(experiment, flags.runs, &start, start_relay)?;
+    if comparison.is_empty() {
+        return Ok(false);
+    }
+    show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
+    if let Some(file) = &flags.hgrm {
+        write_file(file, &hgrm(comparison.server.corrected()))?;
+    }
+    Ok(true)
+}
+
+fn search_knee(flags: &args::Latency, experiment: Experiment, introduction: &str) -> CommandResult {
+    let server = server(flags.target(), flags.server_cpu)?;
+    let steps = find_knee(experiment, flags.p99_us, server)?;
+    let knee = knee(&steps);
+    let found = match knee {
+        Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us),
+        None => format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us),
+    };
+    show(&format!("{}{found}", interruption()));
+    let result = json!({
+        "command": "latency", "experiment": introduction, "machine": procfs::machine(),
+        "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), introduction, &result, &[])?;
+    Ok(true)
+}
+
+pub(super) fn show_latency(
+    introduction: &str,
+    comparison: &Comparison,
+    json: Option<&Path>,
+    report: Option<&Path>,
+) -> io::Result<()> {
+    show(&format!("{}{introduction}\n{}", interruption(), comparison.table()));
+    let result = json!({
+        "command": "latency", "experiment": introduction, "machine": procfs::machine(),
+        "ok": !interrupt::has_come(), "figures": comparison.figures(),
+    });
+    write_json(json, &result)?;
+    let server = &comparison.server;
+    let mut curves = vec![("from due time", server.corrected()), ("from sending", server.raw())];
+    if let Some(relay) = &comparison.relay {
+        curves.push(("relay, from due time", relay.corrected()));
+    }
+    write_report(report, introduction, &result, &[Chart::percentiles(&curves)])
+}
+
+pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Schedule {
+    let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
+    Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy }
+}
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -25,63 +112,6 @@ pub(crate) struct Experiment {
     pub(crate) schedule: Schedule,
     pub(crate) clients: usize,
     pub(crate) timeout: Duration,
-}
-
-/// Percentiles in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) p99_9: f64,
-    pub(crate) p99_99: f64,
-    pub(crate) max: f64,
-}
-
-impl Percentiles {
-    /// Of a histogram in nanoseconds.
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Percentiles {
-        let micros = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        Percentiles {
-            p50: micros(0.5),
-            p90: micros(0.9),
-            p99: micros(0.99),
-            p99_9: micros(0.999),
-            p99_99: micros(0.9999),
-            max: micros(1.0),
-        }
-    }
-
-    fn medians(all: &[Percentiles]) -> Percentiles {
-        let middle = |figure: fn(&Percentiles) -> f64| median(all.iter().map(figure).collect());
-        Percentiles {
-            p50: middle(|run| run.p50),
-            p90: middle(|run| run.p90),
-            p99: middle(|run| run.p99),
-            p99_9: middle(|run| run.p99_9),
-            p99_99: middle(|run| run.p99_99),
-            max: middle(|run| run.max),
-        }
-    }
-
-    fn over(&self, other: &Percentiles) -> Percentiles {
-        Percentiles {
-            p50: self.p50 / other.p50,
-            p90: self.p90 / other.p90,
-            p99: self.p99 / other.p99,
-            p99_9: self.p99_9 / other.p99_9,
-            p99_99: self.p99_99 / other.p99_99,
-            max: self.max / other.max,
-        }
-    }
-
-    fn row(&self, name: &str, digits: usize) -> String {
-        let Percentiles { p50, p90, p99, p99_9, p99_99, max } = self;
-        format!(
-            "  {name:<18}{p50:>10.digits$}{p90:>10.digits$}{p99:>10.digits$}{p99_9:>10.digits$}\
-             {p99_99:>10.digits$}{max:>10.digits$}\n"
-        )
-    }
 }
 
 /// One server, over all its runs.

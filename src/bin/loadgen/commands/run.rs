@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::client::session::{Observer, Session};
 use crate::options::Habits;
 use crate::oracle::mismatch::Fault;
+use crate::output::chart::{Chart, Line, rates, thinned};
 use crate::output::progress::Progress;
 use crate::output::summary::Figures;
 use crate::sys::interrupt::Interrupted;
-use crate::sys::procfs::{Process, allow_clients};
+use crate::sys::procfs::{Process, allow_clients, machine};
 use crate::target::server::Server;
 use crate::workload::segment::{Load, Slice};
 
@@ -50,6 +52,71 @@ pub(crate) struct Outcome {
     pub(crate) is_interrupted: bool,
 }
 
+/// Faults shown beside the first.
+const FAULTS_SHOWN: usize = 4;
+
+impl Outcome {
+    /// The result for people.
+    pub(crate) fn summary(&self) -> String {
+        match self.faults.split_first() {
+            None if self.is_interrupted => format!("INTERRUPTED\n{}", self.figures),
+            None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.figures),
+            Some((first, others)) => {
+                let mut text = format!("NOT AS EXPECTED\n  {first}\n");
+                for other in others.iter().take(FAULTS_SHOWN) {
+                    text.push_str(&format!("  {other}\n"));
+                }
+                text.push_str(&match others.len() {
+                    0 => String::new(),
+                    1 => "  1 other user differs\n".to_owned(),
+                    count => format!("  {count} other users differ\n"),
+                });
+                text
+            }
+        }
+    }
+
+    /// The result for programs.
+    pub(crate) fn json(&self, command: &str, settings: &impl Serialize) -> Value {
+        let right = self.faults.is_empty();
+        let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+        json!({
+            "command": command,
+            "settings": settings,
+            "machine": machine(),
+            "ok": right && !self.is_interrupted,
+            // Where something was wrong, the figures are of no use.
+            "figures": right.then_some(&self.figures),
+            "faults": faults,
+        })
+    }
+
+    /// The charts of a run that was sampled.
+    pub(crate) fn charts(&self) -> Vec<Chart> {
+        let points = |value: fn(&Sample) -> Option<f64>| -> Vec<(f64, f64)> {
+            let points = self.samples.iter();
+            points.filter_map(|sample| Some((sample.seconds, value(sample)?))).collect()
+        };
+        let over_time = |title, label, points| {
+            let lines = vec![Line { name: label, points }];
+            Chart::over_time(title, "seconds measured", label, lines)
+        };
+        let delivered = |sample: &Sample| Some(sample.delivered_bytes as f64 / 1e6);
+        let under_way = |sample: &Sample| Some(sample.bytes_under_way / 1e6);
+        let memory = |sample: &Sample| Some(sample.memory_bytes? as f64 / 1e6);
+        vec![
+            over_time("Events sent", "events/s", rates(&points(|sample| Some(sample.events)))),
+            over_time("Bytes delivered", "MB/s", rates(&points(delivered))),
+            over_time(
+                "Under way: due to clients for what was sent, not received yet",
+                "MB",
+                thinned(&points(under_way)),
+            ),
+            over_time("Resident memory of the server", "MB", thinned(&points(memory))),
+        ]
+    }
+}
+
 /// How far a run was at one moment of its measured time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sample {
@@ -70,7 +137,7 @@ pub(crate) struct Sample {
 /// # Errors
 ///
 /// A connection that cannot be made, or the source's connection fails.
-pub(crate) fn run(
+pub(crate) fn run_load(
     load: &mut dyn Load,
     users: &[u64],
     server: &mut Server,

@@ -3,14 +3,46 @@
 use std::fmt::Write as _;
 use std::io;
 
+use log::info;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::commands::verify::{limit, summary, verify};
-use crate::options::Habits;
+use super::verify::verify;
+use super::{CommandResult, baseline::limit, variable};
+use crate::args;
+use crate::options::{Habits, MEASURED_TOTAL_EVENTS};
 use crate::output::summary::{Figures, count, median};
-use crate::sys::interrupt;
+use crate::output::{interruption, show, write_json, write_report};
+use crate::sys::interrupt::{self, Interrupted};
+use crate::sys::procfs;
 use crate::target::server::{Program, Server};
 use crate::workload::generated::Plan;
+use crate::workload::mix::Mix;
+
+pub(super) fn run(flags: &args::Pinned) -> CommandResult {
+    let habits = super::begin(flags.common(), flags.cpu)?;
+    let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
+    let program = Program::event_server(&flags.server_arg, flags.server_cpu)?;
+    let mut rows = Vec::new();
+    for mix in mixes {
+        let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
+        info!("{}", plan.introduction("pinned"));
+        match measure(&plan, habits, &program, flags.runs) {
+            Ok(row) => rows.push(row),
+            Err(error) if Interrupted::of(&error).is_some() => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    show(&format!("{}{}", interruption(), table(&rows)));
+    let result = json!({ "command": "pinned", "machine": procfs::machine(), "rows": rows });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), "pinned: server and limit in turn", &result, &[])?;
+    Ok(true)
+}
+
+fn all_mixes() -> Result<Vec<Mix>, String> {
+    Mix::names().map(str::parse).collect()
+}
 
 /// One mix, measured.
 #[derive(Debug, Serialize)]
@@ -57,7 +89,7 @@ pub(crate) fn measure(
         interrupt::check()?;
         for outcome in [&server, &limit] {
             if !outcome.faults.is_empty() {
-                return Err(io::Error::other(summary(outcome)));
+                return Err(io::Error::other(outcome.summary()));
             }
         }
         pairs.push(Pair { server: server.figures, limit: limit.figures });

@@ -6,14 +6,11 @@
 //! it comes a second or more after the first.
 
 use std::error::Error;
-use std::fmt;
-use std::fs;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{fmt, fs, thread};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register_conditional_shutdown, register_usize};

@@ -13,11 +13,13 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::client::handshake::Addresses;
 use crate::oracle::expected::{Cursor, Expected};
-use crate::target::server::ready_line;
+use crate::target::server::{Addresses, ready_line};
 use crate::workload::generated::{Plan, Workload};
 use crate::workload::segment::{Load, Slice};
+
+/// The subcommand, not for people, that serves the limit.
+pub(crate) const LIMIT_SERVER: &str = "serve-limit";
 
 /// Read from the source at a time.
 const READ_BYTES: usize = 256 * 1024;

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::target::baseline::Listeners;
 
+/// The subcommand, not for people, that serves the relay.
+pub(crate) const RELAY_SERVER: &str = "serve-relay";
+
 /// Read from the source at a time.
 const READ_BYTES: usize = 64 * 1024;
 

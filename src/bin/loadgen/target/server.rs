@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
@@ -12,7 +12,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::client::handshake::Addresses;
 use crate::sys::interrupt;
 use crate::sys::procfs::{self, Process};
 use crate::target::launcher;
@@ -25,6 +24,13 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A line that is due comes in this time: below it lies the preparation of a slice.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) events: SocketAddr,
+    pub(crate) clients: SocketAddr,
+}
 
 /// Where a server listens, and what is known of its process.
 pub(crate) struct Server {

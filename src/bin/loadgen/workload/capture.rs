@@ -1,6 +1,6 @@
 //! `replay`: a captured stream, whatever is in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -13,9 +13,7 @@ use serde::{Serialize, Serializer};
 
 use crate::codec::{Event, Line};
 use crate::oracle::model::Model;
-use crate::ranges;
 use crate::sys::interrupt;
-use crate::workload::prng::Random;
 use crate::workload::segment::{Due, Load, Slice};
 
 /// A stream is kept in memory up to this many bytes of it at a time.
@@ -288,7 +286,12 @@ fn is_gzip(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "gz")
 }
 
-fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
+/// Opens a file, compressed or not; errors name it.
+///
+/// # Errors
+///
+/// The file cannot be opened.
+pub(crate) fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
     let name =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     let opened = File::open(file).map_err(name)?;
@@ -336,7 +339,7 @@ impl Lines {
 }
 
 /// A file that cannot be what it is taken for.
-fn unusable(message: String) -> io::Error {
+pub(crate) fn unusable(message: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, message)
 }
 
@@ -508,44 +511,6 @@ impl Sequences {
     fn count_from(&self, start: u64) -> u64 {
         self.0.range(start..).map(|(first, last)| last - first + 1).sum()
     }
-}
-
-/// Connects where a capture names nobody, as broadcasts do: they go to whoever is there.
-const ANY_USER: u64 = 1;
-
-/// The users that connect: `all` that the capture names, so many of them at random, or those in a
-/// file, which has one at the beginning of each line.
-///
-/// # Errors
-///
-/// The file cannot be read, or a line does not begin with an id, or there are none.
-pub(crate) fn choose_users(choice: &str, survey: &Survey, seed: u64) -> io::Result<Vec<u64>> {
-    let mut named: Vec<u64> = survey.users.iter().copied().collect();
-    if named.is_empty() {
-        named.push(ANY_USER);
-    }
-    if choice == "all" {
-        return Ok(named);
-    }
-    if choice.bytes().all(|byte| byte.is_ascii_digit()) {
-        let count = ranges::clients(choice).map_err(|why| unusable(format!("--users: {why}")))?;
-        Random::from_seed(seed).shuffle(&mut named);
-        named.truncate(count);
-        return Ok(named);
-    }
-    let mut text = String::new();
-    open(Path::new(choice))?.read_to_string(&mut text)?;
-    let read =
-        |id: &str| id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is no id")));
-    let ids = text.lines().filter_map(|line| line.split_whitespace().next());
-    let mut users: Vec<u64> = ids.map(read).collect::<io::Result<_>>()?;
-    // Were one to connect twice, it would take over from itself.
-    let mut seen = HashSet::new();
-    users.retain(|&user| seen.insert(user));
-    if users.is_empty() {
-        return Err(unusable(format!("{choice} names no user")));
-    }
-    Ok(users)
 }
 
 #[cfg(test)]

@@ -26,6 +26,16 @@ pub(crate) struct Plan {
     pub(crate) largest_batch: u64,
 }
 
+impl Plan {
+    /// Says what will be done.
+    pub(crate) fn introduction(&self, command: &str) -> String {
+        format!(
+            "{command}: {} events of the mix `{}`, seed {}, in batches of up to {}, {} of {} users connected",
+            self.total_events, self.mix, self.seed, self.largest_batch, self.clients, self.users
+        )
+    }
+}
+
 /// Generates a stream slice by slice.
 pub(crate) struct Workload {
     stream: EventStream,

@@ -3,6 +3,7 @@
 pub(crate) mod capture;
 pub(crate) mod generated;
 pub(crate) mod generator;
+pub(crate) mod handshake;
 pub(crate) mod mix;
 pub(crate) mod prng;
 pub(crate) mod pubsub;

@@ -9,11 +9,11 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::client::handshake::Greeting;
 use crate::codec::{Event, write_event};
 use crate::oracle::model::Model;
 use crate::sys::interrupt;
 use crate::workload::generated::Plan;
+use crate::workload::handshake::Greeting;
 use crate::workload::prng::Random;
 use crate::workload::segment::{Load, Slice};
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use crate::client::handshake::Greeting;
 use crate::oracle::model::Deliveries;
+use crate::workload::handshake::Greeting;
 
 /// A slice ends at this many events …
 pub(crate) const SLICE_EVENTS: u64 = 2_000_000;

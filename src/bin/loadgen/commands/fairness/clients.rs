@@ -8,10 +8,12 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::wait_times::{Waits, record};
-use crate::client::handshake::{Addresses, Greeted, Greeting, read_some};
+use crate::client::connection::{Greeted, read_some};
 use crate::client::persistent_client::Steady;
 use crate::codec::{Event, Line};
 use crate::oracle::in_flight::InFlight;
+use crate::target::server::Addresses;
+use crate::workload::handshake::Greeting;
 
 /// A write to a client may be seen in pieces. What follows within this time belongs to the same.
 const SAME_WRITE: Duration = Duration::from_micros(200);

@@ -17,17 +17,22 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
+use log::info;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
+use serde_json::json;
 
 use self::clients::{Guest, Witness};
 pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{Waits, record};
+use super::{CommandResult, watched_server};
+use crate::args;
 use crate::client::flood::{Flood, Load, MOST_CHECKED};
-use crate::client::handshake::Addresses;
+use crate::output::chart::Chart;
+use crate::output::{interruption, show, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::Process;
-use crate::target::server::Server;
+use crate::sys::procfs::{self, Process};
+use crate::target::server::{Addresses, Server};
 use crate::target::server_log::Journal;
 
 /// Flooded without measuring, so that buffers are as they will be.
@@ -42,6 +47,41 @@ const WITNESS: Token = Token(usize::MAX - 2);
 const JOURNAL: Token = Token(usize::MAX - 3);
 /// Guests have tokens from here on; the crowd is smaller.
 const FIRST_GUEST: usize = 1 << 32;
+
+pub(super) fn run(flags: &args::Fairness) -> CommandResult {
+    let habits = super::begin(flags.common(), flags.cpu)?;
+    let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
+    let experiment = Experiment {
+        load: Load {
+            mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
+            users: 10 * flags.clients as u64,
+            crowd: flags.clients,
+        },
+        duration: Duration::from_secs_f64(flags.duration),
+        interval: Duration::from_secs_f64(flags.interval_ms / 1000.0),
+        identify_timeout: identify_timeout.map(Duration::from_millis),
+        bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
+        timeout: habits.timeout,
+    };
+    if experiment.load.mix.weights.broadcast == 0 {
+        Err("--mix: without broadcasts a new client may wait for ever".to_owned())?;
+    }
+    let introduction = experiment.introduction();
+    info!("{introduction}");
+    let own: Vec<_> =
+        identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
+    let server = watched_server(flags.target(), &own, flags.server_cpu)?;
+    let outcome = measure(&experiment, server)?;
+    show(&format!("{}{introduction}\n{}", interruption(), outcome.table()));
+    let result = json!({
+        "command": "fairness", "experiment": introduction, "machine": procfs::machine(),
+        "figures": outcome.figures(),
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    let charts = [Chart::percentiles(&outcome.curves())];
+    write_report(flags.report.as_deref(), &introduction, &result, &charts)?;
+    Ok(outcome.is_kept())
+}
 
 /// What is measured.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::client::open_loop::histogram;
-use crate::commands::latency::Percentiles;
+use crate::output::percentiles::Percentiles;
 use crate::output::summary::count;
 
 /// A server busier than this share of its core was flooded indeed.

@@ -9,7 +9,8 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream_check::{Hearing, Sent};
-use crate::client::handshake::{Greeted, Greeting, read_some};
+use crate::client::connection::{Greeted, read_some};
+use crate::workload::handshake::Greeting;
 use crate::workload::prng::Random;
 
 /// Nobody stays longer than this on its own account.

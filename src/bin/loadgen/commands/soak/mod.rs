@@ -20,9 +20,11 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use log::info;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
 use serde::Serialize;
+use serde_json::json;
 
 use self::churn::Visitors;
 use self::samples::Memory;
@@ -31,15 +33,17 @@ use self::sources::Sources;
 use self::stream_check::Sent;
 pub(crate) use self::ticks::Pace;
 use self::ticks::Ticks;
-use crate::client::handshake::Addresses;
+use super::{CommandResult, watched_server};
+use crate::args;
 use crate::client::open_loop::histogram;
 use crate::client::persistent_client::Steady;
 use crate::client::silence::{Served, expect_silence};
-use crate::commands::latency::Percentiles;
+use crate::output::percentiles::Percentiles;
+use crate::output::{show, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{Process, allow_clients};
+use crate::sys::procfs::{self, Process, allow_clients};
 use crate::sys::timerfd::Timer;
-use crate::target::server::Server;
+use crate::target::server::{Addresses, Server};
 use crate::target::server_log::{Journal, Totals};
 use crate::workload::mix::Mix;
 use crate::workload::prng::Random;
@@ -63,6 +67,50 @@ const JOURNAL: Token = Token(usize::MAX - 2);
 /// Steady clients have the tokens from 0 on.
 const FIRST_SOURCE: usize = 1 << 32;
 const FIRST_VISITOR: usize = 1 << 33;
+
+/// Limits that a soak reaches every few seconds, where the usual ones would take it hours.
+const SOAKED_SERVER: [(&str, u64); 3] = [
+    ("--identify-timeout-ms", 1000),
+    ("--client-queue-bytes", 65_536),
+    ("--stall-timeout-ms", 2000),
+];
+
+pub(super) fn run(flags: &args::Soak) -> CommandResult {
+    let habits = super::begin(flags.common(), flags.cpu)?;
+    let duration = match (flags.minutes, flags.seconds) {
+        (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
+        (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
+        (None, seconds) => Duration::from_secs_f64(seconds.unwrap_or(60.0)),
+    };
+    let plan = Plan {
+        mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
+        pace: Pace { rate: flags.rate, burst: flags.burst },
+        sources: flags.sources,
+        steady: flags.clients,
+        visits: flags.visits,
+        seed: flags.random_seed,
+        duration,
+        every: Duration::from_secs_f64(flags.every),
+        timeout: habits.timeout,
+    };
+    let introduction = plan.introduction();
+    info!("{introduction}");
+    let server = watched_server(flags.target(), &SOAKED_SERVER, flags.server_cpu)?;
+    let outcome = soak(&plan, server, &mut |row| show(row))?;
+    show(&format!("{introduction}\n{}", outcome.summary()));
+    let result = json!({
+        "command": "soak", "experiment": introduction, "machine": procfs::machine(),
+        "ok": outcome.is_right(), "figures": outcome.figures(),
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(
+        flags.report.as_deref(),
+        &introduction,
+        &result,
+        &samples::charts(&outcome.samples),
+    )?;
+    Ok(outcome.is_right())
+}
 
 /// What is done, and for how long.
 #[derive(Clone, Debug)]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::output::chart::{Chart, Line};
+
 /// The server's memory is judged of runs at least this long: before, buffers and the graph fill.
 const SHORTEST_JUDGED: Duration = Duration::from_secs(60);
 /// The second half of a run may take so much more at most than the first, as the longest of a few
@@ -81,6 +83,34 @@ impl Sample {
 
 fn known(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// The charts of a run: memory and latency over time.
+pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
+    let line = |name, value: fn(&Sample) -> Option<f64>| {
+        let points = samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?)));
+        Line { name, points: points.collect() }
+    };
+    vec![
+        Chart::over_time(
+            "Resident memory",
+            "seconds",
+            "MB",
+            vec![
+                line("server", |sample| Some(sample.memory_bytes? as f64 / 1e6)),
+                line("load generator", |sample| Some(sample.own_memory_bytes? as f64 / 1e6)),
+            ],
+        ),
+        Chart::over_time(
+            "Latency, by interval",
+            "seconds",
+            "µs",
+            vec![
+                line("p50", |sample| Some(sample.p50_us)),
+                line("p99", |sample| Some(sample.p99_us)),
+            ],
+        ),
+    ]
 }
 
 /// What the server's memory came to.

@@ -7,8 +7,9 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::client::handshake::{Greeted, Greeting};
+use crate::client::connection::Greeted;
 use crate::client::silence::{check_source, source_failed};
+use crate::workload::handshake::Greeting;
 use crate::workload::prng::Random;
 
 /// All sources. Their tokens are `first_token` and those behind it.

@@ -5,31 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::sys::interrupt::{self, Interrupted};
+use crate::workload::handshake::Greeting;
 
 /// A server that answers does it in this time, or it is no such server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where a server listens.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Addresses {
-    pub(crate) events: SocketAddr,
-    pub(crate) clients: SocketAddr,
-}
-
-/// What one side says before a run.
-#[derive(Default)]
-pub(crate) struct Greeting {
-    pub(crate) text: Vec<u8>,
-    /// What the server answers ends like this; empty where it answers nothing.
-    pub(crate) answer_end: &'static [u8],
-}
-
-impl Greeting {
-    /// The line with which a client tells an event server who it is.
-    pub(crate) fn of_user(user: u64) -> Greeting {
-        Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" }
-    }
-}
 
 /// A connection that has greeted.
 pub(crate) struct Greeted {

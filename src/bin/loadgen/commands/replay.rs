@@ -1,0 +1,132 @@
+//! `replay`: a captured stream against a server, every byte checked.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use log::info;
+use serde_json::json;
+
+use super::run::{Manner, run_load};
+use super::{CommandResult, Failure, server_with};
+use crate::output::{interruption, show, write_json, write_report};
+use crate::workload::capture::{self, Gaps, Pace, ServerRules, Survey, open, unusable};
+use crate::workload::prng::Random;
+use crate::{args, ranges};
+
+/// Chooses the users of a replay, where only some connect.
+const SEED: u64 = 666;
+
+pub(super) fn run(flags: &args::Replay) -> CommandResult {
+    let habits = super::begin(flags.common(), flags.cpu)?;
+    let pace = match (flags.rate, flags.speed) {
+        (None, None) => Pace::FullSpeed,
+        (Some(rate), None) => Pace::Rate(rate),
+        (None, Some(speed)) => Pace::Recorded(speed),
+        (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
+    };
+    let rules = replay_rules(flags);
+    let survey = capture::survey(&flags.file, rules).map_err(unusable_is_misuse)?;
+    let users = choose_users(&flags.users, &survey, SEED).map_err(unusable_is_misuse)?;
+    let introduction = format!(
+        "replay: {} lines of {}: {survey}; {} users connected",
+        survey.lines,
+        flags.file.display(),
+        users.len()
+    );
+    info!("{introduction}");
+    let own = [("--first-sequence", survey.first_sequence)];
+    let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
+    let manner = Manner {
+        sample: flags.report.is_some(),
+        check: !flags.no_verify,
+        ..Manner::new(survey.lines, habits)
+    };
+    let mut load = capture::Replay::open(&flags.file, &survey, rules, &users, pace)?;
+    let outcome = run_load(&mut load, &users, &mut server, manner)?;
+    if outcome.is_interrupted {
+        drop(server);
+    } else {
+        server.stop()?;
+    }
+    // Where nobody received them, nothing is known of them.
+    let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
+    let unsent = survey.unsent().filter(|_| nobody_received || !outcome.faults.is_empty());
+    let unsent = unsent.filter(|_| !outcome.is_interrupted);
+    let is_right = outcome.faults.is_empty() && unsent.is_none() && !outcome.is_interrupted;
+    let verdict = match &unsent {
+        _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.figures),
+        Some(unsent) if outcome.faults.is_empty() => {
+            format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.figures)
+        }
+        Some(unsent) => format!("{}  {unsent}\n", outcome.summary()),
+        None => outcome.summary(),
+    };
+    show(&format!("{verdict}  capture     {survey}\n"));
+    let settings = json!({
+        "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
+        "checked": !flags.no_verify,
+    });
+    let mut result = outcome.json("replay", &settings);
+    result["ok"] = json!(is_right);
+    result["capture"] = json!(survey);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &introduction, &result, &outcome.charts())?;
+    Ok(is_right)
+}
+
+/// The settings of the server as far as the flags tell.
+fn replay_rules(flags: &args::Replay) -> ServerRules {
+    let target = flags.target();
+    let waits = target.spawn && target.server_number("--gap-timeout-ms").unwrap_or(0) == 0;
+    ServerRules {
+        first_sequence: flags.first_sequence.or(target.server_number("--first-sequence")),
+        gaps: if waits { Gaps::Waits } else { Gaps::GivesUp },
+    }
+}
+
+/// A file that cannot be used was the wrong argument.
+fn unusable_is_misuse(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::InvalidInput => Failure::Misused(error.to_string()),
+        _ => Failure::Failed(error),
+    }
+}
+
+/// Connects where a capture names nobody, as broadcasts do: they go to whoever is there.
+const ANY_USER: u64 = 1;
+
+/// The users that connect: `all` that the capture names, so many of them at random, or those in a
+/// file, which has one at the beginning of each line.
+///
+/// # Errors
+///
+/// The file cannot be read, or a line does not begin with an id, or there are none.
+fn choose_users(choice: &str, survey: &Survey, seed: u64) -> io::Result<Vec<u64>> {
+    let mut named: Vec<u64> = survey.users.iter().copied().collect();
+    if named.is_empty() {
+        named.push(ANY_USER);
+    }
+    if choice == "all" {
+        return Ok(named);
+    }
+    if choice.bytes().all(|byte| byte.is_ascii_digit()) {
+        let count = ranges::clients(choice).map_err(|why| unusable(format!("--users: {why}")))?;
+        Random::from_seed(seed).shuffle(&mut named);
+        named.truncate(count);
+        return Ok(named);
+    }
+    let mut text = String::new();
+    open(Path::new(choice))?.read_to_string(&mut text)?;
+    let read =
+        |id: &str| id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is no id")));
+    let ids = text.lines().filter_map(|line| line.split_whitespace().next());
+    let mut users: Vec<u64> = ids.map(read).collect::<io::Result<_>>()?;
+    // Were one to connect twice, it would take over from itself.
+    let mut seen = HashSet::new();
+    users.retain(|&user| seen.insert(user));
+    if users.is_empty() {
+        return Err(unusable(format!("{choice} names no user")));
+    }
+    Ok(users)
+}

@@ -1,0 +1,16 @@
+//! First bytes of a connection, before a run.
+
+/// What one side says before a run.
+#[derive(Default)]
+pub(crate) struct Greeting {
+    pub(crate) text: Vec<u8>,
+    /// What the server answers ends like this; empty where it answers nothing.
+    pub(crate) answer_end: &'static [u8],
+}
+
+impl Greeting {
+    /// The line with which a client tells an event server who it is.
+    pub(crate) fn of_user(user: u64) -> Greeting {
+        Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" }
+    }
+}
