@@ -8,7 +8,7 @@ use log::LevelFilter;
 use crate::options::{CommonFlags, LoadFlags, TargetFlags};
 use crate::ranges;
 use crate::workload::mix::Mix;
-use crate::workload::pubsub::Dialect;
+use crate::workload::pubsub::WireProtocol;
 
 /// Measures and verifies an event server.
 ///
@@ -311,7 +311,7 @@ command! {
         pub(crate) report: Option<PathBuf>,
         /// redis or nats
         #[argh(option)]
-        pub(crate) dialect: Dialect,
+        pub(crate) dialect: WireProtocol,
         /// host of the server, 127.0.0.1 unless given
         #[argh(option, default = "String::from(\"127.0.0.1\")")]
         pub(crate) host: String,

@@ -58,7 +58,7 @@ pub(crate) enum Line {
 }
 
 /// The longest line that a server with default settings takes, in bytes.
-const LONGEST_LINE: usize = 256;
+const MAX_LINE_BYTES: usize = 256;
 
 impl Line {
     /// Reads a line without its terminator.
@@ -68,7 +68,7 @@ impl Line {
         let Some(sequence) = sequence else { return Line::Noise };
         let fields: Vec<&[u8]> = fields.collect();
         match read_event(&fields) {
-            Some(event) if line.len() <= LONGEST_LINE => Line::Event(sequence, event),
+            Some(event) if line.len() <= MAX_LINE_BYTES => Line::Event(sequence, event),
             _ => Line::Void(sequence),
         }
     }
@@ -133,7 +133,7 @@ mod tests {
         for line in ["", "abcd", "|", "|B", "-1|B", "+1|B", "99999999999999999999|B"] {
             assert_eq!(Line::read(line.as_bytes()), Line::Noise, "{line}");
         }
-        let long = format!("5|S|{}", "0".repeat(LONGEST_LINE));
+        let long = format!("5|S|{}", "0".repeat(MAX_LINE_BYTES));
         assert_eq!(Line::read(long.as_bytes()), Line::Void(5));
     }
 }

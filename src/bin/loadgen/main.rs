@@ -1,7 +1,7 @@
 //! The load generator: sends streams of events and checks every byte that the server delivers.
 //!
 //! ```text
-//! Workload ─prepare─▶ Slice ─▶ Session ─write─▶ server under test
+//! Workload ─prepare─▶ Segment ─▶ Session ─write─▶ server under test
 //!  (events, Model)   (wire text,       ◀─read── every byte compared
 //!                     expected bytes)
 //! ```

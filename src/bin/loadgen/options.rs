@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::ranges;
-use crate::workload::generated::Plan;
+use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
 /// Events of a run of the original verification program.
@@ -94,7 +94,7 @@ impl Habits {
     }
 }
 
-impl Plan {
+impl WorkloadSpec {
     /// Puts flags, environment and defaults together.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Plan {
         flags: LoadFlags,
         environment: Environment<'_>,
         default_total_events: u64,
-    ) -> Result<Plan, String> {
+    ) -> Result<WorkloadSpec, String> {
         let clients =
             given(flags.concurrency_level, environment, "concurrencyLevel", ranges::clients, 100)?;
         let connected = clients as u64;
@@ -120,7 +120,7 @@ impl Plan {
                 "numberOfUsers: {users} are fewer than the {clients} that connect"
             ));
         }
-        Ok(Plan {
+        Ok(WorkloadSpec {
             mix: flags.mix.unwrap_or_else(Mix::verification),
             total_events: given(
                 flags.total_events,
@@ -201,15 +201,15 @@ mod tests {
         }
     }
 
-    fn plan(flags: LoadFlags, variables: &[(&str, &str)]) -> Result<Plan, String> {
-        Plan::resolve(flags, &environment(variables), ORIGINAL_TOTAL_EVENTS)
+    fn spec(flags: LoadFlags, variables: &[(&str, &str)]) -> Result<WorkloadSpec, String> {
+        WorkloadSpec::resolve(flags, &environment(variables), ORIGINAL_TOTAL_EVENTS)
     }
 
     #[test]
     fn the_original_defaults() {
-        let plan = plan(LoadFlags::default(), &[]).unwrap();
-        assert_eq!((plan.total_events, plan.clients, plan.users), (10_000_000, 100, 1000));
-        assert_eq!((plan.seed, plan.largest_batch), (666, 100));
+        let spec = spec(LoadFlags::default(), &[]).unwrap();
+        assert_eq!((spec.total_events, spec.clients, spec.users), (10_000_000, 100, 1000));
+        assert_eq!((spec.seed, spec.largest_batch), (666, 100));
         let habits = Habits::resolve(NO_FLAGS, &environment(&[])).unwrap();
         assert_eq!(habits.timeout, Duration::from_secs(20));
         assert_eq!(habits.log_interval, Duration::from_secs(1));
@@ -220,10 +220,10 @@ mod tests {
     fn flags_win_over_the_environment() {
         let flags = LoadFlags { total_events: Some(5), ..LoadFlags::default() };
         let variables = [("totalEvents", "7"), ("concurrencyLevel", "20"), ("randomSeed", "-1")];
-        let plan = plan(flags, &variables).unwrap();
-        assert_eq!(plan.total_events, 5);
-        assert_eq!((plan.clients, plan.users), (20, 200));
-        assert_eq!(plan.seed, u64::MAX);
+        let spec = spec(flags, &variables).unwrap();
+        assert_eq!(spec.total_events, 5);
+        assert_eq!((spec.clients, spec.users), (20, 200));
+        assert_eq!(spec.seed, u64::MAX);
         let flags = CommonFlags { timeout: Some(3), ..NO_FLAGS };
         let variables = [("timeout", "7"), ("logLevel", "debug")];
         let habits = Habits::resolve(flags, &environment(&variables)).unwrap();
@@ -236,7 +236,7 @@ mod tests {
         for (name, value) in
             [("totalEvents", "many"), ("numberOfUsers", "50"), ("maxEventSourceBatchSize", "0")]
         {
-            let error = plan(LoadFlags::default(), &[(name, value)]).unwrap_err();
+            let error = spec(LoadFlags::default(), &[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::sys::interrupt::{self, Interrupted};
-use crate::workload::handshake::Greeting;
+use crate::workload::handshake::Handshake;
 
 /// A server that answers does it in this time, or it is no such server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -13,7 +13,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that has greeted.
 pub(crate) struct Greeted {
     stream: TcpStream,
-    answer_end: &'static [u8],
+    expected_suffix: &'static [u8],
 }
 
 impl Greeted {
@@ -22,13 +22,13 @@ impl Greeted {
     /// # Errors
     ///
     /// The connection is refused or fails; the error says that it is `who` that wanted it.
-    pub(crate) fn open(to: SocketAddr, who: &str, greeting: &Greeting) -> io::Result<Greeted> {
+    pub(crate) fn open(to: SocketAddr, who: &str, handshake: &Handshake) -> io::Result<Greeted> {
         let open = || {
             interrupt::check()?;
             let mut stream = TcpStream::connect(to)?;
             stream.set_nodelay(true)?;
-            stream.write_all(&greeting.text)?;
-            Ok(Greeted { stream, answer_end: greeting.answer_end })
+            stream.write_all(&handshake.text)?;
+            Ok(Greeted { stream, expected_suffix: handshake.expected_suffix })
         };
         let name = |error: io::Error| match Interrupted::of(&error) {
             Some(_) => error,
@@ -46,7 +46,7 @@ impl Greeted {
     pub(crate) fn ready(mut self) -> io::Result<mio::net::TcpStream> {
         let (mut answer, mut part) = (Vec::new(), [0; 4096]);
         self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        while !answer.ends_with(self.answer_end) {
+        while !answer.ends_with(self.expected_suffix) {
             match self.stream.read(&mut part)? {
                 0 => return Err(io::Error::other("the server closed before it answered")),
                 count => answer.extend_from_slice(&part[..count]),

@@ -21,10 +21,10 @@ use crate::oracle::in_flight::InFlight;
 use crate::oracle::model::Model;
 use crate::sys::procfs::allow_clients;
 use crate::target::server::Addresses;
-use crate::workload::generator::EventStream;
-use crate::workload::handshake::Greeting;
+use crate::workload::generator::EventGenerator;
+use crate::workload::handshake::Handshake;
 use crate::workload::mix::Mix;
-use crate::workload::prng::Random;
+use crate::workload::prng::Prng;
 
 /// A step writes no more than this, and some …
 const WRITE_BYTES: usize = 16 * 1024;
@@ -56,7 +56,7 @@ pub(crate) struct Flood {
     source: TcpStream,
     source_writable: bool,
     source_readable: bool,
-    stream: EventStream,
+    generator: EventGenerator,
     /// Lines, of which the first `written` bytes are on their way.
     text: Vec<u8>,
     written: usize,
@@ -101,7 +101,7 @@ impl Flood {
     ) -> io::Result<Flood> {
         allow_clients(load.crowd)?;
         let mut source =
-            Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
+            Greeted::open(to.events, "the event source", &Handshake::default())?.ready()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let checked = load.crowd.min(MOST_CHECKED);
         let mut crowd = Vec::with_capacity(load.crowd);
@@ -118,11 +118,11 @@ impl Flood {
             source,
             source_writable: true,
             source_readable: false,
-            stream: EventStream::new(
+            generator: EventGenerator::new(
                 load.mix.clone(),
                 load.users,
                 LARGEST_BATCH,
-                Random::from_seed(SEED),
+                Prng::from_seed(SEED),
             ),
             text: Vec::new(),
             written: 0,
@@ -158,7 +158,7 @@ impl Flood {
 
     /// The sequence of the first event that has not been thought of.
     pub(crate) fn next_sequence(&self) -> u64 {
-        self.stream.next_sequence()
+        self.generator.next_sequence()
     }
 
     /// Takes readiness that is the flood's; returns whether it is.
@@ -198,8 +198,8 @@ impl Flood {
     /// Adds a last event, a broadcast, to what is on its way.
     pub(crate) fn end(&mut self) {
         let mut part = self.in_flight.new_part(Instant::now());
-        let mut line = self.stream.write_broadcast(&mut self.text);
-        part.deliveries.add_for_all(&line);
+        let mut line = self.generator.write_broadcast(&mut self.text);
+        part.deliveries.push_to_all(&line);
         self.in_flight.push(part);
         line.extend_from_slice(b"\r\n");
         self.last_line = Some(line);
@@ -269,7 +269,7 @@ impl Flood {
         let mut part = self.in_flight.new_part(Instant::now());
         while self.text.len() < WRITE_BYTES {
             let (model, deliveries) = (&mut self.model, &mut part.deliveries);
-            self.stream.write_batch(LARGEST_BATCH, &mut self.text, |event, line| {
+            self.generator.write_batch(LARGEST_BATCH, &mut self.text, |event, line| {
                 model.apply(event, line, deliveries);
             });
         }
@@ -308,7 +308,7 @@ impl Unchecked {
         (registry, token): (&Registry, Token),
     ) -> io::Result<Unchecked> {
         let mut stream =
-            Greeted::open(to.clients, "a client", &Greeting::of_user(user))?.ready()?;
+            Greeted::open(to.clients, "a client", &Handshake::of_user(user))?.ready()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Unchecked { user, stream, tail: Vec::new() })
     }

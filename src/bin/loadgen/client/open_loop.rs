@@ -22,8 +22,8 @@ use crate::sys::interrupt::{self, LONGEST_WAIT};
 use crate::sys::procfs::allow_clients;
 use crate::sys::timerfd::Timer;
 use crate::target::server::Addresses;
-use crate::workload::handshake::Greeting;
-use crate::workload::prng::Random;
+use crate::workload::handshake::Handshake;
+use crate::workload::prng::Prng;
 
 /// Latencies above this are recorded as this, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
@@ -33,7 +33,7 @@ const DIGITS: u8 = 3;
 const READ_BYTES: usize = 64 * 1024;
 /// Events formatted at once when the schedule is behind, so that clients are read in between.
 const MOST_EVENTS_A_TURN: u64 = 1024;
-/// Deliveries that may be outstanding, and bytes that may wait to be sent, before another event is
+/// ExpectedDeliveries that may be outstanding, and bytes that may wait to be sent, before another event is
 /// formatted: where a server cannot keep up, memory stays bounded, and the events that are late
 /// meanwhile are charged for it from when they were due.
 const MOST_OUTSTANDING: u64 = 1 << 24;
@@ -97,7 +97,7 @@ pub(crate) struct Probe {
     source: TcpStream,
     clients: Vec<Client>,
     buffer: Box<[u8]>,
-    random: Random,
+    prng: Prng,
     next_sequence: u64,
     timeout: Duration,
 }
@@ -145,12 +145,12 @@ impl Probe {
         let registry = poll.registry();
         let timer = Timer::new(registry, TIMER)?;
         let mut source =
-            Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
+            Greeted::open(to.events, "the event source", &Handshake::default())?.ready()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
         for place in 0..clients {
             let user = place as u64 + 1;
-            let id = Greeting::of_user(user);
+            let id = Handshake::of_user(user);
             let mut stream = Greeted::open(to.clients, "a client", &id)?.ready()?;
             registry.register(&mut stream, Token(place), Interest::READABLE)?;
             let (awaited, partial) = (VecDeque::new(), Vec::new());
@@ -163,7 +163,7 @@ impl Probe {
             source,
             clients: connected,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            random: Random::from_seed(seed),
+            prng: Prng::from_seed(seed),
             next_sequence: 1,
             timeout,
         })
@@ -215,7 +215,7 @@ impl Probe {
         measurement.latencies.sending = at;
         match measurement.schedule.kind {
             Kind::Private => {
-                let place = self.random.index(self.clients.len());
+                let place = self.prng.index(self.clients.len());
                 let client = &mut self.clients[place];
                 client.awaited.push_back(sent);
                 measurement.outstanding += 1;

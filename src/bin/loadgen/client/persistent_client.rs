@@ -11,8 +11,8 @@ use crate::client::connection::{Greeted, read_some};
 use crate::client::silence::Served;
 use crate::oracle::expected::Cursor;
 use crate::oracle::in_flight::InFlight;
-use crate::oracle::mismatch::{Fault, FaultKind};
-use crate::workload::handshake::Greeting;
+use crate::oracle::mismatch::{Mismatch, MismatchKind};
+use crate::workload::handshake::Handshake;
 
 /// One such client.
 pub(crate) struct Steady {
@@ -38,7 +38,7 @@ impl Steady {
         place: usize,
         (registry, token): (&Registry, Token),
     ) -> io::Result<Steady> {
-        let mut stream = Greeted::open(to, "a client", &Greeting::of_user(user))?.ready()?;
+        let mut stream = Greeted::open(to, "a client", &Handshake::of_user(user))?.ready()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Steady {
             user,
@@ -66,8 +66,8 @@ impl Steady {
         match read_some(&mut self.stream, buffer)? {
             None => Ok(false),
             Some(0) => {
-                let kind = FaultKind::ClosedEarly("end of file".to_owned());
-                Err(self.fault(kind, in_flight, b""))
+                let kind = MismatchKind::ClosedEarly("end of file".to_owned());
+                Err(self.mismatch(kind, in_flight, b""))
             }
             Some(count) => self.check(&buffer[..count], in_flight, arrived).map(|()| true),
         }
@@ -82,14 +82,19 @@ impl Steady {
         let now = Instant::now();
         while !received.is_empty() {
             let Some((number, part)) = in_flight.get(self.part) else {
-                return Err(self.fault(FaultKind::Extra, in_flight, received));
+                return Err(self.mismatch(MismatchKind::Extra, in_flight, received));
             };
             self.part = number;
             let expected = &part.deliveries.clients[self.place];
             let left = (expected.len() - self.cursor.offset) as usize;
             let (now_due, later) = received.split_at(left.min(received.len()));
-            if let Err(right) = self.cursor.check(now_due, expected, &part.deliveries.shared) {
-                return Err(self.fault(FaultKind::Different, in_flight, &received[right..]));
+            if let Err(matched) = self.cursor.check(now_due, expected, &part.deliveries.broadcasts)
+            {
+                return Err(self.mismatch(
+                    MismatchKind::Different,
+                    in_flight,
+                    &received[matched..],
+                ));
             }
             received = later;
             if self.cursor.offset < expected.len() {
@@ -103,27 +108,28 @@ impl Steady {
             }
             self.part += 1;
             self.cursor = Cursor::default();
-            in_flight.forget_arrived();
+            in_flight.retire_completed();
         }
         Ok(())
     }
 
     /// What differs at the next byte due, where `received` came.
-    fn fault(&self, kind: FaultKind, in_flight: &mut InFlight, received: &[u8]) -> io::Error {
+    fn mismatch(&self, kind: MismatchKind, in_flight: &mut InFlight, received: &[u8]) -> io::Error {
         let line = in_flight.get(self.part).and_then(|(_, part)| {
             let expected = &part.deliveries.clients[self.place];
-            expected.line_at(self.cursor.offset, &part.deliveries.shared)
+            expected.line_at(self.cursor.offset, &part.deliveries.broadcasts)
         });
         let number = line.as_ref().map_or(0, |line| line.number);
         let event = self.events_before + number + 1;
-        let mut fault = Fault::new(self.user, kind, event, self.bytes_before + self.cursor.offset);
+        let mut mismatch =
+            Mismatch::new(self.user, kind, event, self.bytes_before + self.cursor.offset);
         if let Some(line) = line {
             let known = (self.cursor.offset - line.start) as usize;
-            fault.note_received(&line.text[..known]);
-            fault = fault.expecting(line.text);
+            mismatch.add_received(&line.text[..known]);
+            mismatch = mismatch.expecting(line.text);
         }
-        fault.note_received(received);
-        io::Error::other(fault.to_string())
+        mismatch.add_received(received);
+        io::Error::other(mismatch.to_string())
     }
 
     /// What it misses, if it waits for anything.
@@ -133,7 +139,7 @@ impl Steady {
             let expected = &part.deliveries.clients[self.place];
             if self.cursor.offset < expected.len() {
                 let lines = expected.lines();
-                return Some(self.fault(FaultKind::Missing(lines), in_flight, b""));
+                return Some(self.mismatch(MismatchKind::Missing(lines), in_flight, b""));
             }
             self.part = number + 1;
         }

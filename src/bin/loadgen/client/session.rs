@@ -14,10 +14,10 @@ use crate::client::silence::{
     END_TIMEOUT, GRACE, source_answered, source_failed, warn_of_open_source,
 };
 use crate::oracle::expected::{Cursor, ExpectedLine};
-use crate::oracle::mismatch::{Fault, FaultKind};
+use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::sys::interrupt::{self, LONGEST_WAIT};
 use crate::target::server::Addresses;
-use crate::workload::segment::{Load, Slice};
+use crate::workload::segment::{Segment, Workload};
 
 /// Read from one client at a time; large, as every read costs a system call.
 const READ_BYTES: usize = 256 * 1024;
@@ -53,7 +53,7 @@ pub(crate) struct Session {
     readable: Vec<usize>,
     buffer: Box<[u8]>,
     /// Clients with a fault, in the order in which those showed.
-    faulty: Vec<usize>,
+    mismatched: Vec<usize>,
     timeout: Duration,
 }
 
@@ -63,7 +63,7 @@ struct Source {
     /// Bytes of the slice written.
     sent: usize,
     /// What the server writes to it is no fault.
-    is_answered: bool,
+    expects_replies: bool,
     /// By us: from then on the server may close it too.
     closed: bool,
     /// By the server.
@@ -77,7 +77,7 @@ struct Client {
     /// Events and bytes of the slices before this one.
     events_before: u64,
     bytes_before: u64,
-    fault: Option<Fault>,
+    mismatch: Option<Mismatch>,
     /// It stands in `readable`.
     listed: bool,
     /// Its end is in sight: read on until it shows.
@@ -97,14 +97,14 @@ impl Session {
     pub(crate) fn connect(
         to: Addresses,
         users: &[u64],
-        load: &dyn Load,
+        workload: &dyn Workload,
         timeout: Duration,
     ) -> io::Result<Session> {
         let poll = Poll::new()?;
-        let source = Greeted::open(to.events, "the event source", &load.source_greeting())?;
-        let open = |&user| Greeted::open(to.clients, "a client", &load.client_greeting(user));
+        let source = Greeted::open(to.events, "the event source", &workload.source_handshake())?;
+        let open = |&user| Greeted::open(to.clients, "a client", &workload.client_handshake(user));
         let greeted: Vec<Greeted> = users.iter().map(open).collect::<io::Result<_>>()?;
-        let source = Source::new(source.ready()?, load.source_is_answered(), &poll)?;
+        let source = Source::new(source.ready()?, workload.source_expects_replies(), &poll)?;
         let mut clients = Vec::with_capacity(users.len());
         for (&user, greeted) in users.iter().zip(greeted) {
             clients.push(Client::new(user, greeted.ready()?, Token(clients.len()), &poll)?);
@@ -116,12 +116,12 @@ impl Session {
             clients,
             readable: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            faulty: Vec::new(),
+            mismatched: Vec::new(),
             timeout,
         })
     }
 
-    /// Sends `slice` and reads until every client without a fault has received its part of it,
+    /// Sends `segment` and reads until every client without a fault has received its part of it,
     /// or nothing has moved for too long. Returns the time from the first byte to the last.
     ///
     /// # Errors
@@ -129,35 +129,35 @@ impl Session {
     /// The source's connection fails.
     pub(crate) fn exchange(
         &mut self,
-        slice: &Slice,
+        segment: &Segment,
         observer: &mut dyn Observer,
     ) -> io::Result<Duration> {
-        let mut waiting = self.start(slice);
+        let mut waiting = self.start(segment);
         let mut received = 0;
         let start = Instant::now();
         let (mut now, mut last_move) = (start, start);
-        while self.source.sent < slice.wire.len() || waiting > 0 {
-            let due = slice.sendable(now - start);
-            let sent = self.source.write(&slice.wire[..due])?;
-            self.wait(self.patience(slice, due, now - start))?;
-            let reading = self.read_clients(slice);
+        while self.source.sent < segment.wire.len() || waiting > 0 {
+            let due = segment.sendable_bytes(now - start);
+            let sent = self.source.write(&segment.wire[..due])?;
+            self.wait(self.patience(segment, due, now - start))?;
+            let reading = self.read_clients(segment);
             waiting -= reading.finished;
-            received += reading.right_bytes;
+            received += reading.matched_bytes;
             now = Instant::now();
             observer.progress(now, self.source.sent as u64, received);
-            let resting = self.source.sent == due && due < slice.wire.len();
-            if sent > 0 || reading.right_bytes > 0 || resting {
+            let resting = self.source.sent == due && due < segment.wire.len();
+            if sent > 0 || reading.matched_bytes > 0 || resting {
                 last_move = now;
             } else if now - last_move > self.timeout {
-                self.give_up(slice)?;
+                self.give_up(segment)?;
                 break;
             }
         }
-        self.settle(slice);
+        self.settle(segment);
         Ok(now - start)
     }
 
-    /// Sends `slice` and counts what comes, until all has been sent and nothing has come for
+    /// Sends `segment` and counts what comes, until all has been sent and nothing has come for
     /// [`QUIET`].
     ///
     /// # Errors
@@ -165,17 +165,17 @@ impl Session {
     /// The source's connection fails.
     pub(crate) fn count(
         &mut self,
-        slice: &Slice,
+        segment: &Segment,
         observer: &mut dyn Observer,
     ) -> io::Result<Count> {
-        self.start(slice);
+        self.start(segment);
         let mut count = Count::default();
         let start = Instant::now();
         let (mut now, mut last_move) = (start, start);
-        while self.source.sent < slice.wire.len() || now - last_move < QUIET {
-            let due = slice.sendable(now - start);
-            let sent = self.source.write(&slice.wire[..due])?;
-            self.wait(self.patience(slice, due, now - start))?;
+        while self.source.sent < segment.wire.len() || now - last_move < QUIET {
+            let due = segment.sendable_bytes(now - start);
+            let sent = self.source.write(&segment.wire[..due])?;
+            self.wait(self.patience(segment, due, now - start))?;
             let before = count.bytes;
             self.count_clients(&mut count);
             now = Instant::now();
@@ -183,7 +183,7 @@ impl Session {
             if sent > 0 || count.bytes > before {
                 last_move = now;
             } else if self.source.sent < due && now - last_move > self.timeout {
-                return Err(self.source.stuck(slice));
+                return Err(self.source.stuck(segment));
             }
         }
         count.time = last_move - start;
@@ -198,48 +198,48 @@ impl Session {
     /// # Errors
     ///
     /// The source's connection fails.
-    pub(crate) fn finish(mut self) -> io::Result<Vec<Fault>> {
-        let nothing = Slice::for_clients(self.clients.len());
+    pub(crate) fn finish(mut self) -> io::Result<Vec<Mismatch>> {
+        let nothing = Segment::for_clients(self.clients.len());
         self.start(&nothing);
         self.listen(&nothing, GRACE)?;
-        let while_open = self.faulty.len();
+        let while_open = self.mismatched.len();
         self.close_source(&nothing)?;
         self.listen(&nothing, GRACE)?;
-        let mut faults = self.into_faults();
+        let mut mismatches = self.into_mismatches();
         let mut place = 0;
-        faults.retain(|fault| {
+        mismatches.retain(|mismatch| {
             place += 1;
-            place <= while_open || !matches!(fault.kind, FaultKind::ClosedEarly(_))
+            place <= while_open || !matches!(mismatch.kind, MismatchKind::ClosedEarly(_))
         });
-        Ok(faults)
+        Ok(mismatches)
     }
 
     /// What was wrong so far, first things first, when the run has to stop early.
-    pub(crate) fn into_faults(mut self) -> Vec<Fault> {
+    pub(crate) fn into_mismatches(mut self) -> Vec<Mismatch> {
         let clients = &mut self.clients;
-        self.faulty.iter().filter_map(|&place| clients[place].fault.take()).collect()
+        self.mismatched.iter().filter_map(|&place| clients[place].mismatch.take()).collect()
     }
 
-    pub(crate) fn has_faults(&self) -> bool {
-        !self.faulty.is_empty()
+    pub(crate) fn has_mismatches(&self) -> bool {
+        !self.mismatched.is_empty()
     }
 
-    /// Returns how many clients wait for bytes of `slice`.
-    fn start(&mut self, slice: &Slice) -> usize {
+    /// Returns how many clients wait for bytes of `segment`.
+    fn start(&mut self, segment: &Segment) -> usize {
         self.source.sent = 0;
         for client in &mut self.clients {
             client.cursor = Cursor::default();
         }
-        let streams = self.clients.iter().zip(&slice.deliveries.clients);
-        streams.filter(|(client, due)| client.fault.is_none() && due.len() > 0).count()
+        let streams = self.clients.iter().zip(&segment.deliveries.clients);
+        streams.filter(|(client, due)| client.mismatch.is_none() && due.len() > 0).count()
     }
 
     /// How long the next `wait` may sleep.
-    fn patience(&self, slice: &Slice, due: usize, elapsed: Duration) -> Duration {
+    fn patience(&self, segment: &Segment, due: usize, elapsed: Duration) -> Duration {
         if !self.readable.is_empty() || (self.source.writable && self.source.sent < due) {
             return Duration::ZERO;
         }
-        slice.until_next_due(elapsed).unwrap_or(LONGEST_WAIT).min(self.timeout).min(LONGEST_WAIT)
+        segment.until_next_due(elapsed).unwrap_or(LONGEST_WAIT).min(self.timeout).min(LONGEST_WAIT)
     }
 
     /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
@@ -270,19 +270,20 @@ impl Session {
     }
 
     /// Reads once from every client that may have something.
-    fn read_clients(&mut self, slice: &Slice) -> Reading {
+    fn read_clients(&mut self, segment: &Segment) -> Reading {
         let mut total = Reading::default();
-        let (clients, buffer, faulty) = (&mut self.clients, &mut self.buffer, &mut self.faulty);
+        let (clients, buffer, mismatched) =
+            (&mut self.clients, &mut self.buffer, &mut self.mismatched);
         self.readable.retain(|&place| {
             let client = &mut clients[place];
-            let was_right = client.fault.is_none();
-            let was_waiting = client.is_waiting(slice, place);
+            let was_right = client.mismatch.is_none();
+            let was_waiting = client.is_waiting(segment, place);
             let before = client.cursor.offset;
-            client.listed = client.read(buffer, slice, place);
-            total.right_bytes += client.cursor.offset - before;
-            total.finished += usize::from(was_waiting && !client.is_waiting(slice, place));
-            if was_right && client.fault.is_some() {
-                faulty.push(place);
+            client.listed = client.read(buffer, segment, place);
+            total.matched_bytes += client.cursor.offset - before;
+            total.finished += usize::from(was_waiting && !client.is_waiting(segment, place));
+            if was_right && client.mismatch.is_some() {
+                mismatched.push(place);
             }
             client.listed
         });
@@ -317,13 +318,13 @@ impl Session {
     ///
     /// The source's connection fails.
     pub(crate) fn end(mut self) -> io::Result<()> {
-        let nothing = Slice::for_clients(self.clients.len());
+        let nothing = Segment::for_clients(self.clients.len());
         self.start(&nothing);
         self.close_source(&nothing)
     }
 
     /// Listens to clients that should receive nothing.
-    fn listen(&mut self, nothing: &Slice, time: Duration) -> io::Result<()> {
+    fn listen(&mut self, nothing: &Segment, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -334,14 +335,14 @@ impl Session {
         }
     }
 
-    fn listen_once(&mut self, nothing: &Slice, patience: Duration) -> io::Result<()> {
+    fn listen_once(&mut self, nothing: &Segment, patience: Duration) -> io::Result<()> {
         self.wait(if self.readable.is_empty() { patience } else { Duration::ZERO })?;
         self.read_clients(nothing);
         Ok(())
     }
 
     /// Closes the source, and listens until the server has closed it too.
-    fn close_source(&mut self, nothing: &Slice) -> io::Result<()> {
+    fn close_source(&mut self, nothing: &Segment) -> io::Result<()> {
         self.source.close()?;
         let deadline = Instant::now() + END_TIMEOUT;
         while !self.source.ended {
@@ -359,21 +360,21 @@ impl Session {
     /// # Errors
     ///
     /// Nobody waits: it is the source that cannot go on.
-    fn give_up(&mut self, slice: &Slice) -> io::Result<()> {
+    fn give_up(&mut self, segment: &Segment) -> io::Result<()> {
         for (place, client) in self.clients.iter_mut().enumerate() {
-            if client.is_waiting(slice, place) {
-                let received = client.line_due(slice, place).map_or(0, |line| line.number);
-                let missing = slice.deliveries.clients[place].lines() - received;
-                client.fail(FaultKind::Missing(missing), slice, place);
-                self.faulty.push(place);
+            if client.is_waiting(segment, place) {
+                let received = client.line_due(segment, place).map_or(0, |line| line.number);
+                let missing = segment.deliveries.clients[place].lines() - received;
+                client.fail(MismatchKind::Missing(missing), segment, place);
+                self.mismatched.push(place);
             }
         }
-        if self.has_faults() { Ok(()) } else { Err(self.source.stuck(slice)) }
+        if self.has_mismatches() { Ok(()) } else { Err(self.source.stuck(segment)) }
     }
 
-    /// Counts `slice` as received.
-    fn settle(&mut self, slice: &Slice) {
-        for (client, due) in self.clients.iter_mut().zip(&slice.deliveries.clients) {
+    /// Counts `segment` as received.
+    fn settle(&mut self, segment: &Segment) {
+        for (client, due) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
             client.events_before += due.lines();
             client.bytes_before += due.len();
         }
@@ -383,15 +384,15 @@ impl Session {
 /// What one round over the readable clients came to.
 #[derive(Default)]
 struct Reading {
-    right_bytes: u64,
+    matched_bytes: u64,
     /// Clients that wait for nothing more, because all has come or because of a fault.
     finished: usize,
 }
 
 impl Source {
-    fn new(mut stream: TcpStream, is_answered: bool, poll: &Poll) -> io::Result<Source> {
+    fn new(mut stream: TcpStream, expects_replies: bool, poll: &Poll) -> io::Result<Source> {
         poll.registry().register(&mut stream, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Source { stream, writable: true, sent: 0, is_answered, closed: false, ended: false })
+        Ok(Source { stream, writable: true, sent: 0, expects_replies, closed: false, ended: false })
     }
 
     /// Writes what of `text` has not been written, as far as the kernel takes it.
@@ -426,7 +427,7 @@ impl Source {
                     return Ok(());
                 }
                 Ok(0) => return Err(source_failed("the server closed it")),
-                Ok(_) if self.is_answered => {}
+                Ok(_) if self.expects_replies => {}
                 Ok(count) => return Err(source_answered(&buffer[..count])),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -439,8 +440,8 @@ impl Source {
         }
     }
 
-    fn stuck(&self, slice: &Slice) -> io::Error {
-        let (sent, all) = (self.sent, slice.wire.len());
+    fn stuck(&self, segment: &Segment) -> io::Error {
+        let (sent, all) = (self.sent, segment.wire.len());
         source_failed(&format!("the server takes nothing more after {sent} of {all} bytes"))
     }
 
@@ -459,75 +460,76 @@ impl Client {
             cursor: Cursor::default(),
             events_before: 0,
             bytes_before: 0,
-            fault: None,
+            mismatch: None,
             listed: false,
             ending: false,
             ended: false,
         })
     }
 
-    fn is_waiting(&self, slice: &Slice, place: usize) -> bool {
-        self.fault.is_none() && self.cursor.offset < slice.deliveries.clients[place].len()
+    fn is_waiting(&self, segment: &Segment, place: usize) -> bool {
+        self.mismatch.is_none() && self.cursor.offset < segment.deliveries.clients[place].len()
     }
 
     /// Reads once and checks; returns whether there may be more to read.
-    fn read(&mut self, buffer: &mut [u8], slice: &Slice, place: usize) -> bool {
+    fn read(&mut self, buffer: &mut [u8], segment: &Segment, place: usize) -> bool {
         match self.stream.read(buffer) {
-            Ok(0) => self.end("end of file", slice, place),
+            Ok(0) => self.end("end of file", segment, place),
             Ok(count) => {
-                self.check(&buffer[..count], slice, place);
+                self.check(&buffer[..count], segment, place);
                 // Less than asked for means that the kernel has no more: the next edge will tell.
                 return count == buffer.len() || self.ending;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return true,
-            Err(error) => self.end(&error.to_string(), slice, place),
+            Err(error) => self.end(&error.to_string(), segment, place),
         }
         false
     }
 
-    fn check(&mut self, received: &[u8], slice: &Slice, place: usize) {
-        if let Some(fault) = &mut self.fault {
-            fault.note_received(received);
+    fn check(&mut self, received: &[u8], segment: &Segment, place: usize) {
+        if let Some(mismatch) = &mut self.mismatch {
+            mismatch.add_received(received);
             return;
         }
-        let expected = &slice.deliveries.clients[place];
-        let Err(right) = self.cursor.check(received, expected, &slice.deliveries.shared) else {
+        let expected = &segment.deliveries.clients[place];
+        let Err(matched) = self.cursor.check(received, expected, &segment.deliveries.broadcasts)
+        else {
             return;
         };
-        let line = self.line_due(slice, place);
+        let line = self.line_due(segment, place);
         let known = line.as_ref().map_or(0, |line| (self.cursor.offset - line.start) as usize);
-        let kind = if line.is_some() { FaultKind::Different } else { FaultKind::Extra };
+        let kind = if line.is_some() { MismatchKind::Different } else { MismatchKind::Extra };
         let head = line.map_or(Vec::new(), |line| line.text[..known].to_vec());
-        let fault = self.fail(kind, slice, place);
-        fault.note_received(&head);
-        fault.note_received(&received[right..]);
+        let mismatch = self.fail(kind, segment, place);
+        mismatch.add_received(&head);
+        mismatch.add_received(&received[matched..]);
     }
 
-    fn end(&mut self, why: &str, slice: &Slice, place: usize) {
+    fn end(&mut self, why: &str, segment: &Segment, place: usize) {
         self.ended = true;
-        if self.fault.is_none() {
-            self.fail(FaultKind::ClosedEarly(why.to_owned()), slice, place);
+        if self.mismatch.is_none() {
+            self.fail(MismatchKind::ClosedEarly(why.to_owned()), segment, place);
         }
     }
 
     /// The line that holds the next byte due.
-    fn line_due(&self, slice: &Slice, place: usize) -> Option<ExpectedLine> {
-        let expected = &slice.deliveries.clients[place];
-        expected.line_at(self.cursor.offset, &slice.deliveries.shared)
+    fn line_due(&self, segment: &Segment, place: usize) -> Option<ExpectedLine> {
+        let expected = &segment.deliveries.clients[place];
+        expected.line_at(self.cursor.offset, &segment.deliveries.broadcasts)
     }
 
-    fn fail(&mut self, kind: FaultKind, slice: &Slice, place: usize) -> &mut Fault {
-        let line = self.line_due(slice, place);
+    fn fail(&mut self, kind: MismatchKind, segment: &Segment, place: usize) -> &mut Mismatch {
+        let line = self.line_due(segment, place);
         let number =
-            line.as_ref().map_or(slice.deliveries.clients[place].lines(), |line| line.number);
-        let fault = Fault::new(
+            line.as_ref().map_or(segment.deliveries.clients[place].lines(), |line| line.number);
+        let mismatch = Mismatch::new(
             self.user,
             kind,
             self.events_before + number + 1,
             self.bytes_before + self.cursor.offset,
         );
         let text = line.map_or(Vec::new(), |line| line.text);
-        self.fault.insert(fault.expecting(text))
+        self.mismatch.insert(mismatch.expecting(text))
     }
 }

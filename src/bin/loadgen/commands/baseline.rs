@@ -13,21 +13,22 @@ use crate::output::{show, write_json, write_report};
 use crate::target::baseline::LIMIT_SERVER;
 use crate::target::relay;
 use crate::target::server::{Program, Server};
-use crate::workload::generated::{Plan, Workload};
+use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
 pub(super) fn run(flags: &args::Limit) -> CommandResult {
     let habits = super::begin(flags.common(), flags.cpu)?;
-    let plan = Plan::resolve(flags.load(flags.mix.clone()), &variable, MEASURED_TOTAL_EVENTS)?;
+    let spec =
+        WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, MEASURED_TOTAL_EVENTS)?;
     let core = flags.server_cpu;
     if flags.relay {
         let experiment = Experiment {
             schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
-            clients: plan.clients,
+            clients: spec.clients,
             timeout: habits.timeout,
         };
         let introduction = format!("relay, {}", latency::introduction(&experiment));
-        let plan = relay::Plan { clients: experiment.clients, spins: false };
-        let start = || relay_server(plan, core);
+        let spec = relay::RelaySpec { clients: experiment.clients, spins: false };
+        let start = || relay_server(spec, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
         if comparison.is_empty() {
             return Ok(false);
@@ -35,30 +36,30 @@ pub(super) fn run(flags: &args::Limit) -> CommandResult {
         show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
         return Ok(true);
     }
-    let introduction = plan.introduction("limit");
+    let introduction = spec.introduction("limit");
     info!("{introduction}");
-    let outcome = limit(&plan, habits, core)?;
+    let outcome = limit(&spec, habits, core)?;
     show(&outcome.summary());
-    let result = outcome.json("limit", &plan);
+    let result = outcome.json("limit", &spec);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &[])?;
-    Ok(outcome.faults.is_empty())
+    Ok(outcome.mismatches.is_empty())
 }
 
-/// Runs `plan` against a server that parses nothing.
+/// Runs `spec` against a server that parses nothing.
 ///
 /// # Errors
 ///
 /// A connection fails.
 pub(crate) fn limit(
-    plan: &Plan,
+    spec: &WorkloadSpec,
     habits: Habits,
     server_core: Option<usize>,
 ) -> io::Result<Outcome> {
-    let program = Program::built_in(LIMIT_SERVER, serde_json::to_string(plan)?, server_core)?;
+    let program = Program::built_in(LIMIT_SERVER, serde_json::to_string(spec)?, server_core)?;
     let mut server = Server::start(&program)?;
-    let mut workload = Workload::new(plan.clone());
+    let mut workload = GeneratedWorkload::new(spec.clone());
     let users = workload.clients().to_vec();
-    let manner = Manner { server_prepares: true, ..Manner::new(plan.total_events, habits) };
+    let manner = Manner { server_mirrors_segments: true, ..Manner::new(spec.total_events, habits) };
     run_load(&mut workload, &users, &mut server, manner)
 }

@@ -40,8 +40,8 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
     let figures = idle(server(flags.target(), core)?, clients, habits.timeout)?;
     show(&format!("{introduction}\n{}", figures.table()));
     let relay = if flags.relay {
-        let plan = relay::Plan { clients, spins: false };
-        let relay = idle(relay_server(plan, core)?, clients, habits.timeout)?;
+        let spec = relay::RelaySpec { clients, spins: false };
+        let relay = idle(relay_server(spec, core)?, clients, habits.timeout)?;
         let ratio = figures.last_us() / relay.last_us();
         show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
         Some(relay)

@@ -48,8 +48,8 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
             Failure::Misused(message) => io::Error::other(message),
         })
     };
-    let plan = relay::Plan { clients: experiment.clients, spins: flags.busy_relay };
-    let start_relay = || relay_server(plan, core);
+    let spec = relay::RelaySpec { clients: experiment.clients, spins: flags.busy_relay };
+    let start_relay = || relay_server(spec, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
     let comparison = compare(experiment, flags.runs, &start, start_relay)?;

@@ -86,8 +86,8 @@ fn run_program() -> CommandResult {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [] => obey(&["verify"]),
-        [LIMIT_SERVER, plan] => serve_limit(plan),
-        [RELAY_SERVER, plan] => serve_relay(plan),
+        [LIMIT_SERVER, spec] => serve_limit(spec),
+        [RELAY_SERVER, spec] => serve_relay(spec),
         ref arguments => obey(arguments),
     }
 }
@@ -125,17 +125,17 @@ fn obey(arguments: &[&str]) -> CommandResult {
     verdict.and_then(|is_right| Ok(interrupt::check().map(|()| is_right)?))
 }
 
-fn serve_limit(plan: &str) -> CommandResult {
+fn serve_limit(spec: &str) -> CommandResult {
     procfs::raise_descriptor_limit();
-    let plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
-    target::baseline::serve(plan)?;
+    let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
+    target::baseline::serve(spec)?;
     Ok(true)
 }
 
-fn serve_relay(plan: &str) -> CommandResult {
+fn serve_relay(spec: &str) -> CommandResult {
     procfs::raise_descriptor_limit();
-    let plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
-    relay::serve(plan)?;
+    let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
+    relay::serve(spec)?;
     Ok(true)
 }
 
@@ -191,9 +191,9 @@ fn running_server(flags: TargetFlags<'_>) -> Result<Server, Failure> {
 }
 
 /// Starts the relay on `core`.
-fn relay_server(plan: relay::Plan, core: Option<usize>) -> io::Result<Server> {
-    let plan = serde_json::to_string(&plan)?;
-    Server::start(&Program::built_in(RELAY_SERVER, plan, core)?)
+fn relay_server(spec: relay::RelaySpec, core: Option<usize>) -> io::Result<Server> {
+    let spec = serde_json::to_string(&spec)?;
+    Server::start(&Program::built_in(RELAY_SERVER, spec, core)?)
 }
 
 fn server_arguments(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Vec<String> {

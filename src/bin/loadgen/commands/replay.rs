@@ -10,8 +10,8 @@ use serde_json::json;
 use super::run::{Manner, run_load};
 use super::{CommandResult, Failure, server_with};
 use crate::output::{interruption, show, write_json, write_report};
-use crate::workload::capture::{self, Gaps, Pace, ServerRules, Survey, open, unusable};
-use crate::workload::prng::Random;
+use crate::workload::capture::{self, CaptureSummary, Gaps, Pace, ServerRules, open, unusable};
+use crate::workload::prng::Prng;
 use crate::{args, ranges};
 
 /// Chooses the users of a replay, where only some connect.
@@ -26,24 +26,24 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
     };
     let rules = replay_rules(flags);
-    let survey = capture::survey(&flags.file, rules).map_err(unusable_is_misuse)?;
-    let users = choose_users(&flags.users, &survey, SEED).map_err(unusable_is_misuse)?;
+    let summary = capture::scan(&flags.file, rules).map_err(unusable_is_misuse)?;
+    let users = choose_users(&flags.users, &summary, SEED).map_err(unusable_is_misuse)?;
     let introduction = format!(
-        "replay: {} lines of {}: {survey}; {} users connected",
-        survey.lines,
+        "replay: {} lines of {}: {summary}; {} users connected",
+        summary.lines,
         flags.file.display(),
         users.len()
     );
     info!("{introduction}");
-    let own = [("--first-sequence", survey.first_sequence)];
+    let own = [("--first-sequence", summary.first_sequence)];
     let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
     let manner = Manner {
         sample: flags.report.is_some(),
         check: !flags.no_verify,
-        ..Manner::new(survey.lines, habits)
+        ..Manner::new(summary.lines, habits)
     };
-    let mut load = capture::Replay::open(&flags.file, &survey, rules, &users, pace)?;
-    let outcome = run_load(&mut load, &users, &mut server, manner)?;
+    let mut workload = capture::CapturedWorkload::open(&flags.file, &summary, rules, &users, pace)?;
+    let outcome = run_load(&mut workload, &users, &mut server, manner)?;
     if outcome.is_interrupted {
         drop(server);
     } else {
@@ -51,25 +51,25 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
     }
     // Where nobody received them, nothing is known of them.
     let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
-    let unsent = survey.unsent().filter(|_| nobody_received || !outcome.faults.is_empty());
+    let unsent = summary.unsent().filter(|_| nobody_received || !outcome.mismatches.is_empty());
     let unsent = unsent.filter(|_| !outcome.is_interrupted);
-    let is_right = outcome.faults.is_empty() && unsent.is_none() && !outcome.is_interrupted;
+    let is_right = outcome.mismatches.is_empty() && unsent.is_none() && !outcome.is_interrupted;
     let verdict = match &unsent {
         _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.figures),
-        Some(unsent) if outcome.faults.is_empty() => {
+        Some(unsent) if outcome.mismatches.is_empty() => {
             format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.figures)
         }
         Some(unsent) => format!("{}  {unsent}\n", outcome.summary()),
         None => outcome.summary(),
     };
-    show(&format!("{verdict}  capture     {survey}\n"));
+    show(&format!("{verdict}  capture     {summary}\n"));
     let settings = json!({
         "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
         "checked": !flags.no_verify,
     });
     let mut result = outcome.json("replay", &settings);
     result["ok"] = json!(is_right);
-    result["capture"] = json!(survey);
+    result["capture"] = json!(summary);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &introduction, &result, &outcome.charts())?;
     Ok(is_right)
@@ -102,8 +102,8 @@ const ANY_USER: u64 = 1;
 /// # Errors
 ///
 /// The file cannot be read, or a line does not begin with an id, or there are none.
-fn choose_users(choice: &str, survey: &Survey, seed: u64) -> io::Result<Vec<u64>> {
-    let mut named: Vec<u64> = survey.users.iter().copied().collect();
+fn choose_users(choice: &str, summary: &CaptureSummary, seed: u64) -> io::Result<Vec<u64>> {
+    let mut named: Vec<u64> = summary.users.iter().copied().collect();
     if named.is_empty() {
         named.push(ANY_USER);
     }
@@ -112,7 +112,7 @@ fn choose_users(choice: &str, survey: &Survey, seed: u64) -> io::Result<Vec<u64>
     }
     if choice.bytes().all(|byte| byte.is_ascii_digit()) {
         let count = ranges::clients(choice).map_err(|why| unusable(format!("--users: {why}")))?;
-        Random::from_seed(seed).shuffle(&mut named);
+        Prng::from_seed(seed).shuffle(&mut named);
         named.truncate(count);
         return Ok(named);
     }

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use crate::client::session::{Observer, Session};
 use crate::options::Habits;
-use crate::oracle::mismatch::Fault;
+use crate::oracle::mismatch::Mismatch;
 use crate::output::chart::{Chart, Line, rates, thinned};
 use crate::output::progress::Progress;
 use crate::output::summary::Figures;
 use crate::sys::interrupt::Interrupted;
 use crate::sys::procfs::{Process, allow_clients, machine};
 use crate::target::server::Server;
-use crate::workload::segment::{Load, Slice};
+use crate::workload::segment::{Segment, Workload};
 
 /// Time between two points of a run's course.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
@@ -28,7 +28,7 @@ pub(crate) struct Manner {
     pub(crate) total_events: u64,
     pub(crate) habits: Habits,
     /// The server says on its output when it has prepared a slice as well.
-    pub(crate) server_prepares: bool,
+    pub(crate) server_mirrors_segments: bool,
     /// Keep the course of the run.
     pub(crate) sample: bool,
     /// Check what clients receive; otherwise only count it.
@@ -38,7 +38,7 @@ pub(crate) struct Manner {
 impl Manner {
     /// Everything checked, no course kept.
     pub(crate) fn new(total_events: u64, habits: Habits) -> Manner {
-        Manner { total_events, habits, server_prepares: false, sample: false, check: true }
+        Manner { total_events, habits, server_mirrors_segments: false, sample: false, check: true }
     }
 }
 
@@ -46,24 +46,24 @@ impl Manner {
 pub(crate) struct Outcome {
     pub(crate) figures: Figures,
     /// First things first.
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) mismatches: Vec<Mismatch>,
     pub(crate) samples: Vec<Sample>,
     /// A signal came, and this is what there was until then.
     pub(crate) is_interrupted: bool,
 }
 
 /// Faults shown beside the first.
-const FAULTS_SHOWN: usize = 4;
+const MAX_SHOWN_MISMATCHES: usize = 4;
 
 impl Outcome {
     /// The result for people.
     pub(crate) fn summary(&self) -> String {
-        match self.faults.split_first() {
+        match self.mismatches.split_first() {
             None if self.is_interrupted => format!("INTERRUPTED\n{}", self.figures),
             None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.figures),
             Some((first, others)) => {
                 let mut text = format!("NOT AS EXPECTED\n  {first}\n");
-                for other in others.iter().take(FAULTS_SHOWN) {
+                for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
                     text.push_str(&format!("  {other}\n"));
                 }
                 text.push_str(&match others.len() {
@@ -78,8 +78,8 @@ impl Outcome {
 
     /// The result for programs.
     pub(crate) fn json(&self, command: &str, settings: &impl Serialize) -> Value {
-        let right = self.faults.is_empty();
-        let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+        let right = self.mismatches.is_empty();
+        let mismatches: Vec<String> = self.mismatches.iter().map(ToString::to_string).collect();
         json!({
             "command": command,
             "settings": settings,
@@ -87,7 +87,7 @@ impl Outcome {
             "ok": right && !self.is_interrupted,
             // Where something was wrong, the figures are of no use.
             "figures": right.then_some(&self.figures),
-            "faults": faults,
+            "faults": mismatches,
         })
     }
 
@@ -124,13 +124,13 @@ pub(crate) struct Sample {
     /// Events sent, by their share of the bytes.
     pub(crate) events: f64,
     pub(crate) delivered_bytes: u64,
-    /// Due to clients for what was sent, by its share of the bytes, and not received yet.
+    /// DueAt to clients for what was sent, by its share of the bytes, and not received yet.
     pub(crate) bytes_under_way: f64,
     /// The server's resident memory.
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// Runs `load` against `server` with a client for each of `users`.
+/// Runs `workload` against `server` with a client for each of `users`.
 ///
 /// Stops behind the first slice that shows a fault, and at a signal.
 ///
@@ -138,30 +138,30 @@ pub(crate) struct Sample {
 ///
 /// A connection that cannot be made, or the source's connection fails.
 pub(crate) fn run_load(
-    load: &mut dyn Load,
+    workload: &mut dyn Workload,
     users: &[u64],
     server: &mut Server,
     manner: Manner,
 ) -> io::Result<Outcome> {
     allow_clients(users.len())?;
-    let mut slice = Slice::for_clients(users.len());
+    let mut segment = Segment::for_clients(users.len());
     // Prepared first, so that nothing lies between the last client's id and the first event.
-    let mut more = prepare(load, &mut slice, server, manner)?;
-    let mut session = Session::connect(server.addresses, users, load, manner.habits.timeout)?;
+    let mut more = prepare(workload, &mut segment, server, manner)?;
+    let mut session = Session::connect(server.addresses, users, workload, manner.habits.timeout)?;
     let mut watch = Watch::new(manner, server.process);
     let mut exchange_all = || {
-        while more && !session.has_faults() {
-            exchange(&mut session, &slice, &mut watch, manner)?;
-            more = !session.has_faults() && prepare(load, &mut slice, server, manner)?;
+        while more && !session.has_mismatches() {
+            exchange(&mut session, &segment, &mut watch, manner)?;
+            more = !session.has_mismatches() && prepare(workload, &mut segment, server, manner)?;
         }
         Ok(())
     };
     let result = exchange_all().and_then(|()| end(session, manner));
     let peak = server.process.and_then(Process::peak_memory);
     match result {
-        Ok(faults) => Ok(watch.into_outcome(faults, peak)),
+        Ok(mismatches) => Ok(watch.into_outcome(mismatches, peak)),
         Err(error) if Interrupted::of(&error).is_some() => {
-            watch.stop_early(&slice);
+            watch.stop_early(&segment);
             let outcome = watch.into_outcome(Vec::new(), peak);
             Ok(Outcome { is_interrupted: true, ..outcome })
         }
@@ -171,37 +171,37 @@ pub(crate) fn run_load(
 
 fn exchange(
     session: &mut Session,
-    slice: &Slice,
+    segment: &Segment,
     watch: &mut Watch,
     manner: Manner,
 ) -> io::Result<()> {
-    watch.start(slice);
+    watch.start(segment);
     if manner.check {
-        let time = session.exchange(slice, watch)?;
-        watch.stop(slice, slice.deliveries.lines(), slice.deliveries.bytes(), time);
+        let time = session.exchange(segment, watch)?;
+        watch.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);
     } else {
-        let count = session.count(slice, watch)?;
-        watch.stop(slice, count.lines, count.bytes, count.time);
+        let count = session.count(segment, watch)?;
+        watch.stop(segment, count.lines, count.bytes, count.time);
     }
     debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
     Ok(())
 }
 
-fn end(session: Session, manner: Manner) -> io::Result<Vec<Fault>> {
-    if session.has_faults() {
-        return Ok(session.into_faults());
+fn end(session: Session, manner: Manner) -> io::Result<Vec<Mismatch>> {
+    if session.has_mismatches() {
+        return Ok(session.into_mismatches());
     }
     if manner.check { session.finish() } else { session.end().map(|()| Vec::new()) }
 }
 
 fn prepare(
-    load: &mut dyn Load,
-    slice: &mut Slice,
+    workload: &mut dyn Workload,
+    segment: &mut Segment,
     server: &mut Server,
     manner: Manner,
 ) -> io::Result<bool> {
-    let more = load.prepare(slice)?;
-    if more && manner.server_prepares {
+    let more = workload.next_segment(segment)?;
+    if more && manner.server_mirrors_segments {
         server.next_line()?;
     }
     Ok(more)
@@ -215,8 +215,8 @@ struct Watch {
     measured: Duration,
     cpu: Option<Duration>,
     cpu_before: Option<Duration>,
-    slice: SliceSize,
-    slice_start: Instant,
+    segment: SegmentSize,
+    segment_start: Instant,
     /// How far the slice is: when, and the bytes sent and received.
     last: Option<(Instant, u64, u64)>,
     /// Where a course is kept: its points, and when the next one is due.
@@ -224,7 +224,7 @@ struct Watch {
 }
 
 #[derive(Default)]
-struct SliceSize {
+struct SegmentSize {
     events: u64,
     /// Bytes that the source sends, and bytes that the clients must receive.
     wire: u64,
@@ -241,48 +241,48 @@ impl Watch {
             measured: Duration::ZERO,
             cpu: Some(Duration::ZERO),
             cpu_before: None,
-            slice: SliceSize::default(),
-            slice_start: now,
+            segment: SegmentSize::default(),
+            segment_start: now,
             last: None,
             samples: manner.sample.then(|| (Vec::new(), now)),
         }
     }
 
-    fn start(&mut self, slice: &Slice) {
-        self.slice = SliceSize {
-            events: slice.events,
-            wire: slice.wire.len() as u64,
-            due: slice.deliveries.bytes(),
+    fn start(&mut self, segment: &Segment) {
+        self.segment = SegmentSize {
+            events: segment.events,
+            wire: segment.wire.len() as u64,
+            due: segment.deliveries.bytes(),
         };
         self.cpu_before = self.process.and_then(Process::cpu_time);
-        self.slice_start = Instant::now();
+        self.segment_start = Instant::now();
     }
 
     /// Adds what there is of a slice that is under way, its lines by their share of the bytes.
-    fn stop_early(&mut self, slice: &Slice) {
+    fn stop_early(&mut self, segment: &Segment) {
         let Some((now, sent, received)) = self.last.take() else { return };
         let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
-        self.measured += now - self.slice_start;
-        self.figures.events += (share(sent, self.slice.wire) * slice.events as f64) as u64;
+        self.measured += now - self.segment_start;
+        self.figures.events += (share(sent, self.segment.wire) * segment.events as f64) as u64;
         self.figures.source_bytes += sent;
-        let lines = slice.deliveries.lines() as f64;
-        self.figures.deliveries += (share(received, self.slice.due) * lines) as u64;
+        let lines = segment.deliveries.lines() as f64;
+        self.figures.deliveries += (share(received, self.segment.due) * lines) as u64;
         self.figures.delivered_bytes += received;
     }
 
-    fn stop(&mut self, slice: &Slice, lines: u64, bytes: u64, time: Duration) {
+    fn stop(&mut self, segment: &Segment, lines: u64, bytes: u64, time: Duration) {
         self.last = None;
         let cpu_after = self.process.and_then(Process::cpu_time);
         let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
         self.measured += time;
-        self.figures.events += slice.events;
-        self.figures.source_bytes += slice.wire.len() as u64;
+        self.figures.events += segment.events;
+        self.figures.source_bytes += segment.wire.len() as u64;
         self.figures.deliveries += lines;
         self.figures.delivered_bytes += bytes;
     }
 
-    fn into_outcome(self, faults: Vec<Fault>, peak_memory: Option<u64>) -> Outcome {
+    fn into_outcome(self, mismatches: Vec<Mismatch>, peak_memory: Option<u64>) -> Outcome {
         let figures = Figures {
             server_cpu_seconds: self.cpu.map(|cpu| cpu.as_secs_f64()),
             server_peak_bytes: peak_memory,
@@ -290,15 +290,15 @@ impl Watch {
         };
         let samples = self.samples.map_or(Vec::new(), |(samples, _)| samples);
         let figures = figures.with_rates(self.measured);
-        Outcome { figures, faults, samples, is_interrupted: false }
+        Outcome { figures, mismatches, samples, is_interrupted: false }
     }
 }
 
 impl Observer for Watch {
     fn progress(&mut self, now: Instant, sent: u64, received: u64) {
         self.last = Some((now, sent, received));
-        let share = sent as f64 / self.slice.wire.max(1) as f64;
-        let events = self.figures.events as f64 + share * self.slice.events as f64;
+        let share = sent as f64 / self.segment.wire.max(1) as f64;
+        let events = self.figures.events as f64 + share * self.segment.events as f64;
         self.progress.show(now, events as u64);
         let Some((samples, next)) = &mut self.samples else { return };
         if now < *next {
@@ -306,10 +306,10 @@ impl Observer for Watch {
         }
         *next = now + SAMPLE_INTERVAL;
         samples.push(Sample {
-            seconds: (self.measured + (now - self.slice_start)).as_secs_f64(),
+            seconds: (self.measured + (now - self.segment_start)).as_secs_f64(),
             events,
             delivered_bytes: self.figures.delivered_bytes + received,
-            bytes_under_way: (share * self.slice.due as f64 - received as f64).max(0.0),
+            bytes_under_way: (share * self.segment.due as f64 - received as f64).max(0.0),
             memory_bytes: self.process.and_then(Process::memory),
         });
     }

@@ -16,7 +16,7 @@ use crate::output::{interruption, show, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
 use crate::target::server::{Program, Server};
-use crate::workload::generated::Plan;
+use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
 pub(super) fn run(flags: &args::Pinned) -> CommandResult {
@@ -25,9 +25,9 @@ pub(super) fn run(flags: &args::Pinned) -> CommandResult {
     let program = Program::event_server(&flags.server_arg, flags.server_cpu)?;
     let mut rows = Vec::new();
     for mix in mixes {
-        let plan = Plan::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
-        info!("{}", plan.introduction("pinned"));
-        match measure(&plan, habits, &program, flags.runs) {
+        let spec = WorkloadSpec::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
+        info!("{}", spec.introduction("pinned"));
+        match measure(&spec, habits, &program, flags.runs) {
             Ok(row) => rows.push(row),
             Err(error) if Interrupted::of(&error).is_some() => break,
             Err(error) => return Err(error.into()),
@@ -71,39 +71,39 @@ pub(crate) struct Pair {
     pub(crate) limit: Figures,
 }
 
-/// Measures `plan` `runs` times against `program` and against the limit, in turn.
+/// Measures `spec` `runs` times against `program` and against the limit, in turn.
 ///
 /// # Errors
 ///
 /// A run fails, or a client received what it should not have.
 pub(crate) fn measure(
-    plan: &Plan,
+    spec: &WorkloadSpec,
     habits: Habits,
     program: &Program,
     runs: usize,
 ) -> io::Result<Row> {
     let mut pairs = Vec::with_capacity(runs);
     for _ in 0..runs {
-        let server = verify(plan, habits, Server::start(program)?, false)?;
-        let limit = limit(plan, habits, program.core)?;
+        let server = verify(spec, habits, Server::start(program)?, false)?;
+        let limit = limit(spec, habits, program.core)?;
         interrupt::check()?;
         for outcome in [&server, &limit] {
-            if !outcome.faults.is_empty() {
+            if !outcome.mismatches.is_empty() {
                 return Err(io::Error::other(outcome.summary()));
             }
         }
         pairs.push(Pair { server: server.figures, limit: limit.figures });
     }
-    Ok(Row::from_pairs(plan, pairs))
+    Ok(Row::from_pairs(spec, pairs))
 }
 
 impl Row {
-    fn from_pairs(plan: &Plan, runs: Vec<Pair>) -> Row {
+    fn from_pairs(spec: &WorkloadSpec, runs: Vec<Pair>) -> Row {
         let middle = |figure: fn(&Pair) -> f64| median(runs.iter().map(figure).collect());
         Row {
-            mix: plan.mix.to_string(),
-            clients: plan.clients,
-            users: plan.users,
+            mix: spec.mix.to_string(),
+            clients: spec.clients,
+            users: spec.users,
             events_per_second: middle(|pair| pair.server.events_per_second),
             deliveries_per_second: middle(|pair| pair.server.deliveries_per_second),
             limit_events_per_second: middle(|pair| pair.limit.events_per_second),

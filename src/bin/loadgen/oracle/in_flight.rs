@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::oracle::model::Deliveries;
+use crate::oracle::model::ExpectedDeliveries;
 
 /// Parts that have arrived and are kept for their memory.
 const MOST_SPARE: usize = 50;
@@ -11,7 +11,7 @@ const MOST_SPARE: usize = 50;
 /// A stretch of a stream, and what each client must receive for it.
 pub(crate) struct Part {
     pub(crate) due: Instant,
-    pub(crate) deliveries: Deliveries,
+    pub(crate) deliveries: ExpectedDeliveries,
     /// Clients that have not received all of it.
     pub(crate) waiting: usize,
 }
@@ -36,18 +36,18 @@ impl InFlight {
     /// An empty part, to be filled and pushed.
     pub(crate) fn new_part(&mut self, due: Instant) -> Part {
         let spare = self.spare.pop().map(|part| part.deliveries);
-        let mut deliveries = spare.unwrap_or_else(|| Deliveries::for_clients(self.clients));
+        let mut deliveries = spare.unwrap_or_else(|| ExpectedDeliveries::for_clients(self.clients));
         deliveries.clear();
         Part { due, deliveries, waiting: 0 }
     }
 
     /// Appends a part that is on its way.
     pub(crate) fn push(&mut self, mut part: Part) {
-        part.deliveries.complete();
+        part.deliveries.finish();
         part.waiting = part.deliveries.clients.iter().filter(|due| due.len() > 0).count();
         self.memory += part.deliveries.memory();
         self.parts.push_back(part);
-        self.forget_arrived();
+        self.retire_completed();
     }
 
     /// The part with this number, or the oldest one if that has arrived. With its number; `None` if
@@ -59,7 +59,7 @@ impl InFlight {
     }
 
     /// To be called when a client has received all of a part.
-    pub(crate) fn forget_arrived(&mut self) {
+    pub(crate) fn retire_completed(&mut self) {
         while self.parts.front().is_some_and(|part| part.waiting == 0) {
             let Some(part) = self.parts.pop_front() else { return };
             self.memory -= part.deliveries.memory();

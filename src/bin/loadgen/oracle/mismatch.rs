@@ -4,9 +4,9 @@ use std::fmt;
 
 /// The first thing wrong with what one user received.
 #[derive(Clone, Debug)]
-pub(crate) struct Fault {
+pub(crate) struct Mismatch {
     pub(crate) user: u64,
-    pub(crate) kind: FaultKind,
+    pub(crate) kind: MismatchKind,
     /// The event concerned, counted from 1 in this client's stream.
     pub(crate) event: u64,
     /// The bytes of this client's stream that were right.
@@ -19,7 +19,7 @@ pub(crate) struct Fault {
 
 /// How a stream differs from the expected one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FaultKind {
+pub(crate) enum MismatchKind {
     /// Other bytes than expected.
     Different,
     /// Bytes behind the last expected one.
@@ -31,22 +31,22 @@ pub(crate) enum FaultKind {
 }
 
 /// Bytes of a received line that are kept for the report.
-const MOST_EVIDENCE: usize = 128;
+const MAX_EXCERPT: usize = 128;
 
-impl Fault {
-    pub(crate) fn new(user: u64, kind: FaultKind, event: u64, byte: u64) -> Fault {
-        Fault { user, kind, event, byte, expected: Vec::new(), got: Vec::new() }
+impl Mismatch {
+    pub(crate) fn new(user: u64, kind: MismatchKind, event: u64, byte: u64) -> Mismatch {
+        Mismatch { user, kind, event, byte, expected: Vec::new(), got: Vec::new() }
     }
 
     /// Adds the line that was due.
-    pub(crate) fn expecting(mut self, line: Vec<u8>) -> Fault {
+    pub(crate) fn expecting(mut self, line: Vec<u8>) -> Mismatch {
         self.expected = line;
         self
     }
 
     /// Adds bytes received, up to the end of the line that differs.
-    pub(crate) fn note_received(&mut self, bytes: &[u8]) {
-        let room = MOST_EVIDENCE.saturating_sub(self.got.len());
+    pub(crate) fn add_received(&mut self, bytes: &[u8]) {
+        let room = MAX_EXCERPT.saturating_sub(self.got.len());
         if self.got.ends_with(b"\n") || room == 0 {
             return;
         }
@@ -55,16 +55,16 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault { user, event, byte, .. } = self;
+        let Mismatch { user, event, byte, .. } = self;
         let (expected, got) = (self.expected.escape_ascii(), self.got.escape_ascii());
         match &self.kind {
-            FaultKind::Different => {
+            MismatchKind::Different => {
                 write!(f, "user {user} got `{got}` instead of `{expected}`")?;
             }
-            FaultKind::Extra => write!(f, "user {user} got `{got}` where nothing more was due")?,
-            FaultKind::ClosedEarly(why) => {
+            MismatchKind::Extra => write!(f, "user {user} got `{got}` where nothing more was due")?,
+            MismatchKind::ClosedEarly(why) => {
                 write!(f, "user {user} was closed ({why}) before it got ")?;
                 if self.expected.is_empty() {
                     f.write_str("the end of the run")?;
@@ -72,7 +72,7 @@ impl fmt::Display for Fault {
                     write!(f, "`{expected}`")?;
                 }
             }
-            FaultKind::Missing(lines) => {
+            MismatchKind::Missing(lines) => {
                 write!(f, "user {user} still misses {lines} events, `{expected}` first")?;
             }
         }
@@ -86,21 +86,22 @@ mod tests {
 
     #[test]
     fn evidence_is_one_line_in_any_pieces() {
-        let mut fault = Fault::new(7, FaultKind::Different, 3, 20).expecting(b"5|B\r\n".to_vec());
-        for piece in [b"6".as_slice(), b"|B\r", b"\n7|", b"B\r\n"] {
-            fault.note_received(piece);
+        let mut mismatch =
+            Mismatch::new(7, MismatchKind::Different, 3, 20).expecting(b"5|B\r\n".to_vec());
+        for span in [b"6".as_slice(), b"|B\r", b"\n7|", b"B\r\n"] {
+            mismatch.add_received(span);
         }
         assert_eq!(
-            fault.to_string(),
+            mismatch.to_string(),
             "user 7 got `6|B\\r\\n` instead of `5|B\\r\\n` (its event 3, after 20 right bytes)"
         );
     }
 
     #[test]
     fn evidence_is_bounded() {
-        let mut fault = Fault::new(7, FaultKind::Extra, 3, 20);
-        fault.note_received(&[b'x'; 100]);
-        fault.note_received(&[b'x'; 100]);
-        assert_eq!(fault.got.len(), MOST_EVIDENCE);
+        let mut mismatch = Mismatch::new(7, MismatchKind::Extra, 3, 20);
+        mismatch.add_received(&[b'x'; 100]);
+        mismatch.add_received(&[b'x'; 100]);
+        assert_eq!(mismatch.got.len(), MAX_EXCERPT);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::codec::Event;
-use crate::oracle::expected::{Expected, Shared};
+use crate::oracle::expected::{BroadcastLog, Expected};
 
 /// The follower graph as far as connected users follow, and the users connected.
 pub(crate) struct Model {
@@ -21,18 +21,18 @@ impl Model {
     }
 
     /// Applies `event` and adds `line`, which is its text, for everyone who is told.
-    pub(crate) fn apply(&mut self, event: Event, line: &[u8], deliveries: &mut Deliveries) {
+    pub(crate) fn apply(&mut self, event: Event, line: &[u8], deliveries: &mut ExpectedDeliveries) {
         match event {
             Event::Follow { follower, followed } => {
                 self.follow(follower, followed);
-                self.tell(followed, line, deliveries);
+                self.deliver(followed, line, deliveries);
             }
             Event::Unfollow { follower, followed } => self.unfollow(follower, followed),
-            Event::Broadcast => deliveries.add_for_all(line),
-            Event::Private { from: _, to } => self.tell(to, line, deliveries),
+            Event::Broadcast => deliveries.push_to_all(line),
+            Event::Private { from: _, to } => self.deliver(to, line, deliveries),
             Event::Status { from } => {
                 for &client in self.followers.get(&from).into_iter().flatten() {
-                    deliveries.add_for(client, line);
+                    deliveries.push_to(client, line);
                 }
             }
         }
@@ -54,57 +54,57 @@ impl Model {
         }
     }
 
-    fn tell(&self, user: u64, line: &[u8], deliveries: &mut Deliveries) {
+    fn deliver(&self, user: u64, line: &[u8], deliveries: &mut ExpectedDeliveries) {
         if let Some(&client) = self.clients.get(&user) {
-            deliveries.add_for(client, line);
+            deliveries.push_to(client, line);
         }
     }
 }
 
 /// What each client must receive, growing line by line.
 #[derive(Default)]
-pub(crate) struct Deliveries {
-    pub(crate) shared: Shared,
+pub(crate) struct ExpectedDeliveries {
+    pub(crate) broadcasts: BroadcastLog,
     /// By place among the clients.
     pub(crate) clients: Vec<Expected>,
     /// Roughly the bytes of lines added one by one.
     own_bytes: usize,
 }
 
-impl Deliveries {
-    pub(crate) fn for_clients(count: usize) -> Deliveries {
+impl ExpectedDeliveries {
+    pub(crate) fn for_clients(count: usize) -> ExpectedDeliveries {
         let clients = std::iter::repeat_with(Expected::default).take(count).collect();
-        Deliveries { clients, ..Deliveries::default() }
+        ExpectedDeliveries { clients, ..ExpectedDeliveries::default() }
     }
 
-    pub(crate) fn add_for(&mut self, client: usize, line: &[u8]) {
+    pub(crate) fn push_to(&mut self, client: usize, line: &[u8]) {
         let expected = &mut self.clients[client];
         let before = expected.memory();
-        expected.push_line(line, &self.shared);
+        expected.push_line(line, &self.broadcasts);
         self.own_bytes += expected.memory() - before;
     }
 
-    pub(crate) fn add_for_all(&mut self, line: &[u8]) {
-        self.shared.push_line(line);
+    pub(crate) fn push_to_all(&mut self, line: &[u8]) {
+        self.broadcasts.push_line(line);
     }
 
     /// To be called behind the last line.
-    pub(crate) fn complete(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for expected in &mut self.clients {
-            expected.take_shared(&self.shared);
+            expected.append_broadcasts(&self.broadcasts);
         }
     }
 
     /// Makes all empty and keeps the memory for the next lines.
     pub(crate) fn clear(&mut self) {
-        self.shared.clear();
+        self.broadcasts.clear();
         self.clients.iter_mut().for_each(Expected::clear);
         self.own_bytes = 0;
     }
 
     /// The memory held, in bytes, but for short runs of broadcasts not yet copied.
     pub(crate) fn memory(&self) -> usize {
-        self.shared.len() + self.own_bytes
+        self.broadcasts.len() + self.own_bytes
     }
 
     /// All lines of all clients.
@@ -126,16 +126,16 @@ mod tests {
     /// What users 1, 2 and 3 receive for `lines`, as text with spaces for line ends.
     fn told(lines: &[&str]) -> [String; 3] {
         let mut model = Model::new(&[1, 2, 3]);
-        let mut deliveries = Deliveries::for_clients(3);
+        let mut deliveries = ExpectedDeliveries::for_clients(3);
         for line in lines {
             let Line::Event(_, event) = Line::read(line.as_bytes()) else { panic!("{line}") };
             model.apply(event, line.as_bytes(), &mut deliveries);
         }
-        deliveries.complete();
+        deliveries.finish();
         std::array::from_fn(|client| {
             let expected = &deliveries.clients[client];
             let mut text = String::new();
-            while let Some(line) = expected.line_at(text.len() as u64, &deliveries.shared) {
+            while let Some(line) = expected.line_at(text.len() as u64, &deliveries.broadcasts) {
                 text.push_str(std::str::from_utf8(&line.text).unwrap());
             }
             text.replace("\r\n", " ")

@@ -15,8 +15,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::oracle::expected::{Cursor, Expected};
 use crate::target::server::{Addresses, ready_line};
-use crate::workload::generated::{Plan, Workload};
-use crate::workload::segment::{Load, Slice};
+use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
+use crate::workload::segment::{Segment, Workload};
 
 /// The subcommand, not for people, that serves the limit.
 pub(crate) const LIMIT_SERVER: &str = "serve-limit";
@@ -31,28 +31,28 @@ const BACKLOG: i32 = 4096;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 
-/// Serves one run of `plan` and returns when its source closes.
+/// Serves one run of `spec` and returns when its source closes.
 ///
 /// # Errors
 ///
 /// A connection fails, or a client says that it is no user of the plan.
-pub(crate) fn serve(plan: Plan) -> io::Result<()> {
+pub(crate) fn serve(spec: WorkloadSpec) -> io::Result<()> {
     let listeners = Listeners::open()?;
-    let mut workload = Workload::new(plan);
+    let mut workload = GeneratedWorkload::new(spec);
     let users = workload.clients().to_vec();
-    let mut slice = Slice::for_clients(users.len());
+    let mut segment = Segment::for_clients(users.len());
     listeners.announce()?;
-    let mut more = prepare(&mut workload, &mut slice)?;
+    let mut more = prepare(&mut workload, &mut segment)?;
     let mut limit = Limit::accept(&listeners, &users)?;
     while more {
-        limit.exchange(&slice)?;
-        more = prepare(&mut workload, &mut slice)?;
+        limit.exchange(&segment)?;
+        more = prepare(&mut workload, &mut segment)?;
     }
     limit.wait_for_end()
 }
 
-fn prepare(workload: &mut Workload, slice: &mut Slice) -> io::Result<bool> {
-    let more = workload.prepare(slice)?;
+fn prepare(workload: &mut GeneratedWorkload, segment: &mut Segment) -> io::Result<bool> {
+    let more = workload.next_segment(segment)?;
     if more {
         say("prepared")?;
     }
@@ -164,8 +164,8 @@ impl Limit {
     }
 
     /// Reads the slice's bytes and writes the deliveries.
-    fn exchange(&mut self, slice: &Slice) -> io::Result<()> {
-        let total = slice.wire.len() as u64;
+    fn exchange(&mut self, segment: &Segment) -> io::Result<()> {
+        let total = segment.wire.len() as u64;
         let mut read = 0;
         for client in &mut self.clients {
             client.cursor = Cursor::default();
@@ -175,11 +175,11 @@ impl Limit {
             self.wait()?;
             read += self.read_source()?;
             unfinished = false;
-            for (client, expected) in self.clients.iter_mut().zip(&slice.deliveries.clients) {
+            for (client, expected) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
                 let share = u128::from(expected.len()) * u128::from(read) / u128::from(total);
                 let due = share as u64 - client.cursor.offset;
                 if due >= PIECE_BYTES || (read == total && due > 0) {
-                    client.write(due, slice, expected)?;
+                    client.write(due, segment, expected)?;
                 }
                 unfinished |= client.cursor.offset < expected.len();
             }
@@ -239,9 +239,9 @@ impl Limit {
 
 impl Client {
     /// Writes `due` bytes, or as many as the kernel takes.
-    fn write(&mut self, mut due: u64, slice: &Slice, expected: &Expected) -> io::Result<()> {
+    fn write(&mut self, mut due: u64, segment: &Segment, expected: &Expected) -> io::Result<()> {
         while self.writable && due > 0 {
-            let next = self.cursor.next_bytes(expected, &slice.deliveries.shared);
+            let next = self.cursor.next_bytes(expected, &segment.deliveries.broadcasts);
             let next = &next[..next.len().min(due as usize)];
             match self.stream.write(next) {
                 Ok(count) => {

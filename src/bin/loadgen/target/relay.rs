@@ -19,7 +19,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Whom the relay serves, and how.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
+pub(crate) struct RelaySpec {
     pub(crate) clients: usize,
     /// It asks without end whether something has come, instead of sleeping until then.
     pub(crate) spins: bool,
@@ -32,10 +32,10 @@ pub(crate) struct Plan {
 /// # Errors
 ///
 /// A connection fails.
-pub(crate) fn serve(plan: Plan) -> io::Result<()> {
+pub(crate) fn serve(spec: RelaySpec) -> io::Result<()> {
     let listeners = Listeners::open()?;
     listeners.announce()?;
-    let (source, accepted) = listeners.accept(plan.clients)?;
+    let (source, accepted) = listeners.accept(spec.clients)?;
     let mut relay = Relay { clients: accepted.into_iter().collect(), line: Vec::new() };
 
     source.set_nonblocking(true)?;
@@ -45,7 +45,7 @@ pub(crate) fn serve(plan: Plan) -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     poll.registry().register(&mut source, Token(0), Interest::READABLE)?;
     let mut buffer = vec![0; READ_BYTES];
-    let patience = plan.spins.then_some(Duration::ZERO);
+    let patience = spec.spins.then_some(Duration::ZERO);
     loop {
         match poll.poll(&mut events, patience) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,

@@ -14,10 +14,10 @@ use serde::{Serialize, Serializer};
 use crate::codec::{Event, Line};
 use crate::oracle::model::Model;
 use crate::sys::interrupt;
-use crate::workload::segment::{Due, Load, Slice};
+use crate::workload::segment::{DueAt, Segment, Workload};
 
 /// A stream is kept in memory up to this many bytes of it at a time.
-const SLICE_WIRE_BYTES: usize = 64 * 1024 * 1024;
+const MAX_SEGMENT_WIRE_BYTES: usize = 64 * 1024 * 1024;
 
 /// When the lines of a capture leave.
 #[derive(Clone, Copy, Debug)]
@@ -48,38 +48,42 @@ pub(crate) enum Gaps {
 }
 
 /// A captured stream, slice by slice.
-pub(crate) struct Replay {
+pub(crate) struct CapturedWorkload {
     lines: Lines,
     /// A line that belongs into the next slice.
     held: Option<Vec<u8>>,
     schedule: Pacer,
     model: Model,
-    order: Order,
+    sequencer: Sequencer,
 }
 
-impl Replay {
-    /// What `survey` tells of the file is known already.
+impl CapturedWorkload {
+    /// What `summary` tells of the file is known already.
     ///
     /// # Errors
     ///
     /// The file, or that of its times where the pace needs it, cannot be read.
     pub(crate) fn open(
         file: &Path,
-        survey: &Survey,
+        summary: &CaptureSummary,
         rules: ServerRules,
         users: &[u64],
         pace: Pace,
-    ) -> io::Result<Replay> {
+    ) -> io::Result<CapturedWorkload> {
         let missing = match rules.gaps {
             Gaps::Waits => VecDeque::new(),
-            Gaps::GivesUp => survey.missing.iter().cloned().collect(),
+            Gaps::GivesUp => summary.missing.iter().cloned().collect(),
         };
-        Ok(Replay {
+        Ok(CapturedWorkload {
             lines: Lines::open(file)?,
             held: None,
             schedule: Pacer::new(pace, file)?,
             model: Model::new(users),
-            order: Order { awaited: survey.first_sequence, missing, waiting: BTreeMap::new() },
+            sequencer: Sequencer {
+                awaited: summary.first_sequence,
+                missing,
+                waiting: BTreeMap::new(),
+            },
         })
     }
 
@@ -93,42 +97,42 @@ impl Replay {
 
     /// Whether a slice ends here. If it can be helped it ends where no sequence is out that comes
     /// later: a server that gives gaps up might do so while the next slice is prepared.
-    fn is_complete(&self, slice: &Slice) -> bool {
-        let fills = |share: usize| slice.wire.len() >= share * SLICE_WIRE_BYTES;
-        let is_full = slice.is_full() || fills(1);
-        is_full && (fills(2) || self.order.is_settled())
+    fn is_complete(&self, segment: &Segment) -> bool {
+        let fills = |share: usize| segment.wire.len() >= share * MAX_SEGMENT_WIRE_BYTES;
+        let is_full = segment.is_full() || fills(1);
+        is_full && (fills(2) || self.sequencer.is_settled())
     }
 
-    fn add_line(&mut self, line: &[u8], slice: &mut Slice) {
-        let (model, deliveries) = (&mut self.model, &mut slice.deliveries);
+    fn add_line(&mut self, line: &[u8], segment: &mut Segment) {
+        let (model, deliveries) = (&mut self.model, &mut segment.deliveries);
         let text = without_end(line);
         let read = Line::read(text);
-        self.order.receive(read, text, |event, line| model.apply(event, line, deliveries));
-        slice.wire.extend_from_slice(line);
-        slice.events += 1;
+        self.sequencer.receive(read, text, |event, line| model.apply(event, line, deliveries));
+        segment.wire.extend_from_slice(line);
+        segment.events += 1;
     }
 }
 
-impl Load for Replay {
-    fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool> {
-        slice.clear();
-        while !self.is_complete(slice) {
+impl Workload for CapturedWorkload {
+    fn next_segment(&mut self, segment: &mut Segment) -> io::Result<bool> {
+        segment.clear();
+        while !self.is_complete(segment) {
             let Some(line) = self.next_line()? else { break };
             let read = Line::read(without_end(&line));
-            if slice.events > 0 && self.order.is_too_far(read) {
+            if segment.events > 0 && self.sequencer.is_too_far(read) {
                 self.held = Some(line);
                 break;
             }
-            self.add_line(&line, slice);
+            self.add_line(&line, segment);
             if let Some(after) = self.schedule.next(line.len() as u64) {
-                slice.schedule.push(Due { after, end: slice.wire.len() });
+                segment.schedule.push(DueAt { after, end: segment.wire.len() });
             }
         }
-        let (model, deliveries) = (&mut self.model, &mut slice.deliveries);
-        self.order.give_up(|event, line| model.apply(event, line, deliveries));
-        self.schedule.restart(&mut slice.schedule);
-        slice.deliveries.complete();
-        Ok(slice.events > 0)
+        let (model, deliveries) = (&mut self.model, &mut segment.deliveries);
+        self.sequencer.give_up(|event, line| model.apply(event, line, deliveries));
+        self.schedule.restart(&mut segment.schedule);
+        segment.deliveries.finish();
+        Ok(segment.events > 0)
     }
 }
 
@@ -142,7 +146,7 @@ fn without_end(line: &[u8]) -> &[u8] {
 const MOST_BEHIND_A_GAP: u64 = 131_072;
 
 /// Puts lines into the order of their sequences, as PROTOCOL.md has it.
-struct Order {
+struct Sequencer {
     awaited: u64,
     /// Sequences from the awaited one on that never come and that the server gives up.
     missing: VecDeque<Range<u64>>,
@@ -150,7 +154,7 @@ struct Order {
     waiting: BTreeMap<u64, Option<(Event, Vec<u8>)>>,
 }
 
-impl Order {
+impl Sequencer {
     /// Takes a line without its end and applies all that is in order then.
     fn receive(&mut self, read: Line, line: &[u8], mut apply: impl FnMut(Event, &[u8])) {
         match read {
@@ -211,13 +215,13 @@ struct Pacer {
     lines: u64,
     bytes: u64,
     /// From the run's start to the slice's.
-    slice_start: Duration,
-    times: Vec<Arrival>,
+    segment_start: Duration,
+    times: Vec<TimePoint>,
 }
 
 /// A line of a file of times: the capture had `bytes` bytes after `micros` microseconds.
 #[derive(Clone, Copy)]
-struct Arrival {
+struct TimePoint {
     micros: u64,
     bytes: u64,
 }
@@ -225,10 +229,10 @@ struct Arrival {
 impl Pacer {
     fn new(pace: Pace, capture: &Path) -> io::Result<Pacer> {
         let times = match pace {
-            Pace::Recorded(_) => read_times(&times_of(capture))?,
+            Pace::Recorded(_) => read_times(&times_path(capture))?,
             Pace::FullSpeed | Pace::Rate(_) => Vec::new(),
         };
-        Ok(Pacer { pace, lines: 0, bytes: 0, slice_start: Duration::ZERO, times })
+        Ok(Pacer { pace, lines: 0, bytes: 0, segment_start: Duration::ZERO, times })
     }
 
     /// When the next line of `length` bytes may leave, from the run's start.
@@ -239,39 +243,39 @@ impl Pacer {
             Pace::FullSpeed => None,
             Pace::Rate(rate) => Some(Duration::from_secs_f64(line as f64 / rate)),
             Pace::Recorded(speed) => {
-                let place = self.times.partition_point(|arrival| arrival.bytes < end);
-                let arrival = self.times.get(place).or(self.times.last());
-                let micros = arrival.map_or(0, |arrival| arrival.micros);
+                let place = self.times.partition_point(|point| point.bytes < end);
+                let point = self.times.get(place).or(self.times.last());
+                let micros = point.map_or(0, |point| point.micros);
                 Some(Duration::from_micros(micros).div_f64(speed))
             }
         }
     }
 
     /// Counts a slice's times from the slice's own start.
-    fn restart(&mut self, schedule: &mut [Due]) {
+    fn restart(&mut self, schedule: &mut [DueAt]) {
         let Some(last) = schedule.last().map(|due| due.after) else { return };
         for due in schedule {
-            due.after = due.after.saturating_sub(self.slice_start);
+            due.after = due.after.saturating_sub(self.segment_start);
         }
-        self.slice_start = last;
+        self.segment_start = last;
     }
 }
 
 /// `stream.events.times` for `stream.events` and `stream.events.gz`.
-fn times_of(capture: &Path) -> PathBuf {
+fn times_path(capture: &Path) -> PathBuf {
     let plain = if is_gzip(capture) { capture.with_extension("") } else { capture.to_owned() };
     let mut name = plain.into_os_string();
     name.push(".times");
     name.into()
 }
 
-fn read_times(file: &Path) -> io::Result<Vec<Arrival>> {
+fn read_times(file: &Path) -> io::Result<Vec<TimePoint>> {
     let mut text = String::new();
     open(file)?.read_to_string(&mut text)?;
     text.lines()
         .map(|line| {
             let (micros, bytes) = line.split_once(' ')?;
-            Some(Arrival { micros: micros.parse().ok()?, bytes: bytes.parse().ok()? })
+            Some(TimePoint { micros: micros.parse().ok()?, bytes: bytes.parse().ok()? })
         })
         .collect::<Option<_>>()
         .ok_or_else(|| {
@@ -346,7 +350,7 @@ pub(crate) fn unusable(message: String) -> io::Error {
 /// What one pass over a capture tells.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Survey {
+pub(crate) struct CaptureSummary {
     pub(crate) lines: u64,
     events: u64,
     /// Malformed lines without a sequence, and with one.
@@ -377,13 +381,13 @@ fn as_pairs<S: Serializer>(gaps: &[Range<u64>], serializer: S) -> Result<S::Ok, 
 ///
 /// It cannot be read, or there is nothing in it that a server would apply: then the error's kind is
 /// [`ErrorKind::InvalidInput`].
-pub(crate) fn survey(file: &Path, rules: ServerRules) -> io::Result<Survey> {
+pub(crate) fn scan(file: &Path, rules: ServerRules) -> io::Result<CaptureSummary> {
     let name = file.display();
     // It is read twice.
     if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(unusable(format!("{name} is no regular file")));
     }
-    let mut survey = Survey {
+    let mut summary = CaptureSummary {
         lines: 0,
         events: 0,
         malformed: 0,
@@ -397,20 +401,20 @@ pub(crate) fn survey(file: &Path, rules: ServerRules) -> io::Result<Survey> {
     };
     let (mut lines, mut seen) = (Lines::open(file)?, Sequences::default());
     while let Some(line) = lines.next()? {
-        survey.count(Line::read(without_end(&line)), &mut seen);
+        summary.count(Line::read(without_end(&line)), &mut seen);
     }
-    survey.is_cut_short = lines.is_cut_short;
-    if survey.events == 0 {
-        let lines = survey.lines;
+    summary.is_cut_short = lines.is_cut_short;
+    if summary.events == 0 {
+        let lines = summary.lines;
         return Err(unusable(format!("{name}: none of its {lines} lines is an event to be sent")));
     }
-    survey.first_sequence = rules.first_sequence.unwrap_or_else(|| seen.likely_first());
-    survey.missing = seen.missing_from(survey.first_sequence);
-    survey.waiting = survey.missing.first().map_or(0, |gap| seen.count_from(gap.end));
-    Ok(survey)
+    summary.first_sequence = rules.first_sequence.unwrap_or_else(|| seen.likely_first());
+    summary.missing = seen.missing_from(summary.first_sequence);
+    summary.waiting = summary.missing.first().map_or(0, |gap| seen.count_from(gap.end));
+    Ok(summary)
 }
 
-impl Survey {
+impl CaptureSummary {
     fn count(&mut self, line: Line, seen: &mut Sequences) {
         self.lines += 1;
         let is_new = line
@@ -450,9 +454,9 @@ impl Survey {
     }
 }
 
-impl fmt::Display for Survey {
+impl fmt::Display for CaptureSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Survey { events, malformed, void, repeated, first_sequence, .. } = self;
+        let CaptureSummary { events, malformed, void, repeated, first_sequence, .. } = self;
         write!(
             f,
             "{events} events, {malformed} malformed, {void} void; {repeated} repeat a sequence"
@@ -531,34 +535,35 @@ mod tests {
             expected.lines().map(|line| line.split_whitespace().collect()).collect();
         let users: Vec<u64> = expected.iter().map(|fields| fields[0].parse().unwrap()).collect();
 
-        let survey = survey(&capture, RULES).unwrap();
-        let mut replay = Replay::open(&capture, &survey, RULES, &users, Pace::FullSpeed).unwrap();
-        let mut slice = Slice::for_clients(users.len());
-        assert!(replay.prepare(&mut slice).unwrap());
-        assert_eq!(slice.events, 20_000);
-        for (fields, client) in expected.iter().zip(&slice.deliveries.clients) {
+        let summary = scan(&capture, RULES).unwrap();
+        let mut replay =
+            CapturedWorkload::open(&capture, &summary, RULES, &users, Pace::FullSpeed).unwrap();
+        let mut segment = Segment::for_clients(users.len());
+        assert!(replay.next_segment(&mut segment).unwrap());
+        assert_eq!(segment.events, 20_000);
+        for (fields, client) in expected.iter().zip(&segment.deliveries.clients) {
             let mut digest = Sha256::new();
-            client.pieces(&slice.deliveries.shared).for_each(|piece| digest.update(piece));
+            client.spans(&segment.deliveries.broadcasts).for_each(|span| digest.update(span));
             let digest: String =
                 digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
             let [user, lines, expected_digest] = fields[..] else { panic!("{fields:?}") };
             assert_eq!(client.lines().to_string(), lines, "user {user}");
             assert_eq!(digest, expected_digest, "user {user}");
         }
-        assert!(!replay.prepare(&mut slice).unwrap());
+        assert!(!replay.next_segment(&mut segment).unwrap());
     }
 
     fn applied(lines: &[&str]) -> Vec<String> {
         let missing = VecDeque::from([20..22, 23..24, 30..31]);
-        let mut order = Order { awaited: 1, missing, waiting: BTreeMap::new() };
+        let mut sequencer = Sequencer { awaited: 1, missing, waiting: BTreeMap::new() };
         let mut applied = Vec::new();
         let mut apply = |_: Event, text: &[u8]| {
             applied.push(String::from_utf8(text.to_vec()).unwrap());
         };
         for line in lines {
-            order.receive(Line::read(line.as_bytes()), line.as_bytes(), &mut apply);
+            sequencer.receive(Line::read(line.as_bytes()), line.as_bytes(), &mut apply);
         }
-        order.give_up(&mut apply);
+        sequencer.give_up(&mut apply);
         applied
     }
 
@@ -610,15 +615,15 @@ mod tests {
 
     #[test]
     fn times_stand_beside_the_capture() {
-        assert_eq!(times_of(Path::new("a/b.events")), Path::new("a/b.events.times"));
-        assert_eq!(times_of(Path::new("a/b.events.gz")), Path::new("a/b.events.times"));
+        assert_eq!(times_path(Path::new("a/b.events")), Path::new("a/b.events.times"));
+        assert_eq!(times_path(Path::new("a/b.events.gz")), Path::new("a/b.events.times"));
     }
 
     #[test]
     fn a_recorded_pace_is_stretched() {
-        let times = vec![Arrival { micros: 0, bytes: 10 }, Arrival { micros: 1000, bytes: 30 }];
+        let times = vec![TimePoint { micros: 0, bytes: 10 }, TimePoint { micros: 1000, bytes: 30 }];
         let pace = Pace::Recorded(2.0);
-        let mut pacer = Pacer { pace, lines: 0, bytes: 0, slice_start: Duration::ZERO, times };
+        let mut pacer = Pacer { pace, lines: 0, bytes: 0, segment_start: Duration::ZERO, times };
         assert_eq!(pacer.next(10), Some(Duration::ZERO));
         assert_eq!(pacer.next(10), Some(Duration::from_micros(500)));
         assert_eq!(pacer.next(10), Some(Duration::from_micros(500)));

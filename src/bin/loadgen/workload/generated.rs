@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::oracle::model::Model;
 use crate::sys::interrupt;
-use crate::workload::generator::EventStream;
+use crate::workload::generator::EventGenerator;
 use crate::workload::mix::Mix;
-use crate::workload::prng::Random;
-use crate::workload::segment::{Load, Slice};
+use crate::workload::prng::Prng;
+use crate::workload::segment::{Segment, Workload};
 
 /// What a stream depends on; two programs that agree on it agree on every byte.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Plan {
+pub(crate) struct WorkloadSpec {
     pub(crate) mix: Mix,
     pub(crate) total_events: u64,
     /// Users have the ids `1..=users`.
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) largest_batch: u64,
 }
 
-impl Plan {
+impl WorkloadSpec {
     /// Says what will be done.
     pub(crate) fn introduction(&self, command: &str) -> String {
         format!(
@@ -37,22 +37,22 @@ impl Plan {
 }
 
 /// Generates a stream slice by slice.
-pub(crate) struct Workload {
-    stream: EventStream,
+pub(crate) struct GeneratedWorkload {
+    generator: EventGenerator,
     clients: Vec<u64>,
     left: u64,
     model: Model,
 }
 
-impl Workload {
-    pub(crate) fn new(plan: Plan) -> Workload {
-        let mut random = Random::from_seed(plan.seed);
-        let clients = random.distinct(plan.clients, plan.users);
-        Workload {
-            stream: EventStream::new(plan.mix, plan.users, plan.largest_batch, random),
+impl GeneratedWorkload {
+    pub(crate) fn new(spec: WorkloadSpec) -> GeneratedWorkload {
+        let mut prng = Prng::from_seed(spec.seed);
+        let clients = prng.distinct(spec.clients, spec.users);
+        GeneratedWorkload {
+            generator: EventGenerator::new(spec.mix, spec.users, spec.largest_batch, prng),
             model: Model::new(&clients),
             clients,
-            left: plan.total_events,
+            left: spec.total_events,
         }
     }
 
@@ -62,19 +62,19 @@ impl Workload {
     }
 }
 
-impl Load for Workload {
-    fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool> {
-        slice.clear();
-        while self.left > 0 && !slice.is_full() {
+impl Workload for GeneratedWorkload {
+    fn next_segment(&mut self, segment: &mut Segment) -> io::Result<bool> {
+        segment.clear();
+        while self.left > 0 && !segment.is_full() {
             interrupt::check()?;
-            let (model, deliveries) = (&mut self.model, &mut slice.deliveries);
+            let (model, deliveries) = (&mut self.model, &mut segment.deliveries);
             let apply = |event, line: &[u8]| model.apply(event, line, deliveries);
-            let size = self.stream.write_batch(self.left, &mut slice.wire, apply);
-            slice.events += size;
+            let size = self.generator.write_batch(self.left, &mut segment.wire, apply);
+            segment.events += size;
             self.left -= size;
         }
-        slice.deliveries.complete();
-        Ok(slice.events > 0)
+        segment.deliveries.finish();
+        Ok(segment.events > 0)
     }
 }
 
@@ -84,19 +84,19 @@ mod tests {
 
     use super::*;
     use crate::codec::{Event, Line};
-    use crate::workload::segment::SLICE_EVENTS;
+    use crate::workload::segment::MAX_SEGMENT_EVENTS;
 
-    fn plan(mix: &str, total_events: u64) -> Plan {
+    fn spec(mix: &str, total_events: u64) -> WorkloadSpec {
         let mix = mix.parse().unwrap();
-        Plan { mix, total_events, users: 150, clients: 100, seed: 666, largest_batch: 100 }
+        WorkloadSpec { mix, total_events, users: 150, clients: 100, seed: 666, largest_batch: 100 }
     }
 
-    fn events(plan: Plan) -> Vec<(u64, Event)> {
-        let mut workload = Workload::new(plan);
-        let mut slice = Slice::for_clients(workload.clients().len());
+    fn events(spec: WorkloadSpec) -> Vec<(u64, Event)> {
+        let mut workload = GeneratedWorkload::new(spec);
+        let mut segment = Segment::for_clients(workload.clients().len());
         let mut events = Vec::new();
-        while workload.prepare(&mut slice).unwrap() {
-            for line in slice.wire.trim_ascii_end().split(|&byte| byte == b'\n') {
+        while workload.next_segment(&mut segment).unwrap() {
+            for line in segment.wire.trim_ascii_end().split(|&byte| byte == b'\n') {
                 let Line::Event(sequence, event) = Line::read(line) else { panic!("{line:?}") };
                 events.push((sequence, event));
             }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_sequence_once_and_none_far_from_its_place() {
-        let events = events(plan("verification", 20_000));
+        let events = events(spec("verification", 20_000));
         let seen: HashSet<u64> = events.iter().map(|(sequence, _)| *sequence).collect();
         assert_eq!(seen.len(), 20_000);
         for (place, (sequence, _)) in events.iter().enumerate() {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_the_mix() {
-        let events = events(plan("verification", 100_000));
+        let events = events(spec("verification", 100_000));
         let count = |wanted: fn(&Event) -> bool| {
             events.iter().filter(|(_, event)| wanted(event)).count() as f64 / events.len() as f64
         };
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_verification_mix_ends_only_follows_that_exist() {
-        let mut events = events(plan("verification", 50_000));
+        let mut events = events(spec("verification", 50_000));
         events.sort_unstable_by_key(|(sequence, _)| *sequence);
         let mut follows = HashSet::new();
         for (sequence, event) in events {
@@ -148,13 +148,13 @@ mod tests {
 
     #[test]
     fn long_streams_come_in_slices() {
-        let mut workload = Workload::new(plan("private", SLICE_EVENTS + 1000));
-        let mut slice = Slice::for_clients(100);
+        let mut workload = GeneratedWorkload::new(spec("private", MAX_SEGMENT_EVENTS + 1000));
+        let mut segment = Segment::for_clients(100);
         let mut total = 0;
-        while workload.prepare(&mut slice).unwrap() {
-            assert!(slice.events < SLICE_EVENTS + 100);
-            total += slice.events;
+        while workload.next_segment(&mut segment).unwrap() {
+            assert!(segment.events < MAX_SEGMENT_EVENTS + 100);
+            total += segment.events;
         }
-        assert_eq!(total, SLICE_EVENTS + 1000);
+        assert_eq!(total, MAX_SEGMENT_EVENTS + 1000);
     }
 }

@@ -4,30 +4,30 @@ use std::collections::HashMap;
 
 use crate::codec::{Event, write_event};
 use crate::workload::mix::Mix;
-use crate::workload::prng::Random;
+use crate::workload::prng::Prng;
 
 /// Chooses events, and writes them in batches: numbered in order, sent in disorder.
-pub(crate) struct EventStream {
+pub(crate) struct EventGenerator {
     mix: Mix,
     /// Users have the ids `1..=users`.
     users: u64,
     largest_batch: u64,
-    random: Random,
+    prng: Prng,
     next_sequence: u64,
-    follows: Follows,
+    follows: FollowSet,
     batch: Batch,
 }
 
-impl EventStream {
+impl EventGenerator {
     /// Events are shuffled within batches of 1 to `largest_batch`, as many as chance says.
-    pub(crate) fn new(mix: Mix, users: u64, largest_batch: u64, random: Random) -> EventStream {
-        EventStream {
+    pub(crate) fn new(mix: Mix, users: u64, largest_batch: u64, prng: Prng) -> EventGenerator {
+        EventGenerator {
             mix,
             users,
             largest_batch,
-            random,
+            prng,
             next_sequence: 1,
-            follows: Follows::default(),
+            follows: FollowSet::default(),
             batch: Batch::default(),
         }
     }
@@ -45,14 +45,14 @@ impl EventStream {
         wire: &mut Vec<u8>,
         mut apply: impl FnMut(Event, &[u8]),
     ) -> u64 {
-        let size = (1 + self.random.below(self.largest_batch)).min(most);
+        let size = (1 + self.prng.below(self.largest_batch)).min(most);
         self.batch.clear();
         for _ in 0..size {
             let event = self.choose_event();
             apply(event, self.batch.push(self.next_sequence, event));
             self.next_sequence += 1;
         }
-        self.batch.send_shuffled(&mut self.random, wire);
+        self.batch.append_shuffled(&mut self.prng, wire);
         size
     }
 
@@ -68,19 +68,19 @@ impl EventStream {
 
     fn choose_event(&mut self) -> Event {
         let weights = self.mix.weights;
-        let mut chance = self.random.below(weights.total());
-        let mut falls_on = |weight: u32| {
+        let mut chance = self.prng.below(weights.total());
+        let mut hits = |weight: u32| {
             let hit = chance < u64::from(weight);
             chance = chance.wrapping_sub(u64::from(weight));
             hit
         };
-        if falls_on(weights.follow) {
+        if hits(weights.follow) {
             self.choose_follow()
-        } else if falls_on(weights.unfollow) {
+        } else if hits(weights.unfollow) {
             self.choose_unfollow()
-        } else if falls_on(weights.broadcast) {
+        } else if hits(weights.broadcast) {
             Event::Broadcast
-        } else if falls_on(weights.private) {
+        } else if hits(weights.private) {
             let (from, to) = self.choose_pair();
             Event::Private { from, to }
         } else {
@@ -99,7 +99,7 @@ impl EventStream {
     /// A follow instead where no follow exists that could end.
     fn choose_unfollow(&mut self) -> Event {
         let pair = if self.mix.ends_existing_follows {
-            self.follows.remove_any(&mut self.random)
+            self.follows.remove_any(&mut self.prng)
         } else {
             Some(self.choose_pair())
         };
@@ -110,7 +110,7 @@ impl EventStream {
     }
 
     fn choose_user(&mut self) -> u64 {
-        1 + self.random.below(self.users)
+        1 + self.prng.below(self.users)
     }
 
     /// Two different users, where there are two.
@@ -119,7 +119,7 @@ impl EventStream {
         if self.users == 1 {
             return (first, first);
         }
-        let second = 1 + self.random.below(self.users - 1);
+        let second = 1 + self.prng.below(self.users - 1);
         (first, if second >= first { second + 1 } else { second })
     }
 }
@@ -144,8 +144,8 @@ impl Batch {
         &self.text[start..]
     }
 
-    fn send_shuffled(&mut self, random: &mut Random, wire: &mut Vec<u8>) {
-        random.shuffle(&mut self.lines);
+    fn append_shuffled(&mut self, prng: &mut Prng, wire: &mut Vec<u8>) {
+        prng.shuffle(&mut self.lines);
         for &(start, end) in &self.lines {
             wire.extend_from_slice(&self.text[start..end]);
             wire.push(b'\n');
@@ -155,12 +155,12 @@ impl Batch {
 
 /// The follows in force, any of which can be taken out at random in constant time.
 #[derive(Default)]
-struct Follows {
+struct FollowSet {
     pairs: Vec<(u64, u64)>,
     places: HashMap<(u64, u64), usize>,
 }
 
-impl Follows {
+impl FollowSet {
     fn add(&mut self, pair: (u64, u64)) {
         if self.places.contains_key(&pair) {
             return;
@@ -169,11 +169,11 @@ impl Follows {
         self.pairs.push(pair);
     }
 
-    fn remove_any(&mut self, random: &mut Random) -> Option<(u64, u64)> {
+    fn remove_any(&mut self, prng: &mut Prng) -> Option<(u64, u64)> {
         if self.pairs.is_empty() {
             return None;
         }
-        let place = random.index(self.pairs.len());
+        let place = prng.index(self.pairs.len());
         let pair = self.pairs.swap_remove(place);
         self.places.remove(&pair);
         if let Some(moved) = self.pairs.get(place) {

@@ -2,15 +2,15 @@
 
 /// What one side says before a run.
 #[derive(Default)]
-pub(crate) struct Greeting {
+pub(crate) struct Handshake {
     pub(crate) text: Vec<u8>,
     /// What the server answers ends like this; empty where it answers nothing.
-    pub(crate) answer_end: &'static [u8],
+    pub(crate) expected_suffix: &'static [u8],
 }
 
-impl Greeting {
+impl Handshake {
     /// The line with which a client tells an event server who it is.
-    pub(crate) fn of_user(user: u64) -> Greeting {
-        Greeting { text: format!("{user}\n").into_bytes(), answer_end: b"" }
+    pub(crate) fn of_user(user: u64) -> Handshake {
+        Handshake { text: format!("{user}\n").into_bytes(), expected_suffix: b"" }
     }
 }

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 /// xoshiro256**, by David Blackman and Sebastiano Vigna (public domain,
 /// <https://prng.di.unimi.it/xoshiro256starstar.c>), its state filled by splitmix64 from one
 /// number as they recommend.
-pub(crate) struct Random {
+pub(crate) struct Prng {
     state: [u64; 4],
 }
 
-impl Random {
-    pub(crate) fn from_seed(seed: u64) -> Random {
+impl Prng {
+    pub(crate) fn from_seed(seed: u64) -> Prng {
         let mut counter = seed;
-        Random { state: std::array::from_fn(|_| split_mix(&mut counter)) }
+        Prng { state: std::array::from_fn(|_| split_mix(&mut counter)) }
     }
 
     /// The next 64 bits.
@@ -82,14 +82,14 @@ mod tests {
 
     #[test]
     fn the_published_sequence() {
-        let mut random = Random { state: [1, 2, 3, 4] };
-        let first: Vec<u64> = (0..4).map(|_| random.next()).collect();
+        let mut prng = Prng { state: [1, 2, 3, 4] };
+        let first: Vec<u64> = (0..4).map(|_| prng.next()).collect();
         assert_eq!(first, [11520, 0, 1_509_978_240, 1_215_971_899_390_074_240]);
     }
 
     #[test]
     fn distinct_numbers_are_distinct_and_in_range() {
-        let mut numbers = Random::from_seed(666).distinct(100, 150);
+        let mut numbers = Prng::from_seed(666).distinct(100, 150);
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 100);
@@ -99,19 +99,19 @@ mod tests {
     #[test]
     fn distinct_numbers_are_those_of_a_whole_shuffle() {
         for (count, largest) in [(0, 1), (1, 1), (10, 10), (7, 10), (50, 1000)] {
-            let (mut random, mut all) = (Random::from_seed(7), (1..=largest).collect::<Vec<_>>());
+            let (mut prng, mut all) = (Prng::from_seed(7), (1..=largest).collect::<Vec<_>>());
             for place in 0..count {
-                let other = place + random.index(all.len() - place);
+                let other = place + prng.index(all.len() - place);
                 all.swap(place, other);
             }
-            assert_eq!(Random::from_seed(7).distinct(count, largest), all[..count]);
+            assert_eq!(Prng::from_seed(7).distinct(count, largest), all[..count]);
         }
     }
 
     #[test]
     fn a_shuffle_keeps_every_element() {
         let mut items: Vec<u32> = (0..100).collect();
-        Random::from_seed(1).shuffle(&mut items);
+        Prng::from_seed(1).shuffle(&mut items);
         assert_ne!(items, (0..100).collect::<Vec<_>>());
         items.sort_unstable();
         assert_eq!(items, (0..100).collect::<Vec<_>>());

@@ -12,28 +12,28 @@ use serde::Serialize;
 use crate::codec::{Event, write_event};
 use crate::oracle::model::Model;
 use crate::sys::interrupt;
-use crate::workload::generated::Plan;
-use crate::workload::handshake::Greeting;
-use crate::workload::prng::Random;
-use crate::workload::segment::{Load, Slice};
+use crate::workload::generated::WorkloadSpec;
+use crate::workload::handshake::Handshake;
+use crate::workload::prng::Prng;
+use crate::workload::segment::{Segment, Workload};
 
 /// Whose protocol is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Dialect {
+pub(crate) enum WireProtocol {
     /// RESP 2: `PUBLISH`, `SUBSCRIBE`.
     Redis,
     /// `PUB`, `SUB`.
     Nats,
 }
 
-impl FromStr for Dialect {
+impl FromStr for WireProtocol {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Dialect, String> {
+    fn from_str(text: &str) -> Result<WireProtocol, String> {
         match text {
-            "redis" => Ok(Dialect::Redis),
-            "nats" => Ok(Dialect::Nats),
+            "redis" => Ok(WireProtocol::Redis),
+            "nats" => Ok(WireProtocol::Nats),
             _ => Err(format!("`{text}` is neither redis nor nats")),
         }
     }
@@ -45,14 +45,14 @@ const NATS_CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
 /// keeps it from coming amid messages. It need not be answered within minutes.
 const NATS_FIRST_PING: &[u8] = b"PING\r\n";
 
-impl Dialect {
+impl WireProtocol {
     fn publish(self, channel: &str, message: &[u8], wire: &mut Vec<u8>) {
         let (name, size) = (channel.len(), message.len());
         let head = match self {
-            Dialect::Redis => {
+            WireProtocol::Redis => {
                 format!("*3\r\n$7\r\nPUBLISH\r\n${name}\r\n{channel}\r\n${size}\r\n")
             }
-            Dialect::Nats => format!("PUB {channel} {size}\r\n"),
+            WireProtocol::Nats => format!("PUB {channel} {size}\r\n"),
         };
         wire.extend_from_slice(head.as_bytes());
         wire.extend_from_slice(message);
@@ -63,61 +63,64 @@ impl Dialect {
     fn delivery(self, channel: &str, message: &[u8]) -> Vec<u8> {
         let (name, size) = (channel.len(), message.len());
         let head = match self {
-            Dialect::Redis => {
+            WireProtocol::Redis => {
                 format!("*3\r\n$7\r\nmessage\r\n${name}\r\n{channel}\r\n${size}\r\n")
             }
-            Dialect::Nats => format!("MSG {channel} 1 {size}\r\n"),
+            WireProtocol::Nats => format!("MSG {channel} 1 {size}\r\n"),
         };
         [head.as_bytes(), message].concat()
     }
 
-    fn subscribe(self, channel: &str) -> Greeting {
+    fn subscribe(self, channel: &str) -> Handshake {
         match self {
-            Dialect::Redis => Greeting {
+            WireProtocol::Redis => Handshake {
                 text: format!("SUBSCRIBE {channel}\r\n").into_bytes(),
-                answer_end: b":1\r\n",
+                expected_suffix: b":1\r\n",
             },
-            Dialect::Nats => Greeting {
+            WireProtocol::Nats => Handshake {
                 text: format!("{NATS_CONNECT}SUB {channel} 1\r\n").into_bytes(),
-                answer_end: NATS_FIRST_PING,
+                expected_suffix: NATS_FIRST_PING,
             },
         }
     }
 
-    fn introduce_publisher(self) -> Greeting {
+    fn publisher_handshake(self) -> Handshake {
         match self {
-            Dialect::Redis => Greeting { text: b"PING\r\n".to_vec(), answer_end: b"PONG\r\n" },
-            Dialect::Nats => {
-                Greeting { text: NATS_CONNECT.as_bytes().to_vec(), answer_end: NATS_FIRST_PING }
+            WireProtocol::Redis => {
+                Handshake { text: b"PING\r\n".to_vec(), expected_suffix: b"PONG\r\n" }
             }
+            WireProtocol::Nats => Handshake {
+                text: NATS_CONNECT.as_bytes().to_vec(),
+                expected_suffix: NATS_FIRST_PING,
+            },
         }
     }
 }
 
 /// Messages of a plan, private or broadcast, in a dialect.
-pub(crate) struct PubsubLoad {
-    dialect: Dialect,
-    plan: Plan,
-    random: Random,
+pub(crate) struct PubsubWorkload {
+    dialect: WireProtocol,
+    spec: WorkloadSpec,
+    prng: Prng,
     clients: Vec<u64>,
     model: Model,
     next_sequence: u64,
 }
 
-impl PubsubLoad {
+impl PubsubWorkload {
     /// # Errors
     ///
     /// The mix has other events than private messages and broadcasts, or both.
-    pub(crate) fn new(dialect: Dialect, plan: Plan) -> Result<PubsubLoad, String> {
-        let weights = plan.mix.weights;
-        let in_question = u64::from(weights.private.max(weights.broadcast));
-        if weights.total() != in_question {
-            return Err(format!("the mix `{}` is neither private nor broadcast", plan.mix));
+    pub(crate) fn new(dialect: WireProtocol, spec: WorkloadSpec) -> Result<PubsubWorkload, String> {
+        let weights = spec.mix.weights;
+        let selected = u64::from(weights.private.max(weights.broadcast));
+        if weights.total() != selected {
+            return Err(format!("the mix `{}` is neither private nor broadcast", spec.mix));
         }
-        let mut random = Random::from_seed(plan.seed);
-        let clients = random.distinct(plan.clients, plan.users);
+        let mut prng = Prng::from_seed(spec.seed);
+        let clients = prng.distinct(spec.clients, spec.users);
         let model = Model::new(&clients);
-        Ok(PubsubLoad { dialect, plan, random, clients, model, next_sequence: 1 })
+        Ok(PubsubWorkload { dialect, spec, prng, clients, model, next_sequence: 1 })
     }
 
     pub(crate) fn clients(&self) -> &[u64] {
@@ -125,14 +128,14 @@ impl PubsubLoad {
     }
 
     fn is_broadcast(&self) -> bool {
-        self.plan.mix.weights.broadcast > 0
+        self.spec.mix.weights.broadcast > 0
     }
 
     fn choose_event(&mut self) -> Event {
         if self.is_broadcast() {
             return Event::Broadcast;
         }
-        let mut user = || 1 + self.random.below(self.plan.users);
+        let mut user = || 1 + self.prng.below(self.spec.users);
         Event::Private { from: user(), to: user() }
     }
 }
@@ -147,36 +150,36 @@ fn channel_of(event: Event) -> String {
 /// The channel of broadcasts.
 const ALL: &str = "all";
 
-impl Load for PubsubLoad {
-    fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool> {
-        slice.clear();
+impl Workload for PubsubWorkload {
+    fn next_segment(&mut self, segment: &mut Segment) -> io::Result<bool> {
+        segment.clear();
         let mut message = Vec::new();
-        while self.next_sequence <= self.plan.total_events && !slice.is_full() {
+        while self.next_sequence <= self.spec.total_events && !segment.is_full() {
             interrupt::check()?;
             let event = self.choose_event();
             message.clear();
             write_event(&mut message, self.next_sequence, event);
             let channel = channel_of(event);
-            self.dialect.publish(&channel, &message, &mut slice.wire);
+            self.dialect.publish(&channel, &message, &mut segment.wire);
             let delivery = self.dialect.delivery(&channel, &message);
-            self.model.apply(event, &delivery, &mut slice.deliveries);
+            self.model.apply(event, &delivery, &mut segment.deliveries);
             self.next_sequence += 1;
-            slice.events += 1;
+            segment.events += 1;
         }
-        slice.deliveries.complete();
-        Ok(slice.events > 0)
+        segment.deliveries.finish();
+        Ok(segment.events > 0)
     }
 
-    fn source_greeting(&self) -> Greeting {
-        self.dialect.introduce_publisher()
+    fn source_handshake(&self) -> Handshake {
+        self.dialect.publisher_handshake()
     }
 
-    fn client_greeting(&self, user: u64) -> Greeting {
+    fn client_handshake(&self, user: u64) -> Handshake {
         let channel = if self.is_broadcast() { ALL.to_owned() } else { format!("u{user}") };
         self.dialect.subscribe(&channel)
     }
 
-    fn source_is_answered(&self) -> bool {
+    fn source_expects_replies(&self) -> bool {
         true
     }
 }

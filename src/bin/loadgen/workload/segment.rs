@@ -3,35 +3,35 @@
 use std::io;
 use std::time::Duration;
 
-use crate::oracle::model::Deliveries;
-use crate::workload::handshake::Greeting;
+use crate::oracle::model::ExpectedDeliveries;
+use crate::workload::handshake::Handshake;
 
 /// A slice ends at this many events …
-pub(crate) const SLICE_EVENTS: u64 = 2_000_000;
+pub(crate) const MAX_SEGMENT_EVENTS: u64 = 2_000_000;
 /// … or when what clients must receive for it takes this many bytes of memory: a few slices for two
 /// million events of a mix with many deliveries, where a single one would not stay in any cache.
-pub(crate) const SLICE_BYTES: usize = 1 << 28;
+pub(crate) const MAX_SEGMENT_BYTES: usize = 1 << 28;
 
 /// What the source sends, and what every client must receive for it.
 #[derive(Default)]
-pub(crate) struct Slice {
+pub(crate) struct Segment {
     pub(crate) wire: Vec<u8>,
-    pub(crate) deliveries: Deliveries,
+    pub(crate) deliveries: ExpectedDeliveries,
     pub(crate) events: u64,
     /// When the source may send how much; empty: everything at once.
-    pub(crate) schedule: Vec<Due>,
+    pub(crate) schedule: Vec<DueAt>,
 }
 
 /// From `after` the slice's start on, the bytes before `end` may be sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Due {
+pub(crate) struct DueAt {
     pub(crate) after: Duration,
     pub(crate) end: usize,
 }
 
-impl Slice {
-    pub(crate) fn for_clients(count: usize) -> Slice {
-        Slice { deliveries: Deliveries::for_clients(count), ..Slice::default() }
+impl Segment {
+    pub(crate) fn for_clients(count: usize) -> Segment {
+        Segment { deliveries: ExpectedDeliveries::for_clients(count), ..Segment::default() }
     }
 
     /// Makes it empty and keeps its memory.
@@ -43,7 +43,7 @@ impl Slice {
     }
 
     /// How many bytes may have been sent when so much time has passed.
-    pub(crate) fn sendable(&self, elapsed: Duration) -> usize {
+    pub(crate) fn sendable_bytes(&self, elapsed: Duration) -> usize {
         if self.schedule.is_empty() {
             return self.wire.len();
         }
@@ -59,31 +59,31 @@ impl Slice {
 
     /// Whether the next events belong into another slice.
     pub(crate) fn is_full(&self) -> bool {
-        self.events >= SLICE_EVENTS || self.deliveries.memory() >= SLICE_BYTES
+        self.events >= MAX_SEGMENT_EVENTS || self.deliveries.memory() >= MAX_SEGMENT_BYTES
     }
 }
 
 /// Where slices come from, and how source and clients introduce themselves before them.
-pub(crate) trait Load {
-    /// Replaces `slice` by the next one; `false` when there is none.
+pub(crate) trait Workload {
+    /// Replaces `segment` by the next one; `false` when there is none.
     ///
     /// # Errors
     ///
     /// A file that cannot be read.
-    fn prepare(&mut self, slice: &mut Slice) -> io::Result<bool>;
+    fn next_segment(&mut self, segment: &mut Segment) -> io::Result<bool>;
 
     /// What the source writes first.
-    fn source_greeting(&self) -> Greeting {
-        Greeting::default()
+    fn source_handshake(&self) -> Handshake {
+        Handshake::default()
     }
 
     /// What the client of `user` writes first.
-    fn client_greeting(&self, user: u64) -> Greeting {
-        Greeting::of_user(user)
+    fn client_handshake(&self, user: u64) -> Handshake {
+        Handshake::of_user(user)
     }
 
     /// Whether the server may write to the source; what it writes is not looked at.
-    fn source_is_answered(&self) -> bool {
+    fn source_expects_replies(&self) -> bool {
         false
     }
 }

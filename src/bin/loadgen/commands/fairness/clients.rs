@@ -13,7 +13,7 @@ use crate::client::persistent_client::Steady;
 use crate::codec::{Event, Line};
 use crate::oracle::in_flight::InFlight;
 use crate::target::server::Addresses;
-use crate::workload::handshake::Greeting;
+use crate::workload::handshake::Handshake;
 
 /// A write to a client may be seen in pieces. What follows within this time belongs to the same.
 const SAME_WRITE: Duration = Duration::from_micros(200);
@@ -50,7 +50,7 @@ impl Guest {
         token: Token,
     ) -> io::Result<Guest> {
         let connecting = Instant::now();
-        let greeted = Greeted::open(to.clients, "a new client", &Greeting::of_user(user))?;
+        let greeted = Greeted::open(to.clients, "a new client", &Handshake::of_user(user))?;
         let identified = Instant::now();
         let mut stream = greeted.ready()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
@@ -70,7 +70,7 @@ impl Guest {
     ) -> io::Result<Guest> {
         let due = Instant::now() + timeout;
         let mut stream =
-            Greeted::open(to.clients, "a silent client", &Greeting::default())?.ready()?;
+            Greeted::open(to.clients, "a silent client", &Handshake::default())?.ready()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Guest::Silent { stream, due })
     }

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::churn_client::{Conduct, Visitor};
 use super::stream_check::Sent;
-use crate::workload::prng::Random;
+use crate::workload::prng::Prng;
 
 /// The visitor with this number sleeps, so that whatever the longest pause makes the server buffer
 /// has been buffered early in the run, and memory that grows later grows for another reason.
@@ -73,18 +73,18 @@ impl Visitors {
     /// # Errors
     ///
     /// The connection fails.
-    pub(super) fn admit(&mut self, random: &mut Random, registry: &Registry) -> io::Result<()> {
+    pub(super) fn admit(&mut self, prng: &mut Prng, registry: &Registry) -> io::Result<()> {
         let (user, conduct) = match self.ever {
             // With an id that nobody takes over.
             SLEEPER => (self.users.end, Conduct::Sleep),
             _ => {
-                let user = self.users.start + random.below(self.users.end - self.users.start);
-                (user, Conduct::choose(random))
+                let user = self.users.start + prng.below(self.users.end - self.users.start);
+                (user, Conduct::choose(prng))
             }
         };
         let key = self.all.vacant_key();
         let place = (registry, Token(self.first_token + key));
-        let visitor = Visitor::connect(self.to, user, conduct, random, self.patience, place)?;
+        let visitor = Visitor::connect(self.to, user, conduct, prng, self.patience, place)?;
         self.all.insert(visitor);
         self.ever += 1;
         let takes_over = conduct.identifies() || conduct == Conduct::HalfClose;

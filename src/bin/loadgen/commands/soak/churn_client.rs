@@ -10,8 +10,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream_check::{Hearing, Sent};
 use crate::client::connection::{Greeted, read_some};
-use crate::workload::handshake::Greeting;
-use crate::workload::prng::Random;
+use crate::workload::handshake::Handshake;
+use crate::workload::prng::Prng;
 
 /// Nobody stays longer than this on its own account.
 const LONGEST_STAY_MS: u64 = 4000;
@@ -49,8 +49,8 @@ pub(super) enum Conduct {
 
 impl Conduct {
     /// Most stay, some do everything else but sleep.
-    pub(super) fn choose(random: &mut Random) -> Conduct {
-        match random.below(20) {
+    pub(super) fn choose(prng: &mut Prng) -> Conduct {
+        match prng.below(20) {
             0..10 => Conduct::Stay,
             10..13 => Conduct::Reset,
             13..16 => Conduct::Doze,
@@ -90,18 +90,20 @@ impl Visitor {
         to: SocketAddr,
         user: u64,
         conduct: Conduct,
-        random: &mut Random,
+        prng: &mut Prng,
         patience: Duration,
         (registry, token): (&Registry, Token),
     ) -> io::Result<Visitor> {
-        let greeting = match conduct {
-            Conduct::Silent => Greeting::default(),
-            Conduct::BadId => Greeting { text: format!("user {user}\n").into(), answer_end: b"" },
-            _ => Greeting::of_user(user),
+        let handshake = match conduct {
+            Conduct::Silent => Handshake::default(),
+            Conduct::BadId => {
+                Handshake { text: format!("user {user}\n").into(), expected_suffix: b"" }
+            }
+            _ => Handshake::of_user(user),
         };
         let mut stream = match conduct {
-            Conduct::Doze | Conduct::Sleep => connect_small(to, &greeting)?,
-            _ => Greeted::open(to, "a visitor", &greeting)?.ready()?,
+            Conduct::Doze | Conduct::Sleep => connect_small(to, &handshake)?,
+            _ => Greeted::open(to, "a visitor", &handshake)?.ready()?,
         };
         if conduct == Conduct::HalfClose {
             stream.shutdown(Shutdown::Write)?;
@@ -115,7 +117,7 @@ impl Visitor {
             Conduct::HalfClose => Some("it sends no more"),
         };
         let reads_from = match conduct {
-            Conduct::Doze => now + doze(random),
+            Conduct::Doze => now + doze(prng),
             Conduct::Sleep => now + SLEEP,
             _ => now,
         };
@@ -127,7 +129,7 @@ impl Visitor {
             readable: false,
             hearing: Hearing::of((!is_anonymous).then_some(user)),
             reads_from,
-            leaves: reads_from + Duration::from_millis(random.below(LONGEST_STAY_MS)),
+            leaves: reads_from + Duration::from_millis(prng.below(LONGEST_STAY_MS)),
             must_end: must_end.map(|why| (now + patience, why)),
         })
     }
@@ -190,21 +192,21 @@ impl Visitor {
     }
 }
 
-fn doze(random: &mut Random) -> Duration {
-    let longest = match random.below(DOZES_A_LONG_ONE) {
+fn doze(prng: &mut Prng) -> Duration {
+    let longest = match prng.below(DOZES_A_LONG_ONE) {
         0 => LONGEST_LONG_DOZE_MS,
         _ => LONGEST_DOZE_MS,
     };
-    Duration::from_millis(random.below(longest))
+    Duration::from_millis(prng.below(longest))
 }
 
-fn connect_small(to: SocketAddr, greeting: &Greeting) -> io::Result<TcpStream> {
+fn connect_small(to: SocketAddr, handshake: &Handshake) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_recv_buffer_size(SMALL_BUFFER)?;
     socket.set_tcp_mss(SMALL_SEGMENT)?;
     socket.connect(&to.into())?;
     let mut stream = std::net::TcpStream::from(socket);
-    stream.write_all(&greeting.text)?;
+    stream.write_all(&handshake.text)?;
     stream.set_nonblocking(true)?;
     Ok(TcpStream::from_std(stream))
 }

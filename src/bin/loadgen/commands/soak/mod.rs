@@ -46,7 +46,7 @@ use crate::sys::timerfd::Timer;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::{Journal, Totals};
 use crate::workload::mix::Mix;
-use crate::workload::prng::Random;
+use crate::workload::prng::Prng;
 
 /// Read of one client at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -82,7 +82,7 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
         (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
         (None, seconds) => Duration::from_secs_f64(seconds.unwrap_or(60.0)),
     };
-    let plan = Plan {
+    let spec = SoakSpec {
         mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
         pace: Pace { rate: flags.rate, burst: flags.burst },
         sources: flags.sources,
@@ -93,10 +93,10 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
         every: Duration::from_secs_f64(flags.every),
         timeout: habits.timeout,
     };
-    let introduction = plan.introduction();
+    let introduction = spec.introduction();
     info!("{introduction}");
     let server = watched_server(flags.target(), &SOAKED_SERVER, flags.server_cpu)?;
-    let outcome = soak(&plan, server, &mut |row| show(row))?;
+    let outcome = soak(&spec, server, &mut |row| show(row))?;
     show(&format!("{introduction}\n{}", outcome.summary()));
     let result = json!({
         "command": "soak", "experiment": introduction, "machine": procfs::machine(),
@@ -114,7 +114,7 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
 
 /// What is done, and for how long.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct SoakSpec {
     pub(crate) mix: Mix,
     pub(crate) pace: Pace,
     /// Open at once.
@@ -131,10 +131,10 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
 }
 
-impl Plan {
+impl SoakSpec {
     /// Says what will be done.
     pub(crate) fn introduction(&self) -> String {
-        let Plan { mix, pace, steady, visits, seed, duration, .. } = self;
+        let SoakSpec { mix, pace, steady, visits, seed, duration, .. } = self;
         format!(
             "soak: {} events/s of the mix `{mix}` and a burst of {} every second, {steady} clients \
              that stay, {visits} a second that come and go, seed {seed}, for {duration:?}",
@@ -209,11 +209,11 @@ impl Outcome {
 ///
 /// The server cannot be connected to in the first place, or does not stop as it should.
 pub(crate) fn soak(
-    plan: &Plan,
+    spec: &SoakSpec,
     mut server: Server,
     show: &mut dyn FnMut(&str),
 ) -> io::Result<Outcome> {
-    let mut soak = Soak::connect(plan, &mut server, show)?;
+    let mut soak = Soak::connect(spec, &mut server, show)?;
     let error = soak.run().and_then(|()| soak.finish()).err();
     let is_interrupted = error.as_ref().is_some_and(|error| Interrupted::of(error).is_some());
     if is_interrupted {
@@ -240,7 +240,7 @@ pub(crate) fn soak(
 
 /// The run under way.
 struct Soak<'a> {
-    plan: &'a Plan,
+    spec: &'a SoakSpec,
     show: &'a mut dyn FnMut(&str),
     process: Option<Process>,
     poll: Poll,
@@ -251,7 +251,7 @@ struct Soak<'a> {
     sources: Sources,
     steady: Vec<Steady>,
     visitors: Visitors,
-    random: Random,
+    prng: Prng,
     buffer: Box<[u8]>,
     wire: Vec<u8>,
     start: Instant,
@@ -272,32 +272,32 @@ struct Soak<'a> {
 
 impl<'a> Soak<'a> {
     fn connect(
-        plan: &'a Plan,
+        spec: &'a SoakSpec,
         server: &mut Server,
         show: &'a mut dyn FnMut(&str),
     ) -> io::Result<Soak<'a>> {
-        allow_clients(plan.steady as usize + plan.sources)?;
+        allow_clients(spec.steady as usize + spec.sources)?;
         let Addresses { events, clients } = server.addresses;
-        let (poll, mut random) = (Poll::new()?, Random::from_seed(plan.seed));
+        let (poll, mut prng) = (Poll::new()?, Prng::from_seed(spec.seed));
         let registry = poll.registry();
         let descriptors_before = server.process.and_then(Process::descriptors);
         let log = server.take_log();
         let journal = log.map(|log| Journal::new(log, registry, JOURNAL)).transpose()?;
-        let sources = Sources::connect(events, plan.sources, registry, FIRST_SOURCE)?;
-        let users: Vec<u64> = (1..=plan.steady).collect();
+        let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
+        let users: Vec<u64> = (1..=spec.steady).collect();
         let connect = |&user: &u64| {
             let place = user as usize - 1;
             Steady::connect(clients, user, place, (registry, Token(place)))
         };
         let steady = users.iter().map(connect).collect::<io::Result<_>>()?;
-        let visiting = plan.steady + 1..plan.steady + 1 + VISITING_USERS;
+        let visiting = spec.steady + 1..spec.steady + 1 + VISITING_USERS;
         let all_users = visiting.end - 1 + ABSENT_USERS;
-        let visitors = Visitors::new(clients, visiting, plan.timeout, FIRST_VISITOR);
-        let stream_random = Random::from_seed(random.next());
-        let ticks = Ticks::new(plan.mix.clone(), plan.pace, &users, all_users, stream_random);
+        let visitors = Visitors::new(clients, visiting, spec.timeout, FIRST_VISITOR);
+        let generator_prng = Prng::from_seed(prng.next());
+        let ticks = Ticks::new(spec.mix.clone(), spec.pace, &users, all_users, generator_prng);
         let now = Instant::now();
         Ok(Soak {
-            plan,
+            spec,
             show,
             process: server.process,
             timer: Timer::new(registry, TIMER)?,
@@ -308,12 +308,12 @@ impl<'a> Soak<'a> {
             sources,
             steady,
             visitors,
-            random,
+            prng,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             wire: Vec::new(),
             start: now,
             next_visit: now,
-            next_sample: now + plan.every,
+            next_sample: now + spec.every,
             asked: None,
             latencies: histogram()?,
             last_arrival: now,
@@ -328,7 +328,7 @@ impl<'a> Soak<'a> {
     /// Says what is wrong.
     fn run(&mut self) -> io::Result<()> {
         (self.show)(&Sample::head());
-        let end = self.start + self.plan.duration;
+        let end = self.start + self.spec.duration;
         loop {
             let now = Instant::now();
             if now >= end {
@@ -360,12 +360,12 @@ impl<'a> Soak<'a> {
     }
 
     fn admit_visitors(&mut self, now: Instant) -> io::Result<()> {
-        if self.plan.visits > 0.0 && now >= self.next_visit {
+        if self.spec.visits > 0.0 && now >= self.next_visit {
             // However late it is, they do not come all at once.
-            self.next_visit = now + Duration::from_secs_f64(1.0 / self.plan.visits);
-            self.visitors.admit(&mut self.random, self.poll.registry())?;
+            self.next_visit = now + Duration::from_secs_f64(1.0 / self.spec.visits);
+            self.visitors.admit(&mut self.prng, self.poll.registry())?;
             if self.visitors.ever().is_multiple_of(VISITORS_A_SOURCE) {
-                self.sources.replace_one(&mut self.random);
+                self.sources.replace_one(&mut self.prng);
             }
         }
         Ok(())
@@ -428,7 +428,7 @@ impl<'a> Soak<'a> {
 
     fn sample(&mut self, totals: Option<Totals>) {
         let now = Instant::now();
-        self.next_sample += self.plan.every;
+        self.next_sample += self.spec.every;
         let percentiles = Percentiles::of(&self.latencies);
         self.latencies.reset();
         let (cpu_before, before) = self.cpu;
@@ -457,7 +457,7 @@ impl<'a> Soak<'a> {
     ///
     /// Nothing has come for too long where something is due.
     fn check_patience(&mut self, now: Instant) -> io::Result<()> {
-        let timeout = self.plan.timeout;
+        let timeout = self.spec.timeout;
         if self.asked.is_some_and(|asked| now - asked > timeout) {
             return Err(io::Error::other(format!("SIGUSR1 brought no totals within {timeout:?}")));
         }
@@ -491,13 +491,13 @@ impl<'a> Soak<'a> {
     /// Waits until the server counts nobody but those who are connected.
     fn wait_for_rest(&mut self) -> io::Result<()> {
         let rest = Totals {
-            clients_now: self.plan.steady,
-            sources_now: self.plan.sources as u64,
+            clients_now: self.spec.steady,
+            sources_now: self.spec.sources as u64,
             queued_now: 0,
         };
         let descriptors =
-            self.descriptors_before.map(|before| before + self.steady.len() + self.plan.sources);
-        let deadline = Instant::now() + self.plan.timeout;
+            self.descriptors_before.map(|before| before + self.steady.len() + self.spec.sources);
+        let deadline = Instant::now() + self.spec.timeout;
         while let Some(totals) = self.totals()? {
             let open = self.process.and_then(Process::descriptors);
             if totals == rest && open == descriptors {

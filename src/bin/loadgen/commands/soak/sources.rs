@@ -9,8 +9,8 @@ use mio::{Interest, Registry, Token};
 
 use crate::client::connection::Greeted;
 use crate::client::silence::{check_source, source_failed};
-use crate::workload::handshake::Greeting;
-use crate::workload::prng::Random;
+use crate::workload::handshake::Handshake;
+use crate::workload::prng::Prng;
 
 /// All sources. Their tokens are `first_token` and those behind it.
 pub(super) struct Sources {
@@ -76,10 +76,10 @@ impl Sources {
     }
 
     /// Lets one of them end, for another to come.
-    pub(super) fn replace_one(&mut self, random: &mut Random) {
-        let place = random.index(self.all.len());
+    pub(super) fn replace_one(&mut self, prng: &mut Prng) {
+        let place = prng.index(self.all.len());
         let source = &mut self.all[place];
-        let leaving = [Leaving::BehindALine, Leaving::WithinALine][random.index(2)];
+        let leaving = [Leaving::BehindALine, Leaving::WithinALine][prng.index(2)];
         source.leaving.get_or_insert(leaving);
     }
 
@@ -115,7 +115,7 @@ impl Sources {
 
 impl Source {
     fn connect(to: SocketAddr, registry: &Registry, token: Token) -> io::Result<Source> {
-        let mut stream = Greeted::open(to, "an event source", &Greeting::default())?.ready()?;
+        let mut stream = Greeted::open(to, "an event source", &Handshake::default())?.ready()?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Source {
             stream,

@@ -4,7 +4,7 @@ use super::ticks::Broadcasts;
 use crate::codec::{Event, Line};
 
 /// No line of this load is longer.
-const LONGEST_LINE: usize = 128;
+const MAX_LINE_BYTES: usize = 128;
 
 /// The lines that one visitor received.
 pub(super) struct Hearing {
@@ -37,10 +37,10 @@ impl Hearing {
     pub(super) fn take(&mut self, bytes: &[u8], sent: Sent<'_>) -> Result<(), String> {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.partial.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.partial.len() > LONGEST_LINE {
+            if part.ends_with(b"\n") || self.partial.len() > MAX_LINE_BYTES {
                 let line = std::mem::take(&mut self.partial);
                 let name = |why| {
-                    let line = line[..line.len().min(LONGEST_LINE)].escape_ascii();
+                    let line = line[..line.len().min(MAX_LINE_BYTES)].escape_ascii();
                     match self.user {
                         Some(user) => format!("visiting user {user} got `{line}`, {why}"),
                         None => format!("a visitor without an id got `{line}`"),
@@ -86,12 +86,12 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    fn heard(user: Option<u64>, pieces: &[&str]) -> Result<(), String> {
+    fn heard(user: Option<u64>, spans: &[&str]) -> Result<(), String> {
         let mut broadcasts = Broadcasts::default();
         [3, 5, 9].into_iter().for_each(|sequence| broadcasts.push(sequence));
         let sent = Sent { next_sequence: 20, broadcasts: &broadcasts };
         let mut hearing = Hearing::of(user);
-        pieces.iter().try_for_each(|piece| hearing.take(piece.as_bytes(), sent))
+        spans.iter().try_for_each(|span| hearing.take(span.as_bytes(), sent))
     }
 
     #[test]
@@ -118,6 +118,6 @@ mod tests {
             assert!(error.contains(why) && error.contains("user 7"), "{error}");
         }
         assert!(heard(None, &["3|B\r\n"]).unwrap_err().contains("without an id"));
-        assert!(heard(Some(7), &["1".repeat(LONGEST_LINE + 1).as_str()]).is_err());
+        assert!(heard(Some(7), &["1".repeat(MAX_LINE_BYTES + 1).as_str()]).is_err());
     }
 }

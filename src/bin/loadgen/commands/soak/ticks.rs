@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::codec::Event;
 use crate::oracle::in_flight::InFlight;
 use crate::oracle::model::Model;
-use crate::workload::generator::EventStream;
+use crate::workload::generator::EventGenerator;
 use crate::workload::mix::Mix;
-use crate::workload::prng::Random;
+use crate::workload::prng::Prng;
 
 /// The events of a tick are due together, at its beginning.
 const TICK: Duration = Duration::from_millis(2);
@@ -45,7 +45,7 @@ impl Pace {
 pub(super) struct Ticks {
     pace: Pace,
     start: Instant,
-    stream: EventStream,
+    generator: EventGenerator,
     model: Model,
     in_flight: InFlight,
     broadcasts: Broadcasts,
@@ -53,11 +53,11 @@ pub(super) struct Ticks {
 
 impl Ticks {
     /// The steady clients are the users `steady` of `users`.
-    pub(super) fn new(mix: Mix, pace: Pace, steady: &[u64], users: u64, random: Random) -> Ticks {
+    pub(super) fn new(mix: Mix, pace: Pace, steady: &[u64], users: u64, prng: Prng) -> Ticks {
         Ticks {
             pace,
             start: Instant::now(),
-            stream: EventStream::new(mix, users, LARGEST_BATCH, random),
+            generator: EventGenerator::new(mix, users, LARGEST_BATCH, prng),
             model: Model::new(steady),
             in_flight: InFlight::for_clients(steady.len()),
             broadcasts: Broadcasts::default(),
@@ -66,7 +66,7 @@ impl Ticks {
 
     /// The sequence of the first event that has not been sent.
     pub(super) fn next_sequence(&self) -> u64 {
-        self.stream.next_sequence()
+        self.generator.next_sequence()
     }
 
     pub(super) fn broadcasts(&self) -> &Broadcasts {
@@ -103,10 +103,10 @@ impl Ticks {
         let number = self.in_flight.next();
         let mut tick = self.in_flight.new_part(self.due(number));
         let end = 1 + self.pace.events_by(number);
-        while self.stream.next_sequence() < end {
-            let mut sequence = self.stream.next_sequence();
+        while self.generator.next_sequence() < end {
+            let mut sequence = self.generator.next_sequence();
             let (model, broadcasts) = (&mut self.model, &mut self.broadcasts);
-            self.stream.write_batch(end - sequence, wire, |event, line| {
+            self.generator.write_batch(end - sequence, wire, |event, line| {
                 model.apply(event, line, &mut tick.deliveries);
                 if event == Event::Broadcast {
                     broadcasts.push(sequence);
@@ -147,7 +147,7 @@ mod tests {
 
     fn ticks(rate: f64, burst: u64) -> Ticks {
         let mix = "broadcast".parse().unwrap();
-        Ticks::new(mix, Pace { rate, burst }, &[1, 2], 2, Random::from_seed(1))
+        Ticks::new(mix, Pace { rate, burst }, &[1, 2], 2, Prng::from_seed(1))
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(ticks.next_sequence(), 1 + 2 * MOST_UNDER_WAY as u64);
         for _ in 0..10 {
             ticks.in_flight.get(0).unwrap().1.waiting = 0;
-            ticks.in_flight.forget_arrived();
+            ticks.in_flight.retire_completed();
         }
         assert_eq!(ticks.in_flight.get(3).unwrap().0, 10);
         assert!(ticks.begin_next(now, &mut wire));
