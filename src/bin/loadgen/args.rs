@@ -196,7 +196,7 @@ command! {
         /// measure the smallest possible relay too, in turn with the server
         #[argh(switch)]
         pub(crate) relay: bool,
-        /// the same, with a relay that spins instead of sleeping until something comes
+        /// the same, with a relay that busy_poll instead of sleeping until something comes
         #[argh(switch)]
         pub(crate) busy_relay: bool,
         /// runs of each, 1 to 1000; 1 unless given; medians count. A server that runs already must

@@ -11,24 +11,24 @@ use crate::workload::handshake::Handshake;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that has greeted.
-pub(crate) struct Greeted {
+pub(crate) struct Connecting {
     stream: TcpStream,
     expected_suffix: &'static [u8],
 }
 
-impl Greeted {
+impl Connecting {
     /// Connects and greets.
     ///
     /// # Errors
     ///
     /// The connection is refused or fails; the error says that it is `who` that wanted it.
-    pub(crate) fn open(to: SocketAddr, who: &str, handshake: &Handshake) -> io::Result<Greeted> {
+    pub(crate) fn open(to: SocketAddr, who: &str, handshake: &Handshake) -> io::Result<Connecting> {
         let open = || {
             interrupt::check()?;
             let mut stream = TcpStream::connect(to)?;
             stream.set_nodelay(true)?;
             stream.write_all(&handshake.text)?;
-            Ok(Greeted { stream, expected_suffix: handshake.expected_suffix })
+            Ok(Connecting { stream, expected_suffix: handshake.expected_suffix })
         };
         let name = |error: io::Error| match Interrupted::of(&error) {
             Some(_) => error,
@@ -43,7 +43,7 @@ impl Greeted {
     /// # Errors
     ///
     /// The connection ends, or the answer takes longer than [`ANSWER_TIMEOUT`].
-    pub(crate) fn ready(mut self) -> io::Result<mio::net::TcpStream> {
+    pub(crate) fn finish(mut self) -> io::Result<mio::net::TcpStream> {
         let (mut answer, mut part) = (Vec::new(), [0; 4096]);
         self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         while !answer.ends_with(self.expected_suffix) {

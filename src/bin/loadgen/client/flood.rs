@@ -14,8 +14,8 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::client::connection::{Greeted, read_some};
-use crate::client::persistent_client::Steady;
+use crate::client::connection::{Connecting, read_some};
+use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, check_source, expect_silence, source_failed};
 use crate::oracle::in_flight::InFlight;
 use crate::oracle::model::Model;
@@ -44,11 +44,11 @@ const SOURCE: Token = Token(usize::MAX - 1);
 
 /// What is sent, and to how many.
 #[derive(Clone, Debug)]
-pub(crate) struct Load {
+pub(crate) struct FloodSpec {
     pub(crate) mix: Mix,
     /// Users have the ids `1..=users`; the first of them are the crowd.
     pub(crate) users: u64,
-    pub(crate) crowd: usize,
+    pub(crate) receivers: usize,
 }
 
 /// The source and its crowd.
@@ -62,10 +62,10 @@ pub(crate) struct Flood {
     written: usize,
     model: Model,
     in_flight: InFlight,
-    crowd: Vec<Receiver>,
+    receivers: Vec<Receiver>,
     /// Those of the crowd that may have something to read, and who stands there.
     readable: VecDeque<usize>,
-    listed: Vec<bool>,
+    in_ready_list: Vec<bool>,
     buffer: Box<[u8]>,
     /// The last line, as clients receive it, once there is one.
     last_line: Option<Vec<u8>>,
@@ -74,7 +74,7 @@ pub(crate) struct Flood {
 
 /// A client of the crowd.
 enum Receiver {
-    Checked(Steady),
+    Checked(PersistentClient),
     Unchecked(Unchecked),
 }
 
@@ -87,40 +87,40 @@ struct Unchecked {
 }
 
 impl Flood {
-    /// Connects the source and the crowd; nothing is sent yet. What the user `witness` must receive
-    /// is known too; its client is [`Flood::connect_witness`].
+    /// Connects the source and the crowd; nothing is sent yet. What the user `probe_user` must receive
+    /// is known too; its client is [`Flood::connect_probe`].
     ///
     /// # Errors
     ///
     /// A connection fails.
     pub(crate) fn connect(
         to: Addresses,
-        load: &Load,
-        witness: u64,
+        spec: &FloodSpec,
+        probe_user: u64,
         registry: &Registry,
     ) -> io::Result<Flood> {
-        allow_clients(load.crowd)?;
+        allow_clients(spec.receivers)?;
         let mut source =
-            Greeted::open(to.events, "the event source", &Handshake::default())?.ready()?;
+            Connecting::open(to.events, "the event source", &Handshake::default())?.finish()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        let checked = load.crowd.min(MOST_CHECKED);
-        let mut crowd = Vec::with_capacity(load.crowd);
-        for place in 0..load.crowd {
+        let checked = spec.receivers.min(MOST_CHECKED);
+        let mut receivers = Vec::with_capacity(spec.receivers);
+        for place in 0..spec.receivers {
             let (user, registration) = (place as u64 + 1, (registry, Token(place)));
-            crowd.push(if place < checked {
-                Receiver::Checked(Steady::connect(to.clients, user, place, registration)?)
+            receivers.push(if place < checked {
+                Receiver::Checked(PersistentClient::connect(to.clients, user, place, registration)?)
             } else {
                 Receiver::Unchecked(Unchecked::connect(to, user, registration)?)
             });
         }
-        let known: Vec<u64> = (1..=checked as u64).chain([witness]).collect();
+        let known: Vec<u64> = (1..=checked as u64).chain([probe_user]).collect();
         Ok(Flood {
             source,
             source_writable: true,
             source_readable: false,
             generator: EventGenerator::new(
-                load.mix.clone(),
-                load.users,
+                spec.mix.clone(),
+                spec.users,
                 LARGEST_BATCH,
                 Prng::from_seed(SEED),
             ),
@@ -129,26 +129,31 @@ impl Flood {
             model: Model::new(&known),
             in_flight: InFlight::for_clients(known.len()),
             readable: VecDeque::new(),
-            listed: vec![false; crowd.len()],
-            crowd,
+            in_ready_list: vec![false; receivers.len()],
+            receivers,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             last_line: None,
             last_arrival: Instant::now(),
         })
     }
 
-    /// Connects the client of `witness`, which is not part of the crowd.
+    /// Connects the client of `probe_user`, which is not part of the crowd.
     ///
     /// # Errors
     ///
     /// The connection fails.
-    pub(crate) fn connect_witness(
+    pub(crate) fn connect_probe(
         &self,
         to: Addresses,
-        witness: u64,
+        probe_user: u64,
         registration: (&Registry, Token),
-    ) -> io::Result<Steady> {
-        Steady::connect(to.clients, witness, self.crowd.len().min(MOST_CHECKED), registration)
+    ) -> io::Result<PersistentClient> {
+        PersistentClient::connect(
+            to.clients,
+            probe_user,
+            self.receivers.len().min(MOST_CHECKED),
+            registration,
+        )
     }
 
     /// What has been sent and has not arrived at all who are checked.
@@ -169,8 +174,8 @@ impl Flood {
             return true;
         }
         let place = event.token().0;
-        let Some(listed) = self.listed.get_mut(place) else { return false };
-        if !std::mem::replace(listed, true) {
+        let Some(in_ready_list) = self.in_ready_list.get_mut(place) else { return false };
+        if !std::mem::replace(in_ready_list, true) {
             self.readable.push_back(place);
         }
         true
@@ -220,7 +225,7 @@ impl Flood {
     pub(crate) fn missing(&mut self) -> Option<io::Error> {
         let last_line = self.last_line.as_deref().unwrap_or_default();
         let in_flight = &mut self.in_flight;
-        self.crowd.iter_mut().find_map(|receiver| match receiver {
+        self.receivers.iter_mut().find_map(|receiver| match receiver {
             Receiver::Checked(client) => client.missing(in_flight),
             Receiver::Unchecked(client) => client.missing(last_line),
         })
@@ -232,9 +237,10 @@ impl Flood {
     /// # Errors
     ///
     /// Something comes, or the server closes a connection too early.
-    pub(crate) fn finish(&mut self, witness: &mut Steady) -> io::Result<()> {
-        let mut clients: Vec<Served<'_>> = self.crowd.iter_mut().map(Receiver::served).collect();
-        clients.push(witness.served());
+    pub(crate) fn finish(&mut self, probe: &mut PersistentClient) -> io::Result<()> {
+        let mut clients: Vec<Served<'_>> =
+            self.receivers.iter_mut().map(Receiver::served).collect();
+        clients.push(probe.served());
         expect_silence(&mut [&mut self.source], &mut clients)
     }
 
@@ -279,11 +285,11 @@ impl Flood {
     fn read(&mut self) -> io::Result<()> {
         let Some(place) = self.readable.pop_front() else { return Ok(()) };
         let buffer = &mut self.buffer;
-        let may_have_more = match &mut self.crowd[place] {
+        let may_have_more = match &mut self.receivers[place] {
             Receiver::Checked(client) => client.read(buffer, &mut self.in_flight, &mut |_| {})?,
             Receiver::Unchecked(client) => client.read(buffer)?,
         };
-        self.listed[place] = may_have_more;
+        self.in_ready_list[place] = may_have_more;
         if may_have_more {
             self.last_arrival = Instant::now();
             self.readable.push_back(place);
@@ -308,7 +314,7 @@ impl Unchecked {
         (registry, token): (&Registry, Token),
     ) -> io::Result<Unchecked> {
         let mut stream =
-            Greeted::open(to.clients, "a client", &Handshake::of_user(user))?.ready()?;
+            Connecting::open(to.clients, "a client", &Handshake::of_user(user))?.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Unchecked { user, stream, tail: Vec::new() })
     }

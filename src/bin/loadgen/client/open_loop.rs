@@ -15,7 +15,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use crate::client::connection::{Greeted, read_some};
+use crate::client::connection::{Connecting, read_some};
 use crate::client::silence::{Served, check_source, expect_silence, extra, source_failed};
 use crate::codec::{Event, write_event, write_number};
 use crate::sys::interrupt::{self, LONGEST_WAIT};
@@ -26,13 +26,13 @@ use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 
 /// Latencies above this are recorded as this, in nanoseconds.
-const LONGEST: u64 = 60_000_000_000;
+const MAX_LATENCY_NS: u64 = 60_000_000_000;
 /// Significant digits of a recorded latency.
-const DIGITS: u8 = 3;
+const SIGNIFICANT_DIGITS: u8 = 3;
 /// Of one client or of the source's schedule, at a time.
 const READ_BYTES: usize = 64 * 1024;
 /// Events formatted at once when the schedule is behind, so that clients are read in between.
-const MOST_EVENTS_A_TURN: u64 = 1024;
+const MAX_EVENTS_PER_TURN: u64 = 1024;
 /// ExpectedDeliveries that may be outstanding, and bytes that may wait to be sent, before another event is
 /// formatted: where a server cannot keep up, memory stays bounded, and the events that are late
 /// meanwhile are charged for it from when they were due.
@@ -45,7 +45,7 @@ const TIMER: Token = Token(usize::MAX - 2);
 /// Who receives an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
+pub(crate) enum MessageKind {
     /// A private message to one client at random.
     Private,
     /// Every client.
@@ -55,7 +55,7 @@ pub(crate) enum Kind {
 /// What is sent, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
-    pub(crate) kind: Kind,
+    pub(crate) kind: MessageKind,
     /// Events a second, evenly spaced; above 0.
     pub(crate) rate: f64,
     pub(crate) duration: Duration,
@@ -86,11 +86,11 @@ pub(crate) struct Latencies {
     /// From the moment when the event was sent, or when the kernel first had no room for it.
     pub(crate) raw: Histogram<u64>,
     /// The time in which the events were sent, above the schedule's where it could not be kept.
-    pub(crate) sending: Duration,
+    pub(crate) send_duration: Duration,
 }
 
 /// A source and clients that measure.
-pub(crate) struct Probe {
+pub(crate) struct LatencyProbe {
     poll: Poll,
     events: Events,
     timer: Timer,
@@ -128,7 +128,7 @@ struct Measurement {
     latencies: Latencies,
 }
 
-impl Probe {
+impl LatencyProbe {
     /// Connects the source, then clients for the users 1 to `clients`.
     ///
     /// # Errors
@@ -139,24 +139,24 @@ impl Probe {
         clients: usize,
         timeout: Duration,
         seed: u64,
-    ) -> io::Result<Probe> {
+    ) -> io::Result<LatencyProbe> {
         allow_clients(clients)?;
         let poll = Poll::new()?;
         let registry = poll.registry();
         let timer = Timer::new(registry, TIMER)?;
         let mut source =
-            Greeted::open(to.events, "the event source", &Handshake::default())?.ready()?;
+            Connecting::open(to.events, "the event source", &Handshake::default())?.finish()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
         for place in 0..clients {
             let user = place as u64 + 1;
             let id = Handshake::of_user(user);
-            let mut stream = Greeted::open(to.clients, "a client", &id)?.ready()?;
+            let mut stream = Connecting::open(to.clients, "a client", &id)?.finish()?;
             registry.register(&mut stream, Token(place), Interest::READABLE)?;
             let (awaited, partial) = (VecDeque::new(), Vec::new());
             connected.push(Client { stream, user, awaited, partial });
         }
-        Ok(Probe {
+        Ok(LatencyProbe {
             poll,
             events: Events::with_capacity(1024),
             timer,
@@ -180,24 +180,24 @@ impl Probe {
         let events = schedule.events();
         let mut measurement = Measurement::start(schedule, self.next_sequence)?;
         let mut unsent = Vec::new();
-        let mut formatted = 0;
+        let mut encoded = 0;
         let mut last_arrival = measurement.start;
         loop {
             let elapsed = measurement.start.elapsed();
-            let due = schedule.due_by(elapsed).min(formatted + MOST_EVENTS_A_TURN);
-            while formatted < due
+            let due = schedule.due_by(elapsed).min(encoded + MAX_EVENTS_PER_TURN);
+            while encoded < due
                 && measurement.outstanding < MOST_OUTSTANDING
                 && unsent.len() < MOST_UNSENT
             {
-                self.format_next(&mut measurement, elapsed, &mut unsent);
-                formatted += 1;
+                self.encode_next(&mut measurement, elapsed, &mut unsent);
+                encoded += 1;
             }
             self.send(&mut unsent)?;
-            let is_done = formatted == events && unsent.is_empty() && measurement.outstanding == 0;
+            let is_done = encoded == events && unsent.is_empty() && measurement.outstanding == 0;
             if is_done || interrupt::has_come() {
                 return Ok(measurement.latencies);
             }
-            self.wait(&measurement, formatted)?;
+            self.wait(&measurement, encoded)?;
             if self.read_clients(&mut measurement)? {
                 last_arrival = Instant::now();
             } else if measurement.outstanding > 0 && last_arrival.elapsed() > self.timeout {
@@ -208,20 +208,20 @@ impl Probe {
     }
 
     /// Appends the next event to `text` and notes who must receive it.
-    fn format_next(&mut self, measurement: &mut Measurement, at: Duration, text: &mut Vec<u8>) {
+    fn encode_next(&mut self, measurement: &mut Measurement, at: Duration, text: &mut Vec<u8>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let sent = Sent { sequence, at };
-        measurement.latencies.sending = at;
+        measurement.latencies.send_duration = at;
         match measurement.schedule.kind {
-            Kind::Private => {
+            MessageKind::Private => {
                 let place = self.prng.index(self.clients.len());
                 let client = &mut self.clients[place];
                 client.awaited.push_back(sent);
                 measurement.outstanding += 1;
-                write_event(text, sequence, private_to(client.user));
+                write_event(text, sequence, private_message_to(client.user));
             }
-            Kind::Broadcast => {
+            MessageKind::Broadcast => {
                 self.clients.iter_mut().for_each(|client| client.awaited.push_back(sent));
                 measurement.outstanding += self.clients.len() as u64;
                 write_event(text, sequence, Event::Broadcast);
@@ -243,10 +243,10 @@ impl Probe {
     }
 
     /// Sleeps until the next event is due or something can be read.
-    fn wait(&mut self, measurement: &Measurement, formatted: u64) -> io::Result<()> {
+    fn wait(&mut self, measurement: &Measurement, encoded: u64) -> io::Result<()> {
         let schedule = &measurement.schedule;
         let elapsed = measurement.start.elapsed();
-        let next = (formatted < schedule.events()).then(|| schedule.due(formatted));
+        let next = (encoded < schedule.events()).then(|| schedule.due(encoded));
         let patience = match next {
             _ if schedule.busy => Duration::ZERO,
             Some(next) if next <= elapsed => Duration::ZERO,
@@ -302,7 +302,7 @@ impl Probe {
     }
 }
 
-fn private_to(user: u64) -> Event {
+fn private_message_to(user: u64) -> Event {
     Event::Private { from: 1, to: user }
 }
 
@@ -351,11 +351,11 @@ impl Client {
     }
 }
 
-fn is_line_of(line: &[u8], sequence: u64, user: u64, kind: Kind) -> bool {
+fn is_line_of(line: &[u8], sequence: u64, user: u64, kind: MessageKind) -> bool {
     let mut expected = Vec::with_capacity(64);
     match kind {
-        Kind::Private => write_event(&mut expected, sequence, private_to(user)),
-        Kind::Broadcast => {
+        MessageKind::Private => write_event(&mut expected, sequence, private_message_to(user)),
+        MessageKind::Broadcast => {
             write_number(&mut expected, sequence);
             expected.extend_from_slice(b"|B");
         }
@@ -367,7 +367,7 @@ fn is_line_of(line: &[u8], sequence: u64, user: u64, kind: Kind) -> bool {
 impl Measurement {
     fn start(schedule: Schedule, first_sequence: u64) -> io::Result<Measurement> {
         let latencies =
-            Latencies { corrected: histogram()?, raw: histogram()?, sending: Duration::ZERO };
+            Latencies { corrected: histogram()?, raw: histogram()?, send_duration: Duration::ZERO };
         Ok(Measurement {
             schedule,
             first_sequence,
@@ -388,7 +388,7 @@ impl Measurement {
 
 /// An empty histogram of nanoseconds.
 pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
-    Histogram::new_with_bounds(1, LONGEST, DIGITS).map_err(io::Error::other)
+    Histogram::new_with_bounds(1, MAX_LATENCY_NS, SIGNIFICANT_DIGITS).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     fn schedule(rate: f64) -> Schedule {
-        Schedule { kind: Kind::Private, rate, duration: Duration::from_secs(2), busy: false }
+        Schedule { kind: MessageKind::Private, rate, duration: Duration::from_secs(2), busy: false }
     }
 
     #[test]

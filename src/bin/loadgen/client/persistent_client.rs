@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::client::connection::{Greeted, read_some};
+use crate::client::connection::{Connecting, read_some};
 use crate::client::silence::Served;
 use crate::oracle::expected::Cursor;
 use crate::oracle::in_flight::InFlight;
@@ -15,7 +15,7 @@ use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::workload::handshake::Handshake;
 
 /// One such client.
-pub(crate) struct Steady {
+pub(crate) struct PersistentClient {
     user: u64,
     /// Among the clients of what is in flight.
     place: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Steady {
     bytes_before: u64,
 }
 
-impl Steady {
+impl PersistentClient {
     /// # Errors
     ///
     /// The connection fails.
@@ -37,10 +37,10 @@ impl Steady {
         user: u64,
         place: usize,
         (registry, token): (&Registry, Token),
-    ) -> io::Result<Steady> {
-        let mut stream = Greeted::open(to, "a client", &Handshake::of_user(user))?.ready()?;
+    ) -> io::Result<PersistentClient> {
+        let mut stream = Connecting::open(to, "a client", &Handshake::of_user(user))?.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
-        Ok(Steady {
+        Ok(PersistentClient {
             user,
             place,
             stream,

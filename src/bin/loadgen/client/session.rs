@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::client::connection::Greeted;
+use crate::client::connection::Connecting;
 use crate::client::silence::{
-    END_TIMEOUT, GRACE, source_answered, source_failed, warn_of_open_source,
+    END_TIMEOUT, SILENCE_PERIOD, source_answered, source_failed, warn_of_open_source,
 };
 use crate::oracle::expected::{Cursor, ExpectedLine};
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 256 * 1024;
 /// Written to the source before clients are read again.
 const WRITE_BYTES: usize = 1024 * 1024;
 /// Where nobody knows what must come, it is over when nothing has come for so long.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET_PERIOD: Duration = Duration::from_millis(500);
 
 const SOURCE: Token = Token(usize::MAX - 1);
 
@@ -36,7 +36,7 @@ pub(crate) trait Observer {
 
 /// What came, where nobody knows what must come.
 #[derive(Default)]
-pub(crate) struct Count {
+pub(crate) struct ReceivedStats {
     pub(crate) bytes: u64,
     pub(crate) lines: u64,
     /// From the first byte sent to the last one received.
@@ -79,7 +79,7 @@ struct Client {
     bytes_before: u64,
     mismatch: Option<Mismatch>,
     /// It stands in `readable`.
-    listed: bool,
+    in_ready_list: bool,
     /// Its end is in sight: read on until it shows.
     ending: bool,
     ended: bool,
@@ -101,13 +101,14 @@ impl Session {
         timeout: Duration,
     ) -> io::Result<Session> {
         let poll = Poll::new()?;
-        let source = Greeted::open(to.events, "the event source", &workload.source_handshake())?;
-        let open = |&user| Greeted::open(to.clients, "a client", &workload.client_handshake(user));
-        let greeted: Vec<Greeted> = users.iter().map(open).collect::<io::Result<_>>()?;
-        let source = Source::new(source.ready()?, workload.source_expects_replies(), &poll)?;
+        let source = Connecting::open(to.events, "the event source", &workload.source_handshake())?;
+        let open =
+            |&user| Connecting::open(to.clients, "a client", &workload.client_handshake(user));
+        let connection: Vec<Connecting> = users.iter().map(open).collect::<io::Result<_>>()?;
+        let source = Source::new(source.finish()?, workload.source_expects_replies(), &poll)?;
         let mut clients = Vec::with_capacity(users.len());
-        for (&user, greeted) in users.iter().zip(greeted) {
-            clients.push(Client::new(user, greeted.ready()?, Token(clients.len()), &poll)?);
+        for (&user, connection) in users.iter().zip(connection) {
+            clients.push(Client::new(user, connection.finish()?, Token(clients.len()), &poll)?);
         }
         Ok(Session {
             poll,
@@ -127,7 +128,7 @@ impl Session {
     /// # Errors
     ///
     /// The source's connection fails.
-    pub(crate) fn exchange(
+    pub(crate) fn run_segment(
         &mut self,
         segment: &Segment,
         observer: &mut dyn Observer,
@@ -140,39 +141,39 @@ impl Session {
             let due = segment.sendable_bytes(now - start);
             let sent = self.source.write(&segment.wire[..due])?;
             self.wait(self.patience(segment, due, now - start))?;
-            let reading = self.read_clients(segment);
-            waiting -= reading.finished;
-            received += reading.matched_bytes;
+            let stats = self.read_clients(segment);
+            waiting -= stats.finished;
+            received += stats.matched_bytes;
             now = Instant::now();
             observer.progress(now, self.source.sent as u64, received);
             let resting = self.source.sent == due && due < segment.wire.len();
-            if sent > 0 || reading.matched_bytes > 0 || resting {
+            if sent > 0 || stats.matched_bytes > 0 || resting {
                 last_move = now;
             } else if now - last_move > self.timeout {
-                self.give_up(segment)?;
+                self.report_missing(segment)?;
                 break;
             }
         }
-        self.settle(segment);
+        self.commit_segment(segment);
         Ok(now - start)
     }
 
     /// Sends `segment` and counts what comes, until all has been sent and nothing has come for
-    /// [`QUIET`].
+    /// [`QUIET_PERIOD`].
     ///
     /// # Errors
     ///
     /// The source's connection fails.
-    pub(crate) fn count(
+    pub(crate) fn count_segment(
         &mut self,
         segment: &Segment,
         observer: &mut dyn Observer,
-    ) -> io::Result<Count> {
+    ) -> io::Result<ReceivedStats> {
         self.start(segment);
-        let mut count = Count::default();
+        let mut count = ReceivedStats::default();
         let start = Instant::now();
         let (mut now, mut last_move) = (start, start);
-        while self.source.sent < segment.wire.len() || now - last_move < QUIET {
+        while self.source.sent < segment.wire.len() || now - last_move < QUIET_PERIOD {
             let due = segment.sendable_bytes(now - start);
             let sent = self.source.write(&segment.wire[..due])?;
             self.wait(self.patience(segment, due, now - start))?;
@@ -183,7 +184,7 @@ impl Session {
             if sent > 0 || count.bytes > before {
                 last_move = now;
             } else if self.source.sent < due && now - last_move > self.timeout {
-                return Err(self.source.stuck(segment));
+                return Err(self.source.stalled_error(segment));
             }
         }
         count.time = last_move - start;
@@ -201,10 +202,10 @@ impl Session {
     pub(crate) fn finish(mut self) -> io::Result<Vec<Mismatch>> {
         let nothing = Segment::for_clients(self.clients.len());
         self.start(&nothing);
-        self.listen(&nothing, GRACE)?;
+        self.expect_silence(&nothing, SILENCE_PERIOD)?;
         let while_open = self.mismatched.len();
         self.close_source(&nothing)?;
-        self.listen(&nothing, GRACE)?;
+        self.expect_silence(&nothing, SILENCE_PERIOD)?;
         let mut mismatches = self.into_mismatches();
         let mut place = 0;
         mismatches.retain(|mismatch| {
@@ -261,8 +262,8 @@ impl Session {
             let place = event.token().0;
             let client = &mut self.clients[place];
             client.ending |= event.is_read_closed() || event.is_error();
-            if !client.listed && !client.ended {
-                client.listed = true;
+            if !client.in_ready_list && !client.ended {
+                client.in_ready_list = true;
                 self.readable.push(place);
             }
         }
@@ -270,8 +271,8 @@ impl Session {
     }
 
     /// Reads once from every client that may have something.
-    fn read_clients(&mut self, segment: &Segment) -> Reading {
-        let mut total = Reading::default();
+    fn read_clients(&mut self, segment: &Segment) -> ReadStats {
+        let mut total = ReadStats::default();
         let (clients, buffer, mismatched) =
             (&mut self.clients, &mut self.buffer, &mut self.mismatched);
         self.readable.retain(|&place| {
@@ -279,23 +280,23 @@ impl Session {
             let was_right = client.mismatch.is_none();
             let was_waiting = client.is_waiting(segment, place);
             let before = client.cursor.offset;
-            client.listed = client.read(buffer, segment, place);
+            client.in_ready_list = client.read(buffer, segment, place);
             total.matched_bytes += client.cursor.offset - before;
             total.finished += usize::from(was_waiting && !client.is_waiting(segment, place));
             if was_right && client.mismatch.is_some() {
                 mismatched.push(place);
             }
-            client.listed
+            client.in_ready_list
         });
         total
     }
 
     /// Reads once from every client that may have something, whatever it is.
-    fn count_clients(&mut self, count: &mut Count) {
+    fn count_clients(&mut self, count: &mut ReceivedStats) {
         let (clients, buffer) = (&mut self.clients, &mut self.buffer);
         self.readable.retain(|&place| {
             let client = &mut clients[place];
-            client.listed = match client.stream.read(buffer) {
+            client.in_ready_list = match client.stream.read(buffer) {
                 Ok(0) => {
                     client.ended = true;
                     false
@@ -308,7 +309,7 @@ impl Session {
                 }
                 Err(error) => error.kind() == ErrorKind::Interrupted,
             };
-            client.listed
+            client.in_ready_list
         });
     }
 
@@ -324,18 +325,18 @@ impl Session {
     }
 
     /// Listens to clients that should receive nothing.
-    fn listen(&mut self, nothing: &Segment, time: Duration) -> io::Result<()> {
+    fn expect_silence(&mut self, nothing: &Segment, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            self.listen_once(nothing, left)?;
+            self.read_once(nothing, left)?;
         }
     }
 
-    fn listen_once(&mut self, nothing: &Segment, patience: Duration) -> io::Result<()> {
+    fn read_once(&mut self, nothing: &Segment, patience: Duration) -> io::Result<()> {
         self.wait(if self.readable.is_empty() { patience } else { Duration::ZERO })?;
         self.read_clients(nothing);
         Ok(())
@@ -350,7 +351,7 @@ impl Session {
                 warn_of_open_source();
                 break;
             }
-            self.listen_once(nothing, LONGEST_WAIT)?;
+            self.read_once(nothing, LONGEST_WAIT)?;
         }
         Ok(())
     }
@@ -360,7 +361,7 @@ impl Session {
     /// # Errors
     ///
     /// Nobody waits: it is the source that cannot go on.
-    fn give_up(&mut self, segment: &Segment) -> io::Result<()> {
+    fn report_missing(&mut self, segment: &Segment) -> io::Result<()> {
         for (place, client) in self.clients.iter_mut().enumerate() {
             if client.is_waiting(segment, place) {
                 let received = client.line_due(segment, place).map_or(0, |line| line.number);
@@ -369,11 +370,11 @@ impl Session {
                 self.mismatched.push(place);
             }
         }
-        if self.has_mismatches() { Ok(()) } else { Err(self.source.stuck(segment)) }
+        if self.has_mismatches() { Ok(()) } else { Err(self.source.stalled_error(segment)) }
     }
 
     /// Counts `segment` as received.
-    fn settle(&mut self, segment: &Segment) {
+    fn commit_segment(&mut self, segment: &Segment) {
         for (client, due) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
             client.events_before += due.lines();
             client.bytes_before += due.len();
@@ -383,7 +384,7 @@ impl Session {
 
 /// What one round over the readable clients came to.
 #[derive(Default)]
-struct Reading {
+struct ReadStats {
     matched_bytes: u64,
     /// Clients that wait for nothing more, because all has come or because of a fault.
     finished: usize,
@@ -440,7 +441,7 @@ impl Source {
         }
     }
 
-    fn stuck(&self, segment: &Segment) -> io::Error {
+    fn stalled_error(&self, segment: &Segment) -> io::Error {
         let (sent, all) = (self.sent, segment.wire.len());
         source_failed(&format!("the server takes nothing more after {sent} of {all} bytes"))
     }
@@ -461,7 +462,7 @@ impl Client {
             events_before: 0,
             bytes_before: 0,
             mismatch: None,
-            listed: false,
+            in_ready_list: false,
             ending: false,
             ended: false,
         })

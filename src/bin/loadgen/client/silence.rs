@@ -12,7 +12,7 @@ use crate::client::connection::read_some;
 use crate::sys::interrupt::sleep;
 
 /// How long to listen for bytes that nobody should get, before and after the sources close.
-pub(crate) const GRACE: Duration = Duration::from_millis(200);
+pub(crate) const SILENCE_PERIOD: Duration = Duration::from_millis(200);
 /// A server that is done with a source closes it within this time. It has applied all of the
 /// source's events by then: a run that begins earlier may receive some of them.
 pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(crate) struct Served<'a> {
     pub(crate) stream: &'a mut TcpStream,
 }
 
-/// Listens for [`GRACE`], closes the sources, and listens until the server has closed them too. All
+/// Listens for [`SILENCE_PERIOD`], closes the sources, and listens until the server has closed them too. All
 /// streams are non-blocking.
 ///
 /// # Errors
@@ -37,7 +37,7 @@ pub(crate) fn expect_silence(
     sources: &mut [&mut TcpStream],
     clients: &mut [Served<'_>],
 ) -> io::Result<()> {
-    sleep(GRACE)?;
+    sleep(SILENCE_PERIOD)?;
     sources.iter_mut().try_for_each(|source| check_source(source))?;
     for Served { user, stream } in &mut *clients {
         match unexpected(stream)? {

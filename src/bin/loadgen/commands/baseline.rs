@@ -10,9 +10,9 @@ use super::{CommandResult, relay_server, variable};
 use crate::args;
 use crate::options::{Habits, MEASURED_TOTAL_EVENTS};
 use crate::output::{show, write_json, write_report};
-use crate::target::baseline::LIMIT_SERVER;
+use crate::target::baseline::BASELINE_SERVER;
 use crate::target::relay;
-use crate::target::server::{Program, Server};
+use crate::target::server::{Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
 pub(super) fn run(flags: &args::Limit) -> CommandResult {
@@ -27,7 +27,7 @@ pub(super) fn run(flags: &args::Limit) -> CommandResult {
             timeout: habits.timeout,
         };
         let introduction = format!("relay, {}", latency::introduction(&experiment));
-        let spec = relay::RelaySpec { clients: experiment.clients, spins: false };
+        let spec = relay::RelaySpec { clients: experiment.clients, busy_poll: false };
         let start = || relay_server(spec, core);
         let comparison = latency::compare(experiment, 1, &start, None)?;
         if comparison.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn run(flags: &args::Limit) -> CommandResult {
     }
     let introduction = spec.introduction("limit");
     info!("{introduction}");
-    let outcome = limit(&spec, habits, core)?;
+    let outcome = measure_baseline(&spec, habits, core)?;
     show(&outcome.summary());
     let result = outcome.json("limit", &spec);
     write_json(flags.json.as_deref(), &result)?;
@@ -51,12 +51,13 @@ pub(super) fn run(flags: &args::Limit) -> CommandResult {
 /// # Errors
 ///
 /// A connection fails.
-pub(crate) fn limit(
+pub(crate) fn measure_baseline(
     spec: &WorkloadSpec,
     habits: Habits,
     server_core: Option<usize>,
 ) -> io::Result<Outcome> {
-    let program = Program::built_in(LIMIT_SERVER, serde_json::to_string(spec)?, server_core)?;
+    let program =
+        ServerCommand::built_in(BASELINE_SERVER, serde_json::to_string(spec)?, server_core)?;
     let mut server = Server::start(&program)?;
     let mut workload = GeneratedWorkload::new(spec.clone());
     let users = workload.clients().to_vec();

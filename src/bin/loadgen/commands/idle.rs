@@ -40,7 +40,7 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
     let figures = idle(server(flags.target(), core)?, clients, habits.timeout)?;
     show(&format!("{introduction}\n{}", figures.table()));
     let relay = if flags.relay {
-        let spec = relay::RelaySpec { clients, spins: false };
+        let spec = relay::RelaySpec { clients, busy_poll: false };
         let relay = idle(relay_server(spec, core)?, clients, habits.timeout)?;
         let ratio = figures.last_us() / relay.last_us();
         show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
@@ -49,7 +49,7 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
         None
     };
     let result = json!({
-        "command": "idle", "machine": procfs::machine(), "ok": true,
+        "command": "idle", "machine": procfs::host_info(), "ok": true,
         "figures": figures, "relay": relay,
     });
     write_json(flags.json.as_deref(), &result)?;

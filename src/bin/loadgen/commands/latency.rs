@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{CommandResult, Failure, relay_server, server};
 use crate::args;
-use crate::client::open_loop::{Kind, Latencies, Probe, Schedule, histogram};
+use crate::client::open_loop::{Latencies, LatencyProbe, MessageKind, Schedule, histogram};
 use crate::output::chart::Chart;
 use crate::output::percentiles::Percentiles;
 use crate::output::{interruption, show, write_file, write_json, write_report};
@@ -35,7 +35,7 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
     };
     let mut introduction = introduction(&experiment);
     if flags.busy_relay {
-        introduction.push_str("; the relay spins");
+        introduction.push_str("; the relay busy_poll");
     }
     info!("{introduction}");
     if flags.find_knee {
@@ -48,7 +48,7 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
             Failure::Misused(message) => io::Error::other(message),
         })
     };
-    let spec = relay::RelaySpec { clients: experiment.clients, spins: flags.busy_relay };
+    let spec = relay::RelaySpec { clients: experiment.clients, busy_poll: flags.busy_relay };
     let start_relay = || relay_server(spec, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
@@ -73,7 +73,7 @@ fn search_knee(flags: &args::Latency, experiment: Experiment, introduction: &str
     };
     show(&format!("{}{found}", interruption()));
     let result = json!({
-        "command": "latency", "experiment": introduction, "machine": procfs::machine(),
+        "command": "latency", "experiment": introduction, "machine": procfs::host_info(),
         "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
     });
     write_json(flags.json.as_deref(), &result)?;
@@ -89,7 +89,7 @@ pub(super) fn show_latency(
 ) -> io::Result<()> {
     show(&format!("{}{introduction}\n{}", interruption(), comparison.table()));
     let result = json!({
-        "command": "latency", "experiment": introduction, "machine": procfs::machine(),
+        "command": "latency", "experiment": introduction, "machine": procfs::host_info(),
         "ok": !interrupt::has_come(), "figures": comparison.figures(),
     });
     write_json(json, &result)?;
@@ -102,7 +102,7 @@ pub(super) fn show_latency(
 }
 
 pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Schedule {
-    let kind = if broadcast { Kind::Broadcast } else { Kind::Private };
+    let kind = if broadcast { MessageKind::Broadcast } else { MessageKind::Private };
     Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy }
 }
 
@@ -143,7 +143,7 @@ impl Measured {
             corrected_us: Percentiles::of(&latencies.corrected),
             raw_us: Percentiles::of(&latencies.raw),
             deliveries: latencies.corrected.len(),
-            sending_seconds: latencies.sending.as_secs_f64(),
+            sending_seconds: latencies.send_duration.as_secs_f64(),
         });
         Ok(())
     }
@@ -296,8 +296,8 @@ fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
     })
 }
 
-fn connect(experiment: Experiment, to: Addresses) -> io::Result<Probe> {
-    let mut probe = Probe::connect(to, experiment.clients, experiment.timeout, SEED)?;
+fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
+    let mut probe = LatencyProbe::connect(to, experiment.clients, experiment.timeout, SEED)?;
     probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule })?;
     interrupt::check()?;
     Ok(probe)
@@ -400,8 +400,8 @@ pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
 pub(crate) fn introduction(experiment: &Experiment) -> String {
     let Experiment { schedule, clients, .. } = experiment;
     let what = match schedule.kind {
-        Kind::Private => "private messages to one of",
-        Kind::Broadcast => "broadcasts to all of",
+        MessageKind::Private => "private messages to one of",
+        MessageKind::Broadcast => "broadcasts to all of",
     };
     format!(
         "latency: {what} {clients} clients, {} events/s for {:?}, {}",

@@ -25,10 +25,10 @@ use crate::output::show;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
 use crate::target;
-use crate::target::baseline::LIMIT_SERVER;
+use crate::target::baseline::BASELINE_SERVER;
 use crate::target::launcher::{self, LAUNCHER};
 use crate::target::relay::{self, RELAY_SERVER};
-use crate::target::server::{Program, Server};
+use crate::target::server::{Server, ServerCommand};
 
 /// Everything was as it should be.
 const RIGHT: u8 = 0;
@@ -86,7 +86,7 @@ fn run_program() -> CommandResult {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [] => obey(&["verify"]),
-        [LIMIT_SERVER, spec] => serve_limit(spec),
+        [BASELINE_SERVER, spec] => serve_baseline(spec),
         [RELAY_SERVER, spec] => serve_relay(spec),
         ref arguments => obey(arguments),
     }
@@ -108,7 +108,7 @@ fn obey(arguments: &[&str]) -> CommandResult {
         }
         Err(EarlyExit { output, status: Err(()) }) => return Err(Failure::Misused(output)),
     };
-    procfs::raise_descriptor_limit();
+    procfs::raise_fd_limit();
     interrupt::watch_signals()?;
     let verdict = match arguments.command {
         Command::Verify(flags) => verify::run(&flags),
@@ -125,15 +125,15 @@ fn obey(arguments: &[&str]) -> CommandResult {
     verdict.and_then(|is_right| Ok(interrupt::check().map(|()| is_right)?))
 }
 
-fn serve_limit(spec: &str) -> CommandResult {
-    procfs::raise_descriptor_limit();
+fn serve_baseline(spec: &str) -> CommandResult {
+    procfs::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
     target::baseline::serve(spec)?;
     Ok(true)
 }
 
 fn serve_relay(spec: &str) -> CommandResult {
-    procfs::raise_descriptor_limit();
+    procfs::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
     relay::serve(spec)?;
     Ok(true)
@@ -149,7 +149,7 @@ fn begin(flags: CommonFlags, core: Option<usize>) -> Result<Habits, Failure> {
     let habits = Habits::resolve(flags, &variable)?;
     start_logging(habits.log_level);
     if let Some(core) = core {
-        procfs::pin_to(core)?;
+        procfs::set_affinity(core)?;
     }
     Ok(habits)
 }
@@ -168,7 +168,7 @@ fn server_with(
     if !flags.spawn {
         return running_server(flags);
     }
-    let program = Program::event_server(&server_arguments(flags, own), core)?;
+    let program = ServerCommand::event_server(&server_arguments(flags, own), core)?;
     Ok(Server::start(&program)?)
 }
 
@@ -181,7 +181,7 @@ fn watched_server(
     if !flags.spawn {
         return running_server(flags);
     }
-    let program = Program::watched_event_server(&server_arguments(flags, own), core)?;
+    let program = ServerCommand::event_server_with_log(&server_arguments(flags, own), core)?;
     Ok(Server::start(&program)?)
 }
 
@@ -193,7 +193,7 @@ fn running_server(flags: TargetFlags<'_>) -> Result<Server, Failure> {
 /// Starts the relay on `core`.
 fn relay_server(spec: relay::RelaySpec, core: Option<usize>) -> io::Result<Server> {
     let spec = serde_json::to_string(&spec)?;
-    Server::start(&Program::built_in(RELAY_SERVER, spec, core)?)
+    Server::start(&ServerCommand::built_in(RELAY_SERVER, spec, core)?)
 }
 
 fn server_arguments(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Vec<String> {

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::client::session::{Observer, Session};
 use crate::options::Habits;
 use crate::oracle::mismatch::Mismatch;
-use crate::output::chart::{Chart, Line, rates, thinned};
+use crate::output::chart::{Chart, Series, downsample, rates};
 use crate::output::progress::Progress;
-use crate::output::summary::Figures;
+use crate::output::summary::Summary;
 use crate::sys::interrupt::Interrupted;
-use crate::sys::procfs::{Process, allow_clients, machine};
+use crate::sys::procfs::{Process, allow_clients, host_info};
 use crate::target::server::Server;
 use crate::workload::segment::{Segment, Workload};
 
@@ -44,7 +44,7 @@ impl Manner {
 
 /// What came of a run.
 pub(crate) struct Outcome {
-    pub(crate) figures: Figures,
+    pub(crate) figures: Summary,
     /// First things first.
     pub(crate) mismatches: Vec<Mismatch>,
     pub(crate) samples: Vec<Sample>,
@@ -83,7 +83,7 @@ impl Outcome {
         json!({
             "command": command,
             "settings": settings,
-            "machine": machine(),
+            "machine": host_info(),
             "ok": right && !self.is_interrupted,
             // Where something was wrong, the figures are of no use.
             "figures": right.then_some(&self.figures),
@@ -98,7 +98,7 @@ impl Outcome {
             points.filter_map(|sample| Some((sample.seconds, value(sample)?))).collect()
         };
         let over_time = |title, label, points| {
-            let lines = vec![Line { name: label, points }];
+            let lines = vec![Series { name: label, points }];
             Chart::over_time(title, "seconds measured", label, lines)
         };
         let delivered = |sample: &Sample| Some(sample.delivered_bytes as f64 / 1e6);
@@ -110,9 +110,9 @@ impl Outcome {
             over_time(
                 "Under way: due to clients for what was sent, not received yet",
                 "MB",
-                thinned(&points(under_way)),
+                downsample(&points(under_way)),
             ),
-            over_time("Resident memory of the server", "MB", thinned(&points(memory))),
+            over_time("Resident memory of the server", "MB", downsample(&points(memory))),
         ]
     }
 }
@@ -151,7 +151,7 @@ pub(crate) fn run_load(
     let mut watch = Watch::new(manner, server.process);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
-            exchange(&mut session, &segment, &mut watch, manner)?;
+            run_segment(&mut session, &segment, &mut watch, manner)?;
             more = !session.has_mismatches() && prepare(workload, &mut segment, server, manner)?;
         }
         Ok(())
@@ -169,7 +169,7 @@ pub(crate) fn run_load(
     }
 }
 
-fn exchange(
+fn run_segment(
     session: &mut Session,
     segment: &Segment,
     watch: &mut Watch,
@@ -177,10 +177,10 @@ fn exchange(
 ) -> io::Result<()> {
     watch.start(segment);
     if manner.check {
-        let time = session.exchange(segment, watch)?;
+        let time = session.run_segment(segment, watch)?;
         watch.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);
     } else {
-        let count = session.count(segment, watch)?;
+        let count = session.count_segment(segment, watch)?;
         watch.stop(segment, count.lines, count.bytes, count.time);
     }
     debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
@@ -211,7 +211,7 @@ fn prepare(
 struct Watch {
     progress: Progress,
     process: Option<Process>,
-    figures: Figures,
+    figures: Summary,
     measured: Duration,
     cpu: Option<Duration>,
     cpu_before: Option<Duration>,
@@ -237,7 +237,7 @@ impl Watch {
         Watch {
             progress: Progress::new(manner.total_events, manner.habits.log_interval),
             process,
-            figures: Figures::default(),
+            figures: Summary::default(),
             measured: Duration::ZERO,
             cpu: Some(Duration::ZERO),
             cpu_before: None,
@@ -283,7 +283,7 @@ impl Watch {
     }
 
     fn into_outcome(self, mismatches: Vec<Mismatch>, peak_memory: Option<u64>) -> Outcome {
-        let figures = Figures {
+        let figures = Summary {
             server_cpu_seconds: self.cpu.map(|cpu| cpu.as_secs_f64()),
             server_peak_bytes: peak_memory,
             ..self.figures

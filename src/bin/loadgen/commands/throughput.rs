@@ -8,21 +8,21 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::verify::verify;
-use super::{CommandResult, baseline::limit, variable};
+use super::{CommandResult, baseline::measure_baseline, variable};
 use crate::args;
 use crate::options::{Habits, MEASURED_TOTAL_EVENTS};
-use crate::output::summary::{Figures, count, median};
+use crate::output::summary::{Summary, format_si, median};
 use crate::output::{interruption, show, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
-use crate::target::server::{Program, Server};
+use crate::target::server::{Server, ServerCommand};
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
 pub(super) fn run(flags: &args::Pinned) -> CommandResult {
     let habits = super::begin(flags.common(), flags.cpu)?;
     let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
-    let program = Program::event_server(&flags.server_arg, flags.server_cpu)?;
+    let program = ServerCommand::event_server(&flags.server_arg, flags.server_cpu)?;
     let mut rows = Vec::new();
     for mix in mixes {
         let spec = WorkloadSpec::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
@@ -34,7 +34,7 @@ pub(super) fn run(flags: &args::Pinned) -> CommandResult {
         }
     }
     show(&format!("{}{}", interruption(), table(&rows)));
-    let result = json!({ "command": "pinned", "machine": procfs::machine(), "rows": rows });
+    let result = json!({ "command": "pinned", "machine": procfs::host_info(), "rows": rows });
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), "pinned: server and limit in turn", &result, &[])?;
     Ok(true)
@@ -67,8 +67,8 @@ pub(crate) struct Row {
 /// A run of the server and the run of the limit that followed it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Pair {
-    pub(crate) server: Figures,
-    pub(crate) limit: Figures,
+    pub(crate) server: Summary,
+    pub(crate) limit: Summary,
 }
 
 /// Measures `spec` `runs` times against `program` and against the limit, in turn.
@@ -79,13 +79,13 @@ pub(crate) struct Pair {
 pub(crate) fn measure(
     spec: &WorkloadSpec,
     habits: Habits,
-    program: &Program,
+    program: &ServerCommand,
     runs: usize,
 ) -> io::Result<Row> {
     let mut pairs = Vec::with_capacity(runs);
     for _ in 0..runs {
         let server = verify(spec, habits, Server::start(program)?, false)?;
-        let limit = limit(spec, habits, program.core)?;
+        let limit = measure_baseline(spec, habits, program.core)?;
         interrupt::check()?;
         for outcome in [&server, &limit] {
             if !outcome.mismatches.is_empty() {
@@ -115,7 +115,7 @@ impl Row {
     }
 }
 
-fn cpu_seconds(figures: &Figures) -> f64 {
+fn cpu_seconds(figures: &Summary) -> f64 {
     figures.server_cpu_seconds.unwrap_or(f64::NAN)
 }
 
@@ -133,9 +133,9 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.mix,
             row.clients,
             row.users,
-            count(row.events_per_second),
-            count(row.deliveries_per_second),
-            count(row.limit_events_per_second),
+            format_si(row.events_per_second),
+            format_si(row.deliveries_per_second),
+            format_si(row.limit_events_per_second),
             row.ratio,
             row.cpu_ratio
         );

@@ -54,7 +54,7 @@ struct Span {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SpanSource {
     Own,
-    BroadcastLog,
+    Broadcasts,
 }
 
 impl Expected {
@@ -74,7 +74,7 @@ impl Expected {
         self.lines += broadcasts.lines - self.broadcast_lines_taken;
         self.broadcast_lines_taken = broadcasts.lines;
         if end - start >= MIN_SHARED_RUN {
-            self.spans.push(Span { source: SpanSource::BroadcastLog, start, end });
+            self.spans.push(Span { source: SpanSource::Broadcasts, start, end });
             self.len += (end - start) as u64;
         } else if end > start {
             let own_start = self.own.len();
@@ -120,7 +120,7 @@ impl Expected {
     fn span_bytes<'a>(&'a self, span: Span, broadcasts: &'a BroadcastLog) -> &'a [u8] {
         match span.source {
             SpanSource::Own => &self.own[span.start..span.end],
-            SpanSource::BroadcastLog => &broadcasts.text[span.start..span.end],
+            SpanSource::Broadcasts => &broadcasts.text[span.start..span.end],
         }
     }
 

@@ -88,8 +88,8 @@ mod tests {
     fn evidence_is_one_line_in_any_pieces() {
         let mut mismatch =
             Mismatch::new(7, MismatchKind::Different, 3, 20).expecting(b"5|B\r\n".to_vec());
-        for span in [b"6".as_slice(), b"|B\r", b"\n7|", b"B\r\n"] {
-            mismatch.add_received(span);
+        for chunk in [b"6".as_slice(), b"|B\r", b"\n7|", b"B\r\n"] {
+            mismatch.add_received(chunk);
         }
         assert_eq!(
             mismatch.to_string(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use super::summary::count;
+use super::summary::format_si;
 
 /// A drawing's size and the room for its labels, in the units of the drawing.
 const WIDTH: f64 = 760.0;
@@ -20,16 +20,16 @@ const SHORTEST_INTERVAL: f64 = 0.02;
 /// Colours in the style sheet.
 const COLOURS: usize = 4;
 
-/// A drawing of lines.
+/// A drawing of series.
 pub(crate) struct Chart {
     pub(crate) title: &'static str,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) series: Vec<Series>,
     x: Axis,
     y: Axis,
 }
 
 /// A line of a [`Chart`].
-pub(crate) struct Line {
+pub(crate) struct Series {
     pub(crate) name: &'static str,
     pub(crate) points: Vec<(f64, f64)>,
 }
@@ -56,11 +56,11 @@ impl Chart {
         title: &'static str,
         time: &'static str,
         label: &'static str,
-        lines: Vec<Line>,
+        series: Vec<Series>,
     ) -> Chart {
         Chart {
             title,
-            lines,
+            series,
             x: Axis { label: time, scale: Scale::Linear },
             y: Axis { label, scale: Scale::Linear },
         }
@@ -68,47 +68,47 @@ impl Chart {
 
     /// Latency by percentile, of histograms in nanoseconds.
     pub(crate) fn percentiles(histograms: &[(&'static str, &Histogram<u64>)]) -> Chart {
-        let lines = histograms.iter().map(|&(name, histogram)| Line {
+        let series = histograms.iter().map(|&(name, histogram)| Series {
             name,
             points: histogram
                 .iter_quantiles(4)
                 .filter(|step| step.quantile_iterated_to() < 1.0)
                 .map(|step| {
-                    let rarity = 1.0 / (1.0 - step.quantile_iterated_to());
-                    (rarity, step.value_iterated_to() as f64 / 1000.0)
+                    let inverse_tail = 1.0 / (1.0 - step.quantile_iterated_to());
+                    (inverse_tail, step.value_iterated_to() as f64 / 1000.0)
                 })
                 .collect(),
         });
         Chart {
             title: "Latency by percentile",
-            lines: lines.collect(),
+            series: series.collect(),
             x: Axis { label: "percentile", scale: Scale::Percentile },
             y: Axis { label: "µs", scale: Scale::Logarithmic },
         }
     }
 
     pub(super) fn draw(&self) -> String {
-        let all = || self.lines.iter().flat_map(|line| &line.points);
-        let x = Placing::of(self.x.scale, all().map(|point| point.0), LEFT, WIDTH - RIGHT);
-        let y = Placing::of(self.y.scale, all().map(|point| point.1), HEIGHT - BOTTOM, TOP);
+        let all = || self.series.iter().flat_map(|line| &line.points);
+        let x = AxisMap::of(self.x.scale, all().map(|point| point.0), LEFT, WIDTH - RIGHT);
+        let y = AxisMap::of(self.y.scale, all().map(|point| point.1), HEIGHT - BOTTOM, TOP);
         let mut drawing = format!(
             "<figure><figcaption>{}</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
              aria-label=\"{}\">\n",
             self.title, self.title
         );
         self.draw_grid(&x, &y, &mut drawing);
-        for (number, line) in self.lines.iter().enumerate() {
+        for (number, line) in self.series.iter().enumerate() {
             let mut path = String::new();
             for point in &line.points {
-                let _ = write!(path, "{:.1},{:.1} ", x.place(point.0), y.place(point.1));
+                let _ = write!(path, "{:.1},{:.1} ", x.map(point.0), y.map(point.1));
             }
             let colour = number % COLOURS;
             let _ = writeln!(drawing, "<polyline class=\"line c{colour}\" points=\"{path}\"/>");
         }
         drawing.push_str("</svg>");
-        if self.lines.len() > 1 {
+        if self.series.len() > 1 {
             drawing.push_str("<p class=\"legend\">");
-            for (number, line) in self.lines.iter().enumerate() {
+            for (number, line) in self.series.iter().enumerate() {
                 let colour = number % COLOURS;
                 let _ = write!(drawing, "<span class=\"c{colour}\">■</span> {} ", line.name);
             }
@@ -118,10 +118,10 @@ impl Chart {
         drawing
     }
 
-    fn draw_grid(&self, x: &Placing, y: &Placing, drawing: &mut String) {
+    fn draw_grid(&self, x: &AxisMap, y: &AxisMap, drawing: &mut String) {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for tick in y.ticks() {
-            let (at, label) = (y.place(tick), tick_name(tick));
+            let (at, label) = (y.map(tick), tick_name(tick));
             let _ = writeln!(
                 drawing,
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
@@ -131,7 +131,7 @@ impl Chart {
             );
         }
         for tick in x.ticks() {
-            let at = x.place(tick);
+            let at = x.map(tick);
             let label = match self.x.scale {
                 Scale::Percentile => percentile_name(tick),
                 _ => tick_name(tick),
@@ -157,7 +157,7 @@ impl Chart {
 }
 
 /// Maps values to places along one axis.
-struct Placing {
+struct AxisMap {
     scale: Scale,
     low: f64,
     high: f64,
@@ -165,8 +165,8 @@ struct Placing {
     end: f64,
 }
 
-impl Placing {
-    fn of(scale: Scale, values: impl Iterator<Item = f64>, start: f64, end: f64) -> Placing {
+impl AxisMap {
+    fn of(scale: Scale, values: impl Iterator<Item = f64>, start: f64, end: f64) -> AxisMap {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
         for value in values {
             (least, most) = (least.min(value), most.max(value));
@@ -179,10 +179,10 @@ impl Placing {
                 (low, 10_f64.powf(most.max(low).log10().ceil()).max(low * 10.0))
             }
         };
-        Placing { scale, low, high, start, end }
+        AxisMap { scale, low, high, start, end }
     }
 
-    fn place(&self, value: f64) -> f64 {
+    fn map(&self, value: f64) -> f64 {
         let share = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
             Scale::Logarithmic | Scale::Percentile => {
@@ -221,15 +221,16 @@ fn round_step(step: f64) -> f64 {
     fitting.unwrap_or(10.0) * magnitude
 }
 
-fn percentile_name(rarity: f64) -> String {
-    let percent = 100.0 * (1.0 - 1.0 / rarity);
-    let digits = (rarity.log10().round() as usize).saturating_sub(2);
+fn percentile_name(inverse_tail: f64) -> String {
+    let percent = 100.0 * (1.0 - 1.0 / inverse_tail);
+    let digits = (inverse_tail.log10().round() as usize).saturating_sub(2);
     format!("{percent:.digits$} %")
 }
 
 /// A tick's number, without zeros that say nothing.
 fn tick_name(number: f64) -> String {
-    let text = if number > 0.0 && number < 10.0 { format!("{number:.3}") } else { count(number) };
+    let text =
+        if number > 0.0 && number < 10.0 { format!("{number:.3}") } else { format_si(number) };
     let (digits, unit) = text.split_once(' ').unwrap_or((&text, ""));
     let digits = match digits.contains('.') {
         true => digits.trim_end_matches('0').trim_end_matches('.'),
@@ -264,7 +265,7 @@ fn interpolated(points: &[(f64, f64)], time: f64) -> f64 {
     }
 }
 
-pub(crate) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn downsample(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().step_by(points.len().div_ceil(MOST_POINTS).max(1)).copied().collect()
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn page(title: &str, result: &Value, charts: &[Chart]) -> String {
         };
         let _ = writeln!(page, "<p class=\"{class}\">{words}</p>");
     }
-    let drawn = charts.iter().filter(|chart| chart.lines.iter().any(|line| line.points.len() > 1));
+    let drawn =
+        charts.iter().filter(|chart| chart.series.iter().any(|series| series.points.len() > 1));
     drawn.for_each(|chart| page.push_str(&chart.draw()));
     for (name, value) in result.as_object().into_iter().flatten() {
         let mut rows = String::new();
@@ -89,7 +90,7 @@ th { color: var(--soft); width: 45%; } td { font-variant-numeric: tabular-nums; 
 mod tests {
     use serde_json::json;
 
-    use super::super::chart::{Line, rates, thinned};
+    use super::super::chart::{Series, downsample, rates};
     use super::*;
 
     #[test]
@@ -97,8 +98,8 @@ mod tests {
         let grown: Vec<(f64, f64)> =
             (0..500).map(|n| (f64::from(n) / 100.0, f64::from(n) * 1000.0)).collect();
         let chart =
-            |points| Chart::over_time("a", "seconds", "b", vec![Line { name: "b", points }]);
-        let charts = [chart(rates(&grown)), chart(thinned(&grown))];
+            |points| Chart::over_time("a", "seconds", "b", vec![Series { name: "b", points }]);
+        let charts = [chart(rates(&grown)), chart(downsample(&grown))];
         let result = json!({ "ok": true, "settings": { "mix": "<even>", "seed": 666 } });
         let page = page("a run", &result, &charts);
         assert_eq!(page.matches("<svg").count(), 2);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use log::info;
 
-use crate::output::summary::count;
+use crate::output::summary::format_si;
 
 /// Shows how many of a known number of events are done.
 pub(crate) struct Progress {
@@ -24,7 +24,7 @@ impl Progress {
         let now = Instant::now();
         let interval = if on_terminal { Duration::from_millis(100) } else { interval };
         Progress {
-            bar: on_terminal.then(|| moving_line(total)),
+            bar: on_terminal.then(|| progress_bar(total)),
             total,
             interval,
             next: now + interval,
@@ -43,10 +43,10 @@ impl Progress {
         let rate = done.saturating_sub(last_done) as f64 / (now - last_time).as_secs_f64();
         match &self.bar {
             Some(bar) => {
-                bar.set_message(format!("{}/s", count(rate)));
+                bar.set_message(format!("{}/s", format_si(rate)));
                 bar.set_position(done);
             }
-            None => info!("{done} of {} events, {}/s", self.total, count(rate)),
+            None => info!("{done} of {} events, {}/s", self.total, format_si(rate)),
         }
     }
 }
@@ -59,7 +59,7 @@ impl Drop for Progress {
     }
 }
 
-fn moving_line(total: u64) -> ProgressBar {
+fn progress_bar(total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{bar:30} {percent:>3}% of {len} events, {msg}, {elapsed} gone, {eta} left",
     );

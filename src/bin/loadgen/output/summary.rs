@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Throughput of a run and its cost, of the measured time alone.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Figures {
+pub(crate) struct Summary {
     pub(crate) events: u64,
     pub(crate) deliveries: u64,
     /// Bytes that the source sent.
@@ -24,9 +24,9 @@ pub(crate) struct Figures {
     pub(crate) delivered_megabytes_per_second: f64,
 }
 
-impl Figures {
+impl Summary {
     /// Works out the rates once everything else is known.
-    pub(crate) fn with_rates(mut self, measured: Duration) -> Figures {
+    pub(crate) fn with_rates(mut self, measured: Duration) -> Summary {
         self.seconds = measured.as_secs_f64();
         let rate =
             |amount: u64| if self.seconds > 0.0 { amount as f64 / self.seconds } else { 0.0 };
@@ -37,15 +37,15 @@ impl Figures {
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  time        {:.3} s", self.seconds)?;
-        writeln!(f, "  events      {:<12} {}/s", self.events, count(self.events_per_second))?;
+        writeln!(f, "  events      {:<12} {}/s", self.events, format_si(self.events_per_second))?;
         writeln!(
             f,
             "  deliveries  {:<12} {}/s",
             self.deliveries,
-            count(self.deliveries_per_second)
+            format_si(self.deliveries_per_second)
         )?;
         writeln!(
             f,
@@ -66,7 +66,7 @@ impl fmt::Display for Figures {
 }
 
 /// A large number to three digits: `7.51 M`.
-pub(crate) fn count(number: f64) -> String {
+pub(crate) fn format_si(number: f64) -> String {
     match number {
         n if n >= 1e9 => format!("{:.2} G", n / 1e9),
         n if n >= 1e6 => format!("{:.2} M", n / 1e6),
@@ -87,10 +87,10 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!(count(999.4), "999");
-        assert_eq!(count(12_345.0), "12.3 k");
-        assert_eq!(count(7_512_345.0), "7.51 M");
-        assert_eq!(count(3.5e9), "3.50 G");
+        assert_eq!(format_si(999.4), "999");
+        assert_eq!(format_si(12_345.0), "12.3 k");
+        assert_eq!(format_si(7_512_345.0), "7.51 M");
+        assert_eq!(format_si(3.5e9), "3.50 G");
     }
 
     #[test]

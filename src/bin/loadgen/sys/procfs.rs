@@ -1,4 +1,4 @@
-//! What the kernel tells about a process and about this machine.
+//! What the kernel tells about a process and about this host_info.
 
 use std::time::Duration;
 use std::{fs, io};
@@ -66,7 +66,7 @@ impl Process {
 /// # Errors
 ///
 /// There is no such core, or this process may not use it.
-pub(crate) fn pin_to(core: usize) -> io::Result<()> {
+pub(crate) fn set_affinity(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     if core >= CpuSet::MAX_CPU {
         return Err(io::Error::other(format!("there is no core {core}")));
@@ -81,16 +81,19 @@ pub(crate) fn pin_to(core: usize) -> io::Result<()> {
 /// # Errors
 ///
 /// There is no such core, or this process may not use it; or `action` fails.
-pub(crate) fn on_core<T>(core: usize, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn with_affinity<T>(
+    core: usize,
+    action: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
     let before = sched_getaffinity(None)?;
-    pin_to(core)?;
+    set_affinity(core)?;
     let result = action();
     sched_setaffinity(None, &before)?;
     result
 }
 
 /// Raises the limit of open files to the hard one and returns that.
-pub(crate) fn raise_descriptor_limit() -> u64 {
+pub(crate) fn raise_fd_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Where it cannot be raised, the soft limit stays and connecting says so.
@@ -108,7 +111,7 @@ const OTHER_DESCRIPTORS: u64 = 16;
 /// Fewer descriptors are allowed.
 pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
     let needed = clients as u64 + OTHER_DESCRIPTORS;
-    let allowed = raise_descriptor_limit();
+    let allowed = raise_fd_limit();
     if allowed < needed {
         return Err(io::Error::other(format!(
             "{clients} clients need {needed} descriptors and {allowed} are allowed"
@@ -117,8 +120,8 @@ pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The machine and the commit, as far as they can be found out.
-pub(crate) fn machine() -> Value {
+/// The host_info and the commit, as far as they can be found out.
+pub(crate) fn host_info() -> Value {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -142,17 +145,17 @@ mod tests {
         assert!(this.cpu_time().is_some());
         assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
         assert!(this.descriptors().unwrap() > 2);
-        assert!(machine()["cores"].as_u64().unwrap() > 0);
+        assert!(host_info()["cores"].as_u64().unwrap() > 0);
     }
 
     #[test]
     fn being_on_a_core_ends() {
         let before = sched_getaffinity(None).unwrap();
         let core = (0..CpuSet::MAX_CPU).find(|&core| before.is_set(core)).unwrap();
-        let count = on_core(core, || Ok(sched_getaffinity(None)?.count())).unwrap();
+        let count = with_affinity(core, || Ok(sched_getaffinity(None)?.count())).unwrap();
         assert_eq!(count, 1);
         assert_eq!(sched_getaffinity(None).unwrap().count(), before.count());
-        assert!(on_core(CpuSet::MAX_CPU, || Ok(())).is_err());
+        assert!(with_affinity(CpuSet::MAX_CPU, || Ok(())).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 use crate::workload::segment::{Segment, Workload};
 
 /// The subcommand, not for people, that serves the limit.
-pub(crate) const LIMIT_SERVER: &str = "serve-limit";
+pub(crate) const BASELINE_SERVER: &str = "serve-baseline";
 
 /// Read from the source at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -42,16 +42,16 @@ pub(crate) fn serve(spec: WorkloadSpec) -> io::Result<()> {
     let users = workload.clients().to_vec();
     let mut segment = Segment::for_clients(users.len());
     listeners.announce()?;
-    let mut more = prepare(&mut workload, &mut segment)?;
-    let mut limit = Limit::accept(&listeners, &users)?;
+    let mut more = prepare_segment(&mut workload, &mut segment)?;
+    let mut baseline = Baseline::accept(&listeners, &users)?;
     while more {
-        limit.exchange(&segment)?;
-        more = prepare(&mut workload, &mut segment)?;
+        baseline.serve_segment(&segment)?;
+        more = prepare_segment(&mut workload, &mut segment)?;
     }
-    limit.wait_for_end()
+    baseline.wait_for_end()
 }
 
-fn prepare(workload: &mut GeneratedWorkload, segment: &mut Segment) -> io::Result<bool> {
+fn prepare_segment(workload: &mut GeneratedWorkload, segment: &mut Segment) -> io::Result<bool> {
     let more = workload.next_segment(segment)?;
     if more {
         say("prepared")?;
@@ -124,7 +124,7 @@ fn read_id(stream: &std::net::TcpStream) -> io::Result<u64> {
     line.trim_end().parse().map_err(|_| io::Error::other(format!("`{line}` is no id")))
 }
 
-struct Limit {
+struct Baseline {
     poll: Poll,
     events: Events,
     source: TcpStream,
@@ -140,8 +140,8 @@ struct Client {
     cursor: Cursor,
 }
 
-impl Limit {
-    fn accept(listeners: &Listeners, users: &[u64]) -> io::Result<Limit> {
+impl Baseline {
+    fn accept(listeners: &Listeners, users: &[u64]) -> io::Result<Baseline> {
         let (source, mut accepted) = listeners.accept(users.len())?;
         let places: HashMap<u64, usize> = users.iter().copied().zip(0..).collect();
         if let Some((user, _)) = accepted.iter().find(|(user, _)| !places.contains_key(user)) {
@@ -160,11 +160,11 @@ impl Limit {
         }
         let (events, buffer) =
             (Events::with_capacity(1024), vec![0; READ_BYTES].into_boxed_slice());
-        Ok(Limit { poll, events, source, source_readable: true, clients, buffer })
+        Ok(Baseline { poll, events, source, source_readable: true, clients, buffer })
     }
 
     /// Reads the slice's bytes and writes the deliveries.
-    fn exchange(&mut self, segment: &Segment) -> io::Result<()> {
+    fn serve_segment(&mut self, segment: &Segment) -> io::Result<()> {
         let total = segment.wire.len() as u64;
         let mut read = 0;
         for client in &mut self.clients {

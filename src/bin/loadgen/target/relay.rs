@@ -22,7 +22,7 @@ const READ_BYTES: usize = 64 * 1024;
 pub(crate) struct RelaySpec {
     pub(crate) clients: usize,
     /// It asks without end whether something has come, instead of sleeping until then.
-    pub(crate) spins: bool,
+    pub(crate) busy_poll: bool,
 }
 
 /// Serves one source and the planned clients and returns when the source closes.
@@ -45,7 +45,7 @@ pub(crate) fn serve(spec: RelaySpec) -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     poll.registry().register(&mut source, Token(0), Interest::READABLE)?;
     let mut buffer = vec![0; READ_BYTES];
-    let patience = spec.spins.then_some(Duration::ZERO);
+    let patience = spec.busy_poll.then_some(Duration::ZERO);
     loop {
         match poll.poll(&mut events, patience) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -54,7 +54,7 @@ pub(crate) fn serve(spec: RelaySpec) -> io::Result<()> {
         loop {
             match source.read(&mut buffer) {
                 Ok(0) => return Ok(()),
-                Ok(count) => relay.pass_on(&buffer[..count])?,
+                Ok(count) => relay.forward(&buffer[..count])?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -70,7 +70,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn forward(&mut self, bytes: &[u8]) -> io::Result<()> {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.line.extend_from_slice(part);
             if self.line.pop_if(|last| *last == b'\n').is_some() {

@@ -36,19 +36,19 @@ pub(crate) struct Addresses {
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
     pub(crate) process: Option<Process>,
-    child: Option<Running>,
+    child: Option<ChildServer>,
 }
 
 /// A child process; it ends with this value.
-struct Running {
+struct ChildServer {
     child: Child,
     output: BufReader<ChildStdout>,
-    stopping: Stopping,
+    stopping: StopMode,
 }
 
 /// How a server comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stopping {
+enum StopMode {
     /// When it gets SIGTERM.
     OnSignal,
     /// When its source has closed.
@@ -57,26 +57,26 @@ enum Stopping {
 
 /// How to start a server.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub(crate) struct ServerCommand {
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     /// How it ends.
-    stopping: Stopping,
+    stopping: StopMode,
     /// The only core that it may use.
     pub(crate) core: Option<usize>,
-    log: Log,
+    log: LogMode,
 }
 
 /// Where a server's log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Log {
+enum LogMode {
     /// To this program's standard error, warnings and errors only.
-    PassedOn,
+    Forwarded,
     /// To whoever calls [`Server::take_log`], and must read it lest the server wait.
-    Kept,
+    Captured,
 }
 
-impl Program {
+impl ServerCommand {
     /// The `eventserver` beside this executable, on free ports of the loopback interface.
     ///
     /// # Errors
@@ -85,8 +85,8 @@ impl Program {
     pub(crate) fn event_server(
         extra_arguments: &[String],
         core: Option<usize>,
-    ) -> io::Result<Program> {
-        Program::event_server_with(Log::PassedOn, extra_arguments, core)
+    ) -> io::Result<ServerCommand> {
+        ServerCommand::event_server_command(LogMode::Forwarded, extra_arguments, core)
     }
 
     /// The same with a log that is kept, totals and all, for [`Server::take_log`].
@@ -94,18 +94,18 @@ impl Program {
     /// # Errors
     ///
     /// There is none.
-    pub(crate) fn watched_event_server(
+    pub(crate) fn event_server_with_log(
         extra_arguments: &[String],
         core: Option<usize>,
-    ) -> io::Result<Program> {
-        Program::event_server_with(Log::Kept, extra_arguments, core)
+    ) -> io::Result<ServerCommand> {
+        ServerCommand::event_server_command(LogMode::Captured, extra_arguments, core)
     }
 
-    fn event_server_with(
-        log: Log,
+    fn event_server_command(
+        log: LogMode,
         extra_arguments: &[String],
         core: Option<usize>,
-    ) -> io::Result<Program> {
+    ) -> io::Result<ServerCommand> {
         let path = std::env::current_exe()?.with_file_name("eventserver");
         if !path.is_file() {
             return Err(io::Error::other(format!(
@@ -119,13 +119,13 @@ impl Program {
             "--client-listen",
             "127.0.0.1:0",
             "--log-level",
-            if log == Log::Kept { "info" } else { "warn" },
+            if log == LogMode::Captured { "info" } else { "warn" },
         ];
         let arguments = own.into_iter().chain(extra_arguments.iter().map(String::as_str));
-        Ok(Program {
+        Ok(ServerCommand {
             path,
             arguments: arguments.map(OsString::from).collect(),
-            stopping: Stopping::OnSignal,
+            stopping: StopMode::OnSignal,
             core,
             log,
         })
@@ -140,10 +140,16 @@ impl Program {
         name: &str,
         argument: String,
         core: Option<usize>,
-    ) -> io::Result<Program> {
+    ) -> io::Result<ServerCommand> {
         let path = std::env::current_exe()?;
         let arguments = vec![name.into(), argument.into()];
-        Ok(Program { path, arguments, stopping: Stopping::ByItself, core, log: Log::PassedOn })
+        Ok(ServerCommand {
+            path,
+            arguments,
+            stopping: StopMode::ByItself,
+            core,
+            log: LogMode::Forwarded,
+        })
     }
 }
 
@@ -175,12 +181,12 @@ impl Server {
     /// # Errors
     ///
     /// It does not start, or its first line is another one.
-    pub(crate) fn start(program: &Program) -> io::Result<Server> {
+    pub(crate) fn start(program: &ServerCommand) -> io::Result<Server> {
         let spawn = || {
             let mut command = launcher::command(&program.path, &program.arguments)?;
             // In a group of its own: what a terminal sends is for this program to pass on.
             command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
-            if program.log == Log::Kept {
+            if program.log == LogMode::Captured {
                 command.stderr(Stdio::piped());
             }
             command.spawn().map_err(|error| {
@@ -189,13 +195,13 @@ impl Server {
         };
         // A child inherits the core, so it never runs elsewhere, not even while it starts.
         let mut child = match program.core {
-            Some(core) => procfs::on_core(core, spawn)?,
+            Some(core) => procfs::with_affinity(core, spawn)?,
             None => spawn()?,
         };
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
         let process = Some(Process { id: child.id() });
         let mut running =
-            Running { child, output: BufReader::new(output), stopping: program.stopping };
+            ChildServer { child, output: BufReader::new(output), stopping: program.stopping };
         let line = running.next_line()?;
         let addresses = read_ready_line(&line).ok_or_else(|| {
             io::Error::other(format!("{} said `{line}` at its start", program.path.display()))
@@ -228,7 +234,7 @@ impl Server {
     /// It has to be killed, or it ends with another status than 0.
     pub(crate) fn stop(mut self) -> io::Result<()> {
         let Some(mut running) = self.child.take() else { return Ok(()) };
-        if running.stopping == Stopping::OnSignal {
+        if running.stopping == StopMode::OnSignal {
             running.terminate()?;
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
@@ -248,7 +254,7 @@ impl Server {
     }
 }
 
-impl Running {
+impl ChildServer {
     fn next_line(&mut self) -> io::Result<String> {
         if self.output.buffer().is_empty() {
             self.wait_for_output()?;
@@ -291,10 +297,10 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildServer {
     fn drop(&mut self) {
         // All fail when it has ended, and that is what is wanted.
-        if self.stopping == Stopping::OnSignal && self.terminate().is_ok() {
+        if self.stopping == StopMode::OnSignal && self.terminate().is_ok() {
             let _ = self.wait_until(Instant::now() + DROP_TIMEOUT);
         }
         let _ = self.child.kill();

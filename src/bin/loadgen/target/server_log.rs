@@ -13,29 +13,33 @@ const READ_BYTES: usize = 16 * 1024;
 /// What a line of totals says about the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Totals {
-    pub(crate) clients_now: u64,
-    pub(crate) sources_now: u64,
-    pub(crate) queued_now: u64,
+    pub(crate) clients_connected: u64,
+    pub(crate) sources_connected: u64,
+    pub(crate) queued_bytes: u64,
 }
 
 /// The log, cut into lines.
-pub(crate) struct Journal {
+pub(crate) struct ServerLog {
     pipe: Receiver,
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
 }
 
-impl Journal {
+impl ServerLog {
     /// Readiness comes under `token`.
     ///
     /// # Errors
     ///
     /// The poll does not take it.
-    pub(crate) fn new(log: ChildStderr, registry: &Registry, token: Token) -> io::Result<Journal> {
+    pub(crate) fn new(
+        log: ChildStderr,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<ServerLog> {
         let mut pipe = Receiver::from(log);
         pipe.set_nonblocking(true)?;
         registry.register(&mut pipe, token, Interest::READABLE)?;
-        Ok(Journal { pipe, partial: Vec::new() })
+        Ok(ServerLog { pipe, partial: Vec::new() })
     }
 
     /// Reads what is there. Returns the last totals among it.
@@ -49,7 +53,7 @@ impl Journal {
         loop {
             match self.pipe.read(&mut buffer) {
                 Ok(0) => return Err(io::Error::other("the server has ended")),
-                Ok(count) => totals = self.take_lines(&buffer[..count]).or(totals),
+                Ok(count) => totals = self.parse_lines(&buffer[..count]).or(totals),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(totals),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -57,7 +61,7 @@ impl Journal {
         }
     }
 
-    fn take_lines(&mut self, bytes: &[u8]) -> Option<Totals> {
+    fn parse_lines(&mut self, bytes: &[u8]) -> Option<Totals> {
         let mut totals = None;
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.partial.extend_from_slice(part);
@@ -76,14 +80,14 @@ impl Totals {
     /// Reads a line of the log; `None` unless it is one of totals.
     fn read(line: &str) -> Option<Totals> {
         let (_, totals) = line.split_once("totals: ")?;
-        let number_behind = |words: &str| {
+        let number_after = |words: &str| {
             let (_, rest) = totals.split_once(words)?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         };
         Some(Totals {
-            clients_now: number_behind("clients now ")?,
-            sources_now: number_behind("sources now ")?,
-            queued_now: number_behind("queued now ")?,
+            clients_connected: number_after("clients now ")?,
+            sources_connected: number_after("sources now ")?,
+            queued_bytes: number_after("queued now ")?,
         })
     }
 }
@@ -97,7 +101,7 @@ mod tests {
         let line = "2026-01-31T12:00:00Z [INFO] totals: events 9 (follow 1); deliveries 5, bytes 60, \
                     queued now 17; clients now 103, ever 200, closed (stalled 2); sources now 2, \
                     ever 7, closed (none); awaited sequence 10";
-        let totals = Totals { clients_now: 103, sources_now: 2, queued_now: 17 };
+        let totals = Totals { clients_connected: 103, sources_connected: 2, queued_bytes: 17 };
         assert_eq!(Totals::read(line), Some(totals));
         assert_eq!(Totals::read("2026-01-31T12:00:00Z [INFO] 3 clients now 5"), None);
     }

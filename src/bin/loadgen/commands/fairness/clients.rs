@@ -8,8 +8,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::wait_times::{Waits, record};
-use crate::client::connection::{Greeted, read_some};
-use crate::client::persistent_client::Steady;
+use crate::client::connection::{Connecting, read_some};
+use crate::client::persistent_client::PersistentClient;
 use crate::codec::{Event, Line};
 use crate::oracle::in_flight::InFlight;
 use crate::target::server::Addresses;
@@ -50,9 +50,9 @@ impl Guest {
         token: Token,
     ) -> io::Result<Guest> {
         let connecting = Instant::now();
-        let greeted = Greeted::open(to.clients, "a new client", &Handshake::of_user(user))?;
+        let connection = Connecting::open(to.clients, "a new client", &Handshake::of_user(user))?;
         let identified = Instant::now();
-        let mut stream = greeted.ready()?;
+        let mut stream = connection.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Guest::Newcomer { stream, connecting, identified, head: Vec::new() })
     }
@@ -70,7 +70,7 @@ impl Guest {
     ) -> io::Result<Guest> {
         let due = Instant::now() + timeout;
         let mut stream =
-            Greeted::open(to.clients, "a silent client", &Handshake::default())?.ready()?;
+            Connecting::open(to.clients, "a silent client", &Handshake::default())?.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Guest::Silent { stream, due })
     }
@@ -149,7 +149,7 @@ fn is_first_line_right(head: &[u8], next_sequence: u64) -> io::Result<bool> {
 
 /// A client whose bytes are read as soon as they come, to see when the server writes.
 pub(super) struct Witness {
-    client: Steady,
+    client: PersistentClient,
     /// When the last write began to arrive, and when the last of its bytes were read.
     begun: Option<Instant>,
     last_read: Instant,
@@ -158,13 +158,13 @@ pub(super) struct Witness {
 
 impl Witness {
     /// A client whom only broadcasts concern.
-    pub(super) fn new(client: Steady) -> Witness {
+    pub(super) fn new(client: PersistentClient) -> Witness {
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
         Witness { client, begun: None, last_read: Instant::now(), buffer }
     }
 
     /// The client that it is.
-    pub(super) fn client(&mut self) -> &mut Steady {
+    pub(super) fn client(&mut self) -> &mut PersistentClient {
         &mut self.client
     }
 

@@ -27,13 +27,13 @@ pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{Waits, record};
 use super::{CommandResult, watched_server};
 use crate::args;
-use crate::client::flood::{Flood, Load, MOST_CHECKED};
+use crate::client::flood::{Flood, FloodSpec, MOST_CHECKED};
 use crate::output::chart::Chart;
 use crate::output::{interruption, show, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process};
 use crate::target::server::{Addresses, Server};
-use crate::target::server_log::Journal;
+use crate::target::server_log::ServerLog;
 
 /// Flooded without measuring, so that buffers are as they will be.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -44,7 +44,7 @@ const CLIENTS_A_SIGNAL: u64 = 20;
 const SLEEP: Duration = Duration::from_millis(1);
 
 const WITNESS: Token = Token(usize::MAX - 2);
-const JOURNAL: Token = Token(usize::MAX - 3);
+const SERVER_LOG: Token = Token(usize::MAX - 3);
 /// Guests have tokens from here on; the crowd is smaller.
 const FIRST_GUEST: usize = 1 << 32;
 
@@ -52,10 +52,10 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
     let habits = super::begin(flags.common(), flags.cpu)?;
     let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
     let experiment = Experiment {
-        load: Load {
+        flood: FloodSpec {
             mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
             users: 10 * flags.clients as u64,
-            crowd: flags.clients,
+            receivers: flags.clients,
         },
         duration: Duration::from_secs_f64(flags.duration),
         interval: Duration::from_secs_f64(flags.interval_ms / 1000.0),
@@ -63,7 +63,7 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
         timeout: habits.timeout,
     };
-    if experiment.load.mix.weights.broadcast == 0 {
+    if experiment.flood.mix.weights.broadcast == 0 {
         Err("--mix: without broadcasts a new client may wait for ever".to_owned())?;
     }
     let introduction = experiment.introduction();
@@ -74,7 +74,7 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
     let outcome = measure(&experiment, server)?;
     show(&format!("{}{introduction}\n{}", interruption(), outcome.table()));
     let result = json!({
-        "command": "fairness", "experiment": introduction, "machine": procfs::machine(),
+        "command": "fairness", "experiment": introduction, "machine": procfs::host_info(),
         "figures": outcome.figures(),
     });
     write_json(flags.json.as_deref(), &result)?;
@@ -86,7 +86,7 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
 /// What is measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Experiment {
-    pub(crate) load: Load,
+    pub(crate) flood: FloodSpec,
     pub(crate) duration: Duration,
     /// From one new client to the next.
     pub(crate) interval: Duration,
@@ -101,11 +101,11 @@ pub(crate) struct Experiment {
 impl Experiment {
     /// Says what will be done.
     pub(crate) fn introduction(&self) -> String {
-        let Load { mix, users, crowd } = &self.load;
+        let FloodSpec { mix, users, receivers } = &self.flood;
         format!(
-            "fairness: the mix `{mix}` as fast as the server takes it, {crowd} of {users} users \
+            "fairness: the mix `{mix}` as fast as the server takes it, {receivers} of {users} users \
              connected, {} of them checked, a new client every {:?} for {:?}",
-            (*crowd).min(MOST_CHECKED),
+            (*receivers).min(MOST_CHECKED),
             self.interval,
             self.duration
         )
@@ -147,7 +147,7 @@ struct Trial<'a> {
     events: Events,
     flood: Flood,
     witness: Witness,
-    journal: Option<Journal>,
+    server_log: Option<ServerLog>,
     /// When totals were asked for that have not come.
     asked: Option<Instant>,
     /// Who waits for something, by token.
@@ -161,10 +161,11 @@ impl<'a> Trial<'a> {
     fn connect(experiment: &'a Experiment, server: &mut Server) -> io::Result<Trial<'a>> {
         let (poll, to) = (Poll::new()?, server.addresses);
         let log = server.take_log();
-        let journal = log.map(|log| Journal::new(log, poll.registry(), JOURNAL)).transpose()?;
-        let witness = experiment.load.users + 1;
-        let flood = Flood::connect(to, &experiment.load, witness, poll.registry())?;
-        let client = flood.connect_witness(to, witness, (poll.registry(), WITNESS))?;
+        let server_log =
+            log.map(|log| ServerLog::new(log, poll.registry(), SERVER_LOG)).transpose()?;
+        let witness = experiment.flood.users + 1;
+        let flood = Flood::connect(to, &experiment.flood, witness, poll.registry())?;
+        let client = flood.connect_probe(to, witness, (poll.registry(), WITNESS))?;
         Ok(Trial {
             experiment,
             to,
@@ -173,7 +174,7 @@ impl<'a> Trial<'a> {
             poll,
             events: Events::with_capacity(1024),
             flood,
-            journal,
+            server_log,
             asked: None,
             guests: HashMap::new(),
             admitted: 0,
@@ -239,8 +240,8 @@ impl<'a> Trial<'a> {
         for event in &self.events {
             match event.token() {
                 WITNESS => self.witness.read(self.flood.in_flight(), &mut self.waits.turn)?,
-                JOURNAL => {
-                    let totals = self.journal.as_mut().map_or(Ok(None), Journal::read)?;
+                SERVER_LOG => {
+                    let totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?;
                     if let Some(asked) = self.asked.take_if(|_| totals.is_some()) {
                         record(&mut self.waits.signal, asked.elapsed());
                     }
@@ -263,7 +264,7 @@ impl<'a> Trial<'a> {
         self.admitted += 1;
         let token = FIRST_GUEST + 2 * number as usize;
         // Nobody sends anything to them alone: what they get first is a broadcast.
-        let user = self.experiment.load.users + 2 + number;
+        let user = self.experiment.flood.users + 2 + number;
         let registry = self.poll.registry();
         self.guests.insert(token, Guest::newcomer(self.to, user, registry, Token(token))?);
         if let Some(timeout) = self.experiment.identify_timeout
@@ -280,7 +281,7 @@ impl<'a> Trial<'a> {
 
     /// Asks for totals where they can be read.
     fn ask(&mut self, now: Instant) -> io::Result<()> {
-        if let (Some(process), Some(_)) = (self.process, &self.journal) {
+        if let (Some(process), Some(_)) = (self.process, &self.server_log) {
             self.asked = Some(now);
             process.signal(Signal::USR1)?;
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::client::open_loop::histogram;
 use crate::output::percentiles::Percentiles;
-use crate::output::summary::count;
+use crate::output::summary::format_si;
 
 /// A server busier than this share of its core was flooded indeed.
 const SATURATED: f64 = 0.9;
@@ -149,7 +149,7 @@ impl Outcome {
             true => format!("NOBODY WAITED LONGER THAN {} ms\n", figures.bound_ms),
             false => format!("SOMEBODY WAITED LONGER THAN {} ms\n", figures.bound_ms),
         };
-        text.push_str(&format!("  flood: {} events/s", count(figures.events_per_second)));
+        text.push_str(&format!("  flood: {} events/s", format_si(figures.events_per_second)));
         if let Some(busy) = figures.server_busy {
             text.push_str(&format!(", server busy {:.1} %", busy * 100.0));
             if busy < SATURATED {

@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream_check::{Hearing, Sent};
-use crate::client::connection::{Greeted, read_some};
+use crate::client::connection::{Connecting, read_some};
 use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 
@@ -103,7 +103,7 @@ impl Visitor {
         };
         let mut stream = match conduct {
             Conduct::Doze | Conduct::Sleep => connect_small(to, &handshake)?,
-            _ => Greeted::open(to, "a visitor", &handshake)?.ready()?,
+            _ => Connecting::open(to, "a visitor", &handshake)?.finish()?,
         };
         if conduct == Conduct::HalfClose {
             stream.shutdown(Shutdown::Write)?;

@@ -2,7 +2,7 @@
 //! server's memory, descriptors and latency meanwhile.
 //!
 //! ```text
-//! Ticks ─lines─▶ Sources ─write─▶ server ─▶ Steady    every byte compared with the model
+//! Ticks ─lines─▶ Sources ─write─▶ server ─▶ PersistentClient    every byte compared with the model
 //!                                        ─▶ Visitors  whole lines, theirs, ascending, no gap between
 //!                                                     broadcasts; closed if and only if they must be
 //! ```
@@ -36,7 +36,7 @@ use self::ticks::Ticks;
 use super::{CommandResult, watched_server};
 use crate::args;
 use crate::client::open_loop::histogram;
-use crate::client::persistent_client::Steady;
+use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, expect_silence};
 use crate::output::percentiles::Percentiles;
 use crate::output::{show, write_json, write_report};
@@ -44,7 +44,7 @@ use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process, allow_clients};
 use crate::sys::timerfd::Timer;
 use crate::target::server::{Addresses, Server};
-use crate::target::server_log::{Journal, Totals};
+use crate::target::server_log::{ServerLog, Totals};
 use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
 
@@ -63,8 +63,8 @@ const SLEEP: Duration = Duration::from_millis(10);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 const TIMER: Token = Token(usize::MAX - 1);
-const JOURNAL: Token = Token(usize::MAX - 2);
-/// Steady clients have the tokens from 0 on.
+const SERVER_LOG: Token = Token(usize::MAX - 2);
+/// PersistentClient clients have the tokens from 0 on.
 const FIRST_SOURCE: usize = 1 << 32;
 const FIRST_VISITOR: usize = 1 << 33;
 
@@ -99,7 +99,7 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
     let outcome = soak(&spec, server, &mut |row| show(row))?;
     show(&format!("{introduction}\n{}", outcome.summary()));
     let result = json!({
-        "command": "soak", "experiment": introduction, "machine": procfs::machine(),
+        "command": "soak", "experiment": introduction, "machine": procfs::host_info(),
         "ok": outcome.is_right(), "figures": outcome.figures(),
     });
     write_json(flags.json.as_deref(), &result)?;
@@ -246,10 +246,10 @@ struct Soak<'a> {
     poll: Poll,
     events: Events,
     timer: Timer,
-    journal: Option<Journal>,
+    server_log: Option<ServerLog>,
     ticks: Ticks,
     sources: Sources,
-    steady: Vec<Steady>,
+    steady: Vec<PersistentClient>,
     visitors: Visitors,
     prng: Prng,
     buffer: Box<[u8]>,
@@ -282,12 +282,12 @@ impl<'a> Soak<'a> {
         let registry = poll.registry();
         let descriptors_before = server.process.and_then(Process::descriptors);
         let log = server.take_log();
-        let journal = log.map(|log| Journal::new(log, registry, JOURNAL)).transpose()?;
+        let server_log = log.map(|log| ServerLog::new(log, registry, SERVER_LOG)).transpose()?;
         let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
         let users: Vec<u64> = (1..=spec.steady).collect();
         let connect = |&user: &u64| {
             let place = user as usize - 1;
-            Steady::connect(clients, user, place, (registry, Token(place)))
+            PersistentClient::connect(clients, user, place, (registry, Token(place)))
         };
         let steady = users.iter().map(connect).collect::<io::Result<_>>()?;
         let visiting = spec.steady + 1..spec.steady + 1 + VISITING_USERS;
@@ -303,7 +303,7 @@ impl<'a> Soak<'a> {
             timer: Timer::new(registry, TIMER)?,
             poll,
             events: Events::with_capacity(1024),
-            journal,
+            server_log,
             ticks,
             sources,
             steady,
@@ -385,7 +385,9 @@ impl<'a> Soak<'a> {
         for event in &self.events {
             match event.token() {
                 TIMER => {}
-                JOURNAL => totals = self.journal.as_mut().map_or(Ok(None), Journal::read)?,
+                SERVER_LOG => {
+                    totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?
+                }
                 Token(place) if place < self.steady.len() => {
                     let steady = &mut self.steady[place];
                     let mut arrived = |late: Duration| {
@@ -408,7 +410,7 @@ impl<'a> Soak<'a> {
 
     /// Asks for totals; returns whether there will be any.
     fn ask(&mut self, now: Instant) -> io::Result<bool> {
-        let (Some(process), Some(_)) = (self.process, &self.journal) else { return Ok(false) };
+        let (Some(process), Some(_)) = (self.process, &self.server_log) else { return Ok(false) };
         self.asked = Some(now);
         process.signal(Signal::USR1)?;
         Ok(true)
@@ -441,8 +443,8 @@ impl<'a> Soak<'a> {
             visitors: self.visitors.ever(),
             memory_bytes: self.process.and_then(Process::memory),
             descriptors: self.process.and_then(Process::descriptors),
-            clients: totals.map(|totals| totals.clients_now),
-            sources: totals.map(|totals| totals.sources_now),
+            clients: totals.map(|totals| totals.clients_connected),
+            sources: totals.map(|totals| totals.sources_connected),
             p50_us: percentiles.p50,
             p99_us: percentiles.p99,
             max_us: percentiles.max,
@@ -484,16 +486,17 @@ impl<'a> Soak<'a> {
         self.visitors.send_home();
         self.wait_for_rest()?;
         let mut sources: Vec<_> = self.sources.streams().collect();
-        let mut clients: Vec<Served<'_>> = self.steady.iter_mut().map(Steady::served).collect();
+        let mut clients: Vec<Served<'_>> =
+            self.steady.iter_mut().map(PersistentClient::served).collect();
         expect_silence(&mut sources, &mut clients)
     }
 
     /// Waits until the server counts nobody but those who are connected.
     fn wait_for_rest(&mut self) -> io::Result<()> {
         let rest = Totals {
-            clients_now: self.spec.steady,
-            sources_now: self.spec.sources as u64,
-            queued_now: 0,
+            clients_connected: self.spec.steady,
+            sources_connected: self.spec.sources as u64,
+            queued_bytes: 0,
         };
         let descriptors =
             self.descriptors_before.map(|before| before + self.steady.len() + self.spec.sources);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::output::chart::{Chart, Line};
+use crate::output::chart::{Chart, Series};
 
 /// The server's memory is judged of runs at least this long: before, buffers and the graph fill.
 const SHORTEST_JUDGED: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ fn known(value: Option<impl ToString>) -> String {
 pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
     let line = |name, value: fn(&Sample) -> Option<f64>| {
         let points = samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?)));
-        Line { name, points: points.collect() }
+        Series { name, points: points.collect() }
     };
     vec![
         Chart::over_time(

@@ -7,7 +7,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::client::connection::Greeted;
+use crate::client::connection::Connecting;
 use crate::client::silence::{check_source, source_failed};
 use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
@@ -115,7 +115,8 @@ impl Sources {
 
 impl Source {
     fn connect(to: SocketAddr, registry: &Registry, token: Token) -> io::Result<Source> {
-        let mut stream = Greeted::open(to, "an event source", &Handshake::default())?.ready()?;
+        let mut stream =
+            Connecting::open(to, "an event source", &Handshake::default())?.finish()?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Source {
             stream,

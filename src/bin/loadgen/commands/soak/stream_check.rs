@@ -86,12 +86,12 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    fn heard(user: Option<u64>, spans: &[&str]) -> Result<(), String> {
+    fn heard(user: Option<u64>, chunks: &[&str]) -> Result<(), String> {
         let mut broadcasts = Broadcasts::default();
         [3, 5, 9].into_iter().for_each(|sequence| broadcasts.push(sequence));
         let sent = Sent { next_sequence: 20, broadcasts: &broadcasts };
         let mut hearing = Hearing::of(user);
-        spans.iter().try_for_each(|span| hearing.take(span.as_bytes(), sent))
+        chunks.iter().try_for_each(|chunk| hearing.take(chunk.as_bytes(), sent))
     }
 
     #[test]
