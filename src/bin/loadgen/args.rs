@@ -26,8 +26,8 @@ pub(crate) enum Command {
     Latency(Latency),
     Replay(Replay),
     Idle(Idle),
-    Limit(Limit),
-    Pinned(Pinned),
+    Baseline(Baseline),
+    Throughput(Throughput),
     Pubsub(Pubsub),
     Fairness(Fairness),
     Soak(Soak),
@@ -260,7 +260,7 @@ command! {
 
 command! {
     /// Measure what the kernel alone allows for the same bytes: a server that parses nothing.
-    struct Limit("limit") with (load, core) {
+    struct Baseline("limit") with (load, core) {
         /// write a page about the run to this file, as HTML
         #[argh(option)]
         pub(crate) report: Option<PathBuf>,
@@ -287,7 +287,7 @@ command! {
 
 command! {
     /// Run the server and the limit in turn, several times, and print medians and ratios.
-    struct Pinned("pinned") with (load, core) {
+    struct Throughput("pinned") with (load, core) {
         /// write a page about the run to this file, as HTML
         #[argh(option)]
         pub(crate) report: Option<PathBuf>,

@@ -12,7 +12,7 @@ use crate::workload::mix::Mix;
 /// Events of a run of the original verification program.
 pub(crate) const ORIGINAL_TOTAL_EVENTS: u64 = 10_000_000;
 /// Events of a try-out.
-pub(crate) const TRY_OUT_TOTAL_EVENTS: u64 = 1_000_000;
+pub(crate) const SPAWN_DEFAULT_EVENTS: u64 = 1_000_000;
 /// Events of a measurement: one slice, so that the clock never stops.
 pub(crate) const MEASURED_TOTAL_EVENTS: u64 = 2_000_000;
 
@@ -56,7 +56,7 @@ impl TargetFlags<'_> {
 
 /// How long to wait and how much to say.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Habits {
+pub(crate) struct CommonOptions {
     /// Without any progress.
     pub(crate) timeout: Duration,
     pub(crate) log_interval: Duration,
@@ -66,7 +66,7 @@ pub(crate) struct Habits {
 /// Looks up an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-impl Habits {
+impl CommonOptions {
     /// Puts flags, environment and defaults together.
     ///
     /// # Errors
@@ -75,15 +75,21 @@ impl Habits {
     pub(crate) fn resolve(
         flags: CommonFlags,
         environment: Environment<'_>,
-    ) -> Result<Habits, String> {
-        let timeout = given(flags.timeout, environment, "timeout", ranges::timeout_ms, 20_000)?;
-        let log_interval =
-            given(flags.log_interval, environment, "logInterval", ranges::log_interval_ms, 1000)?;
+    ) -> Result<CommonOptions, String> {
+        let timeout =
+            resolve_value(flags.timeout, environment, "timeout", ranges::timeout_ms, 20_000)?;
+        let log_interval = resolve_value(
+            flags.log_interval,
+            environment,
+            "logInterval",
+            ranges::log_interval_ms,
+            1000,
+        )?;
         let log_level = |text: &str| text.trim().parse().map_err(|_| "it is no level".to_owned());
-        Ok(Habits {
+        Ok(CommonOptions {
             timeout: Duration::from_millis(timeout),
             log_interval: Duration::from_millis(log_interval.max(1)),
-            log_level: given(
+            log_level: resolve_value(
                 flags.log_level,
                 environment,
                 "logLevel",
@@ -105,10 +111,15 @@ impl WorkloadSpec {
         environment: Environment<'_>,
         default_total_events: u64,
     ) -> Result<WorkloadSpec, String> {
-        let clients =
-            given(flags.concurrency_level, environment, "concurrencyLevel", ranges::clients, 100)?;
+        let clients = resolve_value(
+            flags.concurrency_level,
+            environment,
+            "concurrencyLevel",
+            ranges::clients,
+            100,
+        )?;
         let connected = clients as u64;
-        let users = given(
+        let users = resolve_value(
             flags.number_of_users,
             environment,
             "numberOfUsers",
@@ -122,7 +133,7 @@ impl WorkloadSpec {
         }
         Ok(WorkloadSpec {
             mix: flags.mix.unwrap_or_else(Mix::verification),
-            total_events: given(
+            total_events: resolve_value(
                 flags.total_events,
                 environment,
                 "totalEvents",
@@ -132,8 +143,9 @@ impl WorkloadSpec {
             users,
             clients,
             // Negative seeds are numbers like any other.
-            seed: given(flags.random_seed, environment, "randomSeed", ranges::seed, 666)? as u64,
-            largest_batch: given(
+            seed: resolve_value(flags.random_seed, environment, "randomSeed", ranges::seed, 666)?
+                as u64,
+            largest_batch: resolve_value(
                 flags.max_event_source_batch_size,
                 environment,
                 "maxEventSourceBatchSize",
@@ -145,7 +157,7 @@ impl WorkloadSpec {
 }
 
 /// The flag's value, or else the variable's as `read` has it, or else the default.
-fn given<T>(
+fn resolve_value<T>(
     flag: Option<T>,
     environment: Environment<'_>,
     name: &str,
@@ -175,8 +187,14 @@ impl Ports {
         environment: Environment<'_>,
     ) -> Result<Ports, String> {
         Ok(Ports {
-            events: given(flags.event_port, environment, "eventListenerPort", ranges::port, 9090)?,
-            clients: given(
+            events: resolve_value(
+                flags.event_port,
+                environment,
+                "eventListenerPort",
+                ranges::port,
+                9090,
+            )?,
+            clients: resolve_value(
                 flags.client_port,
                 environment,
                 "clientListenerPort",
@@ -210,10 +228,10 @@ mod tests {
         let spec = spec(LoadFlags::default(), &[]).unwrap();
         assert_eq!((spec.total_events, spec.clients, spec.users), (10_000_000, 100, 1000));
         assert_eq!((spec.seed, spec.largest_batch), (666, 100));
-        let habits = Habits::resolve(NO_FLAGS, &environment(&[])).unwrap();
-        assert_eq!(habits.timeout, Duration::from_secs(20));
-        assert_eq!(habits.log_interval, Duration::from_secs(1));
-        assert_eq!(habits.log_level, LevelFilter::Info);
+        let common = CommonOptions::resolve(NO_FLAGS, &environment(&[])).unwrap();
+        assert_eq!(common.timeout, Duration::from_secs(20));
+        assert_eq!(common.log_interval, Duration::from_secs(1));
+        assert_eq!(common.log_level, LevelFilter::Info);
     }
 
     #[test]
@@ -226,9 +244,9 @@ mod tests {
         assert_eq!(spec.seed, u64::MAX);
         let flags = CommonFlags { timeout: Some(3), ..NO_FLAGS };
         let variables = [("timeout", "7"), ("logLevel", "debug")];
-        let habits = Habits::resolve(flags, &environment(&variables)).unwrap();
-        assert_eq!(habits.timeout, Duration::from_millis(3));
-        assert_eq!(habits.log_level, LevelFilter::Debug);
+        let common = CommonOptions::resolve(flags, &environment(&variables)).unwrap();
+        assert_eq!(common.timeout, Duration::from_millis(3));
+        assert_eq!(common.log_level, LevelFilter::Debug);
     }
 
     #[test]

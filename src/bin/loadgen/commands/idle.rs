@@ -15,7 +15,7 @@ use super::{CommandResult, relay_server, server};
 use crate::args;
 use crate::client::connection::read_some;
 use crate::client::silence::{Served, expect_silence};
-use crate::output::{show, write_json, write_report};
+use crate::output::{print, write_json, write_report};
 use crate::sys::interrupt::{self, LONGEST_WAIT};
 use crate::sys::procfs::{self, Process, allow_clients};
 use crate::target::relay;
@@ -25,25 +25,25 @@ use crate::target::server::Server;
 /// ever longer to find a free one once half of them are taken.
 const CONNECTIONS_PER_ADDRESS: usize = 10_000;
 /// The server's processor time at rest is watched for so long.
-const REST: Duration = Duration::from_secs(1);
+const IDLE_SAMPLE: Duration = Duration::from_secs(1);
 /// The server's memory is read once it has stayed the same for so long.
-const STEADY: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// The line that everybody receives, as sent and as received.
 const SENT: &[u8] = b"1|B\n";
 const RECEIVED: &[u8] = b"1|B\r\n";
 
 pub(super) fn run(flags: &args::Idle) -> CommandResult {
-    let habits = super::begin(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu)?;
     let (clients, core) = (flags.clients, flags.server_cpu);
-    let introduction = format!("idle: {clients} clients that receive nothing, then one broadcast");
-    info!("{introduction}");
-    let figures = idle(server(flags.target(), core)?, clients, habits.timeout)?;
-    show(&format!("{introduction}\n{}", figures.table()));
+    let description = format!("idle: {clients} clients that receive nothing, then one broadcast");
+    info!("{description}");
+    let figures = idle(server(flags.target(), core)?, clients, common.timeout)?;
+    print(&format!("{description}\n{}", figures.table()));
     let relay = if flags.relay {
         let spec = relay::RelaySpec { clients, busy_poll: false };
-        let relay = idle(relay_server(spec, core)?, clients, habits.timeout)?;
+        let relay = idle(relay_server(spec, core)?, clients, common.timeout)?;
         let ratio = figures.last_us() / relay.last_us();
-        show(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
+        print(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
         Some(relay)
     } else {
         None
@@ -53,7 +53,7 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
         "figures": figures, "relay": relay,
     });
     write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), &introduction, &result, &[])?;
+    write_report(flags.report.as_deref(), &description, &result, &[])?;
     Ok(true)
 }
 
@@ -120,14 +120,14 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
     source.set_nodelay(true)?;
 
     let start = Instant::now();
-    let mut crowd = Crowd::connect(server.addresses.clients, count)?;
+    let mut idle_clients = IdleClients::connect(server.addresses.clients, count)?;
     let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
     info!("{count} clients connected");
 
     let memory_after = server.process.map(steady_memory).transpose()?.flatten();
     let cpu_seconds_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
-    let arrivals = crowd.broadcast(&mut source, timeout)?;
-    crowd.finish(source)?;
+    let arrivals = idle_clients.broadcast(&mut source, timeout)?;
+    idle_clients.finish(source)?;
     server.stop()?;
     let micros = |place: usize| arrivals[place].as_secs_f64() * 1e6;
     Ok(IdleFigures {
@@ -149,7 +149,7 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
 fn steady_memory(process: Process) -> io::Result<Option<u64>> {
     let mut last = process.memory();
     let mut since = Instant::now();
-    while last.is_some() && since.elapsed() < STEADY {
+    while last.is_some() && since.elapsed() < SETTLE_TIME {
         interrupt::sleep(Duration::from_millis(20))?;
         let now = process.memory();
         if now != last {
@@ -161,24 +161,24 @@ fn steady_memory(process: Process) -> io::Result<Option<u64>> {
 
 fn cpu_at_rest(process: Process) -> io::Result<Option<f64>> {
     let before = process.cpu_time();
-    interrupt::sleep(REST)?;
+    interrupt::sleep(IDLE_SAMPLE)?;
     let used = process.cpu_time().zip(before).map(|(after, before)| after - before);
     Ok(used.map(|used| used.as_secs_f64()))
 }
 
 /// Clients that wait for one line.
-struct Crowd {
+struct IdleClients {
     poll: Poll,
-    clients: Vec<Waiting>,
+    clients: Vec<IdleClient>,
 }
 
-struct Waiting {
+struct IdleClient {
     stream: TcpStream,
     received: usize,
 }
 
-impl Crowd {
-    fn connect(to: SocketAddr, count: usize) -> io::Result<Crowd> {
+impl IdleClients {
+    fn connect(to: SocketAddr, count: usize) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
         let mut clients = Vec::with_capacity(count);
         for place in 0..count {
@@ -188,9 +188,9 @@ impl Crowd {
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
-            clients.push(Waiting { stream, received: 0 });
+            clients.push(IdleClient { stream, received: 0 });
         }
-        Ok(Crowd { poll, clients })
+        Ok(IdleClients { poll, clients })
     }
 
     /// Sends the line and returns when it arrived at each client, the earliest first.
@@ -238,7 +238,7 @@ impl Crowd {
     }
 }
 
-impl Waiting {
+impl IdleClient {
     /// Reads; returns whether the line is complete now.
     fn receive(&mut self, user: usize) -> io::Result<bool> {
         let mut bytes = [0; 64];

@@ -10,12 +10,12 @@ use log::info;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{CommandResult, Failure, relay_server, server};
+use super::{CommandResult, Error, relay_server, server};
 use crate::args;
 use crate::client::open_loop::{Latencies, LatencyProbe, MessageKind, Schedule, histogram};
 use crate::output::chart::Chart;
 use crate::output::percentiles::Percentiles;
-use crate::output::{interruption, show, write_file, write_json, write_report};
+use crate::output::{interruption, print, write_file, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
 use crate::target::relay;
@@ -27,25 +27,25 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Latency) -> CommandResult {
-    let habits = super::begin(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu)?;
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: flags.clients,
-        timeout: habits.timeout,
+        timeout: common.timeout,
     };
-    let mut introduction = introduction(&experiment);
+    let mut description = describe(&experiment);
     if flags.busy_relay {
-        introduction.push_str("; the relay busy_poll");
+        description.push_str("; the relay busy-polls");
     }
-    info!("{introduction}");
+    info!("{description}");
     if flags.find_knee {
-        return search_knee(flags, experiment, &introduction);
+        return search_knee(flags, experiment, &description);
     }
     let (target, core) = (flags.target(), flags.server_cpu);
     let start = || {
         server(target, core).map_err(|failure| match failure {
-            Failure::Failed(error) => error,
-            Failure::Misused(message) => io::Error::other(message),
+            Error::Run(error) => error,
+            Error::Usage(message) => io::Error::other(message),
         })
     };
     let spec = relay::RelaySpec { clients: experiment.clients, busy_poll: flags.busy_relay };
@@ -56,14 +56,14 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
     if comparison.is_empty() {
         return Ok(false);
     }
-    show_latency(&introduction, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
+    show_latency(&description, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
     if let Some(file) = &flags.hgrm {
         write_file(file, &hgrm(comparison.server.corrected()))?;
     }
     Ok(true)
 }
 
-fn search_knee(flags: &args::Latency, experiment: Experiment, introduction: &str) -> CommandResult {
+fn search_knee(flags: &args::Latency, experiment: Experiment, description: &str) -> CommandResult {
     let server = server(flags.target(), flags.server_cpu)?;
     let steps = find_knee(experiment, flags.p99_us, server)?;
     let knee = knee(&steps);
@@ -71,34 +71,35 @@ fn search_knee(flags: &args::Latency, experiment: Experiment, introduction: &str
         Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us),
         None => format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us),
     };
-    show(&format!("{}{found}", interruption()));
+    print(&format!("{}{found}", interruption()));
     let result = json!({
-        "command": "latency", "experiment": introduction, "machine": procfs::host_info(),
+        "command": "latency", "experiment": description, "machine": procfs::host_info(),
         "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
     });
     write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), introduction, &result, &[])?;
+    write_report(flags.report.as_deref(), description, &result, &[])?;
     Ok(true)
 }
 
 pub(super) fn show_latency(
-    introduction: &str,
+    description: &str,
     comparison: &Comparison,
     json: Option<&Path>,
     report: Option<&Path>,
 ) -> io::Result<()> {
-    show(&format!("{}{introduction}\n{}", interruption(), comparison.table()));
+    print(&format!("{}{description}\n{}", interruption(), comparison.table()));
     let result = json!({
-        "command": "latency", "experiment": introduction, "machine": procfs::host_info(),
+        "command": "latency", "experiment": description, "machine": procfs::host_info(),
         "ok": !interrupt::has_come(), "figures": comparison.figures(),
     });
     write_json(json, &result)?;
     let server = &comparison.server;
-    let mut curves = vec![("from due time", server.corrected()), ("from sending", server.raw())];
+    let mut histograms =
+        vec![("from due time", server.corrected()), ("from sending", server.raw())];
     if let Some(relay) = &comparison.relay {
-        curves.push(("relay, from due time", relay.corrected()));
+        histograms.push(("relay, from due time", relay.corrected()));
     }
-    write_report(report, introduction, &result, &[Chart::percentiles(&curves)])
+    write_report(report, description, &result, &[Chart::percentiles(&histograms)])
 }
 
 pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Schedule {
@@ -115,7 +116,7 @@ pub(crate) struct Experiment {
 }
 
 /// One server, over all its runs.
-pub(crate) struct Measured {
+pub(crate) struct LatencySeries {
     corrected: Histogram<u64>,
     raw: Histogram<u64>,
     runs: Vec<Run>,
@@ -131,9 +132,9 @@ struct Run {
     sending_seconds: f64,
 }
 
-impl Measured {
-    fn new() -> io::Result<Measured> {
-        Ok(Measured { corrected: histogram()?, raw: histogram()?, runs: Vec::new() })
+impl LatencySeries {
+    fn new() -> io::Result<LatencySeries> {
+        Ok(LatencySeries { corrected: histogram()?, raw: histogram()?, runs: Vec::new() })
     }
 
     fn add(&mut self, latencies: &Latencies) -> io::Result<()> {
@@ -171,8 +172,8 @@ impl Measured {
 
 /// What came of all runs.
 pub(crate) struct Comparison {
-    pub(crate) server: Measured,
-    pub(crate) relay: Option<Measured>,
+    pub(crate) server: LatencySeries,
+    pub(crate) relay: Option<LatencySeries>,
 }
 
 /// The figures of a [`Comparison`], for programs.
@@ -194,7 +195,7 @@ struct SideFigures {
 }
 
 impl SideFigures {
-    fn of(side: &Measured) -> SideFigures {
+    fn of(side: &LatencySeries) -> SideFigures {
         SideFigures {
             corrected_us: side.corrected_medians(),
             raw_us: side.raw_medians(),
@@ -219,8 +220,9 @@ impl Comparison {
 
     fn ratio(&self) -> Option<Percentiles> {
         let pairs = self.server.runs.iter().zip(&self.relay.as_ref()?.runs);
-        let ratios: Vec<Percentiles> =
-            pairs.map(|(server, relay)| server.corrected_us.over(&relay.corrected_us)).collect();
+        let ratios: Vec<Percentiles> = pairs
+            .map(|(server, relay)| server.corrected_us.ratio_to(&relay.corrected_us))
+            .collect();
         Some(Percentiles::medians(&ratios))
     }
 
@@ -253,8 +255,8 @@ pub(crate) fn compare(
     start: &dyn Fn() -> io::Result<Server>,
     start_relay: Option<&dyn Fn() -> io::Result<Server>>,
 ) -> io::Result<Comparison> {
-    let mut server = Measured::new()?;
-    let mut relay = start_relay.map(|_| Measured::new()).transpose()?;
+    let mut server = LatencySeries::new()?;
+    let mut relay = start_relay.map(|_| LatencySeries::new()).transpose()?;
     for run in 1..=runs {
         measure_once(experiment, start, &mut server)?;
         if let Some(done) = server.runs.get(run - 1) {
@@ -274,7 +276,7 @@ pub(crate) fn compare(
 fn measure_once(
     experiment: Experiment,
     start: &dyn Fn() -> io::Result<Server>,
-    measured: &mut Measured,
+    measured: &mut LatencySeries,
 ) -> io::Result<()> {
     let mut measure = || {
         interrupt::check()?;
@@ -306,7 +308,7 @@ fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
 /// A rate, and how it went.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Step {
+pub(crate) struct KneeStep {
     pub(crate) rate: f64,
     pub(crate) corrected_us: Percentiles,
     pub(crate) holds: bool,
@@ -328,7 +330,7 @@ pub(crate) fn find_knee(
     experiment: Experiment,
     bound_us: f64,
     server: Server,
-) -> io::Result<Vec<Step>> {
+) -> io::Result<Vec<KneeStep>> {
     let mut steps = Vec::new();
     unless_interrupted(search(experiment, bound_us, server, &mut steps))?;
     Ok(steps)
@@ -338,7 +340,7 @@ fn search(
     experiment: Experiment,
     bound_us: f64,
     server: Server,
-    steps: &mut Vec<Step>,
+    steps: &mut Vec<KneeStep>,
 ) -> io::Result<()> {
     let mut probe = connect(experiment, server.addresses)?;
     let mut attempt = |rate: f64| -> io::Result<bool> {
@@ -347,7 +349,7 @@ fn search(
         let corrected_us = Percentiles::of(&latencies.corrected);
         let holds = corrected_us.p99 <= bound_us;
         info!("{rate:.0} events/s: p99 {:.1} µs", corrected_us.p99);
-        steps.push(Step { rate, corrected_us, holds });
+        steps.push(KneeStep { rate, corrected_us, holds });
         Ok(holds)
     };
     let (mut good, mut bad) = (0.0, experiment.schedule.rate);
@@ -367,7 +369,7 @@ fn search(
 }
 
 /// The last rate that held, of the steps of [`find_knee`].
-pub(crate) fn knee(steps: &[Step]) -> Option<f64> {
+pub(crate) fn knee(steps: &[KneeStep]) -> Option<f64> {
     let held = steps.iter().filter(|step| step.holds).map(|step| step.rate);
     held.max_by(f64::total_cmp)
 }
@@ -397,7 +399,7 @@ pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
 }
 
 /// Says what will be done.
-pub(crate) fn introduction(experiment: &Experiment) -> String {
+pub(crate) fn describe(experiment: &Experiment) -> String {
     let Experiment { schedule, clients, .. } = experiment;
     let what = match schedule.kind {
         MessageKind::Private => "private messages to one of",

@@ -20,8 +20,8 @@ use argh::{EarlyExit, FromArgs};
 use log::LevelFilter;
 
 use crate::args::{Arguments, Command};
-use crate::options::{CommonFlags, Habits, Ports, TargetFlags};
-use crate::output::show;
+use crate::options::{CommonFlags, CommonOptions, Ports, TargetFlags};
+use crate::output::print;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
 use crate::target;
@@ -31,43 +31,43 @@ use crate::target::relay::{self, RELAY_SERVER};
 use crate::target::server::{Server, ServerCommand};
 
 /// Everything was as it should be.
-const RIGHT: u8 = 0;
+const EXIT_SUCCESS: u8 = 0;
 /// A client received what it should not have, or the run failed.
-const WRONG: u8 = 1;
+const EXIT_FAILURE: u8 = 1;
 /// Flags or variables cannot be used.
-const MISUSED: u8 = 2;
+const EXIT_USAGE: u8 = 2;
 
 /// How a command ended, when not with a result.
-enum Failure {
-    Misused(String),
-    Failed(io::Error),
+enum Error {
+    Usage(String),
+    Run(io::Error),
 }
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Failed(error)
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Run(error)
     }
 }
 
-impl From<String> for Failure {
-    fn from(message: String) -> Failure {
-        Failure::Misused(message)
+impl From<String> for Error {
+    fn from(message: String) -> Error {
+        Error::Usage(message)
     }
 }
 
 /// Whether the server did right.
-type CommandResult = Result<bool, Failure>;
+type CommandResult = Result<bool, Error>;
 
 /// Runs the program with the arguments and the environment of this process.
 pub(crate) fn main() -> ExitCode {
     ExitCode::from(match run_program() {
-        Ok(true) => RIGHT,
-        Ok(false) => WRONG,
-        Err(Failure::Failed(error)) => {
-            let status = Interrupted::of(&error).map_or(WRONG, Interrupted::status);
-            complain(error, status)
+        Ok(true) => EXIT_SUCCESS,
+        Ok(false) => EXIT_FAILURE,
+        Err(Error::Run(error)) => {
+            let status = Interrupted::of(&error).map_or(EXIT_FAILURE, Interrupted::status);
+            report_error(error, status)
         }
-        Err(Failure::Misused(message)) => complain(message, MISUSED),
+        Err(Error::Usage(message)) => report_error(message, EXIT_USAGE),
     })
 }
 
@@ -85,28 +85,28 @@ fn run_program() -> CommandResult {
         .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [] => obey(&["verify"]),
+        [] => run_command(&["verify"]),
         [BASELINE_SERVER, spec] => serve_baseline(spec),
         [RELAY_SERVER, spec] => serve_relay(spec),
-        ref arguments => obey(arguments),
+        ref arguments => run_command(arguments),
     }
 }
 
-fn complain(what: impl Display, status: u8) -> u8 {
+fn report_error(what: impl Display, status: u8) -> u8 {
     // The logger may not be there yet, or be told to be quiet; this is said in any case, and where
     // nobody takes it the exit status still tells.
     let _ = writeln!(io::stderr(), "loadgen: {}", what.to_string().trim_end());
     status
 }
 
-fn obey(arguments: &[&str]) -> CommandResult {
+fn run_command(arguments: &[&str]) -> CommandResult {
     let arguments = match Arguments::from_args(&["loadgen"], arguments) {
         Ok(arguments) => arguments,
         Err(EarlyExit { output, status: Ok(()) }) => {
-            show(&format!("{output}\n"));
+            print(&format!("{output}\n"));
             return Ok(true);
         }
-        Err(EarlyExit { output, status: Err(()) }) => return Err(Failure::Misused(output)),
+        Err(EarlyExit { output, status: Err(()) }) => return Err(Error::Usage(output)),
     };
     procfs::raise_fd_limit();
     interrupt::watch_signals()?;
@@ -115,8 +115,8 @@ fn obey(arguments: &[&str]) -> CommandResult {
         Command::Latency(flags) => latency::run(&flags),
         Command::Replay(flags) => replay::run(&flags),
         Command::Idle(flags) => idle::run(&flags),
-        Command::Limit(flags) => baseline::run(&flags),
-        Command::Pinned(flags) => throughput::run(&flags),
+        Command::Baseline(flags) => baseline::run(&flags),
+        Command::Throughput(flags) => throughput::run(&flags),
         Command::Pubsub(flags) => pubsub::run(&flags),
         Command::Fairness(flags) => fairness::run(&flags),
         Command::Soak(flags) => soak::run(&flags),
@@ -145,17 +145,17 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// Makes logs and this process's core what the flags say.
-fn begin(flags: CommonFlags, core: Option<usize>) -> Result<Habits, Failure> {
-    let habits = Habits::resolve(flags, &variable)?;
-    start_logging(habits.log_level);
+fn init(flags: CommonFlags, core: Option<usize>) -> Result<CommonOptions, Error> {
+    let common = CommonOptions::resolve(flags, &variable)?;
+    start_logging(common.log_level);
     if let Some(core) = core {
         procfs::set_affinity(core)?;
     }
-    Ok(habits)
+    Ok(common)
 }
 
 /// The server that the flags mean: started now, or running already.
-fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Failure> {
+fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Error> {
     server_with(flags, &[], core)
 }
 
@@ -164,28 +164,28 @@ fn server_with(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
     core: Option<usize>,
-) -> Result<Server, Failure> {
+) -> Result<Server, Error> {
     if !flags.spawn {
-        return running_server(flags);
+        return external_server(flags);
     }
     let program = ServerCommand::event_server(&server_arguments(flags, own), core)?;
     Ok(Server::start(&program)?)
 }
 
 /// The same, its log and totals to be read where it is started now.
-fn watched_server(
+fn server_with_log(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
     core: Option<usize>,
-) -> Result<Server, Failure> {
+) -> Result<Server, Error> {
     if !flags.spawn {
-        return running_server(flags);
+        return external_server(flags);
     }
     let program = ServerCommand::event_server_with_log(&server_arguments(flags, own), core)?;
     Ok(Server::start(&program)?)
 }
 
-fn running_server(flags: TargetFlags<'_>) -> Result<Server, Failure> {
+fn external_server(flags: TargetFlags<'_>) -> Result<Server, Error> {
     let ports = Ports::resolve(flags, &variable)?;
     Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
 }

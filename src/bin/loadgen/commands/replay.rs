@@ -7,9 +7,9 @@ use std::path::Path;
 use log::info;
 use serde_json::json;
 
-use super::run::{Manner, run_load};
-use super::{CommandResult, Failure, server_with};
-use crate::output::{interruption, show, write_json, write_report};
+use super::run::{RunOptions, run_load};
+use super::{CommandResult, Error, server_with};
+use crate::output::{interruption, print, write_json, write_report};
 use crate::workload::capture::{self, CaptureSummary, Gaps, Pace, ServerRules, open, unusable};
 use crate::workload::prng::Prng;
 use crate::{args, ranges};
@@ -18,7 +18,7 @@ use crate::{args, ranges};
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Replay) -> CommandResult {
-    let habits = super::begin(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu)?;
     let pace = match (flags.rate, flags.speed) {
         (None, None) => Pace::FullSpeed,
         (Some(rate), None) => Pace::Rate(rate),
@@ -26,24 +26,24 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
     };
     let rules = replay_rules(flags);
-    let summary = capture::scan(&flags.file, rules).map_err(unusable_is_misuse)?;
-    let users = choose_users(&flags.users, &summary, SEED).map_err(unusable_is_misuse)?;
-    let introduction = format!(
+    let summary = capture::scan(&flags.file, rules).map_err(usage_error)?;
+    let users = choose_users(&flags.users, &summary, SEED).map_err(usage_error)?;
+    let description = format!(
         "replay: {} lines of {}: {summary}; {} users connected",
         summary.lines,
         flags.file.display(),
         users.len()
     );
-    info!("{introduction}");
+    info!("{description}");
     let own = [("--first-sequence", summary.first_sequence)];
     let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
-    let manner = Manner {
+    let options = RunOptions {
         sample: flags.report.is_some(),
         check: !flags.no_verify,
-        ..Manner::new(summary.lines, habits)
+        ..RunOptions::new(summary.lines, common)
     };
     let mut workload = capture::CapturedWorkload::open(&flags.file, &summary, rules, &users, pace)?;
-    let outcome = run_load(&mut workload, &users, &mut server, manner)?;
+    let outcome = run_load(&mut workload, &users, &mut server, options)?;
     if outcome.is_interrupted {
         drop(server);
     } else {
@@ -55,14 +55,14 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
     let unsent = unsent.filter(|_| !outcome.is_interrupted);
     let is_right = outcome.mismatches.is_empty() && unsent.is_none() && !outcome.is_interrupted;
     let verdict = match &unsent {
-        _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.figures),
+        _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.summary),
         Some(unsent) if outcome.mismatches.is_empty() => {
-            format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.figures)
+            format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.summary)
         }
-        Some(unsent) => format!("{}  {unsent}\n", outcome.summary()),
-        None => outcome.summary(),
+        Some(unsent) => format!("{}  {unsent}\n", outcome.text()),
+        None => outcome.text(),
     };
-    show(&format!("{verdict}  capture     {summary}\n"));
+    print(&format!("{verdict}  capture     {summary}\n"));
     let settings = json!({
         "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
         "checked": !flags.no_verify,
@@ -71,7 +71,7 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
     result["ok"] = json!(is_right);
     result["capture"] = json!(summary);
     write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), &introduction, &result, &outcome.charts())?;
+    write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
     Ok(is_right)
 }
 
@@ -86,10 +86,10 @@ fn replay_rules(flags: &args::Replay) -> ServerRules {
 }
 
 /// A file that cannot be used was the wrong argument.
-fn unusable_is_misuse(error: io::Error) -> Failure {
+fn usage_error(error: io::Error) -> Error {
     match error.kind() {
-        ErrorKind::InvalidInput => Failure::Misused(error.to_string()),
-        _ => Failure::Failed(error),
+        ErrorKind::InvalidInput => Error::Usage(error.to_string()),
+        _ => Error::Run(error),
     }
 }
 

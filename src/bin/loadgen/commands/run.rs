@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::client::session::{Observer, Session};
-use crate::options::Habits;
+use crate::options::CommonOptions;
 use crate::oracle::mismatch::Mismatch;
 use crate::output::chart::{Chart, Series, downsample, rates};
 use crate::output::progress::Progress;
@@ -23,10 +23,10 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How a run is done, apart from its load.
 #[derive(Clone, Copy)]
-pub(crate) struct Manner {
+pub(crate) struct RunOptions {
     /// Events that the run will have, for the progress line.
     pub(crate) total_events: u64,
-    pub(crate) habits: Habits,
+    pub(crate) common: CommonOptions,
     /// The server says on its output when it has prepared a slice as well.
     pub(crate) server_mirrors_segments: bool,
     /// Keep the course of the run.
@@ -35,16 +35,22 @@ pub(crate) struct Manner {
     pub(crate) check: bool,
 }
 
-impl Manner {
+impl RunOptions {
     /// Everything checked, no course kept.
-    pub(crate) fn new(total_events: u64, habits: Habits) -> Manner {
-        Manner { total_events, habits, server_mirrors_segments: false, sample: false, check: true }
+    pub(crate) fn new(total_events: u64, common: CommonOptions) -> RunOptions {
+        RunOptions {
+            total_events,
+            common,
+            server_mirrors_segments: false,
+            sample: false,
+            check: true,
+        }
     }
 }
 
 /// What came of a run.
 pub(crate) struct Outcome {
-    pub(crate) figures: Summary,
+    pub(crate) summary: Summary,
     /// First things first.
     pub(crate) mismatches: Vec<Mismatch>,
     pub(crate) samples: Vec<Sample>,
@@ -57,10 +63,10 @@ const MAX_SHOWN_MISMATCHES: usize = 4;
 
 impl Outcome {
     /// The result for people.
-    pub(crate) fn summary(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self.mismatches.split_first() {
-            None if self.is_interrupted => format!("INTERRUPTED\n{}", self.figures),
-            None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.figures),
+            None if self.is_interrupted => format!("INTERRUPTED\n{}", self.summary),
+            None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.summary),
             Some((first, others)) => {
                 let mut text = format!("NOT AS EXPECTED\n  {first}\n");
                 for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
@@ -86,7 +92,7 @@ impl Outcome {
             "machine": host_info(),
             "ok": right && !self.is_interrupted,
             // Where something was wrong, the figures are of no use.
-            "figures": right.then_some(&self.figures),
+            "figures": right.then_some(&self.summary),
             "faults": mismatches,
         })
     }
@@ -102,7 +108,7 @@ impl Outcome {
             Chart::over_time(title, "seconds measured", label, lines)
         };
         let delivered = |sample: &Sample| Some(sample.delivered_bytes as f64 / 1e6);
-        let under_way = |sample: &Sample| Some(sample.bytes_under_way / 1e6);
+        let under_way = |sample: &Sample| Some(sample.in_flight_bytes / 1e6);
         let memory = |sample: &Sample| Some(sample.memory_bytes? as f64 / 1e6);
         vec![
             over_time("Events sent", "events/s", rates(&points(|sample| Some(sample.events)))),
@@ -125,7 +131,7 @@ pub(crate) struct Sample {
     pub(crate) events: f64,
     pub(crate) delivered_bytes: u64,
     /// DueAt to clients for what was sent, by its share of the bytes, and not received yet.
-    pub(crate) bytes_under_way: f64,
+    pub(crate) in_flight_bytes: f64,
     /// The server's resident memory.
     pub(crate) memory_bytes: Option<u64>,
 }
@@ -141,28 +147,28 @@ pub(crate) fn run_load(
     workload: &mut dyn Workload,
     users: &[u64],
     server: &mut Server,
-    manner: Manner,
+    options: RunOptions,
 ) -> io::Result<Outcome> {
     allow_clients(users.len())?;
     let mut segment = Segment::for_clients(users.len());
     // Prepared first, so that nothing lies between the last client's id and the first event.
-    let mut more = prepare(workload, &mut segment, server, manner)?;
-    let mut session = Session::connect(server.addresses, users, workload, manner.habits.timeout)?;
-    let mut watch = Watch::new(manner, server.process);
+    let mut more = prepare(workload, &mut segment, server, options)?;
+    let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
+    let mut recorder = Recorder::new(options, server.process);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
-            run_segment(&mut session, &segment, &mut watch, manner)?;
-            more = !session.has_mismatches() && prepare(workload, &mut segment, server, manner)?;
+            run_segment(&mut session, &segment, &mut recorder, options)?;
+            more = !session.has_mismatches() && prepare(workload, &mut segment, server, options)?;
         }
         Ok(())
     };
-    let result = exchange_all().and_then(|()| end(session, manner));
+    let result = exchange_all().and_then(|()| end(session, options));
     let peak = server.process.and_then(Process::peak_memory);
     match result {
-        Ok(mismatches) => Ok(watch.into_outcome(mismatches, peak)),
+        Ok(mismatches) => Ok(recorder.into_outcome(mismatches, peak)),
         Err(error) if Interrupted::of(&error).is_some() => {
-            watch.stop_early(&segment);
-            let outcome = watch.into_outcome(Vec::new(), peak);
+            recorder.stop_early(&segment);
+            let outcome = recorder.into_outcome(Vec::new(), peak);
             Ok(Outcome { is_interrupted: true, ..outcome })
         }
         Err(error) => Err(error),
@@ -172,46 +178,46 @@ pub(crate) fn run_load(
 fn run_segment(
     session: &mut Session,
     segment: &Segment,
-    watch: &mut Watch,
-    manner: Manner,
+    recorder: &mut Recorder,
+    options: RunOptions,
 ) -> io::Result<()> {
-    watch.start(segment);
-    if manner.check {
-        let time = session.run_segment(segment, watch)?;
-        watch.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);
+    recorder.start(segment);
+    if options.check {
+        let time = session.run_segment(segment, recorder)?;
+        recorder.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);
     } else {
-        let count = session.count_segment(segment, watch)?;
-        watch.stop(segment, count.lines, count.bytes, count.time);
+        let count = session.count_segment(segment, recorder)?;
+        recorder.stop(segment, count.lines, count.bytes, count.time);
     }
-    debug!("{} events sent, {:?} measured", watch.figures.events, watch.measured);
+    debug!("{} events sent, {:?} measured", recorder.summary.events, recorder.measured);
     Ok(())
 }
 
-fn end(session: Session, manner: Manner) -> io::Result<Vec<Mismatch>> {
+fn end(session: Session, options: RunOptions) -> io::Result<Vec<Mismatch>> {
     if session.has_mismatches() {
         return Ok(session.into_mismatches());
     }
-    if manner.check { session.finish() } else { session.end().map(|()| Vec::new()) }
+    if options.check { session.finish() } else { session.end().map(|()| Vec::new()) }
 }
 
 fn prepare(
     workload: &mut dyn Workload,
     segment: &mut Segment,
     server: &mut Server,
-    manner: Manner,
+    options: RunOptions,
 ) -> io::Result<bool> {
     let more = workload.next_segment(segment)?;
-    if more && manner.server_mirrors_segments {
+    if more && options.server_mirrors_segments {
         server.next_line()?;
     }
     Ok(more)
 }
 
 /// Adds up the slices, and keeps the course of the run.
-struct Watch {
+struct Recorder {
     progress: Progress,
     process: Option<Process>,
-    figures: Summary,
+    summary: Summary,
     measured: Duration,
     cpu: Option<Duration>,
     cpu_before: Option<Duration>,
@@ -231,20 +237,20 @@ struct SegmentSize {
     due: u64,
 }
 
-impl Watch {
-    fn new(manner: Manner, process: Option<Process>) -> Watch {
+impl Recorder {
+    fn new(options: RunOptions, process: Option<Process>) -> Recorder {
         let now = Instant::now();
-        Watch {
-            progress: Progress::new(manner.total_events, manner.habits.log_interval),
+        Recorder {
+            progress: Progress::new(options.total_events, options.common.log_interval),
             process,
-            figures: Summary::default(),
+            summary: Summary::default(),
             measured: Duration::ZERO,
             cpu: Some(Duration::ZERO),
             cpu_before: None,
             segment: SegmentSize::default(),
             segment_start: now,
             last: None,
-            samples: manner.sample.then(|| (Vec::new(), now)),
+            samples: options.sample.then(|| (Vec::new(), now)),
         }
     }
 
@@ -263,11 +269,11 @@ impl Watch {
         let Some((now, sent, received)) = self.last.take() else { return };
         let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
         self.measured += now - self.segment_start;
-        self.figures.events += (share(sent, self.segment.wire) * segment.events as f64) as u64;
-        self.figures.source_bytes += sent;
+        self.summary.events += (share(sent, self.segment.wire) * segment.events as f64) as u64;
+        self.summary.source_bytes += sent;
         let lines = segment.deliveries.lines() as f64;
-        self.figures.deliveries += (share(received, self.segment.due) * lines) as u64;
-        self.figures.delivered_bytes += received;
+        self.summary.deliveries += (share(received, self.segment.due) * lines) as u64;
+        self.summary.delivered_bytes += received;
     }
 
     fn stop(&mut self, segment: &Segment, lines: u64, bytes: u64, time: Duration) {
@@ -276,29 +282,29 @@ impl Watch {
         let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
         self.measured += time;
-        self.figures.events += segment.events;
-        self.figures.source_bytes += segment.wire.len() as u64;
-        self.figures.deliveries += lines;
-        self.figures.delivered_bytes += bytes;
+        self.summary.events += segment.events;
+        self.summary.source_bytes += segment.wire.len() as u64;
+        self.summary.deliveries += lines;
+        self.summary.delivered_bytes += bytes;
     }
 
     fn into_outcome(self, mismatches: Vec<Mismatch>, peak_memory: Option<u64>) -> Outcome {
-        let figures = Summary {
+        let summary = Summary {
             server_cpu_seconds: self.cpu.map(|cpu| cpu.as_secs_f64()),
             server_peak_bytes: peak_memory,
-            ..self.figures
+            ..self.summary
         };
         let samples = self.samples.map_or(Vec::new(), |(samples, _)| samples);
-        let figures = figures.with_rates(self.measured);
-        Outcome { figures, mismatches, samples, is_interrupted: false }
+        let summary = summary.with_rates(self.measured);
+        Outcome { summary, mismatches, samples, is_interrupted: false }
     }
 }
 
-impl Observer for Watch {
+impl Observer for Recorder {
     fn progress(&mut self, now: Instant, sent: u64, received: u64) {
         self.last = Some((now, sent, received));
         let share = sent as f64 / self.segment.wire.max(1) as f64;
-        let events = self.figures.events as f64 + share * self.segment.events as f64;
+        let events = self.summary.events as f64 + share * self.segment.events as f64;
         self.progress.show(now, events as u64);
         let Some((samples, next)) = &mut self.samples else { return };
         if now < *next {
@@ -308,8 +314,8 @@ impl Observer for Watch {
         samples.push(Sample {
             seconds: (self.measured + (now - self.segment_start)).as_secs_f64(),
             events,
-            delivered_bytes: self.figures.delivered_bytes + received,
-            bytes_under_way: (share * self.segment.due as f64 - received as f64).max(0.0),
+            delivered_bytes: self.summary.delivered_bytes + received,
+            in_flight_bytes: (share * self.segment.due as f64 - received as f64).max(0.0),
             memory_bytes: self.process.and_then(Process::memory),
         });
     }

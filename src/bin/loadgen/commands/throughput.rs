@@ -10,30 +10,30 @@ use serde_json::json;
 use super::verify::verify;
 use super::{CommandResult, baseline::measure_baseline, variable};
 use crate::args;
-use crate::options::{Habits, MEASURED_TOTAL_EVENTS};
+use crate::options::{CommonOptions, MEASURED_TOTAL_EVENTS};
 use crate::output::summary::{Summary, format_si, median};
-use crate::output::{interruption, show, write_json, write_report};
+use crate::output::{interruption, print, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
 use crate::target::server::{Server, ServerCommand};
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
-pub(super) fn run(flags: &args::Pinned) -> CommandResult {
-    let habits = super::begin(flags.common(), flags.cpu)?;
+pub(super) fn run(flags: &args::Throughput) -> CommandResult {
+    let common = super::init(flags.common(), flags.cpu)?;
     let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
-    let program = ServerCommand::event_server(&flags.server_arg, flags.server_cpu)?;
+    let command = ServerCommand::event_server(&flags.server_arg, flags.server_cpu)?;
     let mut rows = Vec::new();
     for mix in mixes {
         let spec = WorkloadSpec::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
-        info!("{}", spec.introduction("pinned"));
-        match measure(&spec, habits, &program, flags.runs) {
+        info!("{}", spec.describe("pinned"));
+        match measure(&spec, common, &command, flags.runs) {
             Ok(row) => rows.push(row),
             Err(error) if Interrupted::of(&error).is_some() => break,
             Err(error) => return Err(error.into()),
         }
     }
-    show(&format!("{}{}", interruption(), table(&rows)));
+    print(&format!("{}{}", interruption(), table(&rows)));
     let result = json!({ "command": "pinned", "machine": procfs::host_info(), "rows": rows });
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), "pinned: server and limit in turn", &result, &[])?;
@@ -54,7 +54,8 @@ pub(crate) struct Row {
     /// Medians over the runs.
     pub(crate) events_per_second: f64,
     pub(crate) deliveries_per_second: f64,
-    pub(crate) limit_events_per_second: f64,
+    #[serde(rename = "limitEventsPerSecond")]
+    pub(crate) baseline_events_per_second: f64,
     pub(crate) server_cpu_seconds: f64,
     /// Median of the ratios of runs that followed each other.
     pub(crate) ratio: f64,
@@ -68,31 +69,32 @@ pub(crate) struct Row {
 #[derive(Debug, Serialize)]
 pub(crate) struct Pair {
     pub(crate) server: Summary,
-    pub(crate) limit: Summary,
+    #[serde(rename = "limit")]
+    pub(crate) baseline: Summary,
 }
 
-/// Measures `spec` `runs` times against `program` and against the limit, in turn.
+/// Measures `spec` `runs` times against `command` and against the limit, in turn.
 ///
 /// # Errors
 ///
 /// A run fails, or a client received what it should not have.
 pub(crate) fn measure(
     spec: &WorkloadSpec,
-    habits: Habits,
-    program: &ServerCommand,
+    common: CommonOptions,
+    command: &ServerCommand,
     runs: usize,
 ) -> io::Result<Row> {
     let mut pairs = Vec::with_capacity(runs);
     for _ in 0..runs {
-        let server = verify(spec, habits, Server::start(program)?, false)?;
-        let limit = measure_baseline(spec, habits, program.core)?;
+        let server = verify(spec, common, Server::start(command)?, false)?;
+        let baseline = measure_baseline(spec, common, command.core)?;
         interrupt::check()?;
-        for outcome in [&server, &limit] {
+        for outcome in [&server, &baseline] {
             if !outcome.mismatches.is_empty() {
-                return Err(io::Error::other(outcome.summary()));
+                return Err(io::Error::other(outcome.text()));
             }
         }
-        pairs.push(Pair { server: server.figures, limit: limit.figures });
+        pairs.push(Pair { server: server.summary, baseline: baseline.summary });
     }
     Ok(Row::from_pairs(spec, pairs))
 }
@@ -106,10 +108,10 @@ impl Row {
             users: spec.users,
             events_per_second: middle(|pair| pair.server.events_per_second),
             deliveries_per_second: middle(|pair| pair.server.deliveries_per_second),
-            limit_events_per_second: middle(|pair| pair.limit.events_per_second),
+            baseline_events_per_second: middle(|pair| pair.baseline.events_per_second),
             server_cpu_seconds: middle(|pair| cpu_seconds(&pair.server)),
-            ratio: middle(|pair| pair.server.events_per_second / pair.limit.events_per_second),
-            cpu_ratio: middle(|pair| cpu_seconds(&pair.limit) / cpu_seconds(&pair.server)),
+            ratio: middle(|pair| pair.server.events_per_second / pair.baseline.events_per_second),
+            cpu_ratio: middle(|pair| cpu_seconds(&pair.baseline) / cpu_seconds(&pair.server)),
             runs,
         }
     }
@@ -135,7 +137,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.users,
             format_si(row.events_per_second),
             format_si(row.deliveries_per_second),
-            format_si(row.limit_events_per_second),
+            format_si(row.baseline_events_per_second),
             row.ratio,
             row.cpu_ratio
         );

@@ -4,26 +4,26 @@ use std::io;
 
 use log::info;
 
-use super::run::{Manner, Outcome, run_load};
+use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, server, variable};
 use crate::args;
-use crate::options::{Habits, ORIGINAL_TOTAL_EVENTS, TRY_OUT_TOTAL_EVENTS};
-use crate::output::{show, write_json, write_report};
+use crate::options::{CommonOptions, ORIGINAL_TOTAL_EVENTS, SPAWN_DEFAULT_EVENTS};
+use crate::output::{print, write_json, write_report};
 use crate::target::server::Server;
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
 pub(super) fn run(flags: &args::Verify) -> CommandResult {
-    let total = if flags.spawn { TRY_OUT_TOTAL_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
+    let total = if flags.spawn { SPAWN_DEFAULT_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
     let spec = WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, total)?;
-    let habits = super::begin(flags.common(), flags.cpu)?;
-    let introduction = spec.introduction("verify");
-    info!("{introduction}");
+    let common = super::init(flags.common(), flags.cpu)?;
+    let description = spec.describe("verify");
+    info!("{description}");
     let server = server(flags.target(), flags.server_cpu)?;
-    let outcome = verify(&spec, habits, server, flags.report.is_some())?;
-    show(&outcome.summary());
+    let outcome = verify(&spec, common, server, flags.report.is_some())?;
+    print(&outcome.text());
     let result = outcome.json("verify", &spec);
     write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), &introduction, &result, &outcome.charts())?;
+    write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
     Ok(outcome.mismatches.is_empty())
 }
 
@@ -34,14 +34,14 @@ pub(super) fn run(flags: &args::Verify) -> CommandResult {
 /// A connection fails, or the server does not stop as it should.
 pub(crate) fn verify(
     spec: &WorkloadSpec,
-    habits: Habits,
+    common: CommonOptions,
     mut server: Server,
     sample: bool,
 ) -> io::Result<Outcome> {
-    let manner = Manner { sample, ..Manner::new(spec.total_events, habits) };
+    let options = RunOptions { sample, ..RunOptions::new(spec.total_events, common) };
     let mut workload = GeneratedWorkload::new(spec.clone());
     let users = workload.clients().to_vec();
-    let outcome = run_load(&mut workload, &users, &mut server, manner)?;
+    let outcome = run_load(&mut workload, &users, &mut server, options)?;
     if !outcome.is_interrupted {
         server.stop()?;
     }

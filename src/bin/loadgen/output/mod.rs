@@ -20,7 +20,7 @@ pub(crate) fn interruption() -> &'static str {
 }
 
 /// Prints a result. Where nobody reads it any more, the exit status still tells.
-pub(crate) fn show(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 

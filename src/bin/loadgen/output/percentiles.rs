@@ -42,7 +42,7 @@ impl Percentiles {
         }
     }
 
-    pub(crate) fn over(&self, other: &Percentiles) -> Percentiles {
+    pub(crate) fn ratio_to(&self, other: &Percentiles) -> Percentiles {
         Percentiles {
             p50: self.p50 / other.p50,
             p90: self.p90 / other.p90,

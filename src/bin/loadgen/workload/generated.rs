@@ -28,7 +28,7 @@ pub(crate) struct WorkloadSpec {
 
 impl WorkloadSpec {
     /// Says what will be done.
-    pub(crate) fn introduction(&self, command: &str) -> String {
+    pub(crate) fn describe(&self, command: &str) -> String {
         format!(
             "{command}: {} events of the mix `{}`, seed {}, in batches of up to {}, {} of {} users connected",
             self.total_events, self.mix, self.seed, self.largest_batch, self.clients, self.users

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::wait_times::{Waits, record};
+use super::wait_times::{WaitTimes, record};
 use crate::client::connection::{Connecting, read_some};
 use crate::client::persistent_client::PersistentClient;
 use crate::codec::{Event, Line};
@@ -16,45 +16,45 @@ use crate::target::server::Addresses;
 use crate::workload::handshake::Handshake;
 
 /// A write to a client may be seen in pieces. What follows within this time belongs to the same.
-const SAME_WRITE: Duration = Duration::from_micros(200);
+const WRITE_MERGE_INTERVAL: Duration = Duration::from_micros(200);
 /// Read of the witness at a time: more than a turn usually writes to it.
 const READ_BYTES: usize = 256 * 1024;
 /// Read of a new client at a time: its first line is what counts.
-const HEAD_BYTES: usize = 4096;
+const READ_PREFIX_BYTES: usize = 4096;
 
 /// A connection that waits for one thing.
-pub(super) enum Guest {
+pub(super) enum ProbeClient {
     /// A new client that waits for its first event.
-    Newcomer {
+    New {
         stream: TcpStream,
         connecting: Instant,
         /// Its id has been written.
         identified: Instant,
         /// What has come of its first line.
-        head: Vec<u8>,
+        prefix: Vec<u8>,
     },
     /// A client that does not say who it is, and waits to be closed for it.
-    Silent { stream: TcpStream, due: Instant },
+    Unidentified { stream: TcpStream, due: Instant },
 }
 
-impl Guest {
+impl ProbeClient {
     /// Connects as `user`, whom only broadcasts concern.
     ///
     /// # Errors
     ///
     /// The connection fails.
-    pub(super) fn newcomer(
+    pub(super) fn connect_new(
         to: Addresses,
         user: u64,
         registry: &Registry,
         token: Token,
-    ) -> io::Result<Guest> {
+    ) -> io::Result<ProbeClient> {
         let connecting = Instant::now();
         let connection = Connecting::open(to.clients, "a new client", &Handshake::of_user(user))?;
         let identified = Instant::now();
         let mut stream = connection.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
-        Ok(Guest::Newcomer { stream, connecting, identified, head: Vec::new() })
+        Ok(ProbeClient::New { stream, connecting, identified, prefix: Vec::new() })
     }
 
     /// Connects and says nothing, to be closed after `timeout`.
@@ -62,32 +62,34 @@ impl Guest {
     /// # Errors
     ///
     /// The connection fails.
-    pub(super) fn silent(
+    pub(super) fn connect_unidentified(
         to: Addresses,
         timeout: Duration,
         registry: &Registry,
         token: Token,
-    ) -> io::Result<Guest> {
+    ) -> io::Result<ProbeClient> {
         let due = Instant::now() + timeout;
         let mut stream =
             Connecting::open(to.clients, "a silent client", &Handshake::default())?.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
-        Ok(Guest::Silent { stream, due })
+        Ok(ProbeClient::Unidentified { stream, due })
     }
 
     /// From when on it waits.
     pub(super) fn due(&self) -> Instant {
         match self {
-            Guest::Newcomer { connecting, .. } => *connecting,
-            Guest::Silent { due, .. } => *due,
+            ProbeClient::New { connecting, .. } => *connecting,
+            ProbeClient::Unidentified { due, .. } => *due,
         }
     }
 
     /// What is wrong when it has waited in vain.
-    pub(super) fn complaint(&self) -> &'static str {
+    pub(super) fn timeout_message(&self) -> &'static str {
         match self {
-            Guest::Newcomer { .. } => "a new client got no event",
-            Guest::Silent { .. } => "a client that did not say who it is was not closed",
+            ProbeClient::New { .. } => "a new client got no event",
+            ProbeClient::Unidentified { .. } => {
+                "a client that did not say who it is was not closed"
+            }
         }
     }
 
@@ -97,22 +99,22 @@ impl Guest {
     /// # Errors
     ///
     /// What came is not what it waits for.
-    pub(super) fn look(&mut self, next_sequence: u64, waits: &mut Waits) -> io::Result<bool> {
+    pub(super) fn poll(&mut self, next_sequence: u64, waits: &mut WaitTimes) -> io::Result<bool> {
         match self {
-            Guest::Newcomer { stream, connecting, identified, head } => {
-                let mut bytes = [0; HEAD_BYTES];
+            ProbeClient::New { stream, connecting, identified, prefix } => {
+                let mut bytes = [0; READ_PREFIX_BYTES];
                 let Some(count) = read_some(stream, &mut bytes)? else { return Ok(false) };
                 if count == 0 {
                     return Err(io::Error::other("a new client was closed"));
                 }
-                if head.is_empty() {
+                if prefix.is_empty() {
                     record(&mut waits.first_event_from_connecting, connecting.elapsed());
                     record(&mut waits.first_event_from_id, identified.elapsed());
                 }
-                head.extend_from_slice(&bytes[..count]);
-                is_first_line_right(head, next_sequence)
+                prefix.extend_from_slice(&bytes[..count]);
+                is_valid_first_line(prefix, next_sequence)
             }
-            Guest::Silent { stream, due } => {
+            ProbeClient::Unidentified { stream, due } => {
                 let mut bytes = [0; 64];
                 let Some(count) = read_some(stream, &mut bytes)? else { return Ok(false) };
                 if count > 0 {
@@ -131,9 +133,9 @@ impl Guest {
 }
 
 /// Whether the first line is there. It must be a broadcast that has been sent.
-fn is_first_line_right(head: &[u8], next_sequence: u64) -> io::Result<bool> {
-    let Some(line) = head.split_inclusive(|&byte| byte == b'\n').next() else { return Ok(false) };
-    if !line.ends_with(b"\n") && line.len() < HEAD_BYTES {
+fn is_valid_first_line(prefix: &[u8], next_sequence: u64) -> io::Result<bool> {
+    let Some(line) = prefix.split_inclusive(|&byte| byte == b'\n').next() else { return Ok(false) };
+    if !line.ends_with(b"\n") && line.len() < READ_PREFIX_BYTES {
         return Ok(false);
     }
     match line.strip_suffix(b"\r\n").map(Line::read) {
@@ -148,7 +150,7 @@ fn is_first_line_right(head: &[u8], next_sequence: u64) -> io::Result<bool> {
 }
 
 /// A client whose bytes are read as soon as they come, to see when the server writes.
-pub(super) struct Witness {
+pub(super) struct WriteIntervalProbe {
     client: PersistentClient,
     /// When the last write began to arrive, and when the last of its bytes were read.
     begun: Option<Instant>,
@@ -156,11 +158,11 @@ pub(super) struct Witness {
     buffer: Box<[u8]>,
 }
 
-impl Witness {
+impl WriteIntervalProbe {
     /// A client whom only broadcasts concern.
-    pub(super) fn new(client: PersistentClient) -> Witness {
+    pub(super) fn new(client: PersistentClient) -> WriteIntervalProbe {
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
-        Witness { client, begun: None, last_read: Instant::now(), buffer }
+        WriteIntervalProbe { client, begun: None, last_read: Instant::now(), buffer }
     }
 
     /// The client that it is.
@@ -176,13 +178,13 @@ impl Witness {
     pub(super) fn read(
         &mut self,
         in_flight: &mut InFlight,
-        turns: &mut Histogram<u64>,
+        intervals: &mut Histogram<u64>,
     ) -> io::Result<()> {
         let now = Instant::now();
-        if now - self.last_read > SAME_WRITE
+        if now - self.last_read > WRITE_MERGE_INTERVAL
             && let Some(begun) = self.begun.replace(now)
         {
-            record(turns, now - begun);
+            record(intervals, now - begun);
         }
         while self.client.read(&mut self.buffer, in_flight, &mut |_| {})? {}
         self.last_read = Instant::now();
@@ -196,12 +198,12 @@ mod tests {
 
     #[test]
     fn the_first_line_must_be_a_broadcast_that_was_sent() {
-        assert!(is_first_line_right(b"41|B\r\n42|B\r\n", 42).unwrap());
-        assert!(!is_first_line_right(b"", 42).unwrap());
-        assert!(!is_first_line_right(b"41|", 42).unwrap());
+        assert!(is_valid_first_line(b"41|B\r\n42|B\r\n", 42).unwrap());
+        assert!(!is_valid_first_line(b"", 42).unwrap());
+        assert!(!is_valid_first_line(b"41|", 42).unwrap());
         for wrong in ["42|B\r\n", "41|P|1|2\r\n", "41|B\n", "B\r\n", "\r\n"] {
-            assert!(is_first_line_right(wrong.as_bytes(), 42).is_err(), "{wrong}");
+            assert!(is_valid_first_line(wrong.as_bytes(), 42).is_err(), "{wrong}");
         }
-        assert!(is_first_line_right(&[b'1'; HEAD_BYTES], 42).is_err());
+        assert!(is_valid_first_line(&[b'1'; READ_PREFIX_BYTES], 42).is_err());
     }
 }

@@ -22,14 +22,14 @@ use mio::{Events, Poll, Token};
 use rustix::process::Signal;
 use serde_json::json;
 
-use self::clients::{Guest, Witness};
+use self::clients::{ProbeClient, WriteIntervalProbe};
 pub(crate) use self::wait_times::Outcome;
-use self::wait_times::{Waits, record};
-use super::{CommandResult, watched_server};
+use self::wait_times::{WaitTimes, record};
+use super::{CommandResult, server_with_log};
 use crate::args;
 use crate::client::flood::{Flood, FloodSpec, MOST_CHECKED};
 use crate::output::chart::Chart;
-use crate::output::{interruption, show, write_json, write_report};
+use crate::output::{interruption, print, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process};
 use crate::target::server::{Addresses, Server};
@@ -38,18 +38,18 @@ use crate::target::server_log::ServerLog;
 /// Flooded without measuring, so that buffers are as they will be.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// For each so many new clients, one that says nothing, and one signal.
-const CLIENTS_A_SILENT_ONE: u64 = 10;
-const CLIENTS_A_SIGNAL: u64 = 20;
+const CLIENTS_PER_UNIDENTIFIED: u64 = 10;
+const CLIENTS_PER_SIGNAL: u64 = 20;
 /// The longest sleep: mio's timeout has whole milliseconds.
 const SLEEP: Duration = Duration::from_millis(1);
 
-const WITNESS: Token = Token(usize::MAX - 2);
+const WRITE_PROBE: Token = Token(usize::MAX - 2);
 const SERVER_LOG: Token = Token(usize::MAX - 3);
 /// Guests have tokens from here on; the crowd is smaller.
-const FIRST_GUEST: usize = 1 << 32;
+const FIRST_CLIENT: usize = 1 << 32;
 
 pub(super) fn run(flags: &args::Fairness) -> CommandResult {
-    let habits = super::begin(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu)?;
     let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
     let experiment = Experiment {
         flood: FloodSpec {
@@ -61,26 +61,26 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         interval: Duration::from_secs_f64(flags.interval_ms / 1000.0),
         identify_timeout: identify_timeout.map(Duration::from_millis),
         bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
-        timeout: habits.timeout,
+        timeout: common.timeout,
     };
     if experiment.flood.mix.weights.broadcast == 0 {
         Err("--mix: without broadcasts a new client may wait for ever".to_owned())?;
     }
-    let introduction = experiment.introduction();
-    info!("{introduction}");
+    let description = experiment.describe();
+    info!("{description}");
     let own: Vec<_> =
         identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
-    let server = watched_server(flags.target(), &own, flags.server_cpu)?;
+    let server = server_with_log(flags.target(), &own, flags.server_cpu)?;
     let outcome = measure(&experiment, server)?;
-    show(&format!("{}{introduction}\n{}", interruption(), outcome.table()));
+    print(&format!("{}{description}\n{}", interruption(), outcome.table()));
     let result = json!({
-        "command": "fairness", "experiment": introduction, "machine": procfs::host_info(),
+        "command": "fairness", "experiment": description, "machine": procfs::host_info(),
         "figures": outcome.figures(),
     });
     write_json(flags.json.as_deref(), &result)?;
-    let charts = [Chart::percentiles(&outcome.curves())];
-    write_report(flags.report.as_deref(), &introduction, &result, &charts)?;
-    Ok(outcome.is_kept())
+    let charts = [Chart::percentiles(&outcome.histograms())];
+    write_report(flags.report.as_deref(), &description, &result, &charts)?;
+    Ok(outcome.within_bound())
 }
 
 /// What is measured.
@@ -100,7 +100,7 @@ pub(crate) struct Experiment {
 
 impl Experiment {
     /// Says what will be done.
-    pub(crate) fn introduction(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let FloodSpec { mix, users, receivers } = &self.flood;
         format!(
             "fairness: the mix `{mix}` as fast as the server takes it, {receivers} of {users} users \
@@ -118,17 +118,17 @@ impl Experiment {
 ///
 /// A connection fails, somebody is never served, or receives something else than the flood.
 pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result<Outcome> {
-    let mut trial = Trial::connect(experiment, &mut server)?;
-    trial.flood_until(Instant::now() + WARM_UP)?;
+    let mut run = FairnessRun::connect(experiment, &mut server)?;
+    run.flood_until(Instant::now() + WARM_UP)?;
     interrupt::check()?;
-    trial.waits = Waits::new()?;
+    run.waits = WaitTimes::new()?;
     let busy_before = server.process.and_then(Process::cpu_time);
-    let (start, first) = (Instant::now(), trial.flood.next_sequence());
-    trial.admit_until(start + experiment.duration)?;
-    let (time, sent) = (start.elapsed().as_secs_f64(), trial.flood.next_sequence() - first);
+    let (start, first) = (Instant::now(), run.flood.next_sequence());
+    run.connect_clients_until(start + experiment.duration)?;
+    let (time, sent) = (start.elapsed().as_secs_f64(), run.flood.next_sequence() - first);
     let busy_after = server.process.and_then(Process::cpu_time);
-    let result = trial.see_off().and_then(|()| trial.settle());
-    let waits = trial.waits;
+    let result = run.drain().and_then(|()| run.settle());
+    let waits = run.waits;
     match result.and_then(|()| server.stop()) {
         Err(error) if Interrupted::of(&error).is_none() => return Err(error),
         _ => {}
@@ -139,65 +139,65 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
 }
 
 /// The measurement under way.
-struct Trial<'a> {
+struct FairnessRun<'a> {
     experiment: &'a Experiment,
     to: Addresses,
     process: Option<Process>,
     poll: Poll,
     events: Events,
     flood: Flood,
-    witness: Witness,
+    write_probe: WriteIntervalProbe,
     server_log: Option<ServerLog>,
     /// When totals were asked for that have not come.
-    asked: Option<Instant>,
+    stats_requested_at: Option<Instant>,
     /// Who waits for something, by token.
-    guests: HashMap<usize, Guest>,
-    admitted: u64,
-    waits: Waits,
-    last_look: Instant,
+    clients: HashMap<usize, ProbeClient>,
+    connected_count: u64,
+    waits: WaitTimes,
+    last_poll: Instant,
 }
 
-impl<'a> Trial<'a> {
-    fn connect(experiment: &'a Experiment, server: &mut Server) -> io::Result<Trial<'a>> {
+impl<'a> FairnessRun<'a> {
+    fn connect(experiment: &'a Experiment, server: &mut Server) -> io::Result<FairnessRun<'a>> {
         let (poll, to) = (Poll::new()?, server.addresses);
         let log = server.take_log();
         let server_log =
             log.map(|log| ServerLog::new(log, poll.registry(), SERVER_LOG)).transpose()?;
-        let witness = experiment.flood.users + 1;
-        let flood = Flood::connect(to, &experiment.flood, witness, poll.registry())?;
-        let client = flood.connect_probe(to, witness, (poll.registry(), WITNESS))?;
-        Ok(Trial {
+        let write_probe = experiment.flood.users + 1;
+        let flood = Flood::connect(to, &experiment.flood, write_probe, poll.registry())?;
+        let client = flood.connect_probe(to, write_probe, (poll.registry(), WRITE_PROBE))?;
+        Ok(FairnessRun {
             experiment,
             to,
             process: server.process,
-            witness: Witness::new(client),
+            write_probe: WriteIntervalProbe::new(client),
             poll,
             events: Events::with_capacity(1024),
             flood,
             server_log,
-            asked: None,
-            guests: HashMap::new(),
-            admitted: 0,
-            waits: Waits::new()?,
-            last_look: Instant::now(),
+            stats_requested_at: None,
+            clients: HashMap::new(),
+            connected_count: 0,
+            waits: WaitTimes::new()?,
+            last_poll: Instant::now(),
         })
     }
 
     fn flood_until(&mut self, end: Instant) -> io::Result<()> {
         while Instant::now() < end && !interrupt::has_come() {
-            self.go_on()?;
+            self.step()?;
         }
         Ok(())
     }
 
     /// Floods, and lets new clients come.
-    fn admit_until(&mut self, end: Instant) -> io::Result<()> {
+    fn connect_clients_until(&mut self, end: Instant) -> io::Result<()> {
         let mut next = Instant::now();
         while next < end && !interrupt::has_come() {
-            self.go_on()?;
+            self.step()?;
             let now = Instant::now();
             if now >= next {
-                self.admit(now)?;
+                self.connect_client(now)?;
                 next = now + self.experiment.interval;
             }
         }
@@ -205,10 +205,10 @@ impl<'a> Trial<'a> {
     }
 
     /// Floods until everybody has been served.
-    fn see_off(&mut self) -> io::Result<()> {
-        while !self.guests.is_empty() || self.asked.is_some() {
+    fn drain(&mut self) -> io::Result<()> {
+        while !self.clients.is_empty() || self.stats_requested_at.is_some() {
             interrupt::check()?;
-            self.go_on()?;
+            self.step()?;
         }
         Ok(())
     }
@@ -219,70 +219,74 @@ impl<'a> Trial<'a> {
         self.flood.end();
         while !self.flood.has_arrived() {
             interrupt::check()?;
-            self.go_on()?;
+            self.step()?;
             if self.flood.last_arrival().elapsed() > self.experiment.timeout {
                 return self.flood.missing().map_or(Ok(()), Err);
             }
         }
-        self.flood.finish(self.witness.client())
+        self.flood.finish(self.write_probe.client())
     }
 
     /// A step of the flood, and a look around.
-    fn go_on(&mut self) -> io::Result<()> {
+    fn step(&mut self) -> io::Result<()> {
         self.flood.step()?;
         let patience = if self.flood.has_work() { Duration::ZERO } else { SLEEP };
-        record(&mut self.waits.look, self.last_look.elapsed());
+        record(&mut self.waits.poll_interval, self.last_poll.elapsed());
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             result => result?,
         }
-        self.last_look = Instant::now();
+        self.last_poll = Instant::now();
         for event in &self.events {
             match event.token() {
-                WITNESS => self.witness.read(self.flood.in_flight(), &mut self.waits.turn)?,
+                WRITE_PROBE => {
+                    self.write_probe.read(self.flood.in_flight(), &mut self.waits.turn)?
+                }
                 SERVER_LOG => {
                     let totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?;
-                    if let Some(asked) = self.asked.take_if(|_| totals.is_some()) {
+                    if let Some(asked) = self.stats_requested_at.take_if(|_| totals.is_some()) {
                         record(&mut self.waits.signal, asked.elapsed());
                     }
                 }
                 _ if self.flood.note(event) => {}
                 Token(token) => {
-                    let Some(guest) = self.guests.get_mut(&token) else { continue };
-                    if guest.look(self.flood.next_sequence(), &mut self.waits)? {
-                        self.guests.remove(&token);
+                    let Some(client) = self.clients.get_mut(&token) else { continue };
+                    if client.poll(self.flood.next_sequence(), &mut self.waits)? {
+                        self.clients.remove(&token);
                     }
                 }
             }
         }
-        self.check_patience()
+        self.check_timeouts()
     }
 
     /// Lets one new client come, and now and then somebody else.
-    fn admit(&mut self, now: Instant) -> io::Result<()> {
-        let number = self.admitted;
-        self.admitted += 1;
-        let token = FIRST_GUEST + 2 * number as usize;
+    fn connect_client(&mut self, now: Instant) -> io::Result<()> {
+        let number = self.connected_count;
+        self.connected_count += 1;
+        let token = FIRST_CLIENT + 2 * number as usize;
         // Nobody sends anything to them alone: what they get first is a broadcast.
         let user = self.experiment.flood.users + 2 + number;
         let registry = self.poll.registry();
-        self.guests.insert(token, Guest::newcomer(self.to, user, registry, Token(token))?);
+        self.clients
+            .insert(token, ProbeClient::connect_new(self.to, user, registry, Token(token))?);
         if let Some(timeout) = self.experiment.identify_timeout
-            && number.is_multiple_of(CLIENTS_A_SILENT_ONE)
+            && number.is_multiple_of(CLIENTS_PER_UNIDENTIFIED)
         {
-            let silent = Guest::silent(self.to, timeout, registry, Token(token + 1))?;
-            self.guests.insert(token + 1, silent);
+            let silent =
+                ProbeClient::connect_unidentified(self.to, timeout, registry, Token(token + 1))?;
+            self.clients.insert(token + 1, silent);
         }
-        if number.is_multiple_of(CLIENTS_A_SIGNAL) && self.asked.is_none() {
-            self.ask(now)?;
+        if number.is_multiple_of(CLIENTS_PER_SIGNAL) && self.stats_requested_at.is_none() {
+            self.request_stats(now)?;
         }
         Ok(())
     }
 
     /// Asks for totals where they can be read.
-    fn ask(&mut self, now: Instant) -> io::Result<()> {
+    fn request_stats(&mut self, now: Instant) -> io::Result<()> {
         if let (Some(process), Some(_)) = (self.process, &self.server_log) {
-            self.asked = Some(now);
+            self.stats_requested_at = Some(now);
             process.signal(Signal::USR1)?;
         }
         Ok(())
@@ -291,12 +295,18 @@ impl<'a> Trial<'a> {
     /// # Errors
     ///
     /// Somebody has waited for so long that nothing will come.
-    fn check_patience(&self) -> io::Result<()> {
+    fn check_timeouts(&self) -> io::Result<()> {
         let timeout = self.experiment.timeout;
-        let is_lost = |since: Instant| self.last_look.saturating_duration_since(since) > timeout;
-        let lost = self.guests.values().find(|guest| is_lost(guest.due())).map(Guest::complaint);
-        let silence =
-            self.asked.filter(|&asked| is_lost(asked)).map(|_| "SIGUSR1 brought no totals");
+        let is_lost = |since: Instant| self.last_poll.saturating_duration_since(since) > timeout;
+        let lost = self
+            .clients
+            .values()
+            .find(|client| is_lost(client.due()))
+            .map(ProbeClient::timeout_message);
+        let silence = self
+            .stats_requested_at
+            .filter(|&asked| is_lost(asked))
+            .map(|_| "SIGUSR1 brought no totals");
         match lost.or(silence) {
             Some(complaint) => Err(io::Error::other(format!("{complaint} within {timeout:?}"))),
             None => Ok(()),

@@ -14,7 +14,7 @@ use crate::output::summary::format_si;
 const SATURATED: f64 = 0.9;
 
 /// How long each kind of guest waited, in nanoseconds.
-pub(super) struct Waits {
+pub(super) struct WaitTimes {
     pub(super) first_event_from_connecting: Histogram<u64>,
     pub(super) first_event_from_id: Histogram<u64>,
     pub(super) timeout_lateness: Histogram<u64>,
@@ -23,19 +23,19 @@ pub(super) struct Waits {
     pub(super) signal: Histogram<u64>,
     pub(super) turn: Histogram<u64>,
     /// Of this program, between two looks.
-    pub(super) look: Histogram<u64>,
+    pub(super) poll_interval: Histogram<u64>,
 }
 
-impl Waits {
-    pub(super) fn new() -> io::Result<Waits> {
-        Ok(Waits {
+impl WaitTimes {
+    pub(super) fn new() -> io::Result<WaitTimes> {
+        Ok(WaitTimes {
             first_event_from_connecting: histogram()?,
             first_event_from_id: histogram()?,
             timeout_lateness: histogram()?,
             timeout_earliness: Duration::ZERO,
             signal: histogram()?,
             turn: histogram()?,
-            look: histogram()?,
+            poll_interval: histogram()?,
         })
     }
 }
@@ -47,7 +47,7 @@ pub(super) fn record(histogram: &mut Histogram<u64>, wait: Duration) {
 
 /// What came of it.
 pub(crate) struct Outcome {
-    waits: Waits,
+    waits: WaitTimes,
     figures: Figures,
 }
 
@@ -60,30 +60,30 @@ struct Figures {
     events_per_second: f64,
     /// Of one core.
     server_busy: Option<f64>,
-    first_event_from_connecting_us: Option<Waited>,
-    first_event_from_id_us: Option<Waited>,
-    timeout_late_by_us: Option<Waited>,
+    first_event_from_connecting_us: Option<WaitSummary>,
+    first_event_from_id_us: Option<WaitSummary>,
+    timeout_late_by_us: Option<WaitSummary>,
     timeout_early_by_us: f64,
-    signal_us: Option<Waited>,
-    turn_us: Option<Waited>,
-    own_look_us: Option<Waited>,
+    signal_us: Option<WaitSummary>,
+    turn_us: Option<WaitSummary>,
+    own_poll_interval_us: Option<WaitSummary>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Waited {
+struct WaitSummary {
     count: u64,
     #[serde(flatten)]
     percentiles: Percentiles,
 }
 
-impl Waited {
-    fn of(histogram: &Histogram<u64>) -> Option<Waited> {
+impl WaitSummary {
+    fn of(histogram: &Histogram<u64>) -> Option<WaitSummary> {
         let percentiles = Percentiles::of(histogram);
-        (!histogram.is_empty()).then_some(Waited { count: histogram.len(), percentiles })
+        (!histogram.is_empty()).then_some(WaitSummary { count: histogram.len(), percentiles })
     }
 
-    fn row(waited: Option<Waited>, name: &str) -> String {
-        let Some(Waited { count, percentiles }) = waited else {
+    fn row(waited: Option<WaitSummary>, name: &str) -> String {
+        let Some(WaitSummary { count, percentiles }) = waited else {
             return format!("  {name:<36}{:>8}\n", "-");
         };
         let Percentiles { p50, p90, p99, max, .. } = percentiles;
@@ -93,7 +93,7 @@ impl Waited {
 
 impl Outcome {
     pub(super) fn new(
-        waits: Waits,
+        waits: WaitTimes,
         bound: Duration,
         events_per_second: f64,
         busy: Option<f64>,
@@ -110,19 +110,19 @@ impl Outcome {
             kept: u128::from(longest) <= bound.as_nanos(),
             events_per_second,
             server_busy: busy,
-            first_event_from_connecting_us: Waited::of(&waits.first_event_from_connecting),
-            first_event_from_id_us: Waited::of(&waits.first_event_from_id),
-            timeout_late_by_us: Waited::of(&waits.timeout_lateness),
+            first_event_from_connecting_us: WaitSummary::of(&waits.first_event_from_connecting),
+            first_event_from_id_us: WaitSummary::of(&waits.first_event_from_id),
+            timeout_late_by_us: WaitSummary::of(&waits.timeout_lateness),
             timeout_early_by_us: waits.timeout_earliness.as_secs_f64() * 1e6,
-            signal_us: Waited::of(&waits.signal),
-            turn_us: Waited::of(&waits.turn),
-            own_look_us: Waited::of(&waits.look),
+            signal_us: WaitSummary::of(&waits.signal),
+            turn_us: WaitSummary::of(&waits.turn),
+            own_poll_interval_us: WaitSummary::of(&waits.poll_interval),
         };
         Outcome { waits, figures }
     }
 
     /// Whether nobody waited longer than the bound.
-    pub(crate) fn is_kept(&self) -> bool {
+    pub(crate) fn within_bound(&self) -> bool {
         self.figures.kept
     }
 
@@ -132,8 +132,9 @@ impl Outcome {
     }
 
     /// What can be drawn as distributions, in nanoseconds.
-    pub(crate) fn curves(&self) -> Vec<(&'static str, &Histogram<u64>)> {
-        let Waits { first_event_from_connecting, timeout_lateness, signal, turn, .. } = &self.waits;
+    pub(crate) fn histograms(&self) -> Vec<(&'static str, &Histogram<u64>)> {
+        let WaitTimes { first_event_from_connecting, timeout_lateness, signal, turn, .. } =
+            &self.waits;
         vec![
             ("first event, from connecting", first_event_from_connecting),
             ("identify timeout, late by", timeout_lateness),
@@ -166,9 +167,9 @@ impl Outcome {
             ("identify timeout, late by", figures.timeout_late_by_us),
             ("totals after SIGUSR1", figures.signal_us),
             ("between two writes to a client", figures.turn_us),
-            ("this program, between two looks", figures.own_look_us),
+            ("this program, between two looks", figures.own_poll_interval_us),
         ];
-        rows.into_iter().for_each(|(name, waited)| text.push_str(&Waited::row(waited, name)));
+        rows.into_iter().for_each(|(name, waited)| text.push_str(&WaitSummary::row(waited, name)));
         if figures.timeout_early_by_us > 0.0 {
             let early = figures.timeout_early_by_us;
             text.push_str(&format!("  identify timeout, up to {early:.0} µs early\n"));

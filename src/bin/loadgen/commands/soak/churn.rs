@@ -9,38 +9,38 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 use slab::Slab;
 
-use super::churn_client::{Conduct, Visitor};
-use super::stream_check::Sent;
+use super::churn_client::{Behavior, ChurnClient};
+use super::stream_check::SentSoFar;
 use crate::workload::prng::Prng;
 
 /// The visitor with this number sleeps, so that whatever the longest pause makes the server buffer
 /// has been buffered early in the run, and memory that grows later grows for another reason.
-const SLEEPER: u64 = 100;
+const STALLED_CLIENT: u64 = 100;
 
 /// The visitors of the moment. Their tokens are `first_token` and those behind it.
-pub(super) struct Visitors {
+pub(super) struct ChurnClients {
     to: SocketAddr,
     first_token: usize,
     /// The ids that they take: few enough for many a takeover.
     users: Range<u64>,
     /// How long the server may take to close one that it must close.
     patience: Duration,
-    all: Slab<Visitor>,
+    all: Slab<ChurnClient>,
     /// User → the last visitor with its id.
     by_user: HashMap<u64, usize>,
     gone: Vec<usize>,
-    ever: u64,
+    total: u64,
     takeovers: u64,
 }
 
-impl Visitors {
+impl ChurnClients {
     pub(super) fn new(
         to: SocketAddr,
         users: Range<u64>,
         patience: Duration,
         first_token: usize,
-    ) -> Visitors {
-        Visitors {
+    ) -> ChurnClients {
+        ChurnClients {
             to,
             first_token,
             users,
@@ -48,13 +48,13 @@ impl Visitors {
             all: Slab::new(),
             by_user: HashMap::new(),
             gone: Vec::new(),
-            ever: 0,
+            total: 0,
             takeovers: 0,
         }
     }
 
-    pub(super) fn ever(&self) -> u64 {
-        self.ever
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     pub(super) fn takeovers(&self) -> u64 {
@@ -63,8 +63,8 @@ impl Visitors {
 
     /// Takes readiness.
     pub(super) fn note(&mut self, token: usize) {
-        if let Some(visitor) = self.all.get_mut(token.wrapping_sub(self.first_token)) {
-            visitor.note();
+        if let Some(client) = self.all.get_mut(token.wrapping_sub(self.first_token)) {
+            client.note();
         }
     }
 
@@ -74,25 +74,25 @@ impl Visitors {
     ///
     /// The connection fails.
     pub(super) fn admit(&mut self, prng: &mut Prng, registry: &Registry) -> io::Result<()> {
-        let (user, conduct) = match self.ever {
+        let (user, behavior) = match self.total {
             // With an id that nobody takes over.
-            SLEEPER => (self.users.end, Conduct::Sleep),
+            STALLED_CLIENT => (self.users.end, Behavior::StalledReader),
             _ => {
                 let user = self.users.start + prng.below(self.users.end - self.users.start);
-                (user, Conduct::choose(prng))
+                (user, Behavior::choose(prng))
             }
         };
         let key = self.all.vacant_key();
         let place = (registry, Token(self.first_token + key));
-        let visitor = Visitor::connect(self.to, user, conduct, prng, self.patience, place)?;
-        self.all.insert(visitor);
-        self.ever += 1;
-        let takes_over = conduct.identifies() || conduct == Conduct::HalfClose;
+        let client = ChurnClient::connect(self.to, user, behavior, prng, self.patience, place)?;
+        self.all.insert(client);
+        self.total += 1;
+        let takes_over = behavior.identifies() || behavior == Behavior::HalfClose;
         if takes_over && let Some(older) = self.by_user.remove(&user) {
             self.all[older].is_taken_over(Instant::now(), self.patience);
             self.takeovers += 1;
         }
-        if conduct.identifies() {
+        if behavior.identifies() {
             self.by_user.insert(user, key);
         }
         Ok(())
@@ -107,10 +107,10 @@ impl Visitors {
         &mut self,
         now: Instant,
         buffer: &mut [u8],
-        sent: Sent<'_>,
+        sent: SentSoFar<'_>,
     ) -> io::Result<()> {
-        for (key, visitor) in &mut self.all {
-            if visitor.look(now, buffer, sent)? {
+        for (key, client) in &mut self.all {
+            if client.look(now, buffer, sent)? {
                 self.gone.push(key);
             }
         }
@@ -121,14 +121,14 @@ impl Visitors {
     }
 
     fn forget(&mut self, key: usize) {
-        let visitor = self.all.remove(key);
-        if self.by_user.get(&visitor.user) == Some(&key) {
-            self.by_user.remove(&visitor.user);
+        let client = self.all.remove(key);
+        if self.by_user.get(&client.user) == Some(&key) {
+            self.by_user.remove(&client.user);
         }
     }
 
     /// All leave now.
-    pub(super) fn send_home(&mut self) {
+    pub(super) fn disconnect_all(&mut self) {
         self.all.clear();
         self.by_user.clear();
     }

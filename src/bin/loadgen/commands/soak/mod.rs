@@ -2,8 +2,8 @@
 //! server's memory, descriptors and latency meanwhile.
 //!
 //! ```text
-//! Ticks ─lines─▶ Sources ─write─▶ server ─▶ PersistentClient    every byte compared with the model
-//!                                        ─▶ Visitors  whole lines, theirs, ascending, no gap between
+//! TickSchedule ─lines─▶ Sources ─write─▶ server ─▶ PersistentClient    every byte compared with the model
+//!                                        ─▶ ChurnClients  whole lines, theirs, ascending, no gap between
 //!                                                     broadcasts; closed if and only if they must be
 //! ```
 //!
@@ -26,20 +26,20 @@ use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::json;
 
-use self::churn::Visitors;
-use self::samples::Memory;
+use self::churn::ChurnClients;
+use self::samples::MemoryTrend;
 pub(crate) use self::samples::Sample;
 use self::sources::Sources;
-use self::stream_check::Sent;
+use self::stream_check::SentSoFar;
 pub(crate) use self::ticks::Pace;
-use self::ticks::Ticks;
-use super::{CommandResult, watched_server};
+use self::ticks::TickSchedule;
+use super::{CommandResult, server_with_log};
 use crate::args;
 use crate::client::open_loop::histogram;
 use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, expect_silence};
 use crate::output::percentiles::Percentiles;
-use crate::output::{show, write_json, write_report};
+use crate::output::{print, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process, allow_clients};
 use crate::sys::timerfd::Timer;
@@ -50,33 +50,33 @@ use crate::workload::prng::Prng;
 
 /// Read of one client at a time.
 const READ_BYTES: usize = 64 * 1024;
-/// Ticks begun, when they are behind, before the clients are read.
-const MOST_TICKS_AT_ONCE: usize = 16;
+/// TickSchedule begun, when they are behind, before the clients are read.
+const MAX_TICKS_PER_STEP: usize = 16;
 /// Users that visitors are, and users that nobody ever is.
-const VISITING_USERS: u64 = 150;
+const CHURN_USERS: u64 = 150;
 const ABSENT_USERS: u64 = 50;
 /// A source is replaced for every so many visitors.
-const VISITORS_A_SOURCE: u64 = 25;
+const CLIENTS_PER_SOURCE: u64 = 25;
 /// The longest sleep.
 const SLEEP: Duration = Duration::from_millis(10);
 /// How often totals are asked for at the end, until they are as they should be.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const STATS_INTERVAL: Duration = Duration::from_millis(50);
 
 const TIMER: Token = Token(usize::MAX - 1);
 const SERVER_LOG: Token = Token(usize::MAX - 2);
 /// PersistentClient clients have the tokens from 0 on.
 const FIRST_SOURCE: usize = 1 << 32;
-const FIRST_VISITOR: usize = 1 << 33;
+const FIRST_CHURN_CLIENT: usize = 1 << 33;
 
 /// Limits that a soak reaches every few seconds, where the usual ones would take it hours.
-const SOAKED_SERVER: [(&str, u64); 3] = [
+const SOAK_SERVER_FLAGS: [(&str, u64); 3] = [
     ("--identify-timeout-ms", 1000),
     ("--client-queue-bytes", 65_536),
     ("--stall-timeout-ms", 2000),
 ];
 
 pub(super) fn run(flags: &args::Soak) -> CommandResult {
-    let habits = super::begin(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu)?;
     let duration = match (flags.minutes, flags.seconds) {
         (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
         (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
@@ -86,26 +86,26 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
         mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
         pace: Pace { rate: flags.rate, burst: flags.burst },
         sources: flags.sources,
-        steady: flags.clients,
+        persistent: flags.clients,
         visits: flags.visits,
         seed: flags.random_seed,
         duration,
         every: Duration::from_secs_f64(flags.every),
-        timeout: habits.timeout,
+        timeout: common.timeout,
     };
-    let introduction = spec.introduction();
-    info!("{introduction}");
-    let server = watched_server(flags.target(), &SOAKED_SERVER, flags.server_cpu)?;
-    let outcome = soak(&spec, server, &mut |row| show(row))?;
-    show(&format!("{introduction}\n{}", outcome.summary()));
+    let description = spec.describe();
+    info!("{description}");
+    let server = server_with_log(flags.target(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
+    let outcome = soak(&spec, server, &mut |row| print(row))?;
+    print(&format!("{description}\n{}", outcome.summary()));
     let result = json!({
-        "command": "soak", "experiment": introduction, "machine": procfs::host_info(),
+        "command": "soak", "experiment": description, "machine": procfs::host_info(),
         "ok": outcome.is_right(), "figures": outcome.figures(),
     });
     write_json(flags.json.as_deref(), &result)?;
     write_report(
         flags.report.as_deref(),
-        &introduction,
+        &description,
         &result,
         &samples::charts(&outcome.samples),
     )?;
@@ -120,8 +120,8 @@ pub(crate) struct SoakSpec {
     /// Open at once.
     pub(crate) sources: usize,
     /// Clients that stay.
-    pub(crate) steady: u64,
-    /// Visitors a second.
+    pub(crate) persistent: u64,
+    /// ChurnClients a second.
     pub(crate) visits: f64,
     pub(crate) seed: u64,
     pub(crate) duration: Duration,
@@ -133,10 +133,10 @@ pub(crate) struct SoakSpec {
 
 impl SoakSpec {
     /// Says what will be done.
-    pub(crate) fn introduction(&self) -> String {
-        let SoakSpec { mix, pace, steady, visits, seed, duration, .. } = self;
+    pub(crate) fn describe(&self) -> String {
+        let SoakSpec { mix, pace, persistent, visits, seed, duration, .. } = self;
         format!(
-            "soak: {} events/s of the mix `{mix}` and a burst of {} every second, {steady} clients \
+            "soak: {} events/s of the mix `{mix}` and a burst of {} every second, {persistent} clients \
              that stay, {visits} a second that come and go, seed {seed}, for {duration:?}",
             pace.rate, pace.burst
         )
@@ -146,13 +146,13 @@ impl SoakSpec {
 /// What came of it.
 pub(crate) struct Outcome {
     pub(crate) samples: Vec<Sample>,
-    memory: Option<Memory>,
+    memory: Option<MemoryTrend>,
     /// What was wrong, and when.
     fault: Option<String>,
     /// A signal came, and this is what there was until then.
     is_interrupted: bool,
     events: u64,
-    visitors: u64,
+    churn_clients: u64,
     takeovers: u64,
 }
 
@@ -161,10 +161,11 @@ pub(crate) struct Outcome {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures<'a> {
     events: u64,
-    visitors: u64,
+    #[serde(rename = "visitors")]
+    churn_clients: u64,
     takeovers: u64,
     fault: Option<&'a str>,
-    memory: Option<Memory>,
+    memory: Option<MemoryTrend>,
     samples: &'a [Sample],
 }
 
@@ -173,13 +174,13 @@ impl Outcome {
     pub(crate) fn is_right(&self) -> bool {
         self.fault.is_none()
             && !self.is_interrupted
-            && self.memory.as_ref().is_none_or(Memory::is_right)
+            && self.memory.as_ref().is_none_or(MemoryTrend::is_right)
     }
 
     pub(crate) fn figures(&self) -> Figures<'_> {
         Figures {
             events: self.events,
-            visitors: self.visitors,
+            churn_clients: self.churn_clients,
             takeovers: self.takeovers,
             fault: self.fault.as_deref(),
             memory: self.memory,
@@ -196,14 +197,14 @@ impl Outcome {
         };
         text.push_str(&format!(
             "  sent        {} events, to {} visitors and those who stayed; {} takeovers\n",
-            self.events, self.visitors, self.takeovers
+            self.events, self.churn_clients, self.takeovers
         ));
         text.push_str(&self.memory.map_or_else(String::new, |memory| memory.verdict()));
         text
     }
 }
 
-/// Soaks `server`, and stops it. Rows go to `show` as they come.
+/// Soaks `server`, and stops it. Rows go to `show_row` as they come.
 ///
 /// # Errors
 ///
@@ -211,9 +212,9 @@ impl Outcome {
 pub(crate) fn soak(
     spec: &SoakSpec,
     mut server: Server,
-    show: &mut dyn FnMut(&str),
+    show_row: &mut dyn FnMut(&str),
 ) -> io::Result<Outcome> {
-    let mut soak = Soak::connect(spec, &mut server, show)?;
+    let mut soak = Soak::connect(spec, &mut server, show_row)?;
     let error = soak.run().and_then(|()| soak.finish()).err();
     let is_interrupted = error.as_ref().is_some_and(|error| Interrupted::of(error).is_some());
     if is_interrupted {
@@ -223,15 +224,15 @@ pub(crate) fn soak(
         .filter(|_| !is_interrupted)
         .map(|error| format!("after {:.1} s: {error}", soak.start.elapsed().as_secs_f64()));
     let outcome = Outcome {
-        memory: Memory::judge(&soak.samples),
+        memory: MemoryTrend::evaluate(&soak.samples),
         events: soak.ticks.next_sequence() - 1,
-        visitors: soak.visitors.ever(),
-        takeovers: soak.visitors.takeovers(),
+        churn_clients: soak.churn_clients.total(),
+        takeovers: soak.churn_clients.takeovers(),
         samples: soak.samples,
         fault,
         is_interrupted,
     };
-    drop((soak.sources, soak.steady, soak.visitors));
+    drop((soak.sources, soak.persistent, soak.churn_clients));
     if outcome.fault.is_none() && !is_interrupted {
         server.stop()?;
     }
@@ -241,25 +242,25 @@ pub(crate) fn soak(
 /// The run under way.
 struct Soak<'a> {
     spec: &'a SoakSpec,
-    show: &'a mut dyn FnMut(&str),
+    show_row: &'a mut dyn FnMut(&str),
     process: Option<Process>,
     poll: Poll,
     events: Events,
     timer: Timer,
     server_log: Option<ServerLog>,
-    ticks: Ticks,
+    ticks: TickSchedule,
     sources: Sources,
-    steady: Vec<PersistentClient>,
-    visitors: Visitors,
+    persistent: Vec<PersistentClient>,
+    churn_clients: ChurnClients,
     prng: Prng,
     buffer: Box<[u8]>,
     wire: Vec<u8>,
     start: Instant,
-    next_visit: Instant,
+    next_churn_client: Instant,
     /// When the next sample is to be taken.
     next_sample: Instant,
     /// When totals were asked for that have not come.
-    asked: Option<Instant>,
+    stats_requested_at: Option<Instant>,
     latencies: Histogram<u64>,
     /// When steady clients last received something that was due.
     last_arrival: Instant,
@@ -274,9 +275,9 @@ impl<'a> Soak<'a> {
     fn connect(
         spec: &'a SoakSpec,
         server: &mut Server,
-        show: &'a mut dyn FnMut(&str),
+        show_row: &'a mut dyn FnMut(&str),
     ) -> io::Result<Soak<'a>> {
-        allow_clients(spec.steady as usize + spec.sources)?;
+        allow_clients(spec.persistent as usize + spec.sources)?;
         let Addresses { events, clients } = server.addresses;
         let (poll, mut prng) = (Poll::new()?, Prng::from_seed(spec.seed));
         let registry = poll.registry();
@@ -284,21 +285,22 @@ impl<'a> Soak<'a> {
         let log = server.take_log();
         let server_log = log.map(|log| ServerLog::new(log, registry, SERVER_LOG)).transpose()?;
         let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
-        let users: Vec<u64> = (1..=spec.steady).collect();
+        let users: Vec<u64> = (1..=spec.persistent).collect();
         let connect = |&user: &u64| {
             let place = user as usize - 1;
             PersistentClient::connect(clients, user, place, (registry, Token(place)))
         };
-        let steady = users.iter().map(connect).collect::<io::Result<_>>()?;
-        let visiting = spec.steady + 1..spec.steady + 1 + VISITING_USERS;
+        let persistent = users.iter().map(connect).collect::<io::Result<_>>()?;
+        let visiting = spec.persistent + 1..spec.persistent + 1 + CHURN_USERS;
         let all_users = visiting.end - 1 + ABSENT_USERS;
-        let visitors = Visitors::new(clients, visiting, spec.timeout, FIRST_VISITOR);
+        let churn_clients = ChurnClients::new(clients, visiting, spec.timeout, FIRST_CHURN_CLIENT);
         let generator_prng = Prng::from_seed(prng.next());
-        let ticks = Ticks::new(spec.mix.clone(), spec.pace, &users, all_users, generator_prng);
+        let ticks =
+            TickSchedule::new(spec.mix.clone(), spec.pace, &users, all_users, generator_prng);
         let now = Instant::now();
         Ok(Soak {
             spec,
-            show,
+            show_row,
             process: server.process,
             timer: Timer::new(registry, TIMER)?,
             poll,
@@ -306,15 +308,15 @@ impl<'a> Soak<'a> {
             server_log,
             ticks,
             sources,
-            steady,
-            visitors,
+            persistent,
+            churn_clients,
             prng,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             wire: Vec::new(),
             start: now,
-            next_visit: now,
+            next_churn_client: now,
             next_sample: now + spec.every,
-            asked: None,
+            stats_requested_at: None,
             latencies: histogram()?,
             last_arrival: now,
             descriptors_before,
@@ -327,20 +329,23 @@ impl<'a> Soak<'a> {
     ///
     /// Says what is wrong.
     fn run(&mut self) -> io::Result<()> {
-        (self.show)(&Sample::head());
+        (self.show_row)(&Sample::head());
         let end = self.start + self.spec.duration;
         loop {
             let now = Instant::now();
             if now >= end {
                 break;
             }
-            self.begin_ticks(now);
-            self.admit_visitors(now)?;
-            if now >= self.next_sample && self.asked.is_none() && !self.ask(now)? {
+            self.start_ticks(now);
+            self.connect_churn_clients(now)?;
+            if now >= self.next_sample
+                && self.stats_requested_at.is_none()
+                && !self.request_stats(now)?
+            {
                 self.sample(None);
             }
-            let totals = self.go_on(self.ticks.until_next(now).unwrap_or(SLEEP))?;
-            if totals.is_some() && self.asked.take().is_some() {
+            let totals = self.step(self.ticks.until_next(now).unwrap_or(SLEEP))?;
+            if totals.is_some() && self.stats_requested_at.take().is_some() {
                 self.sample(totals);
             }
         }
@@ -349,22 +354,22 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    fn begin_ticks(&mut self, now: Instant) {
-        for _ in 0..MOST_TICKS_AT_ONCE {
+    fn start_ticks(&mut self, now: Instant) {
+        for _ in 0..MAX_TICKS_PER_STEP {
             self.wire.clear();
-            if !self.ticks.begin_next(now, &mut self.wire) {
+            if !self.ticks.start_next(now, &mut self.wire) {
                 return;
             }
             self.sources.take(&self.wire);
         }
     }
 
-    fn admit_visitors(&mut self, now: Instant) -> io::Result<()> {
-        if self.spec.visits > 0.0 && now >= self.next_visit {
+    fn connect_churn_clients(&mut self, now: Instant) -> io::Result<()> {
+        if self.spec.visits > 0.0 && now >= self.next_churn_client {
             // However late it is, they do not come all at once.
-            self.next_visit = now + Duration::from_secs_f64(1.0 / self.spec.visits);
-            self.visitors.admit(&mut self.prng, self.poll.registry())?;
-            if self.visitors.ever().is_multiple_of(VISITORS_A_SOURCE) {
+            self.next_churn_client = now + Duration::from_secs_f64(1.0 / self.spec.visits);
+            self.churn_clients.admit(&mut self.prng, self.poll.registry())?;
+            if self.churn_clients.total().is_multiple_of(CLIENTS_PER_SOURCE) {
                 self.sources.replace_one(&mut self.prng);
             }
         }
@@ -373,7 +378,7 @@ impl<'a> Soak<'a> {
 
     /// Writes, sleeps for `patience` unless something comes, reads and checks. Returns totals that
     /// have come.
-    fn go_on(&mut self, patience: Duration) -> io::Result<Option<Totals>> {
+    fn step(&mut self, patience: Duration) -> io::Result<Option<Totals>> {
         interrupt::check()?;
         self.sources.write(self.poll.registry(), self.ticks.next_sequence())?;
         self.timer.set(patience.min(SLEEP))?;
@@ -388,30 +393,30 @@ impl<'a> Soak<'a> {
                 SERVER_LOG => {
                     totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?
                 }
-                Token(place) if place < self.steady.len() => {
-                    let steady = &mut self.steady[place];
+                Token(place) if place < self.persistent.len() => {
+                    let persistent = &mut self.persistent[place];
                     let mut arrived = |late: Duration| {
                         self.latencies.saturating_record(late.as_nanos() as u64);
                     };
                     let in_flight = self.ticks.in_flight();
-                    while steady.read(&mut self.buffer, in_flight, &mut arrived)? {}
+                    while persistent.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
                 }
-                Token(token) if token < FIRST_VISITOR => self.sources.note(event),
-                Token(token) => self.visitors.note(token),
+                Token(token) if token < FIRST_CHURN_CLIENT => self.sources.note(event),
+                Token(token) => self.churn_clients.note(token),
             }
         }
         let now = Instant::now();
         let (next_sequence, broadcasts) = (self.ticks.next_sequence(), self.ticks.broadcasts());
-        self.visitors.look(now, &mut self.buffer, Sent { next_sequence, broadcasts })?;
-        self.check_patience(now)?;
+        self.churn_clients.look(now, &mut self.buffer, SentSoFar { next_sequence, broadcasts })?;
+        self.check_timeouts(now)?;
         Ok(totals)
     }
 
     /// Asks for totals; returns whether there will be any.
-    fn ask(&mut self, now: Instant) -> io::Result<bool> {
+    fn request_stats(&mut self, now: Instant) -> io::Result<bool> {
         let (Some(process), Some(_)) = (self.process, &self.server_log) else { return Ok(false) };
-        self.asked = Some(now);
+        self.stats_requested_at = Some(now);
         process.signal(Signal::USR1)?;
         Ok(true)
     }
@@ -419,11 +424,11 @@ impl<'a> Soak<'a> {
     /// Asks for totals and waits for them; `None` where there are none.
     fn totals(&mut self) -> io::Result<Option<Totals>> {
         let mut totals = None;
-        if self.ask(Instant::now())? {
+        if self.request_stats(Instant::now())? {
             while totals.is_none() {
-                totals = self.go_on(SLEEP)?;
+                totals = self.step(SLEEP)?;
             }
-            self.asked = None;
+            self.stats_requested_at = None;
         }
         Ok(totals)
     }
@@ -440,7 +445,7 @@ impl<'a> Soak<'a> {
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             events: self.ticks.next_sequence() - 1,
-            visitors: self.visitors.ever(),
+            churn_clients: self.churn_clients.total(),
             memory_bytes: self.process.and_then(Process::memory),
             descriptors: self.process.and_then(Process::descriptors),
             clients: totals.map(|totals| totals.clients_connected),
@@ -451,23 +456,23 @@ impl<'a> Soak<'a> {
             server_busy: used.map(|used| used.as_secs_f64() / time),
             own_memory_bytes: Process { id: std::process::id() }.memory(),
         };
-        (self.show)(&sample.row());
+        (self.show_row)(&sample.row());
         self.samples.push(sample);
     }
 
     /// # Errors
     ///
     /// Nothing has come for too long where something is due.
-    fn check_patience(&mut self, now: Instant) -> io::Result<()> {
+    fn check_timeouts(&mut self, now: Instant) -> io::Result<()> {
         let timeout = self.spec.timeout;
-        if self.asked.is_some_and(|asked| now - asked > timeout) {
+        if self.stats_requested_at.is_some_and(|asked| now - asked > timeout) {
             return Err(io::Error::other(format!("SIGUSR1 brought no totals within {timeout:?}")));
         }
-        if self.ticks.is_at_rest() {
+        if self.ticks.is_idle() {
             self.last_arrival = now;
         } else if now.saturating_duration_since(self.last_arrival) > timeout {
             let in_flight = self.ticks.in_flight();
-            let mut missing = self.steady.iter_mut().filter_map(|one| one.missing(in_flight));
+            let mut missing = self.persistent.iter_mut().filter_map(|one| one.missing(in_flight));
             return missing.next().map_or(Ok(()), Err);
         }
         Ok(())
@@ -480,26 +485,27 @@ impl<'a> Soak<'a> {
     ///
     /// Says what is wrong.
     fn finish(&mut self) -> io::Result<()> {
-        while !self.ticks.is_at_rest() {
-            self.go_on(SLEEP)?;
+        while !self.ticks.is_idle() {
+            self.step(SLEEP)?;
         }
-        self.visitors.send_home();
-        self.wait_for_rest()?;
+        self.churn_clients.disconnect_all();
+        self.wait_until_idle()?;
         let mut sources: Vec<_> = self.sources.streams().collect();
         let mut clients: Vec<Served<'_>> =
-            self.steady.iter_mut().map(PersistentClient::served).collect();
+            self.persistent.iter_mut().map(PersistentClient::served).collect();
         expect_silence(&mut sources, &mut clients)
     }
 
     /// Waits until the server counts nobody but those who are connected.
-    fn wait_for_rest(&mut self) -> io::Result<()> {
+    fn wait_until_idle(&mut self) -> io::Result<()> {
         let rest = Totals {
-            clients_connected: self.spec.steady,
+            clients_connected: self.spec.persistent,
             sources_connected: self.spec.sources as u64,
             queued_bytes: 0,
         };
-        let descriptors =
-            self.descriptors_before.map(|before| before + self.steady.len() + self.spec.sources);
+        let descriptors = self
+            .descriptors_before
+            .map(|before| before + self.persistent.len() + self.spec.sources);
         let deadline = Instant::now() + self.spec.timeout;
         while let Some(totals) = self.totals()? {
             let open = self.process.and_then(Process::descriptors);
@@ -512,16 +518,16 @@ impl<'a> Soak<'a> {
                      {rest:?} and {descriptors:?} are expected"
                 )));
             }
-            self.listen(ASK_AGAIN)?;
+            self.run_for(STATS_INTERVAL)?;
         }
         Ok(())
     }
 
     /// Goes on for so long.
-    fn listen(&mut self, time: Duration) -> io::Result<()> {
+    fn run_for(&mut self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            self.go_on(SLEEP)?;
+            self.step(SLEEP)?;
         }
         Ok(())
     }

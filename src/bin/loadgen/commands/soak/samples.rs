@@ -7,12 +7,12 @@ use serde::Serialize;
 use crate::output::chart::{Chart, Series};
 
 /// The server's memory is judged of runs at least this long: before, buffers and the graph fill.
-const SHORTEST_JUDGED: Duration = Duration::from_secs(60);
+const MIN_JUDGED_RUN: Duration = Duration::from_secs(60);
 /// The second half of a run may take so much more at most than the first, as the longest of a few
 /// pauses decides how much is ever buffered …
-const GROWTH_ALLOWED: u64 = 1024 * 1024;
+const MAX_GROWTH_BYTES: u64 = 1024 * 1024;
 /// … or this share of it, if that is more.
-const SHARE_ALLOWED: f64 = 0.02;
+const MAX_GROWTH_SHARE: f64 = 0.02;
 
 /// One interval, and how things were at its end.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -22,8 +22,9 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// Events sent so far.
     pub(crate) events: u64,
-    /// Visitors so far.
-    pub(crate) visitors: u64,
+    /// ChurnClients so far.
+    #[serde(rename = "visitors")]
+    pub(crate) churn_clients: u64,
     /// The server's resident memory, in bytes, and its open descriptors.
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) descriptors: Option<usize>,
@@ -67,7 +68,7 @@ impl Sample {
             "{:>8.0}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9.0}{:>9.0}{:>10.0}{:>7}{:>9}\n",
             self.seconds,
             self.events,
-            self.visitors,
+            self.churn_clients,
             kilobytes(self.memory_bytes),
             known(self.descriptors),
             known(self.clients),
@@ -116,18 +117,19 @@ pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
 /// What the server's memory came to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Memory {
+pub(crate) struct MemoryTrend {
     first_half_most: u64,
     second_half_most: u64,
     /// Over the second half, by least squares.
     kilobytes_per_hour: f64,
     /// `None`: the run was too short to tell.
-    flat: Option<bool>,
+    #[serde(rename = "flat")]
+    is_flat: Option<bool>,
 }
 
-impl Memory {
+impl MemoryTrend {
     /// `None` where the server's memory is not known.
-    pub(super) fn judge(samples: &[Sample]) -> Option<Memory> {
+    pub(super) fn evaluate(samples: &[Sample]) -> Option<MemoryTrend> {
         let points: Vec<(f64, u64)> = samples
             .iter()
             .filter_map(|sample| Some((sample.seconds, sample.memory_bytes?)))
@@ -136,24 +138,24 @@ impl Memory {
         let (first, second) = points.split_at(points.partition_point(|point| point.0 <= end / 2.0));
         let most = |points: &[(f64, u64)]| points.iter().map(|point| point.1).max();
         let (first_half_most, second_half_most) = (most(first)?, most(second)?);
-        let allowed = GROWTH_ALLOWED.max((first_half_most as f64 * SHARE_ALLOWED) as u64);
-        let is_flat = second_half_most <= first_half_most + allowed;
-        Some(Memory {
+        let allowed = MAX_GROWTH_BYTES.max((first_half_most as f64 * MAX_GROWTH_SHARE) as u64);
+        let is_within_bound = second_half_most <= first_half_most + allowed;
+        Some(MemoryTrend {
             first_half_most,
             second_half_most,
             kilobytes_per_hour: slope(second) * 3600.0 / 1024.0,
-            flat: (end >= SHORTEST_JUDGED.as_secs_f64()).then_some(is_flat),
+            is_flat: (end >= MIN_JUDGED_RUN.as_secs_f64()).then_some(is_within_bound),
         })
     }
 
     /// Whether it may be called right.
     pub(super) fn is_right(&self) -> bool {
-        self.flat != Some(false)
+        self.is_flat != Some(false)
     }
 
     /// For people.
     pub(super) fn verdict(&self) -> String {
-        let words = match self.flat {
+        let words = match self.is_flat {
             Some(true) => "FLAT",
             Some(false) => "NOT FLAT",
             None => "too short a run to tell",
@@ -190,7 +192,7 @@ mod tests {
         let sample = |(place, bytes)| Sample {
             seconds: 10.0 * (place + 1) as f64,
             events: 0,
-            visitors: 0,
+            churn_clients: 0,
             memory_bytes: Some(bytes),
             descriptors: None,
             clients: None,
@@ -213,23 +215,23 @@ mod tests {
 
     #[test]
     fn memory_that_grows_is_not_flat() {
-        let flat = Memory::judge(&samples([9 << 20; 20])).unwrap();
-        assert_eq!(flat.flat, Some(true));
+        let flat = MemoryTrend::evaluate(&samples([9 << 20; 20])).unwrap();
+        assert_eq!(flat.is_flat, Some(true));
         assert!(flat.kilobytes_per_hour.abs() < 1e-9);
         let growing = (0..20).map(|place| (9 << 20) + place * (128 << 10));
-        let growing = Memory::judge(&samples(growing)).unwrap();
-        assert_eq!(growing.flat, Some(false));
+        let growing = MemoryTrend::evaluate(&samples(growing)).unwrap();
+        assert_eq!(growing.is_flat, Some(false));
         assert!((growing.kilobytes_per_hour - 12.8 * 3600.0).abs() < 1e-6);
         assert!(!growing.is_right());
         let filling = (0..20).map(|place| (9 << 20) + place.min(5) * (1 << 20));
-        assert_eq!(Memory::judge(&samples(filling)).unwrap().flat, Some(true));
+        assert_eq!(MemoryTrend::evaluate(&samples(filling)).unwrap().is_flat, Some(true));
     }
 
     #[test]
     fn a_short_run_tells_nothing() {
-        let growing = Memory::judge(&samples([1 << 20, 9 << 20])).unwrap();
-        assert_eq!(growing.flat, None);
+        let growing = MemoryTrend::evaluate(&samples([1 << 20, 9 << 20])).unwrap();
+        assert_eq!(growing.is_flat, None);
         assert!(growing.is_right());
-        assert_eq!(Memory::judge(&[]), None);
+        assert_eq!(MemoryTrend::evaluate(&[]), None);
     }
 }

@@ -28,15 +28,15 @@ struct Source {
     /// Lines, of which the first `written` bytes are on their way.
     text: Vec<u8>,
     written: usize,
-    leaving: Option<Leaving>,
+    exit: Option<SourceExit>,
 }
 
 /// How a source ends, once all of its lines are on their way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    BehindALine,
+enum SourceExit {
+    AtLineEnd,
     /// Behind a line without an end, which the server must discard.
-    WithinALine,
+    MidLine,
 }
 
 impl Sources {
@@ -79,8 +79,8 @@ impl Sources {
     pub(super) fn replace_one(&mut self, prng: &mut Prng) {
         let place = prng.index(self.all.len());
         let source = &mut self.all[place];
-        let leaving = [Leaving::BehindALine, Leaving::WithinALine][prng.index(2)];
-        source.leaving.get_or_insert(leaving);
+        let exit = [SourceExit::AtLineEnd, SourceExit::MidLine][prng.index(2)];
+        source.exit.get_or_insert(exit);
     }
 
     /// Writes what the kernel takes, and replaces those that are to end. `next_sequence` has not
@@ -96,9 +96,9 @@ impl Sources {
             }
             source.write().map_err(|error| source_failed(&error.to_string()))?;
             if source.is_done()
-                && let Some(leaving) = source.leaving
+                && let Some(exit) = source.exit
             {
-                if leaving == Leaving::WithinALine {
+                if exit == SourceExit::MidLine {
                     // Were it taken for a line, the true one with its sequence would be lost. Where
                     // the kernel does not take it, the source ends behind a line.
                     let _ = source.stream.write(format!("{next_sequence}|B").as_bytes());
@@ -124,7 +124,7 @@ impl Source {
             readable: false,
             text: Vec::new(),
             written: 0,
-            leaving: None,
+            exit: None,
         })
     }
 

@@ -7,7 +7,7 @@ use crate::codec::{Event, Line};
 const MAX_LINE_BYTES: usize = 128;
 
 /// The lines that one visitor received.
-pub(super) struct Hearing {
+pub(super) struct StreamChecker {
     /// `None`: it has not said who it is, and must hear nothing.
     user: Option<u64>,
     /// Of the last line, 0 before the first.
@@ -18,14 +18,14 @@ pub(super) struct Hearing {
 
 /// What the source has sent so far.
 #[derive(Clone, Copy)]
-pub(super) struct Sent<'a> {
+pub(super) struct SentSoFar<'a> {
     pub(super) next_sequence: u64,
     pub(super) broadcasts: &'a Broadcasts,
 }
 
-impl Hearing {
-    pub(super) fn of(user: Option<u64>) -> Hearing {
-        Hearing { user, last_sequence: 0, partial: Vec::new() }
+impl StreamChecker {
+    pub(super) fn of(user: Option<u64>) -> StreamChecker {
+        StreamChecker { user, last_sequence: 0, partial: Vec::new() }
     }
 
     /// Checks what came: whole lines that have been sent and concern this user, ascending, without a
@@ -34,7 +34,7 @@ impl Hearing {
     /// # Errors
     ///
     /// Says what is wrong.
-    pub(super) fn take(&mut self, bytes: &[u8], sent: Sent<'_>) -> Result<(), String> {
+    pub(super) fn check(&mut self, bytes: &[u8], sent: SentSoFar<'_>) -> Result<(), String> {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.partial.extend_from_slice(part);
             if part.ends_with(b"\n") || self.partial.len() > MAX_LINE_BYTES {
@@ -46,7 +46,7 @@ impl Hearing {
                         None => format!("a visitor without an id got `{line}`"),
                     }
                 };
-                self.last_sequence = self.judge(&line, sent).map_err(name)?;
+                self.last_sequence = self.check_line(&line, sent).map_err(name)?;
                 self.partial = line;
                 self.partial.clear();
             }
@@ -55,7 +55,7 @@ impl Hearing {
     }
 
     /// The sequence of a line that is right.
-    fn judge(&self, line: &[u8], sent: Sent<'_>) -> Result<u64, &'static str> {
+    fn check_line(&self, line: &[u8], sent: SentSoFar<'_>) -> Result<u64, &'static str> {
         let line = line.strip_suffix(b"\r\n").ok_or("which is no line")?;
         let Line::Event(sequence, event) = Line::read(line) else {
             return Err("which is no event");
@@ -89,9 +89,9 @@ mod tests {
     fn heard(user: Option<u64>, chunks: &[&str]) -> Result<(), String> {
         let mut broadcasts = Broadcasts::default();
         [3, 5, 9].into_iter().for_each(|sequence| broadcasts.push(sequence));
-        let sent = Sent { next_sequence: 20, broadcasts: &broadcasts };
-        let mut hearing = Hearing::of(user);
-        chunks.iter().try_for_each(|chunk| hearing.take(chunk.as_bytes(), sent))
+        let sent = SentSoFar { next_sequence: 20, broadcasts: &broadcasts };
+        let mut checker = StreamChecker::of(user);
+        chunks.iter().try_for_each(|chunk| checker.check(chunk.as_bytes(), sent))
     }
 
     #[test]

@@ -13,16 +13,16 @@ use crate::workload::prng::Prng;
 /// The events of a tick are due together, at its beginning.
 const TICK: Duration = Duration::from_millis(2);
 /// A burst comes once in so many ticks: each second.
-const TICKS_A_BURST: u64 = 500;
-/// Ticks in flight, two seconds of them, and the memory that they may take; no more are begun before
+const TICKS_PER_BURST: u64 = 500;
+/// TickSchedule in flight, two seconds of them, and the memory that they may take; no more are begun before
 /// the oldest has arrived. So memory is bounded, and a server that waits for a client makes the
 /// source late, which counts as latency.
-const MOST_UNDER_WAY: usize = 1000;
-const MOST_BYTES_UNDER_WAY: usize = 1 << 28;
+const MAX_IN_FLIGHT: usize = 1000;
+const MAX_IN_FLIGHT_BYTES: usize = 1 << 28;
 /// Events are shuffled in batches of up to this many.
 const LARGEST_BATCH: u64 = 100;
 /// Broadcasts that are remembered: more than a visitor can be behind.
-const MOST_BROADCASTS: usize = 1 << 17;
+const MAX_BROADCASTS: usize = 1 << 17;
 
 /// How many events are sent when.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +37,12 @@ impl Pace {
     /// How many events are due at the beginning of this tick.
     fn events_by(self, tick: u64) -> u64 {
         let evenly = self.rate * TICK.as_secs_f64() * (tick + 1) as f64;
-        evenly as u64 + self.burst * (tick / TICKS_A_BURST)
+        evenly as u64 + self.burst * (tick / TICKS_PER_BURST)
     }
 }
 
 /// The stream so far, and the ticks that have not arrived at every steady client.
-pub(super) struct Ticks {
+pub(super) struct TickSchedule {
     pace: Pace,
     start: Instant,
     generator: EventGenerator,
@@ -51,15 +51,21 @@ pub(super) struct Ticks {
     broadcasts: Broadcasts,
 }
 
-impl Ticks {
-    /// The steady clients are the users `steady` of `users`.
-    pub(super) fn new(mix: Mix, pace: Pace, steady: &[u64], users: u64, prng: Prng) -> Ticks {
-        Ticks {
+impl TickSchedule {
+    /// The steady clients are the users `persistent` of `users`.
+    pub(super) fn new(
+        mix: Mix,
+        pace: Pace,
+        persistent: &[u64],
+        users: u64,
+        prng: Prng,
+    ) -> TickSchedule {
+        TickSchedule {
             pace,
             start: Instant::now(),
             generator: EventGenerator::new(mix, users, LARGEST_BATCH, prng),
-            model: Model::new(steady),
-            in_flight: InFlight::for_clients(steady.len()),
+            model: Model::new(persistent),
+            in_flight: InFlight::for_clients(persistent.len()),
             broadcasts: Broadcasts::default(),
         }
     }
@@ -74,7 +80,7 @@ impl Ticks {
     }
 
     /// Whether all ticks have arrived.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
 
@@ -90,13 +96,13 @@ impl Ticks {
     /// The time until the next tick; `None` while too many are under way.
     pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
         let in_flight = &self.in_flight;
-        let has_room =
-            in_flight.len() < MOST_UNDER_WAY && in_flight.memory() < MOST_BYTES_UNDER_WAY;
-        has_room.then(|| self.due(in_flight.next()).saturating_duration_since(now))
+        let has_capacity =
+            in_flight.len() < MAX_IN_FLIGHT && in_flight.memory() < MAX_IN_FLIGHT_BYTES;
+        has_capacity.then(|| self.due(in_flight.next()).saturating_duration_since(now))
     }
 
     /// Begins the next tick if it is due: appends its events to `wire`. Returns whether it was.
-    pub(super) fn begin_next(&mut self, now: Instant, wire: &mut Vec<u8>) -> bool {
+    pub(super) fn start_next(&mut self, now: Instant, wire: &mut Vec<u8>) -> bool {
         if self.until_next(now) != Some(Duration::ZERO) {
             return false;
         }
@@ -128,7 +134,7 @@ pub(super) struct Broadcasts {
 
 impl Broadcasts {
     pub(super) fn push(&mut self, sequence: u64) {
-        if self.recent.len() == MOST_BROADCASTS {
+        if self.recent.len() == MAX_BROADCASTS {
             self.recent.pop_front();
         }
         self.recent.push_back(sequence);
@@ -145,9 +151,9 @@ impl Broadcasts {
 mod tests {
     use super::*;
 
-    fn ticks(rate: f64, burst: u64) -> Ticks {
+    fn ticks(rate: f64, burst: u64) -> TickSchedule {
         let mix = "broadcast".parse().unwrap();
-        Ticks::new(mix, Pace { rate, burst }, &[1, 2], 2, Prng::from_seed(1))
+        TickSchedule::new(mix, Pace { rate, burst }, &[1, 2], 2, Prng::from_seed(1))
     }
 
     #[test]
@@ -161,15 +167,15 @@ mod tests {
         let mut ticks = ticks(1000.0, 0);
         let mut wire = Vec::new();
         let now = ticks.start + Duration::from_secs(60);
-        while ticks.begin_next(now, &mut wire) {}
-        assert_eq!(ticks.in_flight.next(), MOST_UNDER_WAY as u64);
-        assert_eq!(ticks.next_sequence(), 1 + 2 * MOST_UNDER_WAY as u64);
+        while ticks.start_next(now, &mut wire) {}
+        assert_eq!(ticks.in_flight.next(), MAX_IN_FLIGHT as u64);
+        assert_eq!(ticks.next_sequence(), 1 + 2 * MAX_IN_FLIGHT as u64);
         for _ in 0..10 {
             ticks.in_flight.get(0).unwrap().1.waiting = 0;
             ticks.in_flight.retire_completed();
         }
         assert_eq!(ticks.in_flight.get(3).unwrap().0, 10);
-        assert!(ticks.begin_next(now, &mut wire));
+        assert!(ticks.start_next(now, &mut wire));
     }
 
     #[test]
@@ -179,7 +185,7 @@ mod tests {
         assert!(broadcasts.any_between(3, 9));
         assert!(!broadcasts.any_between(5, 9));
         assert!(!broadcasts.any_between(9, 100));
-        (10..).take(MOST_BROADCASTS).for_each(|sequence| broadcasts.push(sequence));
+        (10..).take(MAX_BROADCASTS).for_each(|sequence| broadcasts.push(sequence));
         assert!(!broadcasts.any_between(1, 9), "forgotten");
     }
 }
