@@ -145,7 +145,7 @@ impl WorkloadSpec {
             // Negative seeds are numbers like any other.
             seed: resolve_value(flags.random_seed, environment, "randomSeed", ranges::seed, 666)?
                 as u64,
-            largest_batch: resolve_value(
+            max_batch: resolve_value(
                 flags.max_event_source_batch_size,
                 environment,
                 "maxEventSourceBatchSize",
@@ -227,7 +227,7 @@ mod tests {
     fn the_original_defaults() {
         let spec = spec(LoadFlags::default(), &[]).unwrap();
         assert_eq!((spec.total_events, spec.clients, spec.users), (10_000_000, 100, 1000));
-        assert_eq!((spec.seed, spec.largest_batch), (666, 100));
+        assert_eq!((spec.seed, spec.max_batch), (666, 100));
         let common = CommonOptions::resolve(NO_FLAGS, &environment(&[])).unwrap();
         assert_eq!(common.timeout, Duration::from_secs(20));
         assert_eq!(common.log_interval, Duration::from_secs(1));

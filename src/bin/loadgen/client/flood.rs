@@ -31,11 +31,11 @@ const WRITE_BYTES: usize = 16 * 1024;
 /// … and reads no more than this, of one client: each about a tenth of a millisecond.
 const READ_BYTES: usize = 256 * 1024;
 /// Clients of the crowd that are checked.
-pub(crate) const MOST_CHECKED: usize = 8;
+pub(crate) const MAX_CHECKED: usize = 8;
 /// No last line of a flood is longer.
 const LAST_LINE_BYTES: usize = 32;
 /// Events are shuffled in batches of up to this many.
-const LARGEST_BATCH: u64 = 100;
+const MAX_BATCH: u64 = 100;
 /// The stream is the same in every run.
 const SEED: u64 = 666;
 
@@ -103,7 +103,7 @@ impl Flood {
         let mut source =
             Connecting::open(to.events, "the event source", &Handshake::default())?.finish()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        let checked = spec.receivers.min(MOST_CHECKED);
+        let checked = spec.receivers.min(MAX_CHECKED);
         let mut receivers = Vec::with_capacity(spec.receivers);
         for place in 0..spec.receivers {
             let (user, registration) = (place as u64 + 1, (registry, Token(place)));
@@ -121,7 +121,7 @@ impl Flood {
             generator: EventGenerator::new(
                 spec.mix.clone(),
                 spec.users,
-                LARGEST_BATCH,
+                MAX_BATCH,
                 Prng::from_seed(SEED),
             ),
             text: Vec::new(),
@@ -151,7 +151,7 @@ impl Flood {
         PersistentClient::connect(
             to.clients,
             probe_user,
-            self.receivers.len().min(MOST_CHECKED),
+            self.receivers.len().min(MAX_CHECKED),
             registration,
         )
     }
@@ -275,7 +275,7 @@ impl Flood {
         let mut part = self.in_flight.new_part(Instant::now());
         while self.text.len() < WRITE_BYTES {
             let (model, deliveries) = (&mut self.model, &mut part.deliveries);
-            self.generator.write_batch(LARGEST_BATCH, &mut self.text, |event, line| {
+            self.generator.write_batch(MAX_BATCH, &mut self.text, |event, line| {
                 model.apply(event, line, deliveries);
             });
         }

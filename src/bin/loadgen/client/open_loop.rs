@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::client::connection::{Connecting, read_some};
 use crate::client::silence::{Served, check_source, expect_silence, extra, source_failed};
 use crate::codec::{Event, write_event, write_number};
-use crate::sys::interrupt::{self, LONGEST_WAIT};
+use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::sys::procfs::allow_clients;
 use crate::sys::timerfd::Timer;
 use crate::target::server::Addresses;
@@ -36,8 +36,8 @@ const MAX_EVENTS_PER_TURN: u64 = 1024;
 /// ExpectedDeliveries that may be outstanding, and bytes that may wait to be sent, before another event is
 /// formatted: where a server cannot keep up, memory stays bounded, and the events that are late
 /// meanwhile are charged for it from when they were due.
-const MOST_OUTSTANDING: u64 = 1 << 24;
-const MOST_UNSENT: usize = 256 * 1024;
+const MAX_OUTSTANDING: u64 = 1 << 24;
+const MAX_UNSENT_BYTES: usize = 256 * 1024;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
@@ -186,8 +186,8 @@ impl LatencyProbe {
             let elapsed = measurement.start.elapsed();
             let due = schedule.due_by(elapsed).min(encoded + MAX_EVENTS_PER_TURN);
             while encoded < due
-                && measurement.outstanding < MOST_OUTSTANDING
-                && unsent.len() < MOST_UNSENT
+                && measurement.outstanding < MAX_OUTSTANDING
+                && unsent.len() < MAX_UNSENT_BYTES
             {
                 self.encode_next(&mut measurement, elapsed, &mut unsent);
                 encoded += 1;
@@ -253,9 +253,9 @@ impl LatencyProbe {
             // mio's timeout has whole milliseconds, which is an age; the timer has nanoseconds.
             Some(next) => {
                 self.timer.set(next - elapsed)?;
-                LONGEST_WAIT
+                MAX_WAIT
             }
-            None => LONGEST_WAIT.min(self.timeout),
+            None => MAX_WAIT.min(self.timeout),
         };
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),

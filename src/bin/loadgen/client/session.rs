@@ -15,7 +15,7 @@ use crate::client::silence::{
 };
 use crate::oracle::expected::{Cursor, ExpectedLine};
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
-use crate::sys::interrupt::{self, LONGEST_WAIT};
+use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::target::server::Addresses;
 use crate::workload::segment::{Segment, Workload};
 
@@ -240,7 +240,7 @@ impl Session {
         if !self.readable.is_empty() || (self.source.writable && self.source.sent < due) {
             return Duration::ZERO;
         }
-        segment.until_next_due(elapsed).unwrap_or(LONGEST_WAIT).min(self.timeout).min(LONGEST_WAIT)
+        segment.until_next_due(elapsed).unwrap_or(MAX_WAIT).min(self.timeout).min(MAX_WAIT)
     }
 
     /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
@@ -351,7 +351,7 @@ impl Session {
                 warn_of_open_source();
                 break;
             }
-            self.read_once(nothing, LONGEST_WAIT)?;
+            self.read_once(nothing, MAX_WAIT)?;
         }
         Ok(())
     }

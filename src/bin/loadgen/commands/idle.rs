@@ -16,7 +16,7 @@ use crate::args;
 use crate::client::connection::read_some;
 use crate::client::silence::{Served, expect_silence};
 use crate::output::{print, write_json, write_report};
-use crate::sys::interrupt::{self, LONGEST_WAIT};
+use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::sys::procfs::{self, Process, allow_clients};
 use crate::target::relay;
 use crate::target::server::Server;
@@ -206,7 +206,7 @@ impl IdleClients {
         source.write_all(SENT)?;
         while arrivals.len() < self.clients.len() {
             interrupt::check()?;
-            match self.poll.poll(&mut events, Some(LONGEST_WAIT)) {
+            match self.poll.poll(&mut events, Some(MAX_WAIT)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }

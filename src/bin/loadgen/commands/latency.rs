@@ -317,7 +317,7 @@ pub(crate) struct KneeStep {
 /// The search for the knee ends when the rate that holds and the one that does not are this close.
 const KNEE_PRECISION: f64 = 1.05;
 /// Rates above this are not tried: one thread cannot time so many messages.
-const HIGHEST_RATE: f64 = 5e6;
+const MAX_RATE: f64 = 5e6;
 
 /// Searches the highest rate at which p99, from the due time, stays within `bound_us`: doubles the
 /// rate until the bound breaks, then halves the interval in between. Returns every step taken, until a
@@ -353,7 +353,7 @@ fn search(
         Ok(holds)
     };
     let (mut good, mut bad) = (0.0, experiment.schedule.rate);
-    while bad < HIGHEST_RATE && attempt(bad)? {
+    while bad < MAX_RATE && attempt(bad)? {
         (good, bad) = (bad, bad * 2.0);
     }
     while good > 0.0 && bad / good > KNEE_PRECISION {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::oracle::model::ExpectedDeliveries;
 
 /// Parts that have arrived and are kept for their memory.
-const MOST_SPARE: usize = 50;
+const MAX_IDLE_PARTS: usize = 50;
 
 /// A stretch of a stream, and what each client must receive for it.
 pub(crate) struct Part {
@@ -64,7 +64,7 @@ impl InFlight {
             let Some(part) = self.parts.pop_front() else { return };
             self.memory -= part.deliveries.memory();
             self.first += 1;
-            if self.spare.len() < MOST_SPARE {
+            if self.spare.len() < MAX_IDLE_PARTS {
                 self.spare.push(part);
             }
         }

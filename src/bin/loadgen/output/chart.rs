@@ -14,9 +14,9 @@ const BOTTOM: f64 = 44.0;
 const TOP: f64 = 14.0;
 const RIGHT: f64 = 16.0;
 /// A course is drawn through at most this many points …
-const MOST_POINTS: usize = 80;
+const MAX_POINTS: usize = 80;
 /// … each of which is a rate over no fewer seconds than this.
-const SHORTEST_INTERVAL: f64 = 0.02;
+const MIN_INTERVAL: f64 = 0.02;
 /// Colours in the style sheet.
 const COLOURS: usize = 4;
 
@@ -167,16 +167,16 @@ struct AxisMap {
 
 impl AxisMap {
     fn of(scale: Scale, values: impl Iterator<Item = f64>, start: f64, end: f64) -> AxisMap {
-        let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
+        let (mut min, mut max) = (f64::INFINITY, 0.0_f64);
         for value in values {
-            (least, most) = (least.min(value), most.max(value));
+            (min, max) = (min.min(value), max.max(value));
         }
         let (low, high) = match scale {
-            Scale::Linear => (0.0, if most > 0.0 { most * 1.05 } else { 1.0 }),
-            Scale::Percentile => (1.0, most.max(100.0)),
+            Scale::Linear => (0.0, if max > 0.0 { max * 1.05 } else { 1.0 }),
+            Scale::Percentile => (1.0, max.max(100.0)),
             Scale::Logarithmic => {
-                let low = 10_f64.powf(least.clamp(0.001, 1e9).log10().floor());
-                (low, 10_f64.powf(most.max(low).log10().ceil()).max(low * 10.0))
+                let low = 10_f64.powf(min.clamp(0.001, 1e9).log10().floor());
+                (low, 10_f64.powf(max.max(low).log10().ceil()).max(low * 10.0))
             }
         };
         AxisMap { scale, low, high, start, end }
@@ -243,7 +243,7 @@ fn tick_name(number: f64) -> String {
 /// ascending times.
 pub(crate) fn rates(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let Some(&(end, _)) = points.last() else { return Vec::new() };
-    let intervals = ((end / SHORTEST_INTERVAL) as usize).clamp(1, MOST_POINTS);
+    let intervals = ((end / MIN_INTERVAL) as usize).clamp(1, MAX_POINTS);
     let length = end / intervals as f64;
     let mut grown = (0..=intervals).map(|number| interpolated(points, number as f64 * length));
     let mut before = grown.next().unwrap_or_default();
@@ -266,7 +266,7 @@ fn interpolated(points: &[(f64, f64)], time: f64) -> f64 {
 }
 
 pub(crate) fn downsample(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    points.iter().step_by(points.len().div_ceil(MOST_POINTS).max(1)).copied().collect()
+    points.iter().step_by(points.len().div_ceil(MAX_POINTS).max(1)).copied().collect()
 }
 
 #[cfg(test)]

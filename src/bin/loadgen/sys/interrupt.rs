@@ -1,7 +1,7 @@
 //! Signals that end a run: it tells what there is so far, and ends with a status that names the signal.
 //!
 //! A handler only keeps the signal. Whatever may take long asks from time to time, and no wait is
-//! longer than [`LONGEST_WAIT`], as a signal may come just before it. A terminal and other programs
+//! longer than [`MAX_WAIT`], as a signal may come just before it. A terminal and other programs
 //! often send two signals for one: a further one ends the program at once, whatever it waits for, if
 //! it comes a second or more after the first.
 
@@ -17,7 +17,7 @@ use signal_hook::flag::{register_conditional_shutdown, register_usize};
 use signal_hook::low_level::pipe;
 
 /// The longest time without a look for signals.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
+pub(crate) const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// What comes so soon after the first signal is the same request.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ pub(crate) fn sleep(mut time: Duration) -> io::Result<()> {
         if time.is_zero() {
             return Ok(());
         }
-        let step = time.min(LONGEST_WAIT);
+        let step = time.min(MAX_WAIT);
         thread::sleep(step);
         time -= step;
     }

@@ -241,7 +241,7 @@ impl Server {
         let mut status = None;
         while status.is_none() && Instant::now() < deadline {
             interrupt::check()?;
-            status = running.wait_until(deadline.min(Instant::now() + interrupt::LONGEST_WAIT))?;
+            status = running.wait_until(deadline.min(Instant::now() + interrupt::MAX_WAIT))?;
         }
         match status {
             Some(status) if status.success() => Ok(()),
@@ -268,7 +268,7 @@ impl ChildServer {
 
     fn wait_for_output(&self) -> io::Result<()> {
         let deadline = Instant::now() + LINE_TIMEOUT;
-        let longest = Timespec::try_from(interrupt::LONGEST_WAIT).map_err(io::Error::other)?;
+        let longest = Timespec::try_from(interrupt::MAX_WAIT).map_err(io::Error::other)?;
         loop {
             interrupt::check()?;
             let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];

@@ -143,7 +143,7 @@ fn without_end(line: &[u8]) -> &[u8] {
 
 /// Behind a gap that has to be given up, no more is sent than this many sequences, half of a
 /// server's usual reorder window, before it is.
-const MOST_BEHIND_A_GAP: u64 = 131_072;
+const MAX_AHEAD_OF_GAP: u64 = 131_072;
 
 /// Puts lines into the order of their sequences, as PROTOCOL.md has it.
 struct Sequencer {
@@ -204,7 +204,7 @@ impl Sequencer {
     fn is_too_far(&self, line: Line) -> bool {
         let has_gap = self.missing.front().is_some_and(|gap| gap.start == self.awaited);
         let distance = line.sequence().and_then(|sequence| sequence.checked_sub(self.awaited));
-        has_gap && distance.is_some_and(|distance| distance >= MOST_BEHIND_A_GAP)
+        has_gap && distance.is_some_and(|distance| distance >= MAX_AHEAD_OF_GAP)
     }
 }
 
@@ -307,7 +307,7 @@ pub(crate) fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 /// A longer line is none of a captured stream, whatever the server's settings were, in bytes.
-const LONGEST_CAPTURED: usize = 1024 * 1024;
+const MAX_CAPTURED_LINE: usize = 1024 * 1024;
 
 /// The lines of a capture.
 struct Lines {
@@ -327,14 +327,14 @@ impl Lines {
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         interrupt::check()?;
         let mut line = Vec::new();
-        let mut input = (&mut self.input).take(LONGEST_CAPTURED as u64);
+        let mut input = (&mut self.input).take(MAX_CAPTURED_LINE as u64);
         input
             .read_until(b'\n', &mut line)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name)))?;
-        if line.len() == LONGEST_CAPTURED && !line.ends_with(b"\n") {
+        if line.len() == MAX_CAPTURED_LINE && !line.ends_with(b"\n") {
             let name = &self.name;
             return Err(unusable(format!(
-                "{name} has a line of more than {LONGEST_CAPTURED} bytes: it is no captured stream"
+                "{name} has a line of more than {MAX_CAPTURED_LINE} bytes: it is no captured stream"
             )));
         }
         self.is_cut_short = !line.is_empty() && !line.ends_with(b"\n");

@@ -23,7 +23,8 @@ pub(crate) struct WorkloadSpec {
     pub(crate) clients: usize,
     pub(crate) seed: u64,
     /// Events are shuffled within batches of 1 to this many, as many as chance says.
-    pub(crate) largest_batch: u64,
+    #[serde(rename = "largestBatch")]
+    pub(crate) max_batch: u64,
 }
 
 impl WorkloadSpec {
@@ -31,7 +32,7 @@ impl WorkloadSpec {
     pub(crate) fn describe(&self, command: &str) -> String {
         format!(
             "{command}: {} events of the mix `{}`, seed {}, in batches of up to {}, {} of {} users connected",
-            self.total_events, self.mix, self.seed, self.largest_batch, self.clients, self.users
+            self.total_events, self.mix, self.seed, self.max_batch, self.clients, self.users
         )
     }
 }
@@ -49,7 +50,7 @@ impl GeneratedWorkload {
         let mut prng = Prng::from_seed(spec.seed);
         let clients = prng.distinct(spec.clients, spec.users);
         GeneratedWorkload {
-            generator: EventGenerator::new(spec.mix, spec.users, spec.largest_batch, prng),
+            generator: EventGenerator::new(spec.mix, spec.users, spec.max_batch, prng),
             model: Model::new(&clients),
             clients,
             left: spec.total_events,
@@ -88,7 +89,7 @@ mod tests {
 
     fn spec(mix: &str, total_events: u64) -> WorkloadSpec {
         let mix = mix.parse().unwrap();
-        WorkloadSpec { mix, total_events, users: 150, clients: 100, seed: 666, largest_batch: 100 }
+        WorkloadSpec { mix, total_events, users: 150, clients: 100, seed: 666, max_batch: 100 }
     }
 
     fn events(spec: WorkloadSpec) -> Vec<(u64, Event)> {

@@ -11,7 +11,7 @@ pub(crate) struct EventGenerator {
     mix: Mix,
     /// Users have the ids `1..=users`.
     users: u64,
-    largest_batch: u64,
+    max_batch: u64,
     prng: Prng,
     next_sequence: u64,
     follows: FollowSet,
@@ -19,12 +19,12 @@ pub(crate) struct EventGenerator {
 }
 
 impl EventGenerator {
-    /// Events are shuffled within batches of 1 to `largest_batch`, as many as chance says.
-    pub(crate) fn new(mix: Mix, users: u64, largest_batch: u64, prng: Prng) -> EventGenerator {
+    /// Events are shuffled within batches of 1 to `max_batch`, as many as chance says.
+    pub(crate) fn new(mix: Mix, users: u64, max_batch: u64, prng: Prng) -> EventGenerator {
         EventGenerator {
             mix,
             users,
-            largest_batch,
+            max_batch,
             prng,
             next_sequence: 1,
             follows: FollowSet::default(),
@@ -37,15 +37,15 @@ impl EventGenerator {
         self.next_sequence
     }
 
-    /// Appends a batch of at most `most` events to `wire`, after showing each with its line to `apply`
+    /// Appends a batch of at most `max` events to `wire`, after showing each with its line to `apply`
     /// in the order in which they are to be applied. Returns how many they are.
     pub(crate) fn write_batch(
         &mut self,
-        most: u64,
+        max: u64,
         wire: &mut Vec<u8>,
         mut apply: impl FnMut(Event, &[u8]),
     ) -> u64 {
-        let size = (1 + self.prng.below(self.largest_batch)).min(most);
+        let size = (1 + self.prng.below(self.max_batch)).min(max);
         self.batch.clear();
         for _ in 0..size {
             let event = self.choose_event();

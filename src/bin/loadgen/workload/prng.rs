@@ -49,15 +49,15 @@ impl Prng {
         }
     }
 
-    /// `count` different numbers out of `1..=largest`, in random order; `count` is not above
-    /// `largest`.
+    /// `count` different numbers out of `1..=max`, in random order; `count` is not above
+    /// `max`.
     ///
     /// The beginning of a shuffle of them all, of which only those are kept that have moved.
-    pub(crate) fn distinct(&mut self, count: usize, largest: u64) -> Vec<u64> {
+    pub(crate) fn distinct(&mut self, count: usize, max: u64) -> Vec<u64> {
         let mut moved = HashMap::new();
         (0..count as u64)
             .map(|place| {
-                let other = place + self.below(largest - place);
+                let other = place + self.below(max - place);
                 let displaced = moved.remove(&place).unwrap_or(place + 1);
                 if other == place {
                     return displaced;
@@ -98,13 +98,13 @@ mod tests {
 
     #[test]
     fn distinct_numbers_are_those_of_a_whole_shuffle() {
-        for (count, largest) in [(0, 1), (1, 1), (10, 10), (7, 10), (50, 1000)] {
-            let (mut prng, mut all) = (Prng::from_seed(7), (1..=largest).collect::<Vec<_>>());
+        for (count, max) in [(0, 1), (1, 1), (10, 10), (7, 10), (50, 1000)] {
+            let (mut prng, mut all) = (Prng::from_seed(7), (1..=max).collect::<Vec<_>>());
             for place in 0..count {
                 let other = place + prng.index(all.len() - place);
                 all.swap(place, other);
             }
-            assert_eq!(Prng::from_seed(7).distinct(count, largest), all[..count]);
+            assert_eq!(Prng::from_seed(7).distinct(count, max), all[..count]);
         }
     }
 

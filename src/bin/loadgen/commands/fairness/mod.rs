@@ -27,7 +27,7 @@ pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{WaitTimes, record};
 use super::{CommandResult, server_with_log};
 use crate::args;
-use crate::client::flood::{Flood, FloodSpec, MOST_CHECKED};
+use crate::client::flood::{Flood, FloodSpec, MAX_CHECKED};
 use crate::output::chart::Chart;
 use crate::output::{interruption, print, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
@@ -105,7 +105,7 @@ impl Experiment {
         format!(
             "fairness: the mix `{mix}` as fast as the server takes it, {receivers} of {users} users \
              connected, {} of them checked, a new client every {:?} for {:?}",
-            (*receivers).min(MOST_CHECKED),
+            (*receivers).min(MAX_CHECKED),
             self.interval,
             self.duration
         )

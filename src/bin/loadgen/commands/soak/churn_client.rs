@@ -202,11 +202,11 @@ impl ChurnClient {
 }
 
 fn pause_duration(prng: &mut Prng) -> Duration {
-    let longest = match prng.below(PAUSES_PER_LONG_ONE) {
+    let max = match prng.below(PAUSES_PER_LONG_ONE) {
         0 => MAX_LONG_PAUSE_MS,
         _ => MAX_PAUSE_MS,
     };
-    Duration::from_millis(prng.below(longest))
+    Duration::from_millis(prng.below(max))
 }
 
 fn connect_with_small_buffers(to: SocketAddr, handshake: &Handshake) -> io::Result<TcpStream> {

@@ -118,8 +118,10 @@ pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MemoryTrend {
-    first_half_most: u64,
-    second_half_most: u64,
+    #[serde(rename = "firstHalfMost")]
+    first_half_max: u64,
+    #[serde(rename = "secondHalfMost")]
+    second_half_max: u64,
     /// Over the second half, by least squares.
     kilobytes_per_hour: f64,
     /// `None`: the run was too short to tell.
@@ -136,13 +138,13 @@ impl MemoryTrend {
             .collect();
         let (end, _) = *points.last()?;
         let (first, second) = points.split_at(points.partition_point(|point| point.0 <= end / 2.0));
-        let most = |points: &[(f64, u64)]| points.iter().map(|point| point.1).max();
-        let (first_half_most, second_half_most) = (most(first)?, most(second)?);
-        let allowed = MAX_GROWTH_BYTES.max((first_half_most as f64 * MAX_GROWTH_SHARE) as u64);
-        let is_within_bound = second_half_most <= first_half_most + allowed;
+        let max = |points: &[(f64, u64)]| points.iter().map(|point| point.1).max();
+        let (first_half_max, second_half_max) = (max(first)?, max(second)?);
+        let allowed = MAX_GROWTH_BYTES.max((first_half_max as f64 * MAX_GROWTH_SHARE) as u64);
+        let is_within_bound = second_half_max <= first_half_max + allowed;
         Some(MemoryTrend {
-            first_half_most,
-            second_half_most,
+            first_half_max,
+            second_half_max,
             kilobytes_per_hour: slope(second) * 3600.0 / 1024.0,
             is_flat: (end >= MIN_JUDGED_RUN.as_secs_f64()).then_some(is_within_bound),
         })
@@ -163,8 +165,8 @@ impl MemoryTrend {
         format!(
             "  memory      {words}: at most {} KB in the first half, {} KB in the second, slope there \
              {:.0} KB/hour\n",
-            self.first_half_most / 1024,
-            self.second_half_most / 1024,
+            self.first_half_max / 1024,
+            self.second_half_max / 1024,
             self.kilobytes_per_hour
         )
     }

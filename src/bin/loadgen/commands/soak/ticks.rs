@@ -20,7 +20,7 @@ const TICKS_PER_BURST: u64 = 500;
 const MAX_IN_FLIGHT: usize = 1000;
 const MAX_IN_FLIGHT_BYTES: usize = 1 << 28;
 /// Events are shuffled in batches of up to this many.
-const LARGEST_BATCH: u64 = 100;
+const MAX_BATCH: u64 = 100;
 /// Broadcasts that are remembered: more than a visitor can be behind.
 const MAX_BROADCASTS: usize = 1 << 17;
 
@@ -63,7 +63,7 @@ impl TickSchedule {
         TickSchedule {
             pace,
             start: Instant::now(),
-            generator: EventGenerator::new(mix, users, LARGEST_BATCH, prng),
+            generator: EventGenerator::new(mix, users, MAX_BATCH, prng),
             model: Model::new(persistent),
             in_flight: InFlight::for_clients(persistent.len()),
             broadcasts: Broadcasts::default(),
