@@ -83,7 +83,7 @@ impl Line {
 }
 
 fn read_event(fields: &[&[u8]]) -> Option<Event> {
-    let user = |place: usize| read_number(fields[place]);
+    let user = |field: usize| read_number(fields[field]);
     Some(match (*fields.first()?, fields.len()) {
         (b"F", 3) => Event::Follow { follower: user(1)?, followed: user(2)? },
         (b"U", 3) => Event::Unfollow { follower: user(1)?, followed: user(2)? },

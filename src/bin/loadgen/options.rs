@@ -49,8 +49,8 @@ pub(crate) struct TargetFlags<'a> {
 impl TargetFlags<'_> {
     /// What the server that is started is told with `flag`, if it is a number.
     pub(crate) fn server_number(&self, flag: &str) -> Option<u64> {
-        let place = self.server_arguments.iter().rposition(|argument| argument == flag)?;
-        self.server_arguments.get(place + 1)?.parse().ok()
+        let index = self.server_arguments.iter().rposition(|argument| argument == flag)?;
+        self.server_arguments.get(index + 1)?.parse().ok()
     }
 }
 

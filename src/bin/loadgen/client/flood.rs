@@ -105,10 +105,10 @@ impl Flood {
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let checked = spec.receivers.min(MAX_CHECKED);
         let mut receivers = Vec::with_capacity(spec.receivers);
-        for place in 0..spec.receivers {
-            let (user, registration) = (place as u64 + 1, (registry, Token(place)));
-            receivers.push(if place < checked {
-                Receiver::Checked(PersistentClient::connect(to.clients, user, place, registration)?)
+        for index in 0..spec.receivers {
+            let (user, registration) = (index as u64 + 1, (registry, Token(index)));
+            receivers.push(if index < checked {
+                Receiver::Checked(PersistentClient::connect(to.clients, user, index, registration)?)
             } else {
                 Receiver::Unchecked(Unchecked::connect(to, user, registration)?)
             });
@@ -173,10 +173,10 @@ impl Flood {
             self.source_readable |= event.is_readable();
             return true;
         }
-        let place = event.token().0;
-        let Some(in_ready_list) = self.in_ready_list.get_mut(place) else { return false };
+        let index = event.token().0;
+        let Some(in_ready_list) = self.in_ready_list.get_mut(index) else { return false };
         if !std::mem::replace(in_ready_list, true) {
-            self.readable.push_back(place);
+            self.readable.push_back(index);
         }
         true
     }
@@ -283,16 +283,16 @@ impl Flood {
     }
 
     fn read(&mut self) -> io::Result<()> {
-        let Some(place) = self.readable.pop_front() else { return Ok(()) };
+        let Some(index) = self.readable.pop_front() else { return Ok(()) };
         let buffer = &mut self.buffer;
-        let may_have_more = match &mut self.receivers[place] {
+        let may_have_more = match &mut self.receivers[index] {
             Receiver::Checked(client) => client.read(buffer, &mut self.in_flight, &mut |_| {})?,
             Receiver::Unchecked(client) => client.read(buffer)?,
         };
-        self.in_ready_list[place] = may_have_more;
+        self.in_ready_list[index] = may_have_more;
         if may_have_more {
             self.last_arrival = Instant::now();
-            self.readable.push_back(place);
+            self.readable.push_back(index);
         }
         Ok(())
     }

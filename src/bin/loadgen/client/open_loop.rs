@@ -148,11 +148,11 @@ impl LatencyProbe {
             Connecting::open(to.events, "the event source", &Handshake::default())?.finish()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
-        for place in 0..clients {
-            let user = place as u64 + 1;
+        for index in 0..clients {
+            let user = index as u64 + 1;
             let id = Handshake::of_user(user);
             let mut stream = Connecting::open(to.clients, "a client", &id)?.finish()?;
-            registry.register(&mut stream, Token(place), Interest::READABLE)?;
+            registry.register(&mut stream, Token(index), Interest::READABLE)?;
             let (awaited, partial) = (VecDeque::new(), Vec::new());
             connected.push(Client { stream, user, awaited, partial });
         }
@@ -215,8 +215,8 @@ impl LatencyProbe {
         measurement.latencies.send_duration = at;
         match measurement.schedule.kind {
             MessageKind::Private => {
-                let place = self.prng.index(self.clients.len());
-                let client = &mut self.clients[place];
+                let index = self.prng.index(self.clients.len());
+                let client = &mut self.clients[index];
                 client.awaited.push_back(sent);
                 measurement.outstanding += 1;
                 write_event(text, sequence, private_message_to(client.user));

@@ -18,7 +18,7 @@ use crate::workload::handshake::Handshake;
 pub(crate) struct PersistentClient {
     user: u64,
     /// Among the clients of what is in flight.
-    place: usize,
+    index: usize,
     stream: TcpStream,
     /// The part that it receives, and how much of that has come.
     part: u64,
@@ -35,14 +35,14 @@ impl PersistentClient {
     pub(crate) fn connect(
         to: SocketAddr,
         user: u64,
-        place: usize,
+        index: usize,
         (registry, token): (&Registry, Token),
     ) -> io::Result<PersistentClient> {
         let mut stream = Connecting::open(to, "a client", &Handshake::of_user(user))?.finish()?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(PersistentClient {
             user,
-            place,
+            index,
             stream,
             part: 0,
             cursor: Cursor::default(),
@@ -85,7 +85,7 @@ impl PersistentClient {
                 return Err(self.mismatch(MismatchKind::Extra, in_flight, received));
             };
             self.part = number;
-            let expected = &part.deliveries.clients[self.place];
+            let expected = &part.deliveries.clients[self.index];
             let left = (expected.len() - self.cursor.offset) as usize;
             let (now_due, later) = received.split_at(left.min(received.len()));
             if let Err(matched) = self.cursor.check(now_due, expected, &part.deliveries.broadcasts)
@@ -116,7 +116,7 @@ impl PersistentClient {
     /// What differs at the next byte due, where `received` came.
     fn mismatch(&self, kind: MismatchKind, in_flight: &mut InFlight, received: &[u8]) -> io::Error {
         let line = in_flight.get(self.part).and_then(|(_, part)| {
-            let expected = &part.deliveries.clients[self.place];
+            let expected = &part.deliveries.clients[self.index];
             expected.line_at(self.cursor.offset, &part.deliveries.broadcasts)
         });
         let number = line.as_ref().map_or(0, |line| line.number);
@@ -136,7 +136,7 @@ impl PersistentClient {
     pub(crate) fn missing(&mut self, in_flight: &mut InFlight) -> Option<io::Error> {
         loop {
             let (number, part) = in_flight.get(self.part)?;
-            let expected = &part.deliveries.clients[self.place];
+            let expected = &part.deliveries.clients[self.index];
             if self.cursor.offset < expected.len() {
                 let lines = expected.lines();
                 return Some(self.mismatch(MismatchKind::Missing(lines), in_flight, b""));

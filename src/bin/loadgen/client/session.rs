@@ -207,10 +207,10 @@ impl Session {
         self.close_source(&nothing)?;
         self.expect_silence(&nothing, SILENCE_PERIOD)?;
         let mut mismatches = self.into_mismatches();
-        let mut place = 0;
+        let mut index = 0;
         mismatches.retain(|mismatch| {
-            place += 1;
-            place <= while_open || !matches!(mismatch.kind, MismatchKind::ClosedEarly(_))
+            index += 1;
+            index <= while_open || !matches!(mismatch.kind, MismatchKind::ClosedEarly(_))
         });
         Ok(mismatches)
     }
@@ -218,7 +218,7 @@ impl Session {
     /// What was wrong so far, first things first, when the run has to stop early.
     pub(crate) fn into_mismatches(mut self) -> Vec<Mismatch> {
         let clients = &mut self.clients;
-        self.mismatched.iter().filter_map(|&place| clients[place].mismatch.take()).collect()
+        self.mismatched.iter().filter_map(|&index| clients[index].mismatch.take()).collect()
     }
 
     pub(crate) fn has_mismatches(&self) -> bool {
@@ -259,12 +259,12 @@ impl Session {
                 }
                 continue;
             }
-            let place = event.token().0;
-            let client = &mut self.clients[place];
+            let index = event.token().0;
+            let client = &mut self.clients[index];
             client.ending |= event.is_read_closed() || event.is_error();
             if !client.in_ready_list && !client.ended {
                 client.in_ready_list = true;
-                self.readable.push(place);
+                self.readable.push(index);
             }
         }
         Ok(())
@@ -275,16 +275,16 @@ impl Session {
         let mut total = ReadStats::default();
         let (clients, buffer, mismatched) =
             (&mut self.clients, &mut self.buffer, &mut self.mismatched);
-        self.readable.retain(|&place| {
-            let client = &mut clients[place];
+        self.readable.retain(|&index| {
+            let client = &mut clients[index];
             let was_right = client.mismatch.is_none();
-            let was_waiting = client.is_waiting(segment, place);
+            let was_waiting = client.is_waiting(segment, index);
             let before = client.cursor.offset;
-            client.in_ready_list = client.read(buffer, segment, place);
+            client.in_ready_list = client.read(buffer, segment, index);
             total.matched_bytes += client.cursor.offset - before;
-            total.finished += usize::from(was_waiting && !client.is_waiting(segment, place));
+            total.finished += usize::from(was_waiting && !client.is_waiting(segment, index));
             if was_right && client.mismatch.is_some() {
-                mismatched.push(place);
+                mismatched.push(index);
             }
             client.in_ready_list
         });
@@ -294,8 +294,8 @@ impl Session {
     /// Reads once from every client that may have something, whatever it is.
     fn count_clients(&mut self, count: &mut ReceivedStats) {
         let (clients, buffer) = (&mut self.clients, &mut self.buffer);
-        self.readable.retain(|&place| {
-            let client = &mut clients[place];
+        self.readable.retain(|&index| {
+            let client = &mut clients[index];
             client.in_ready_list = match client.stream.read(buffer) {
                 Ok(0) => {
                     client.ended = true;
@@ -362,12 +362,12 @@ impl Session {
     ///
     /// Nobody waits: it is the source that cannot go on.
     fn report_missing(&mut self, segment: &Segment) -> io::Result<()> {
-        for (place, client) in self.clients.iter_mut().enumerate() {
-            if client.is_waiting(segment, place) {
-                let received = client.line_due(segment, place).map_or(0, |line| line.number);
-                let missing = segment.deliveries.clients[place].lines() - received;
-                client.fail(MismatchKind::Missing(missing), segment, place);
-                self.mismatched.push(place);
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            if client.is_waiting(segment, index) {
+                let received = client.line_due(segment, index).map_or(0, |line| line.number);
+                let missing = segment.deliveries.clients[index].lines() - received;
+                client.fail(MismatchKind::Missing(missing), segment, index);
+                self.mismatched.push(index);
             }
         }
         if self.has_mismatches() { Ok(()) } else { Err(self.source.stalled_error(segment)) }
@@ -468,62 +468,62 @@ impl Client {
         })
     }
 
-    fn is_waiting(&self, segment: &Segment, place: usize) -> bool {
-        self.mismatch.is_none() && self.cursor.offset < segment.deliveries.clients[place].len()
+    fn is_waiting(&self, segment: &Segment, index: usize) -> bool {
+        self.mismatch.is_none() && self.cursor.offset < segment.deliveries.clients[index].len()
     }
 
     /// Reads once and checks; returns whether there may be more to read.
-    fn read(&mut self, buffer: &mut [u8], segment: &Segment, place: usize) -> bool {
+    fn read(&mut self, buffer: &mut [u8], segment: &Segment, index: usize) -> bool {
         match self.stream.read(buffer) {
-            Ok(0) => self.end("end of file", segment, place),
+            Ok(0) => self.end("end of file", segment, index),
             Ok(count) => {
-                self.check(&buffer[..count], segment, place);
+                self.check(&buffer[..count], segment, index);
                 // Less than asked for means that the kernel has no more: the next edge will tell.
                 return count == buffer.len() || self.ending;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return true,
-            Err(error) => self.end(&error.to_string(), segment, place),
+            Err(error) => self.end(&error.to_string(), segment, index),
         }
         false
     }
 
-    fn check(&mut self, received: &[u8], segment: &Segment, place: usize) {
+    fn check(&mut self, received: &[u8], segment: &Segment, index: usize) {
         if let Some(mismatch) = &mut self.mismatch {
             mismatch.add_received(received);
             return;
         }
-        let expected = &segment.deliveries.clients[place];
+        let expected = &segment.deliveries.clients[index];
         let Err(matched) = self.cursor.check(received, expected, &segment.deliveries.broadcasts)
         else {
             return;
         };
-        let line = self.line_due(segment, place);
+        let line = self.line_due(segment, index);
         let known = line.as_ref().map_or(0, |line| (self.cursor.offset - line.start) as usize);
         let kind = if line.is_some() { MismatchKind::Different } else { MismatchKind::Extra };
         let head = line.map_or(Vec::new(), |line| line.text[..known].to_vec());
-        let mismatch = self.fail(kind, segment, place);
+        let mismatch = self.fail(kind, segment, index);
         mismatch.add_received(&head);
         mismatch.add_received(&received[matched..]);
     }
 
-    fn end(&mut self, why: &str, segment: &Segment, place: usize) {
+    fn end(&mut self, why: &str, segment: &Segment, index: usize) {
         self.ended = true;
         if self.mismatch.is_none() {
-            self.fail(MismatchKind::ClosedEarly(why.to_owned()), segment, place);
+            self.fail(MismatchKind::ClosedEarly(why.to_owned()), segment, index);
         }
     }
 
     /// The line that holds the next byte due.
-    fn line_due(&self, segment: &Segment, place: usize) -> Option<ExpectedLine> {
-        let expected = &segment.deliveries.clients[place];
+    fn line_due(&self, segment: &Segment, index: usize) -> Option<ExpectedLine> {
+        let expected = &segment.deliveries.clients[index];
         expected.line_at(self.cursor.offset, &segment.deliveries.broadcasts)
     }
 
-    fn fail(&mut self, kind: MismatchKind, segment: &Segment, place: usize) -> &mut Mismatch {
-        let line = self.line_due(segment, place);
+    fn fail(&mut self, kind: MismatchKind, segment: &Segment, index: usize) -> &mut Mismatch {
+        let line = self.line_due(segment, index);
         let number =
-            line.as_ref().map_or(segment.deliveries.clients[place].lines(), |line| line.number);
+            line.as_ref().map_or(segment.deliveries.clients[index].lines(), |line| line.number);
         let mismatch = Mismatch::new(
             self.user,
             kind,

@@ -129,7 +129,7 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
     let arrivals = idle_clients.broadcast(&mut source, timeout)?;
     idle_clients.finish(source)?;
     server.stop()?;
-    let micros = |place: usize| arrivals[place].as_secs_f64() * 1e6;
+    let micros = |index: usize| arrivals[index].as_secs_f64() * 1e6;
     Ok(IdleFigures {
         clients: count,
         connects_per_second,
@@ -181,13 +181,13 @@ impl IdleClients {
     fn connect(to: SocketAddr, count: usize) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
         let mut clients = Vec::with_capacity(count);
-        for place in 0..count {
+        for index in 0..count {
             interrupt::check()?;
-            let mut stream = connect_from(source_address(to, place), to)?;
-            stream.write_all(format!("{}\n", place + 1).as_bytes())?;
+            let mut stream = connect_from(source_address(to, index), to)?;
+            stream.write_all(format!("{}\n", index + 1).as_bytes())?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
+            poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
             clients.push(IdleClient { stream, received: 0 });
         }
         Ok(IdleClients { poll, clients })
@@ -257,12 +257,12 @@ impl IdleClient {
     }
 }
 
-/// Where connection number `place` comes from: on the loopback interface another address each
+/// Where connection number `index` comes from: on the loopback interface another address each
 /// time the ports of one run out.
-fn source_address(to: SocketAddr, place: usize) -> Option<Ipv4Addr> {
+fn source_address(to: SocketAddr, index: usize) -> Option<Ipv4Addr> {
     match to.ip() {
         IpAddr::V4(address) if address.is_loopback() => {
-            let host = u8::try_from(1 + place / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX);
+            let host = u8::try_from(1 + index / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX);
             Some(Ipv4Addr::new(127, 0, 0, host))
         }
         _ => None,

@@ -16,7 +16,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(connected: &[u64]) -> Model {
-        let clients = connected.iter().enumerate().map(|(place, &user)| (user, place)).collect();
+        let clients = connected.iter().enumerate().map(|(index, &user)| (user, index)).collect();
         Model { clients, followers: HashMap::new() }
     }
 
@@ -41,16 +41,16 @@ impl Model {
     fn follow(&mut self, follower: u64, followed: u64) {
         let Some(&client) = self.clients.get(&follower) else { return };
         let followers = self.followers.entry(followed).or_default();
-        if let Err(place) = followers.binary_search(&client) {
-            followers.insert(place, client);
+        if let Err(index) = followers.binary_search(&client) {
+            followers.insert(index, client);
         }
     }
 
     fn unfollow(&mut self, follower: u64, followed: u64) {
         let Some(&client) = self.clients.get(&follower) else { return };
         let Some(followers) = self.followers.get_mut(&followed) else { return };
-        if let Ok(place) = followers.binary_search(&client) {
-            followers.remove(place);
+        if let Ok(index) = followers.binary_search(&client) {
+            followers.remove(index);
         }
     }
 

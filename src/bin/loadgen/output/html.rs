@@ -47,8 +47,8 @@ fn add_rows(name: &str, value: &Value, rows: &mut String) {
             fields.iter().for_each(|(key, value)| add_rows(&inner(key), value, rows));
         }
         Value::Array(items) => {
-            for (place, value) in items.iter().enumerate() {
-                add_rows(&inner(&(place + 1).to_string()), value, rows);
+            for (index, value) in items.iter().enumerate() {
+                add_rows(&inner(&(index + 1).to_string()), value, rows);
             }
         }
         plain => {

@@ -143,19 +143,19 @@ struct Client {
 impl Baseline {
     fn accept(listeners: &Listeners, users: &[u64]) -> io::Result<Baseline> {
         let (source, mut accepted) = listeners.accept(users.len())?;
-        let places: HashMap<u64, usize> = users.iter().copied().zip(0..).collect();
-        if let Some((user, _)) = accepted.iter().find(|(user, _)| !places.contains_key(user)) {
+        let indices: HashMap<u64, usize> = users.iter().copied().zip(0..).collect();
+        if let Some((user, _)) = accepted.iter().find(|(user, _)| !indices.contains_key(user)) {
             return Err(io::Error::other(format!("user {user} is not part of the plan")));
         }
-        accepted.sort_by_key(|(user, _)| places.get(user));
+        accepted.sort_by_key(|(user, _)| indices.get(user));
 
         let poll = Poll::new()?;
         let mut source = nonblocking(source)?;
         poll.registry().register(&mut source, SOURCE, Interest::READABLE)?;
         let mut clients = Vec::with_capacity(accepted.len());
-        for (place, (_, stream)) in accepted.into_iter().enumerate() {
+        for (index, (_, stream)) in accepted.into_iter().enumerate() {
             let mut stream = nonblocking(stream)?;
-            poll.registry().register(&mut stream, Token(place), Interest::WRITABLE)?;
+            poll.registry().register(&mut stream, Token(index), Interest::WRITABLE)?;
             clients.push(Client { stream, writable: true, cursor: Cursor::default() });
         }
         let (events, buffer) =
@@ -197,7 +197,7 @@ impl Baseline {
         for event in &self.events {
             match event.token() {
                 SOURCE => self.source_readable = true,
-                Token(place) => self.clients[place].writable = true,
+                Token(index) => self.clients[index].writable = true,
             }
         }
         Ok(())

@@ -162,9 +162,9 @@ impl Sequencer {
                 self.waiting.entry(sequence).or_insert(None);
             }
             Line::Event(sequence, event) if sequence >= self.awaited => {
-                let place = self.waiting.entry(sequence).or_insert(None);
-                if place.is_none() {
-                    *place = Some((event, line.to_vec()));
+                let slot = self.waiting.entry(sequence).or_insert(None);
+                if slot.is_none() {
+                    *slot = Some((event, line.to_vec()));
                 }
             }
             Line::Noise | Line::Void(_) | Line::Event(..) => {}
@@ -243,8 +243,8 @@ impl Pacer {
             Pace::FullSpeed => None,
             Pace::Rate(rate) => Some(Duration::from_secs_f64(line as f64 / rate)),
             Pace::Recorded(speed) => {
-                let place = self.times.partition_point(|point| point.bytes < end);
-                let point = self.times.get(place).or(self.times.last());
+                let index = self.times.partition_point(|point| point.bytes < end);
+                let point = self.times.get(index).or(self.times.last());
                 let micros = point.map_or(0, |point| point.micros);
                 Some(Duration::from_micros(micros).div_f64(speed))
             }

@@ -110,8 +110,8 @@ mod tests {
         let events = events(spec("verification", 20_000));
         let seen: HashSet<u64> = events.iter().map(|(sequence, _)| *sequence).collect();
         assert_eq!(seen.len(), 20_000);
-        for (place, (sequence, _)) in events.iter().enumerate() {
-            assert!(sequence.abs_diff(place as u64 + 1) < 100, "{sequence} at {place}");
+        for (index, (sequence, _)) in events.iter().enumerate() {
+            assert!(sequence.abs_diff(index as u64 + 1) < 100, "{sequence} at {index}");
         }
     }
 

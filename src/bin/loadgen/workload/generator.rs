@@ -157,15 +157,15 @@ impl Batch {
 #[derive(Default)]
 struct FollowSet {
     pairs: Vec<(u64, u64)>,
-    places: HashMap<(u64, u64), usize>,
+    indices: HashMap<(u64, u64), usize>,
 }
 
 impl FollowSet {
     fn add(&mut self, pair: (u64, u64)) {
-        if self.places.contains_key(&pair) {
+        if self.indices.contains_key(&pair) {
             return;
         }
-        self.places.insert(pair, self.pairs.len());
+        self.indices.insert(pair, self.pairs.len());
         self.pairs.push(pair);
     }
 
@@ -173,11 +173,11 @@ impl FollowSet {
         if self.pairs.is_empty() {
             return None;
         }
-        let place = prng.index(self.pairs.len());
-        let pair = self.pairs.swap_remove(place);
-        self.places.remove(&pair);
-        if let Some(moved) = self.pairs.get(place) {
-            self.places.insert(*moved, place);
+        let index = prng.index(self.pairs.len());
+        let pair = self.pairs.swap_remove(index);
+        self.indices.remove(&pair);
+        if let Some(moved) = self.pairs.get(index) {
+            self.indices.insert(*moved, index);
         }
         Some(pair)
     }

@@ -56,10 +56,10 @@ impl Prng {
     pub(crate) fn distinct(&mut self, count: usize, max: u64) -> Vec<u64> {
         let mut moved = HashMap::new();
         (0..count as u64)
-            .map(|place| {
-                let other = place + self.below(max - place);
-                let displaced = moved.remove(&place).unwrap_or(place + 1);
-                if other == place {
+            .map(|index| {
+                let other = index + self.below(max - index);
+                let displaced = moved.remove(&index).unwrap_or(index + 1);
+                if other == index {
                     return displaced;
                 }
                 moved.insert(other, displaced).unwrap_or(other + 1)
@@ -100,9 +100,9 @@ mod tests {
     fn distinct_numbers_are_those_of_a_whole_shuffle() {
         for (count, max) in [(0, 1), (1, 1), (10, 10), (7, 10), (50, 1000)] {
             let (mut prng, mut all) = (Prng::from_seed(7), (1..=max).collect::<Vec<_>>());
-            for place in 0..count {
-                let other = place + prng.index(all.len() - place);
-                all.swap(place, other);
+            for index in 0..count {
+                let other = index + prng.index(all.len() - index);
+                all.swap(index, other);
             }
             assert_eq!(Prng::from_seed(7).distinct(count, max), all[..count]);
         }

@@ -83,8 +83,9 @@ impl ChurnClients {
             }
         };
         let key = self.all.vacant_key();
-        let place = (registry, Token(self.first_token + key));
-        let client = ChurnClient::connect(self.to, user, behavior, prng, self.patience, place)?;
+        let registration = (registry, Token(self.first_token + key));
+        let client =
+            ChurnClient::connect(self.to, user, behavior, prng, self.patience, registration)?;
         self.all.insert(client);
         self.total += 1;
         let takes_over = behavior.identifies() || behavior == Behavior::HalfClose;

@@ -287,8 +287,8 @@ impl<'a> Soak<'a> {
         let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
         let users: Vec<u64> = (1..=spec.persistent).collect();
         let connect = |&user: &u64| {
-            let place = user as usize - 1;
-            PersistentClient::connect(clients, user, place, (registry, Token(place)))
+            let index = user as usize - 1;
+            PersistentClient::connect(clients, user, index, (registry, Token(index)))
         };
         let persistent = users.iter().map(connect).collect::<io::Result<_>>()?;
         let visiting = spec.persistent + 1..spec.persistent + 1 + CHURN_USERS;
@@ -393,8 +393,8 @@ impl<'a> Soak<'a> {
                 SERVER_LOG => {
                     totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?
                 }
-                Token(place) if place < self.persistent.len() => {
-                    let persistent = &mut self.persistent[place];
+                Token(index) if index < self.persistent.len() => {
+                    let persistent = &mut self.persistent[index];
                     let mut arrived = |late: Duration| {
                         self.latencies.saturating_record(late.as_nanos() as u64);
                     };

@@ -191,8 +191,8 @@ mod tests {
 
     /// Samples ten seconds apart.
     fn samples(memory: impl IntoIterator<Item = u64>) -> Vec<Sample> {
-        let sample = |(place, bytes)| Sample {
-            seconds: 10.0 * (place + 1) as f64,
+        let sample = |(index, bytes)| Sample {
+            seconds: 10.0 * (index + 1) as f64,
             events: 0,
             churn_clients: 0,
             memory_bytes: Some(bytes),
@@ -220,12 +220,12 @@ mod tests {
         let flat = MemoryTrend::evaluate(&samples([9 << 20; 20])).unwrap();
         assert_eq!(flat.is_flat, Some(true));
         assert!(flat.kilobytes_per_hour.abs() < 1e-9);
-        let growing = (0..20).map(|place| (9 << 20) + place * (128 << 10));
+        let growing = (0..20).map(|index| (9 << 20) + index * (128 << 10));
         let growing = MemoryTrend::evaluate(&samples(growing)).unwrap();
         assert_eq!(growing.is_flat, Some(false));
         assert!((growing.kilobytes_per_hour - 12.8 * 3600.0).abs() < 1e-6);
         assert!(!growing.is_right());
-        let filling = (0..20).map(|place| (9 << 20) + place.min(5) * (1 << 20));
+        let filling = (0..20).map(|index| (9 << 20) + index.min(5) * (1 << 20));
         assert_eq!(MemoryTrend::evaluate(&samples(filling)).unwrap().is_flat, Some(true));
     }
 

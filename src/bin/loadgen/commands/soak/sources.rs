@@ -51,7 +51,7 @@ impl Sources {
         registry: &Registry,
         first_token: usize,
     ) -> io::Result<Sources> {
-        let open = |place| Source::connect(to, registry, Token(first_token + place));
+        let open = |index| Source::connect(to, registry, Token(first_token + index));
         let all = (0..count).map(open).collect::<io::Result<_>>()?;
         Ok(Sources { to, first_token, all, next: 0 })
     }
@@ -77,8 +77,8 @@ impl Sources {
 
     /// Lets one of them end, for another to come.
     pub(super) fn replace_one(&mut self, prng: &mut Prng) {
-        let place = prng.index(self.all.len());
-        let source = &mut self.all[place];
+        let index = prng.index(self.all.len());
+        let source = &mut self.all[index];
         let exit = [SourceExit::AtLineEnd, SourceExit::MidLine][prng.index(2)];
         source.exit.get_or_insert(exit);
     }
@@ -90,7 +90,7 @@ impl Sources {
     ///
     /// A connection fails, or the server writes to one.
     pub(super) fn write(&mut self, registry: &Registry, next_sequence: u64) -> io::Result<()> {
-        for (place, source) in self.all.iter_mut().enumerate() {
+        for (index, source) in self.all.iter_mut().enumerate() {
             if std::mem::take(&mut source.readable) {
                 check_source(&mut source.stream)?;
             }
@@ -104,7 +104,7 @@ impl Sources {
                     let _ = source.stream.write(format!("{next_sequence}|B").as_bytes());
                 }
                 let successor =
-                    Source::connect(self.to, registry, Token(self.first_token + place))?;
+                    Source::connect(self.to, registry, Token(self.first_token + index))?;
                 let text = std::mem::take(&mut source.text);
                 *source = Source { text, ..successor };
             }
