@@ -247,7 +247,7 @@ impl LatencyProbe {
         let schedule = &measurement.schedule;
         let elapsed = measurement.start.elapsed();
         let next = (encoded < schedule.events()).then(|| schedule.due(encoded));
-        let patience = match next {
+        let timeout = match next {
             _ if schedule.busy => Duration::ZERO,
             Some(next) if next <= elapsed => Duration::ZERO,
             // mio's timeout has whole milliseconds, which is an age; the timer has nanoseconds.
@@ -257,7 +257,7 @@ impl LatencyProbe {
             }
             None => MAX_WAIT.min(self.timeout),
         };
-        match self.poll.poll(&mut self.events, Some(patience)) {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
         }

@@ -140,7 +140,7 @@ impl Session {
         while self.source.sent < segment.wire.len() || waiting > 0 {
             let due = segment.sendable_bytes(now - start);
             let sent = self.source.write(&segment.wire[..due])?;
-            self.wait(self.patience(segment, due, now - start))?;
+            self.wait(self.poll_timeout(segment, due, now - start))?;
             let stats = self.read_clients(segment);
             waiting -= stats.finished;
             received += stats.matched_bytes;
@@ -176,7 +176,7 @@ impl Session {
         while self.source.sent < segment.wire.len() || now - last_move < QUIET_PERIOD {
             let due = segment.sendable_bytes(now - start);
             let sent = self.source.write(&segment.wire[..due])?;
-            self.wait(self.patience(segment, due, now - start))?;
+            self.wait(self.poll_timeout(segment, due, now - start))?;
             let before = count.bytes;
             self.count_clients(&mut count);
             now = Instant::now();
@@ -236,7 +236,7 @@ impl Session {
     }
 
     /// How long the next `wait` may sleep.
-    fn patience(&self, segment: &Segment, due: usize, elapsed: Duration) -> Duration {
+    fn poll_timeout(&self, segment: &Segment, due: usize, elapsed: Duration) -> Duration {
         if !self.readable.is_empty() || (self.source.writable && self.source.sent < due) {
             return Duration::ZERO;
         }
@@ -245,9 +245,9 @@ impl Session {
 
     /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
     /// to show that nothing happens, too.
-    fn wait(&mut self, patience: Duration) -> io::Result<()> {
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         interrupt::check()?;
-        match self.poll.poll(&mut self.events, Some(patience)) {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
@@ -336,8 +336,8 @@ impl Session {
         }
     }
 
-    fn read_once(&mut self, nothing: &Segment, patience: Duration) -> io::Result<()> {
-        self.wait(if self.readable.is_empty() { patience } else { Duration::ZERO })?;
+    fn read_once(&mut self, nothing: &Segment, timeout: Duration) -> io::Result<()> {
+        self.wait(if self.readable.is_empty() { timeout } else { Duration::ZERO })?;
         self.read_clients(nothing);
         Ok(())
     }

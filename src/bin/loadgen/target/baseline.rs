@@ -189,8 +189,8 @@ impl Baseline {
 
     fn wait(&mut self) -> io::Result<()> {
         // Every client that can be written to has been, as far as it is due something.
-        let patience = self.source_readable.then_some(Duration::ZERO);
-        match self.poll.poll(&mut self.events, patience) {
+        let timeout = self.source_readable.then_some(Duration::ZERO);
+        match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }

@@ -45,9 +45,9 @@ pub(crate) fn serve(spec: RelaySpec) -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     poll.registry().register(&mut source, Token(0), Interest::READABLE)?;
     let mut buffer = vec![0; READ_BYTES];
-    let patience = spec.busy_poll.then_some(Duration::ZERO);
+    let timeout = spec.busy_poll.then_some(Duration::ZERO);
     loop {
-        match poll.poll(&mut events, patience) {
+        match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }

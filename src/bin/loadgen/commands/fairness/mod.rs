@@ -230,9 +230,9 @@ impl<'a> FairnessRun<'a> {
     /// A step of the flood, and a look around.
     fn step(&mut self) -> io::Result<()> {
         self.flood.step()?;
-        let patience = if self.flood.has_work() { Duration::ZERO } else { SLEEP };
+        let timeout = if self.flood.has_work() { Duration::ZERO } else { SLEEP };
         record(&mut self.waits.poll_interval, self.last_poll.elapsed());
-        match self.poll.poll(&mut self.events, Some(patience)) {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             result => result?,
         }

@@ -24,7 +24,7 @@ pub(super) struct ChurnClients {
     /// The ids that they take: few enough for many a takeover.
     users: Range<u64>,
     /// How long the server may take to close one that it must close.
-    patience: Duration,
+    close_timeout: Duration,
     all: Slab<ChurnClient>,
     /// User → the last visitor with its id.
     by_user: HashMap<u64, usize>,
@@ -37,14 +37,14 @@ impl ChurnClients {
     pub(super) fn new(
         to: SocketAddr,
         users: Range<u64>,
-        patience: Duration,
+        close_timeout: Duration,
         first_token: usize,
     ) -> ChurnClients {
         ChurnClients {
             to,
             first_token,
             users,
-            patience,
+            close_timeout,
             all: Slab::new(),
             by_user: HashMap::new(),
             gone: Vec::new(),
@@ -85,12 +85,12 @@ impl ChurnClients {
         let key = self.all.vacant_key();
         let registration = (registry, Token(self.first_token + key));
         let client =
-            ChurnClient::connect(self.to, user, behavior, prng, self.patience, registration)?;
+            ChurnClient::connect(self.to, user, behavior, prng, self.close_timeout, registration)?;
         self.all.insert(client);
         self.total += 1;
         let takes_over = behavior.identifies() || behavior == Behavior::HalfClose;
         if takes_over && let Some(older) = self.by_user.remove(&user) {
-            self.all[older].is_taken_over(Instant::now(), self.patience);
+            self.all[older].is_taken_over(Instant::now(), self.close_timeout);
             self.takeovers += 1;
         }
         if behavior.identifies() {

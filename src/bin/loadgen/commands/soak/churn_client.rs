@@ -84,7 +84,7 @@ pub(super) struct ChurnClient {
 }
 
 impl ChurnClient {
-    /// Connects; a server that must close it has `patience` to do so.
+    /// Connects; a server that must close it has `close_timeout` to do so.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl ChurnClient {
         user: u64,
         behavior: Behavior,
         prng: &mut Prng,
-        patience: Duration,
+        close_timeout: Duration,
         (registry, token): (&Registry, Token),
     ) -> io::Result<ChurnClient> {
         let handshake = match behavior {
@@ -137,7 +137,7 @@ impl ChurnClient {
             checker: StreamChecker::of((!is_anonymous).then_some(user)),
             reads_again_at,
             leaves: reads_again_at + Duration::from_millis(prng.below(MAX_STAY_MS)),
-            must_be_closed_by: must_be_closed_by.map(|why| (now + patience, why)),
+            must_be_closed_by: must_be_closed_by.map(|why| (now + close_timeout, why)),
         })
     }
 
@@ -147,10 +147,10 @@ impl ChurnClient {
     }
 
     /// Another one has connected with the same id.
-    pub(super) fn is_taken_over(&mut self, now: Instant, patience: Duration) {
+    pub(super) fn is_taken_over(&mut self, now: Instant, close_timeout: Duration) {
         // It must read, or it would not see its end.
         self.reads_again_at = now;
-        self.must_be_closed_by = Some((now + patience, "another took over from it"));
+        self.must_be_closed_by = Some((now + close_timeout, "another took over from it"));
     }
 
     /// Reads and checks; returns whether it is gone or may be dropped.

@@ -376,12 +376,12 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    /// Writes, sleeps for `patience` unless something comes, reads and checks. Returns totals that
+    /// Writes, sleeps for `timeout` unless something comes, reads and checks. Returns totals that
     /// have come.
-    fn step(&mut self, patience: Duration) -> io::Result<Option<Totals>> {
+    fn step(&mut self, timeout: Duration) -> io::Result<Option<Totals>> {
         interrupt::check()?;
         self.sources.write(self.poll.registry(), self.ticks.next_sequence())?;
-        self.timer.set(patience.min(SLEEP))?;
+        self.timer.set(timeout.min(SLEEP))?;
         match self.poll.poll(&mut self.events, None) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             result => result?,
