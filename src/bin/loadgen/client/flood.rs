@@ -167,7 +167,7 @@ impl Flood {
     }
 
     /// Takes readiness that is the flood's; returns whether it is.
-    pub(crate) fn note(&mut self, event: &Event) -> bool {
+    pub(crate) fn set_ready(&mut self, event: &Event) -> bool {
         if event.token() == SOURCE {
             self.source_writable |= event.is_writable();
             self.source_readable |= event.is_readable();
@@ -255,10 +255,10 @@ impl Flood {
         if !self.source_writable || self.is_written() {
             return Ok(());
         }
-        let rest = &self.text[self.written..];
-        match self.source.write(rest) {
+        let unwritten = &self.text[self.written..];
+        match self.source.write(unwritten) {
             Ok(count) => {
-                self.source_writable = count == rest.len();
+                self.source_writable = count == unwritten.len();
                 self.written += count;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.source_writable = false,

@@ -398,15 +398,15 @@ impl Source {
 
     /// Writes what of `text` has not been written, as far as the kernel takes it.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let rest = &text[self.sent..];
-        let rest = &rest[..rest.len().min(WRITE_BYTES)];
-        if rest.is_empty() || !self.writable {
+        let unsent = &text[self.sent..];
+        let unsent = &unsent[..unsent.len().min(WRITE_BYTES)];
+        if unsent.is_empty() || !self.writable {
             return Ok(0);
         }
-        match self.stream.write(rest) {
+        match self.stream.write(unsent) {
             Ok(count) => {
                 // A part taken means that the kernel's buffer is full: the next edge will tell.
-                self.writable = count == rest.len();
+                self.writable = count == unsent.len();
                 self.sent += count;
                 Ok(count)
             }

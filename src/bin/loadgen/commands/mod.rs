@@ -122,7 +122,7 @@ fn run_command(arguments: &[&str]) -> CommandResult {
         Command::Soak(flags) => soak::run(&flags),
     };
     // What there was until a signal came has been told.
-    verdict.and_then(|is_right| Ok(interrupt::check().map(|()| is_right)?))
+    verdict.and_then(|passed| Ok(interrupt::check().map(|()| passed)?))
 }
 
 fn serve_baseline(spec: &str) -> CommandResult {

@@ -53,7 +53,7 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
     let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
     let unsent = summary.unsent().filter(|_| nobody_received || !outcome.mismatches.is_empty());
     let unsent = unsent.filter(|_| !outcome.is_interrupted);
-    let is_right = outcome.mismatches.is_empty() && unsent.is_none() && !outcome.is_interrupted;
+    let passed = outcome.mismatches.is_empty() && unsent.is_none() && !outcome.is_interrupted;
     let verdict = match &unsent {
         _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.summary),
         Some(unsent) if outcome.mismatches.is_empty() => {
@@ -68,11 +68,11 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
         "checked": !flags.no_verify,
     });
     let mut result = outcome.json("replay", &settings);
-    result["ok"] = json!(is_right);
+    result["ok"] = json!(passed);
     result["capture"] = json!(summary);
     write_json(flags.json.as_deref(), &result)?;
     write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
-    Ok(is_right)
+    Ok(passed)
 }
 
 /// The settings of the server as far as the flags tell.

@@ -25,18 +25,18 @@ pub(crate) struct InFlight {
     /// Memory of their deliveries, in bytes.
     memory: usize,
     /// Those that have arrived, whose memory the next ones take.
-    spare: Vec<Part>,
+    pool: Vec<Part>,
 }
 
 impl InFlight {
     pub(crate) fn for_clients(clients: usize) -> InFlight {
-        InFlight { clients, parts: VecDeque::new(), first: 0, memory: 0, spare: Vec::new() }
+        InFlight { clients, parts: VecDeque::new(), first: 0, memory: 0, pool: Vec::new() }
     }
 
     /// An empty part, to be filled and pushed.
     pub(crate) fn new_part(&mut self, due: Instant) -> Part {
-        let spare = self.spare.pop().map(|part| part.deliveries);
-        let mut deliveries = spare.unwrap_or_else(|| ExpectedDeliveries::for_clients(self.clients));
+        let pool = self.pool.pop().map(|part| part.deliveries);
+        let mut deliveries = pool.unwrap_or_else(|| ExpectedDeliveries::for_clients(self.clients));
         deliveries.clear();
         Part { due, deliveries, waiting: 0 }
     }
@@ -64,8 +64,8 @@ impl InFlight {
             let Some(part) = self.parts.pop_front() else { return };
             self.memory -= part.deliveries.memory();
             self.first += 1;
-            if self.spare.len() < MAX_IDLE_PARTS {
-                self.spare.push(part);
+            if self.pool.len() < MAX_IDLE_PARTS {
+                self.pool.push(part);
             }
         }
     }

@@ -124,7 +124,7 @@ mod tests {
     use crate::codec::Line;
 
     /// What users 1, 2 and 3 receive for `lines`, as text with spaces for line ends.
-    fn told(lines: &[&str]) -> [String; 3] {
+    fn received(lines: &[&str]) -> [String; 3] {
         let mut model = Model::new(&[1, 2, 3]);
         let mut deliveries = ExpectedDeliveries::for_clients(3);
         for line in lines {
@@ -144,16 +144,16 @@ mod tests {
 
     #[test]
     fn each_type_reaches_whom_it_concerns() {
-        assert_eq!(told(&["1|B"]), ["1|B ", "1|B ", "1|B "]);
-        assert_eq!(told(&["1|P|9|2", "2|P|1|9"]), ["", "1|P|9|2 ", ""]);
-        assert_eq!(told(&["1|F|1|2", "2|S|2", "3|S|1"]), ["2|S|2 ", "1|F|1|2 ", ""]);
-        assert_eq!(told(&["1|F|1|9", "2|F|3|9", "3|U|1|9", "4|S|9"]), ["", "", "4|S|9 "]);
+        assert_eq!(received(&["1|B"]), ["1|B ", "1|B ", "1|B "]);
+        assert_eq!(received(&["1|P|9|2", "2|P|1|9"]), ["", "1|P|9|2 ", ""]);
+        assert_eq!(received(&["1|F|1|2", "2|S|2", "3|S|1"]), ["2|S|2 ", "1|F|1|2 ", ""]);
+        assert_eq!(received(&["1|F|1|9", "2|F|3|9", "3|U|1|9", "4|S|9"]), ["", "", "4|S|9 "]);
     }
 
     #[test]
     fn the_graph_takes_repetition() {
         let twice = ["1|F|1|9", "2|F|1|9", "3|S|9", "4|U|1|9", "5|S|9", "6|U|1|9"];
-        assert_eq!(told(&twice), ["3|S|9 ", "", ""]);
-        assert_eq!(told(&["1|F|1|1", "2|S|1"]), ["1|F|1|1 2|S|1 ", "", ""]);
+        assert_eq!(received(&twice), ["3|S|9 ", "", ""]);
+        assert_eq!(received(&["1|F|1|1", "2|S|1"]), ["1|F|1|1 2|S|1 ", "", ""]);
     }
 }

@@ -54,12 +54,12 @@ pub(crate) fn serve(spec: WorkloadSpec) -> io::Result<()> {
 fn prepare_segment(workload: &mut GeneratedWorkload, segment: &mut Segment) -> io::Result<bool> {
     let more = workload.next_segment(segment)?;
     if more {
-        say("prepared")?;
+        print_line("prepared")?;
     }
     Ok(more)
 }
 
-fn say(line: &str) -> io::Result<()> {
+fn print_line(line: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")?;
     output.flush()
@@ -95,7 +95,7 @@ impl Listeners {
     pub(crate) fn announce(&self) -> io::Result<()> {
         let addresses =
             Addresses { events: self.events.local_addr()?, clients: self.clients.local_addr()? };
-        say(&ready_line(addresses))
+        print_line(&ready_line(addresses))
     }
 
     /// Waits for the source, then for as many clients with their ids.

@@ -248,7 +248,7 @@ impl<'a> FairnessRun<'a> {
                         record(&mut self.waits.signal, asked.elapsed());
                     }
                 }
-                _ if self.flood.note(event) => {}
+                _ if self.flood.set_ready(event) => {}
                 Token(token) => {
                     let Some(client) = self.clients.get_mut(&token) else { continue };
                     if client.poll(self.flood.next_sequence(), &mut self.waits)? {

@@ -62,9 +62,9 @@ impl ChurnClients {
     }
 
     /// Takes readiness.
-    pub(super) fn note(&mut self, token: usize) {
+    pub(super) fn set_readable(&mut self, token: usize) {
         if let Some(client) = self.all.get_mut(token.wrapping_sub(self.first_token)) {
-            client.note();
+            client.set_readable();
         }
     }
 
@@ -73,7 +73,7 @@ impl ChurnClients {
     /// # Errors
     ///
     /// The connection fails.
-    pub(super) fn admit(&mut self, prng: &mut Prng, registry: &Registry) -> io::Result<()> {
+    pub(super) fn connect_one(&mut self, prng: &mut Prng, registry: &Registry) -> io::Result<()> {
         let (user, behavior) = match self.total {
             // With an id that nobody takes over.
             STALLED_CLIENT => (self.users.end, Behavior::StalledReader),
@@ -90,7 +90,7 @@ impl ChurnClients {
         self.total += 1;
         let takes_over = behavior.identifies() || behavior == Behavior::HalfClose;
         if takes_over && let Some(older) = self.by_user.remove(&user) {
-            self.all[older].is_taken_over(Instant::now(), self.close_timeout);
+            self.all[older].on_takeover(Instant::now(), self.close_timeout);
             self.takeovers += 1;
         }
         if behavior.identifies() {
@@ -104,24 +104,24 @@ impl ChurnClients {
     /// # Errors
     ///
     /// The server did one of them wrong.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
         now: Instant,
         buffer: &mut [u8],
         sent: SentSoFar<'_>,
     ) -> io::Result<()> {
         for (key, client) in &mut self.all {
-            if client.look(now, buffer, sent)? {
+            if client.poll(now, buffer, sent)? {
                 self.gone.push(key);
             }
         }
         while let Some(key) = self.gone.pop() {
-            self.forget(key);
+            self.remove(key);
         }
         Ok(())
     }
 
-    fn forget(&mut self, key: usize) {
+    fn remove(&mut self, key: usize) {
         let client = self.all.remove(key);
         if self.by_user.get(&client.user) == Some(&key) {
             self.by_user.remove(&client.user);

@@ -142,12 +142,12 @@ impl ChurnClient {
     }
 
     /// Something came.
-    pub(super) fn note(&mut self) {
+    pub(super) fn set_readable(&mut self) {
         self.readable = true;
     }
 
     /// Another one has connected with the same id.
-    pub(super) fn is_taken_over(&mut self, now: Instant, close_timeout: Duration) {
+    pub(super) fn on_takeover(&mut self, now: Instant, close_timeout: Duration) {
         // It must read, or it would not see its end.
         self.reads_again_at = now;
         self.must_be_closed_by = Some((now + close_timeout, "another took over from it"));
@@ -158,7 +158,7 @@ impl ChurnClient {
     /// # Errors
     ///
     /// It got something wrong, was closed for no reason, or was not closed where it should be.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
         now: Instant,
         buffer: &mut [u8],

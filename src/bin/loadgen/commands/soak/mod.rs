@@ -100,7 +100,7 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
     print(&format!("{description}\n{}", outcome.summary()));
     let result = json!({
         "command": "soak", "experiment": description, "machine": procfs::host_info(),
-        "ok": outcome.is_right(), "figures": outcome.figures(),
+        "ok": outcome.passed(), "figures": outcome.figures(),
     });
     write_json(flags.json.as_deref(), &result)?;
     write_report(
@@ -109,7 +109,7 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
         &result,
         &samples::charts(&outcome.samples),
     )?;
-    Ok(outcome.is_right())
+    Ok(outcome.passed())
 }
 
 /// What is done, and for how long.
@@ -171,10 +171,10 @@ pub(crate) struct Figures<'a> {
 
 impl Outcome {
     /// Whether everything that could be checked was right.
-    pub(crate) fn is_right(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         self.fault.is_none()
             && !self.is_interrupted
-            && self.memory.as_ref().is_none_or(MemoryTrend::is_right)
+            && self.memory.as_ref().is_none_or(MemoryTrend::passed)
     }
 
     pub(crate) fn figures(&self) -> Figures<'_> {
@@ -360,7 +360,7 @@ impl<'a> Soak<'a> {
             if !self.ticks.start_next(now, &mut self.wire) {
                 return;
             }
-            self.sources.take(&self.wire);
+            self.sources.enqueue(&self.wire);
         }
     }
 
@@ -368,7 +368,7 @@ impl<'a> Soak<'a> {
         if self.spec.visits > 0.0 && now >= self.next_churn_client {
             // However late it is, they do not come all at once.
             self.next_churn_client = now + Duration::from_secs_f64(1.0 / self.spec.visits);
-            self.churn_clients.admit(&mut self.prng, self.poll.registry())?;
+            self.churn_clients.connect_one(&mut self.prng, self.poll.registry())?;
             if self.churn_clients.total().is_multiple_of(CLIENTS_PER_SOURCE) {
                 self.sources.replace_one(&mut self.prng);
             }
@@ -402,13 +402,13 @@ impl<'a> Soak<'a> {
                     while persistent.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
                 }
-                Token(token) if token < FIRST_CHURN_CLIENT => self.sources.note(event),
-                Token(token) => self.churn_clients.note(token),
+                Token(token) if token < FIRST_CHURN_CLIENT => self.sources.set_ready(event),
+                Token(token) => self.churn_clients.set_readable(token),
             }
         }
         let now = Instant::now();
         let (next_sequence, broadcasts) = (self.ticks.next_sequence(), self.ticks.broadcasts());
-        self.churn_clients.look(now, &mut self.buffer, SentSoFar { next_sequence, broadcasts })?;
+        self.churn_clients.poll(now, &mut self.buffer, SentSoFar { next_sequence, broadcasts })?;
         self.check_timeouts(now)?;
         Ok(totals)
     }
@@ -498,7 +498,7 @@ impl<'a> Soak<'a> {
 
     /// Waits until the server counts nobody but those who are connected.
     fn wait_until_idle(&mut self) -> io::Result<()> {
-        let rest = Totals {
+        let idle = Totals {
             clients_connected: self.spec.persistent,
             sources_connected: self.spec.sources as u64,
             queued_bytes: 0,
@@ -509,13 +509,13 @@ impl<'a> Soak<'a> {
         let deadline = Instant::now() + self.spec.timeout;
         while let Some(totals) = self.totals()? {
             let open = self.process.and_then(Process::descriptors);
-            if totals == rest && open == descriptors {
+            if totals == idle && open == descriptors {
                 break;
             }
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!(
                     "at rest the server says {totals:?} and has {open:?} descriptors, where \
-                     {rest:?} and {descriptors:?} are expected"
+                     {idle:?} and {descriptors:?} are expected"
                 )));
             }
             self.run_for(STATS_INTERVAL)?;

@@ -151,7 +151,7 @@ impl MemoryTrend {
     }
 
     /// Whether it may be called right.
-    pub(super) fn is_right(&self) -> bool {
+    pub(super) fn passed(&self) -> bool {
         self.is_flat != Some(false)
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let growing = MemoryTrend::evaluate(&samples(growing)).unwrap();
         assert_eq!(growing.is_flat, Some(false));
         assert!((growing.kilobytes_per_hour - 12.8 * 3600.0).abs() < 1e-6);
-        assert!(!growing.is_right());
+        assert!(!growing.passed());
         let filling = (0..20).map(|index| (9 << 20) + index.min(5) * (1 << 20));
         assert_eq!(MemoryTrend::evaluate(&samples(filling)).unwrap().is_flat, Some(true));
     }
@@ -233,7 +233,7 @@ mod tests {
     fn a_short_run_tells_nothing() {
         let growing = MemoryTrend::evaluate(&samples([1 << 20, 9 << 20])).unwrap();
         assert_eq!(growing.is_flat, None);
-        assert!(growing.is_right());
+        assert!(growing.passed());
         assert_eq!(MemoryTrend::evaluate(&[]), None);
     }
 }

@@ -57,7 +57,7 @@ impl Sources {
     }
 
     /// Takes readiness.
-    pub(super) fn note(&mut self, event: &Event) {
+    pub(super) fn set_ready(&mut self, event: &Event) {
         if let Some(source) = self.all.get_mut(event.token().0.wrapping_sub(self.first_token)) {
             source.writable |= event.is_writable();
             source.readable |= event.is_readable();
@@ -70,7 +70,7 @@ impl Sources {
     }
 
     /// Gives whole lines to one of the sources.
-    pub(super) fn take(&mut self, lines: &[u8]) {
+    pub(super) fn enqueue(&mut self, lines: &[u8]) {
         self.all[self.next].text.extend_from_slice(lines);
         self.next = (self.next + 1) % self.all.len();
     }

@@ -86,7 +86,7 @@ impl StreamChecker {
 mod tests {
     use super::*;
 
-    fn heard(user: Option<u64>, chunks: &[&str]) -> Result<(), String> {
+    fn check(user: Option<u64>, chunks: &[&str]) -> Result<(), String> {
         let mut broadcasts = Broadcasts::default();
         [3, 5, 9].into_iter().for_each(|sequence| broadcasts.push(sequence));
         let sent = SentSoFar { next_sequence: 20, broadcasts: &broadcasts };
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_right_in_any_pieces() {
         let lines = ["3|B\r\n4|P|1|7\r", "\n5|B\r\n6|S|2\r\n7|F|", "1|7\r\n", "9|B\r\n19|P|"];
-        assert_eq!(heard(Some(7), &lines), Ok(()));
+        assert_eq!(check(Some(7), &lines), Ok(()));
     }
 
     #[test]
@@ -114,10 +114,10 @@ mod tests {
             ("3|b\r\n", "no event"),
             ("\r\n", "no event"),
         ] {
-            let error = heard(Some(7), &[lines]).unwrap_err();
+            let error = check(Some(7), &[lines]).unwrap_err();
             assert!(error.contains(why) && error.contains("user 7"), "{error}");
         }
-        assert!(heard(None, &["3|B\r\n"]).unwrap_err().contains("without an id"));
-        assert!(heard(Some(7), &["1".repeat(MAX_LINE_BYTES + 1).as_str()]).is_err());
+        assert!(check(None, &["3|B\r\n"]).unwrap_err().contains("without an id"));
+        assert!(check(Some(7), &["1".repeat(MAX_LINE_BYTES + 1).as_str()]).is_err());
     }
 }
