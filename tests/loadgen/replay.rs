@@ -52,9 +52,9 @@ fn a_file_without_an_event_is_refused() {
     let (_directory, voids) = capture("1|X\n2|Y\n");
     must_refuse(&voids, "is an event");
     let (_directory, endless) = capture(&"1".repeat(2 << 20));
-    must_refuse(&endless, "no captured stream");
-    must_refuse(Path::new("/dev/null"), "no regular file");
-    must_refuse(root, "no regular file");
+    must_refuse(&endless, "not a captured stream");
+    must_refuse(Path::new("/dev/null"), "not a regular file");
+    must_refuse(root, "not a regular file");
 }
 
 #[test]

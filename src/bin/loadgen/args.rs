@@ -12,7 +12,7 @@ use crate::workload::pubsub::WireProtocol;
 
 /// Measures and verifies an event server.
 ///
-/// Without a subcommand: `verify` with the environment alone.
+/// Without a subcommand: `verify`, configured by the environment.
 #[derive(FromArgs)]
 pub(crate) struct Arguments {
     #[argh(subcommand)]
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Soak(Soak),
 }
 
-/// Declares a subcommand out of its own flags and groups of flags that others have too.
+/// Declares a subcommand with its own flags and shared groups of flags.
 macro_rules! command {
     (
         $(#[$about:meta])*
@@ -47,20 +47,19 @@ macro_rules! command {
         #[argh(subcommand, name = $command)]
         pub(crate) struct $name {
             $($flags)*
-            /// the core that this program runs on, 0 to 1023
+            /// the core to pin this program to, 0 to 1023
             #[argh(option, from_str_fn(ranges::core))]
             pub(crate) cpu: Option<usize>,
-            /// give up after so many ms in which nothing moves, 1 to 86400000; 20000 unless given
+            /// give up after this many ms without progress, 1 to 86400000 [default: 20000]
             #[argh(option, from_str_fn(ranges::timeout_ms))]
             pub(crate) timeout: Option<u64>,
-            /// ms between lines of progress where there is no terminal, 0 to 86400000; 1000 unless
-            /// given
+            /// ms between progress lines without a terminal, 0 to 86400000 [default: 1000]
             #[argh(option, from_str_fn(ranges::log_interval_ms))]
             pub(crate) log_interval: Option<u64>,
-            /// off, error, warn, info (unless given), debug or trace
+            /// off, error, warn, info (default), debug or trace
             #[argh(option)]
             pub(crate) log_level: Option<LevelFilter>,
-            /// write the result to this file, as JSON
+            /// write the result as JSON to this file
             #[argh(option)]
             pub(crate) json: Option<PathBuf>,
         }
@@ -78,7 +77,7 @@ macro_rules! command {
     (@add $about:tt $name:ident $command:literal (core $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// the core that a server started by this program runs on, 0 to 1023
+            /// the core to pin a server started by this program to, 0 to 1023
             #[argh(option, from_str_fn(ranges::core))]
             pub(crate) server_cpu: Option<usize>,
         } }
@@ -86,21 +85,20 @@ macro_rules! command {
     (@add $about:tt $name:ident $command:literal (load $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// events in all, 1 to 1000000000000000
+            /// total events, 1 to 1000000000000000
             #[argh(option, from_str_fn(ranges::events))]
             pub(crate) total_events: Option<u64>,
-            /// users that connect, 1 to 1048576; 100 unless given
+            /// connected users, 1 to 1048576 [default: 100]
             #[argh(option, from_str_fn(ranges::clients))]
             pub(crate) concurrency_level: Option<usize>,
-            /// users in all, from those that connect on, 1 to 1073741824; 10 for each connected
-            /// one unless given
+            /// users in total, 1 to 1073741824, including the connected ones [default: 10 per
+            /// connected user]
             #[argh(option, from_str_fn(ranges::users))]
             pub(crate) number_of_users: Option<u64>,
-            /// the stream is a different one for each seed, -9223372036854775808 to
-            /// 18446744073709551615; 666 unless given
+            /// seed of the stream, -9223372036854775808 to 18446744073709551615 [default: 666]
             #[argh(option, from_str_fn(ranges::seed))]
             pub(crate) random_seed: Option<i128>,
-            /// events are shuffled in batches of up to this many, 1 to 1048576; 100 unless given
+            /// maximum batch within which events are shuffled, 1 to 1048576 [default: 100]
             #[argh(option, from_str_fn(ranges::batch))]
             pub(crate) max_event_source_batch_size: Option<u64>,
         } }
@@ -121,32 +119,32 @@ macro_rules! command {
     (@add $about:tt $name:ident $command:literal (target $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// host of the server, 127.0.0.1 unless given
+            /// host of the server [default: 127.0.0.1]
             #[argh(option, default = "String::from(\"127.0.0.1\")")]
             pub(crate) host: String,
-            /// port for the event source, 1 to 65535; 9090 unless given
+            /// port for the event source, 1 to 65535 [default: 9090]
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) event_listener_port: Option<u16>,
-            /// the same port, 1 to 65535: short for --event-listener-port
+            /// short for --event-listener-port, 1 to 65535
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) event_port: Option<u16>,
-            /// port for the clients, 1 to 65535; 9099 unless given
+            /// port for the clients, 1 to 65535 [default: 9099]
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) client_listener_port: Option<u16>,
-            /// the same port, 1 to 65535: short for --client-listener-port
+            /// short for --client-listener-port, 1 to 65535
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) client_port: Option<u16>,
-            /// start the `eventserver` beside this program, on free ports, and stop it at the end
+            /// start the `eventserver` in the directory of this program, on free ports, and stop it
+            /// at the end
             #[argh(switch)]
             pub(crate) spawn: bool,
-            /// one more argument for the server that --spawn starts; can be repeated
+            /// additional argument for the server started by --spawn; can be repeated
             #[argh(option)]
             pub(crate) server_arg: Vec<String>,
-            /// process id of the server, 1 to 4194304, to show what processor time and memory it
-            /// takes
+            /// process id of the server, 1 to 4194304, to report its CPU time and memory
             #[argh(option, from_str_fn(ranges::process))]
             pub(crate) server_pid: Option<u32>,
-            /// write a page about the run to this file, as HTML
+            /// write an HTML report to this file
             #[argh(option)]
             pub(crate) report: Option<PathBuf>,
         } }
@@ -167,49 +165,49 @@ macro_rules! command {
 }
 
 command! {
-    /// Send a generated stream and check every byte that every client receives.
+    /// Send a generated stream and check every byte that each client receives.
     struct Verify("verify") with (load, target, core) {
-        /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
+        /// verification (default), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
     }
 }
 
 command! {
-    /// Measure how long deliveries take at a given rate, from the moment when each was due.
+    /// Measure the latency of deliveries at a given rate, from the time when each was due.
     struct Latency("latency") with (target, core) {
-        /// events a second, 0.001 to 10000000; 1000 unless given
+        /// events per second, 0.001 to 10000000 [default: 1000]
         #[argh(option, from_str_fn(ranges::rate), default = "1000.0")]
         pub(crate) rate: f64,
-        /// seconds, 0.001 to 86400; 5 unless given
+        /// seconds, 0.001 to 86400 [default: 5]
         #[argh(option, from_str_fn(ranges::seconds), default = "5.0")]
         pub(crate) duration: f64,
-        /// connected users, 1 to 1048576; 100 unless given
+        /// connected users, 1 to 1048576 [default: 100]
         #[argh(option, from_str_fn(ranges::clients), default = "100")]
         pub(crate) clients: usize,
         /// send broadcasts instead of private messages
         #[argh(switch)]
         pub(crate) broadcast: bool,
-        /// spin instead of sleeping until the next event is due
+        /// busy-poll instead of sleeping until the next event is due
         #[argh(switch)]
         pub(crate) busy: bool,
-        /// measure the smallest possible relay too, in turn with the server
+        /// measure a minimal relay too, in turn with the server
         #[argh(switch)]
         pub(crate) relay: bool,
-        /// the same, with a relay that busy_poll instead of sleeping until something comes
+        /// the same, with a relay that busy-polls
         #[argh(switch)]
         pub(crate) busy_relay: bool,
-        /// runs of each, 1 to 1000; 1 unless given; medians count. A server that runs already must
-        /// reset when its source disconnects
+        /// runs of each, 1 to 1000 [default: 1]; medians are reported. A server not started by
+        /// --spawn must reset when its source disconnects
         #[argh(option, from_str_fn(ranges::runs), default = "1")]
         pub(crate) runs: usize,
-        /// search the highest rate at which --p99-us holds, from --rate on
+        /// search the highest rate within --p99-us, starting at --rate
         #[argh(switch)]
         pub(crate) find_knee: bool,
-        /// a bound in µs, 0.001 to 60000000, for --find-knee; 1000 unless given
+        /// bound on p99 for --find-knee in µs, 0.001 to 60000000 [default: 1000]
         #[argh(option, from_str_fn(ranges::micros), default = "1000.0")]
         pub(crate) p99_us: f64,
-        /// write the distribution to this file, for the `HdrHistogram` plotter
+        /// write the distribution to this file, in the format of the `HdrHistogram` plotter
         #[argh(option)]
         pub(crate) hgrm: Option<PathBuf>,
     }
@@ -218,193 +216,193 @@ command! {
 command! {
     /// Send a captured stream, raw lines or gzip, and check what the clients receive.
     ///
-    /// A server that runs already is expected to give up the sequences that the capture lacks, as is
-    /// one started with --server-arg --gap-timeout-ms. From any other, nobody receives what comes
+    /// A server not started by --spawn, or started with --server-arg --gap-timeout-ms, is expected
+    /// to skip the sequences that are missing from the capture. Any other server delivers nothing
     /// after them, and the exit status is 1.
     struct Replay("replay") with (target, core) {
         /// the captured stream
         #[argh(positional)]
         pub(crate) file: PathBuf,
-        /// users that connect: all that the stream names, a file of ids, or so many of them at
-        /// random, 1 to 1048576; all unless given
+        /// connected users: all that the stream names, a file of ids, or a random choice of N, 1 to
+        /// 1048576 [default: all]
         #[argh(option, default = "String::from(\"all\")")]
         pub(crate) users: String,
-        /// events a second, 0.001 to 10000000; as fast as the server takes them unless given
+        /// events per second, 0.001 to 10000000 [default: as fast as the server accepts them]
         #[argh(option, from_str_fn(ranges::rate))]
         pub(crate) rate: Option<f64>,
-        /// so many times the pace of the recording, 0.001 to 1000000, by the times in FILE.times
+        /// multiple of the recorded pace, 0.001 to 1000000, from the times in FILE.times
         #[argh(option, from_str_fn(ranges::speed))]
         pub(crate) speed: Option<f64>,
-        /// the sequence that the server awaits first, 0 to 18446744073709551614: 1 unless given,
-        /// or the lowest of the capture where that lacks 1; a server that --spawn starts is told
+        /// the first awaited sequence of the server, 0 to 18446744073709551614 [default: 1, or the
+        /// lowest of the capture if it lacks 1]; passed to a server started by --spawn
         #[argh(option, from_str_fn(ranges::sequence))]
         pub(crate) first_sequence: Option<u64>,
-        /// read what the clients receive without checking it
+        /// do not check what the clients receive
         #[argh(switch)]
         pub(crate) no_verify: bool,
     }
 }
 
 command! {
-    /// Hold many clients that receive nothing, then send one broadcast to all; the server must not
-    /// have had events before.
+    /// Hold many idle clients, then send one broadcast to all. The server must not have received
+    /// events before.
     struct Idle("idle") with (target, core) {
-        /// connected users, 1 to 1048576; 10000 unless given
+        /// connected users, 1 to 1048576 [default: 10000]
         #[argh(option, from_str_fn(ranges::clients), default = "10000")]
         pub(crate) clients: usize,
-        /// measure the smallest possible relay too
+        /// measure a minimal relay too
         #[argh(switch)]
         pub(crate) relay: bool,
     }
 }
 
 command! {
-    /// Measure what the kernel alone allows for the same bytes: a server that parses nothing.
+    /// Measure the baseline: a server that delivers the same bytes without parsing anything.
     struct Baseline("limit") with (load, core) {
-        /// write a page about the run to this file, as HTML
+        /// write an HTML report to this file
         #[argh(option)]
         pub(crate) report: Option<PathBuf>,
-        /// verification (unless given), dense, even, private, broadcast, feed, or F:U:B:P:S
+        /// verification (default), dense, even, private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// measure the latency of the smallest possible relay instead
+        /// measure the latency of a minimal relay instead
         #[argh(switch)]
         pub(crate) relay: bool,
-        /// events a second, 0.001 to 10000000; 1000 unless given; of --relay
+        /// events per second, 0.001 to 10000000 [default: 1000]; of --relay
         #[argh(option, from_str_fn(ranges::rate), default = "1000.0")]
         pub(crate) rate: f64,
-        /// seconds, 0.001 to 86400; 5 unless given; of --relay
+        /// seconds, 0.001 to 86400 [default: 5]; of --relay
         #[argh(option, from_str_fn(ranges::seconds), default = "5.0")]
         pub(crate) duration: f64,
         /// with --relay: send broadcasts instead of private messages
         #[argh(switch)]
         pub(crate) broadcast: bool,
-        /// with --relay: spin instead of sleeping until the next event is due
+        /// with --relay: busy-poll instead of sleeping until the next event is due
         #[argh(switch)]
         pub(crate) busy: bool,
     }
 }
 
 command! {
-    /// Run the server and the limit in turn, several times, and print medians and ratios.
+    /// Measure the throughput of the server and the baseline in turn, several times, and print
+    /// medians and ratios.
     struct Throughput("pinned") with (load, core) {
-        /// write a page about the run to this file, as HTML
+        /// write an HTML report to this file
         #[argh(option)]
         pub(crate) report: Option<PathBuf>,
-        /// a mix to measure, all unless given; can be repeated
+        /// a mix to measure [default: all]; can be repeated
         #[argh(option)]
         pub(crate) mix: Vec<Mix>,
-        /// runs of each, 1 to 1000; 5 unless given
+        /// runs of each, 1 to 1000 [default: 5]
         #[argh(option, from_str_fn(ranges::runs), default = "5")]
         pub(crate) runs: usize,
-        /// one more argument for the server; can be repeated
+        /// additional argument for the server; can be repeated
         #[argh(option)]
         pub(crate) server_arg: Vec<String>,
     }
 }
 
 command! {
-    /// The same fan-out over a publish-and-subscribe server of another kind.
+    /// Measure the same fan-out over another publish-subscribe server.
     struct Pubsub("pubsub") with (load) {
-        /// write a page about the run to this file, as HTML
+        /// write an HTML report to this file
         #[argh(option)]
         pub(crate) report: Option<PathBuf>,
         /// redis or nats
         #[argh(option)]
         pub(crate) dialect: WireProtocol,
-        /// host of the server, 127.0.0.1 unless given
+        /// host of the server [default: 127.0.0.1]
         #[argh(option, default = "String::from(\"127.0.0.1\")")]
         pub(crate) host: String,
-        /// its port, 1 to 65535
+        /// port of the server, 1 to 65535
         #[argh(option, from_str_fn(ranges::port))]
         pub(crate) port: u16,
-        /// private (unless given) or broadcast
+        /// private (default) or broadcast
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// process id of the server, 1 to 4194304, to show what processor time and memory it takes
+        /// process id of the server, 1 to 4194304, to report its CPU time and memory
         #[argh(option, from_str_fn(ranges::process))]
         pub(crate) server_pid: Option<u32>,
     }
 }
 
 command! {
-    /// Flood the server and measure how long others wait meanwhile: a new client for its first event,
-    /// a client that does not say who it is for its end, SIGUSR1 for its totals, a byte that the
-    /// server has queued. All must be served within --bound-ms, or the exit status is 1.
+    /// Flood the server and measure waiting times: of a new client for its first event, of an
+    /// unidentified client for its disconnect, of SIGUSR1 for its totals, of queued bytes for their
+    /// write. If any exceeds --bound-ms, the exit status is 1.
     ///
-    /// This program reads what the server writes and measures on one core: give the server another
-    /// one (--cpu, --server-cpu). The last line of the table says how late it may have seen
-    /// something. Totals are measured with --spawn only. Of the clients that stay connected the
-    /// first 8 are checked byte for byte; the others must receive the last event last.
+    /// This program reads and measures on one core; give the server another one (--cpu,
+    /// --server-cpu). The last line of the table is the resolution of the measurement. Totals are
+    /// measured with --spawn only. The first 8 of the permanent clients are checked byte for byte;
+    /// the others must receive the last event last.
     struct Fairness("fairness") with (target, core) {
-        /// dense, even (unless given), broadcast or F:U:B:P:S, with broadcasts among it
+        /// dense, even (default), broadcast or F:U:B:P:S; must include broadcasts
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// users that are connected all the time, 1 to 1048576; 100 unless given; ten times as
-        /// many exist
+        /// permanently connected users, 1 to 1048576 [default: 100], one tenth of all users
         #[argh(option, from_str_fn(ranges::clients), default = "100")]
         pub(crate) clients: usize,
-        /// seconds, 0.001 to 86400; 5 unless given
+        /// seconds, 0.001 to 86400 [default: 5]
         #[argh(option, from_str_fn(ranges::seconds), default = "5.0")]
         pub(crate) duration: f64,
-        /// ms between two new clients, 0.001 to 86400000; 5 unless given; every tenth time one
-        /// comes that stays silent, every twentieth time a signal
+        /// ms between two new clients, 0.001 to 86400000 [default: 5]; every tenth is accompanied
+        /// by an unidentified client, every twentieth by a signal
         #[argh(option, from_str_fn(ranges::millis), default = "5.0")]
         pub(crate) interval_ms: f64,
-        /// ms after which the server closes a silent client, 10 to 3600000: 100 unless given with
-        /// --spawn, else unless given not measured
+        /// ms after which the server closes an unidentified client, 10 to 3600000 [default: 100
+        /// with --spawn, otherwise not measured]
         #[argh(option, from_str_fn(ranges::identify_timeout_ms))]
         pub(crate) identify_timeout_ms: Option<u64>,
-        /// nobody may wait longer than so many ms, 0.001 to 86400000; 50 unless given
+        /// maximum waiting time in ms, 0.001 to 86400000 [default: 50]
         #[argh(option, from_str_fn(ranges::millis), default = "50.0")]
         pub(crate) bound_ms: f64,
     }
 }
 
 command! {
-    /// Keep a server under a mixed load for as long as asked, with clients and sources that come and
-    /// go, and watch its memory, descriptors and latency.
+    /// Keep a server under a mixed load with churn of clients and sources, and sample its memory,
+    /// descriptors and latency.
     ///
-    /// Clients that stay are checked byte for byte. Those that come and go (they close, reset, doze,
-    /// take each other over, half-close, say nothing or nonsense) get whole lines that are theirs,
-    /// ascending, without a gap between broadcasts, and are closed where the server must close them.
-    /// At the end the server must count nobody but those who stayed. From one minute on, the exit
-    /// status is 1 too when the server's memory grew in the second half.
+    /// Persistent clients are checked byte for byte. Visits (clients that close, reset, read
+    /// slowly, take each other over, half-close, send no id or an invalid one) must receive whole
+    /// lines addressed to them, ascending, without a missing broadcast, and be closed if and only
+    /// if required. At the end the server must count the persistent clients only. In runs of a
+    /// minute or more, the exit status is also 1 if the server's memory grew in the second half.
     ///
     /// A row: events and visits so far; the server's resident memory, descriptors, clients and
-    /// sources; latency in the interval, from when 2 ms of events were due to the last byte of them
-    /// at a client that stays; the server's share of a core; this program's memory. Clients and
-    /// sources, as the server counts them, are known with --spawn only.
+    /// sources; latency in the interval, from the due time of a 2 ms tick of events to its last
+    /// byte at a persistent client; the server's share of a core; this program's memory. Clients
+    /// and sources are the server's own counts, known with --spawn only.
     struct Soak("soak") with (target, core) {
-        /// minutes, 0.001 to 1440; 1 unless given
+        /// minutes, 0.001 to 1440 [default: 1]
         #[argh(option, from_str_fn(ranges::minutes))]
         pub(crate) minutes: Option<f64>,
-        /// seconds instead, 0.001 to 86400
+        /// seconds, instead of minutes, 0.001 to 86400
         #[argh(option, from_str_fn(ranges::seconds))]
         pub(crate) seconds: Option<f64>,
-        /// seconds from one row to the next, 0.1 to 86400; 10 unless given
+        /// seconds from one row to the next, 0.1 to 86400 [default: 10]
         #[argh(option, from_str_fn(ranges::row_seconds), default = "10.0")]
         pub(crate) every: f64,
-        /// verification, dense, even (unless given), private, broadcast, feed, or F:U:B:P:S
+        /// verification, dense, even (default), private, broadcast, feed, or F:U:B:P:S
         #[argh(option)]
         pub(crate) mix: Option<Mix>,
-        /// events a second, 0.001 to 10000000; 20000 unless given
+        /// events per second, 0.001 to 10000000 [default: 20000]
         #[argh(option, from_str_fn(ranges::rate), default = "20000.0")]
         pub(crate) rate: f64,
-        /// events that come besides, all at once, every second, 0 to 1000000; 5000 unless given
+        /// additional events sent at once every second, 0 to 1000000 [default: 5000]
         #[argh(option, from_str_fn(ranges::burst), default = "5000")]
         pub(crate) burst: u64,
-        /// clients that stay, 1 to 10000; 50 unless given
+        /// persistent clients, 1 to 10000 [default: 50]
         #[argh(option, from_str_fn(ranges::steady_clients), default = "50")]
         pub(crate) clients: u64,
-        /// sources at once, which share the stream, 1 to 1024; 2 unless given
+        /// simultaneous sources that share the stream, 1 to 1024 [default: 2]
         #[argh(option, from_str_fn(ranges::sources), default = "2")]
         pub(crate) sources: usize,
-        /// clients a second that come and go, 0 to 1000; 20 unless given; a source is replaced for
-        /// each 25
+        /// visits (short-lived clients) per second, 0 to 1000 [default: 20]; one source is replaced
+        /// per 25 visits
         #[argh(option, from_str_fn(ranges::visits), default = "20.0")]
         pub(crate) visits: f64,
-        /// the load is a different one for each seed, 0 to 18446744073709551615; 666 unless given
+        /// seed of the load, 0 to 18446744073709551615 [default: 666]
         #[argh(option, from_str_fn(ranges::soak_seed), default = "666")]
         pub(crate) random_seed: u64,
     }

@@ -1,7 +1,7 @@
-//! Events as the load generator writes and reads them: a codec of its own, so that a mistake in
-//! the server's cannot hide behind the same mistake here.
+//! The load generator's own codec of events. It shares nothing with the server's, so that one
+//! mistake cannot hide behind the same mistake here.
 
-/// What an event says. Users are plain numbers.
+/// An event. Users are plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Follow { follower: u64, followed: u64 },
@@ -11,7 +11,7 @@ pub(crate) enum Event {
     Status { from: u64 },
 }
 
-/// Appends `sequence|…` for `event`, without a line's end.
+/// Appends `sequence|…` for `event`, without a line terminator.
 pub(crate) fn write_event(text: &mut Vec<u8>, sequence: u64, event: Event) {
     write_number(text, sequence);
     match event {
@@ -51,17 +51,17 @@ pub(crate) fn write_number(text: &mut Vec<u8>, mut number: u64) {
 pub(crate) enum Line {
     /// A well-formed event.
     Event(u64, Event),
-    /// Malformed, but its sequence is readable: it takes the event's place.
+    /// Malformed with a readable sequence: the line occupies the sequence of its event.
     Void(u64),
-    /// Malformed without a sequence: it says nothing.
+    /// Malformed without a readable sequence: no effect.
     Noise,
 }
 
-/// The longest line that a server with default settings takes, in bytes.
+/// Longest line that a server with default settings accepts, in bytes.
 const MAX_LINE_BYTES: usize = 256;
 
 impl Line {
-    /// Reads a line without its terminator.
+    /// Parses a line without its terminator.
     pub(crate) fn read(line: &[u8]) -> Line {
         let mut fields = line.split(|&byte| byte == b'|');
         let sequence = fields.next().and_then(read_number).filter(|&number| number < u64::MAX);
@@ -73,7 +73,7 @@ impl Line {
         }
     }
 
-    /// The sequence that it has or takes.
+    /// Returns the sequence of the event or of the void.
     pub(crate) fn sequence(self) -> Option<u64> {
         match self {
             Line::Event(sequence, _) | Line::Void(sequence) => Some(sequence),
@@ -94,7 +94,7 @@ fn read_event(fields: &[&[u8]]) -> Option<Event> {
     })
 }
 
-/// Reads 1 to 20 digits that fit 64 bits.
+/// Parses 1 to 20 digits that fit in 64 bits.
 pub(crate) fn read_number(digits: &[u8]) -> Option<u64> {
     let all_digits = digits.iter().all(u8::is_ascii_digit);
     if !all_digits || digits.len() > 20 {

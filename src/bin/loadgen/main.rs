@@ -1,14 +1,14 @@
 //! The load generator: sends streams of events and checks every byte that the server delivers.
 //!
 //! ```text
-//! Workload ─prepare─▶ Segment ─▶ Session ─write─▶ server under test
-//!  (events, Model)   (wire text,       ◀─read── every byte compared
-//!                     expected bytes)
+//! Workload ─next_segment─▶ Segment ─▶ Session ─write─▶ server under test
+//!  (events, Model)        (wire bytes,         ◀─read── every byte compared
+//!                          expected output)
 //! ```
 //!
-//! A run is cut into slices. A slice is prepared whole, with the bytes that each client must
-//! receive for it, before its clock starts; while the clock runs, a `session` only writes, reads
-//! and compares. So one core can judge a server that does nothing else on another.
+//! A run consists of segments. A segment is prepared as a whole, with the expected output of each
+//! client, before its clock starts. While the clock runs, a [`client::session`] only writes, reads
+//! and compares. So one core can check a server that has another core to itself.
 //!
 //! # Layers
 //!

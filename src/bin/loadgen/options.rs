@@ -1,5 +1,5 @@
-//! Settings of a generated load: flags first, then the environment variables of the original
-//! verification program, then its defaults.
+//! Settings of a run. Flags take precedence over the environment variables of the original
+//! verification program, and those over its defaults.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::workload::mix::Mix;
 
 /// Events of a run of the original verification program.
 pub(crate) const ORIGINAL_TOTAL_EVENTS: u64 = 10_000_000;
-/// Events of a try-out.
+/// Default number of events with `--spawn`.
 pub(crate) const SPAWN_DEFAULT_EVENTS: u64 = 1_000_000;
-/// Events of a measurement: one slice, so that the clock never stops.
+/// Events of a measurement: one segment, so that the clock never stops.
 pub(crate) const MEASURED_TOTAL_EVENTS: u64 = 2_000_000;
 
-/// The flags as given.
+/// Flags of a generated load, as given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoadFlags {
     pub(crate) mix: Option<Mix>,
@@ -27,7 +27,7 @@ pub(crate) struct LoadFlags {
     pub(crate) max_event_source_batch_size: Option<u64>,
 }
 
-/// The flags that every subcommand has, as given.
+/// Flags that every subcommand has, as given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommonFlags {
     pub(crate) timeout: Option<u64>,
@@ -35,7 +35,7 @@ pub(crate) struct CommonFlags {
     pub(crate) log_level: Option<LevelFilter>,
 }
 
-/// The flags that say which server is meant, as given.
+/// Flags that select the server, as given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TargetFlags<'a> {
     pub(crate) host: &'a str,
@@ -47,31 +47,31 @@ pub(crate) struct TargetFlags<'a> {
 }
 
 impl TargetFlags<'_> {
-    /// What the server that is started is told with `flag`, if it is a number.
+    /// Returns the numeric value of `flag` among the arguments of a server started with `--spawn`.
     pub(crate) fn server_number(&self, flag: &str) -> Option<u64> {
         let index = self.server_arguments.iter().rposition(|argument| argument == flag)?;
         self.server_arguments.get(index + 1)?.parse().ok()
     }
 }
 
-/// How long to wait and how much to say.
+/// Timeout and verbosity, common to all subcommands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommonOptions {
-    /// Without any progress.
+    /// Longest time without any progress.
     pub(crate) timeout: Duration,
     pub(crate) log_interval: Duration,
     pub(crate) log_level: LevelFilter,
 }
 
-/// Looks up an environment variable.
+/// Lookup of an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl CommonOptions {
-    /// Puts flags, environment and defaults together.
+    /// Resolves flags, environment and defaults.
     ///
     /// # Errors
     ///
-    /// Names the variable whose value cannot be used.
+    /// A variable has an invalid value; the error names it.
     pub(crate) fn resolve(
         flags: CommonFlags,
         environment: Environment<'_>,
@@ -85,7 +85,8 @@ impl CommonOptions {
             ranges::log_interval_ms,
             1000,
         )?;
-        let log_level = |text: &str| text.trim().parse().map_err(|_| "it is no level".to_owned());
+        let log_level =
+            |text: &str| text.trim().parse().map_err(|_| "expected a log level".to_owned());
         Ok(CommonOptions {
             timeout: Duration::from_millis(timeout),
             log_interval: Duration::from_millis(log_interval.max(1)),
@@ -101,11 +102,11 @@ impl CommonOptions {
 }
 
 impl WorkloadSpec {
-    /// Puts flags, environment and defaults together.
+    /// Resolves flags, environment and defaults.
     ///
     /// # Errors
     ///
-    /// Names the variable or flag whose value cannot be used, and says why.
+    /// A variable or flag has an invalid value; the error names it and the reason.
     pub(crate) fn resolve(
         flags: LoadFlags,
         environment: Environment<'_>,
@@ -127,9 +128,7 @@ impl WorkloadSpec {
             connected * 10,
         )?;
         if users < connected {
-            return Err(format!(
-                "numberOfUsers: {users} are fewer than the {clients} that connect"
-            ));
+            return Err(format!("numberOfUsers: {users} is less than the {clients} that connect"));
         }
         Ok(WorkloadSpec {
             mix: flags.mix.unwrap_or_else(Mix::verification),
@@ -142,7 +141,7 @@ impl WorkloadSpec {
             )?,
             users,
             clients,
-            // Negative seeds are numbers like any other.
+            // Negative seeds are cast like any other number.
             seed: resolve_value(flags.random_seed, environment, "randomSeed", ranges::seed, 666)?
                 as u64,
             max_batch: resolve_value(
@@ -156,7 +155,7 @@ impl WorkloadSpec {
     }
 }
 
-/// The flag's value, or else the variable's as `read` has it, or else the default.
+/// Returns the flag's value, else the variable's as parsed by `read`, else the default.
 fn resolve_value<T>(
     flag: Option<T>,
     environment: Environment<'_>,
@@ -171,7 +170,7 @@ fn resolve_value<T>(
     }
 }
 
-/// The ports of a server that runs already.
+/// The ports of a running server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
     pub(crate) events: u16,
@@ -181,7 +180,7 @@ pub(crate) struct Ports {
 impl Ports {
     /// # Errors
     ///
-    /// Names the variable that is no port.
+    /// A variable is not a port; the error names it.
     pub(crate) fn resolve(
         flags: TargetFlags<'_>,
         environment: Environment<'_>,

@@ -1,4 +1,4 @@
-//! Connections as they are before a run.
+//! Connections to a server, with their opening handshake.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,21 +7,21 @@ use std::time::Duration;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::workload::handshake::Handshake;
 
-/// A server that answers does it in this time, or it is no such server.
+/// Timeout of the reply to a handshake.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that has greeted.
+/// A connection that has sent its handshake.
 pub(crate) struct Connecting {
     stream: TcpStream,
     expected_suffix: &'static [u8],
 }
 
 impl Connecting {
-    /// Connects and greets.
+    /// Connects and sends the handshake.
     ///
     /// # Errors
     ///
-    /// The connection is refused or fails; the error says that it is `who` that wanted it.
+    /// The connection is refused or fails; the error names `who` wanted it.
     pub(crate) fn open(to: SocketAddr, who: &str, handshake: &Handshake) -> io::Result<Connecting> {
         let open = || {
             interrupt::check()?;
@@ -37,18 +37,22 @@ impl Connecting {
         open().map_err(name)
     }
 
-    /// Waits for the answer, behind which nothing comes before the source sends; from then on
-    /// the connection does not block.
+    /// Waits for the reply and makes the connection non-blocking. The server sends nothing after
+    /// the reply before the source sends.
     ///
     /// # Errors
     ///
-    /// The connection ends, or the answer takes longer than [`ANSWER_TIMEOUT`].
+    /// The connection is closed, or the reply takes longer than [`ANSWER_TIMEOUT`].
     pub(crate) fn finish(mut self) -> io::Result<mio::net::TcpStream> {
         let (mut answer, mut part) = (Vec::new(), [0; 4096]);
         self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         while !answer.ends_with(self.expected_suffix) {
             match self.stream.read(&mut part)? {
-                0 => return Err(io::Error::other("the server closed before it answered")),
+                0 => {
+                    return Err(io::Error::other(
+                        "the server closed the connection before its reply",
+                    ));
+                }
                 count => answer.extend_from_slice(&part[..count]),
             }
         }
@@ -57,11 +61,11 @@ impl Connecting {
     }
 }
 
-/// Reads once; `None` when nothing is there, 0 at the end, however that came.
+/// Reads once. Returns `None` if nothing is available, and 0 at the end of file or after a reset.
 ///
 /// # Errors
 ///
-/// The connection fails in another way than by a reset.
+/// The connection fails other than by a reset.
 pub(crate) fn read_some(
     stream: &mut mio::net::TcpStream,
     bytes: &mut [u8],

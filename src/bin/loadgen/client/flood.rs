@@ -1,10 +1,9 @@
-//! A source that sends as fast as the server takes it, and a crowd that reads what comes of it.
+//! A saturating source, and the receivers of its events.
 //!
-//! It moves by small steps, so that whoever measures on the same core can look around in between. To
-//! know what each client of a large crowd must receive would take longer than the server needs to
-//! send it, and the server would wait instead of being flooded. So the first clients of the crowd
-//! are checked byte for byte; of the others it is only known that they stay connected, and that the
-//! last event is the last thing that they receive.
+//! It advances in small steps, so that a measurement on the same core can poll in between.
+//! Computing the expected output of many receivers would be slower than the server, which would
+//! then be idle instead of flooded. So only the first receivers are checked byte for byte. The
+//! others must stay connected, and must receive the last event last.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -26,69 +25,69 @@ use crate::workload::handshake::Handshake;
 use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
 
-/// A step writes no more than this, and some …
+/// Approximate maximum bytes written per step …
 const WRITE_BYTES: usize = 16 * 1024;
-/// … and reads no more than this, of one client: each about a tenth of a millisecond.
+/// … and maximum bytes read per step from one client: each about a tenth of a millisecond.
 const READ_BYTES: usize = 256 * 1024;
-/// Clients of the crowd that are checked.
+/// Number of checked receivers.
 pub(crate) const MAX_CHECKED: usize = 8;
-/// No last line of a flood is longer.
+/// Maximum length of the last line of a flood.
 const LAST_LINE_BYTES: usize = 32;
-/// Events are shuffled in batches of up to this many.
+/// Events are shuffled in batches of up to this size.
 const MAX_BATCH: u64 = 100;
-/// The stream is the same in every run.
+/// Every run sends the same stream.
 const SEED: u64 = 666;
 
-/// The source's token; the crowd has those from 0 on.
+/// Token of the source; receivers have tokens from 0 on.
 const SOURCE: Token = Token(usize::MAX - 1);
 
-/// What is sent, and to how many.
+/// Events and number of receivers.
 #[derive(Clone, Debug)]
 pub(crate) struct FloodSpec {
     pub(crate) mix: Mix,
-    /// Users have the ids `1..=users`; the first of them are the crowd.
+    /// Users have the ids `1..=users`; the first of them are the receivers.
     pub(crate) users: u64,
     pub(crate) receivers: usize,
 }
 
-/// The source and its crowd.
+/// A source and its receivers.
 pub(crate) struct Flood {
     source: TcpStream,
     source_writable: bool,
     source_readable: bool,
     generator: EventGenerator,
-    /// Lines, of which the first `written` bytes are on their way.
+    /// Lines to send, of which the first `written` bytes have been written.
     text: Vec<u8>,
     written: usize,
     model: Model,
     in_flight: InFlight,
     receivers: Vec<Receiver>,
-    /// Those of the crowd that may have something to read, and who stands there.
+    /// Receivers that may be readable, and whether each is in the list.
     readable: VecDeque<usize>,
     in_ready_list: Vec<bool>,
     buffer: Box<[u8]>,
-    /// The last line, as clients receive it, once there is one.
+    /// The last line as clients receive it, once it has been sent.
     last_line: Option<Vec<u8>>,
     last_arrival: Instant,
 }
 
-/// A client of the crowd.
+/// A connected receiver.
 enum Receiver {
     Checked(PersistentClient),
     Unchecked(Unchecked),
 }
 
-/// One that reads and throws away.
+/// A receiver that discards what it reads.
 struct Unchecked {
     user: u64,
     stream: TcpStream,
-    /// The last bytes that it received, as many as the last line may have.
+    /// The last received bytes, up to [`LAST_LINE_BYTES`].
     tail: Vec<u8>,
 }
 
 impl Flood {
-    /// Connects the source and the crowd; nothing is sent yet. What the user `probe_user` must receive
-    /// is known too; its client is [`Flood::connect_probe`].
+    /// Connects the source and the receivers; sends nothing yet. Output for `probe_user` is
+    /// expected too; its client is [`Flood::connect_probe`].
     ///
     /// # Errors
     ///
@@ -137,7 +136,7 @@ impl Flood {
         })
     }
 
-    /// Connects the client of `probe_user`, which is not part of the crowd.
+    /// Connects the client of `probe_user`, which is not one of the receivers.
     ///
     /// # Errors
     ///
@@ -156,17 +155,17 @@ impl Flood {
         )
     }
 
-    /// What has been sent and has not arrived at all who are checked.
+    /// Returns the expected output that has not arrived at all checked clients.
     pub(crate) fn in_flight(&mut self) -> &mut InFlight {
         &mut self.in_flight
     }
 
-    /// The sequence of the first event that has not been thought of.
+    /// Returns the sequence of the next event to be generated.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.generator.next_sequence()
     }
 
-    /// Takes readiness that is the flood's; returns whether it is.
+    /// Applies readiness; returns whether the token belongs to the flood.
     pub(crate) fn set_ready(&mut self, event: &Event) -> bool {
         if event.token() == SOURCE {
             self.source_writable |= event.is_writable();
@@ -181,17 +180,17 @@ impl Flood {
         true
     }
 
-    /// Whether a step would do something.
+    /// Returns whether a step can make progress.
     pub(crate) fn has_work(&self) -> bool {
         let may_write = self.source_writable && !(self.last_line.is_some() && self.is_written());
         may_write || !self.readable.is_empty()
     }
 
-    /// Writes one piece and reads one piece.
+    /// Writes once to the source and reads once from a receiver.
     ///
     /// # Errors
     ///
-    /// A connection fails or ends, or something comes that is not due.
+    /// A connection fails or ends, or unexpected bytes arrive.
     pub(crate) fn step(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.source_readable) {
             check_source(&mut self.source)?;
@@ -200,7 +199,7 @@ impl Flood {
         self.read()
     }
 
-    /// Adds a last event, a broadcast, to what is on its way.
+    /// Appends the last event, a broadcast.
     pub(crate) fn end(&mut self) {
         let mut part = self.in_flight.new_part(Instant::now());
         let mut line = self.generator.write_broadcast(&mut self.text);
@@ -211,17 +210,17 @@ impl Flood {
         self.last_arrival = Instant::now();
     }
 
-    /// Whether the last event has arrived everywhere.
+    /// Returns whether the last event has arrived at all receivers.
     pub(crate) fn has_arrived(&mut self) -> bool {
         self.in_flight.is_empty() && self.missing().is_none()
     }
 
-    /// When something last arrived at the crowd.
+    /// Returns the time when bytes last arrived at a receiver.
     pub(crate) fn last_arrival(&self) -> Instant {
         self.last_arrival
     }
 
-    /// What one of the crowd misses, if it waits for anything.
+    /// Returns an error for a receiver that still waits, if any.
     pub(crate) fn missing(&mut self) -> Option<io::Error> {
         let last_line = self.last_line.as_deref().unwrap_or_default();
         let in_flight = &mut self.in_flight;
@@ -231,12 +230,12 @@ impl Flood {
         })
     }
 
-    /// Sees to it that nothing more comes, and closes the source. To be called when the last event has
+    /// Checks that nothing more arrives, and closes the source. Call it after the last event has
     /// arrived.
     ///
     /// # Errors
     ///
-    /// Something comes, or the server closes a connection too early.
+    /// Bytes arrive, or the server closes a connection too early.
     pub(crate) fn finish(&mut self, probe: &mut PersistentClient) -> io::Result<()> {
         let mut clients: Vec<Served<'_>> =
             self.receivers.iter_mut().map(Receiver::served).collect();
@@ -268,7 +267,7 @@ impl Flood {
         Ok(())
     }
 
-    /// Fills the text with the next events.
+    /// Refills the text with the next events.
     fn prepare(&mut self) {
         self.text.clear();
         self.written = 0;
@@ -319,7 +318,7 @@ impl Unchecked {
         Ok(Unchecked { user, stream, tail: Vec::new() })
     }
 
-    /// Reads once; returns whether there may be more to read.
+    /// Reads once; returns whether more may be available.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let Some(count) = read_some(&mut self.stream, buffer)? else { return Ok(false) };
         if count == 0 {

@@ -1,10 +1,9 @@
-//! How long a delivery takes at a given rate.
+//! Open-loop latency measurement at a given rate.
 //!
-//! The loop is open: events leave on a schedule that nothing slows down but a bound on the memory of
-//! what is outstanding, and each delivery is timed from the moment when its event was *due*. A server, or this program, that falls behind
-//! is charged for the whole time that the messages waited; timing from the moment of sending
-//! would leave that out (Gil Tene's coordinated omission, as in wrk2). The latter is kept beside
-//! it as the raw figure.
+//! Events are sent on a fixed schedule, limited only by a bound on the memory of outstanding
+//! deliveries. The latency of a delivery is measured from the time its event was *due*. If the
+//! server or this program falls behind, the delay is included; measured from the time of sending it
+//! would not be (coordinated omission, as in wrk2). The latter is kept as the raw latency.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -25,38 +24,38 @@ use crate::target::server::Addresses;
 use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 
-/// Latencies above this are recorded as this, in nanoseconds.
+/// Maximum recorded latency, in nanoseconds.
 const MAX_LATENCY_NS: u64 = 60_000_000_000;
-/// Significant digits of a recorded latency.
+/// Significant digits of the histograms.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// Of one client or of the source's schedule, at a time.
+/// Bytes per read from a client.
 const READ_BYTES: usize = 64 * 1024;
-/// Events formatted at once when the schedule is behind, so that clients are read in between.
+/// Maximum events encoded per turn when the schedule is behind, so that clients are read in
+/// between.
 const MAX_EVENTS_PER_TURN: u64 = 1024;
-/// ExpectedDeliveries that may be outstanding, and bytes that may wait to be sent, before another event is
-/// formatted: where a server cannot keep up, memory stays bounded, and the events that are late
-/// meanwhile are charged for it from when they were due.
+/// Limits on outstanding deliveries and unsent bytes. They bound memory if the server cannot keep
+/// up; the delayed events are still measured from their due time.
 const MAX_OUTSTANDING: u64 = 1 << 24;
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
 
-/// Who receives an event.
+/// Recipients of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MessageKind {
     /// A private message to one client at random.
     Private,
-    /// Every client.
+    /// A broadcast to every client.
     Broadcast,
 }
 
-/// What is sent, and when.
+/// Rate and duration of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     pub(crate) kind: MessageKind,
-    /// Events a second, evenly spaced; above 0.
+    /// Events per second, evenly spaced; above 0.
     pub(crate) rate: f64,
     pub(crate) duration: Duration,
     /// Spin instead of sleeping until the next event is due.
@@ -68,12 +67,12 @@ impl Schedule {
         ((self.rate * self.duration.as_secs_f64()) as u64).max(1)
     }
 
-    /// When event `index` is due, from the start.
+    /// Returns the due time of event `index`, relative to the start.
     fn due(&self, index: u64) -> Duration {
         Duration::from_secs_f64(index as f64 / self.rate)
     }
 
-    /// How many events are due when so much time has passed.
+    /// Returns the number of events due after `elapsed`.
     fn due_by(&self, elapsed: Duration) -> u64 {
         ((elapsed.as_secs_f64() * self.rate) as u64 + 1).min(self.events())
     }
@@ -81,15 +80,15 @@ impl Schedule {
 
 /// The latencies of one measurement, in nanoseconds.
 pub(crate) struct Latencies {
-    /// From the moment when the event was due.
+    /// From the due time of the event.
     pub(crate) corrected: Histogram<u64>,
-    /// From the moment when the event was sent, or when the kernel first had no room for it.
+    /// From the time of sending, or of the first attempt if the socket buffer was full.
     pub(crate) raw: Histogram<u64>,
-    /// The time in which the events were sent, above the schedule's where it could not be kept.
+    /// Time spent sending; longer than scheduled if the schedule could not be kept.
     pub(crate) send_duration: Duration,
 }
 
-/// A source and clients that measure.
+/// A source and clients that measure latency.
 pub(crate) struct LatencyProbe {
     poll: Poll,
     events: Events,
@@ -105,21 +104,21 @@ pub(crate) struct LatencyProbe {
 struct Client {
     stream: TcpStream,
     user: u64,
-    /// What was sent to this client and has not arrived.
+    /// Outstanding deliveries, oldest first.
     awaited: VecDeque<Sent>,
-    /// The beginning of a line whose end has not come.
+    /// Beginning of an incomplete line.
     partial: Vec<u8>,
 }
 
-/// An event on its way.
+/// An event that has been sent.
 #[derive(Clone, Copy)]
 struct Sent {
     sequence: u64,
-    /// From the start.
+    /// Relative to the start.
     at: Duration,
 }
 
-/// The measurement under way.
+/// A measurement in progress.
 struct Measurement {
     schedule: Schedule,
     start: Instant,
@@ -169,13 +168,13 @@ impl LatencyProbe {
         })
     }
 
-    /// Sends what `schedule` says and waits until everything has arrived. Where a signal comes, it
-    /// returns what has.
+    /// Sends the events of `schedule` and waits for their deliveries. After a signal it returns the
+    /// latencies so far.
     ///
     /// # Errors
     ///
-    /// A connection fails, a client receives another line than it should, or nothing has arrived
-    /// for the timeout.
+    /// A connection fails, a client receives an unexpected line, or nothing has arrived for the
+    /// timeout.
     pub(crate) fn measure(&mut self, schedule: Schedule) -> io::Result<Latencies> {
         let events = schedule.events();
         let mut measurement = Measurement::start(schedule, self.next_sequence)?;
@@ -202,12 +201,12 @@ impl LatencyProbe {
                 last_arrival = Instant::now();
             } else if measurement.outstanding > 0 && last_arrival.elapsed() > self.timeout {
                 let missing = measurement.outstanding;
-                return Err(io::Error::other(format!("{missing} deliveries never came")));
+                return Err(io::Error::other(format!("{missing} deliveries are missing")));
             }
         }
     }
 
-    /// Appends the next event to `text` and notes who must receive it.
+    /// Appends the next event to `text` and records its recipients.
     fn encode_next(&mut self, measurement: &mut Measurement, at: Duration, text: &mut Vec<u8>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -242,7 +241,7 @@ impl LatencyProbe {
         Ok(())
     }
 
-    /// Sleeps until the next event is due or something can be read.
+    /// Sleeps until the next event is due or a connection is readable.
     fn wait(&mut self, measurement: &Measurement, encoded: u64) -> io::Result<()> {
         let schedule = &measurement.schedule;
         let elapsed = measurement.start.elapsed();
@@ -250,7 +249,8 @@ impl LatencyProbe {
         let timeout = match next {
             _ if schedule.busy => Duration::ZERO,
             Some(next) if next <= elapsed => Duration::ZERO,
-            // mio's timeout has whole milliseconds, which is an age; the timer has nanoseconds.
+            // A poll timeout has whole milliseconds, which is too coarse; the timer has
+            // nanoseconds.
             Some(next) => {
                 self.timer.set(next - elapsed)?;
                 MAX_WAIT
@@ -263,7 +263,7 @@ impl LatencyProbe {
         }
     }
 
-    /// Reads every client that the last wait named; returns whether anything came.
+    /// Reads every client that was reported readable; returns whether anything arrived.
     fn read_clients(&mut self, measurement: &mut Measurement) -> io::Result<bool> {
         let mut came = false;
         for event in &self.events {
@@ -279,7 +279,7 @@ impl LatencyProbe {
                 }
                 client.receive(&self.buffer[..count], now, measurement)?;
                 came = true;
-                // Less than asked for means that the kernel has no more: the next edge will tell.
+                // A short read means that the socket is drained; the next edge will report more.
                 if count < self.buffer.len() {
                     break;
                 }
@@ -288,11 +288,11 @@ impl LatencyProbe {
         Ok(came)
     }
 
-    /// Sees to it that nothing more comes, and closes the source. To be called when all has arrived.
+    /// Checks that nothing more arrives, and closes the source. Call it after all deliveries.
     ///
     /// # Errors
     ///
-    /// Something comes, or the server closes a connection too early.
+    /// Bytes arrive, or the server closes a connection too early.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         if let Some(client) = self.clients.iter().find(|client| !client.partial.is_empty()) {
             return Err(extra(client.user, &client.partial));
@@ -339,7 +339,7 @@ impl Client {
     ) -> io::Result<()> {
         let wrong = || {
             let (user, line) = (self.user, line.escape_ascii());
-            io::Error::other(format!("user {user} got `{line}`, which was not due"))
+            io::Error::other(format!("user {user} got `{line}`, which is unexpected"))
         };
         let sent = self.awaited.front().copied().ok_or_else(wrong)?;
         if !is_line_of(line, sent.sequence, self.user, measurement.schedule.kind) {
@@ -386,7 +386,7 @@ impl Measurement {
     }
 }
 
-/// An empty histogram of nanoseconds.
+/// Creates an empty histogram of nanoseconds.
 pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, MAX_LATENCY_NS, SIGNIFICANT_DIGITS).map_err(io::Error::other)
 }

@@ -1,4 +1,4 @@
-//! Clients every byte of which is checked against what is in flight.
+//! Clients whose every byte is compared with the expected output in flight.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,21 +14,23 @@ use crate::oracle::in_flight::InFlight;
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::workload::handshake::Handshake;
 
-/// One such client.
+/// A client that stays connected for the whole run.
 pub(crate) struct PersistentClient {
     user: u64,
-    /// Among the clients of what is in flight.
+    /// Index among the clients of the expected output.
     index: usize,
     stream: TcpStream,
-    /// The part that it receives, and how much of that has come.
+    /// The current part, and the position in it.
     part: u64,
     cursor: Cursor,
-    /// Of the parts before that one.
+    /// Totals of the earlier parts.
     events_before: u64,
     bytes_before: u64,
 }
 
 impl PersistentClient {
+    /// Connects as `user` and registers the connection.
+    ///
     /// # Errors
     ///
     /// The connection fails.
@@ -51,12 +53,12 @@ impl PersistentClient {
         })
     }
 
-    /// Reads once and compares; returns whether there may be more to read. `arrived` is told of each
-    /// part how long after its time the last of it came.
+    /// Reads once and compares; returns whether more may be available. `arrived` receives the
+    /// latency of each completed part, from its due time.
     ///
     /// # Errors
     ///
-    /// The connection ends, or anything else came than is due.
+    /// The connection ends, or unexpected bytes arrive.
     pub(crate) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -113,7 +115,7 @@ impl PersistentClient {
         Ok(())
     }
 
-    /// What differs at the next byte due, where `received` came.
+    /// Describes the mismatch at the next expected byte, where `received` arrived.
     fn mismatch(&self, kind: MismatchKind, in_flight: &mut InFlight, received: &[u8]) -> io::Error {
         let line = in_flight.get(self.part).and_then(|(_, part)| {
             let expected = &part.deliveries.clients[self.index];
@@ -132,7 +134,7 @@ impl PersistentClient {
         io::Error::other(mismatch.to_string())
     }
 
-    /// What it misses, if it waits for anything.
+    /// Returns an error for the first missing line, if any.
     pub(crate) fn missing(&mut self, in_flight: &mut InFlight) -> Option<io::Error> {
         loop {
             let (number, part) = in_flight.get(self.part)?;
@@ -145,7 +147,7 @@ impl PersistentClient {
         }
     }
 
-    /// The client at the end of its run.
+    /// Returns the connection, for the end of the run.
     pub(crate) fn served(&mut self) -> Served<'_> {
         Served { user: self.user, stream: &mut self.stream }
     }

@@ -1,6 +1,6 @@
-//! One source and all clients, connected to a server: sends slices and checks what comes back.
+//! A source and all clients of a run: sends segments and compares what is received.
 //!
-//! While the clock runs this does nothing but write, read and compare.
+//! While the clock runs it only writes, reads and compares.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -19,22 +19,22 @@ use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::target::server::Addresses;
 use crate::workload::segment::{Segment, Workload};
 
-/// Read from one client at a time; large, as every read costs a system call.
+/// Bytes per read from a client; large, because each read costs a system call.
 const READ_BYTES: usize = 256 * 1024;
-/// Written to the source before clients are read again.
+/// Maximum bytes written to the source before clients are read again.
 const WRITE_BYTES: usize = 1024 * 1024;
-/// Where nobody knows what must come, it is over when nothing has come for so long.
+/// Without expected output, a segment ends when nothing has arrived for this time.
 const QUIET_PERIOD: Duration = Duration::from_millis(500);
 
 const SOURCE: Token = Token(usize::MAX - 1);
 
-/// Is told how far a run is, often.
+/// Observer of the progress of a run, called often.
 pub(crate) trait Observer {
-    /// `sent` and `received` are bytes of the slice under way.
+    /// `sent` and `received` are bytes of the current segment.
     fn progress(&mut self, now: Instant, sent: u64, received: u64);
 }
 
-/// What came, where nobody knows what must come.
+/// Received totals, without comparison.
 #[derive(Default)]
 pub(crate) struct ReceivedStats {
     pub(crate) bytes: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Session {
     /// Clients that may have bytes to read.
     readable: Vec<usize>,
     buffer: Box<[u8]>,
-    /// Clients with a fault, in the order in which those showed.
+    /// Clients with a mismatch, in the order of detection.
     mismatched: Vec<usize>,
     timeout: Duration,
 }
@@ -60,13 +60,13 @@ pub(crate) struct Session {
 struct Source {
     stream: TcpStream,
     writable: bool,
-    /// Bytes of the slice written.
+    /// Bytes of the segment written.
     sent: usize,
-    /// What the server writes to it is no fault.
+    /// The server may write to the source.
     expects_replies: bool,
-    /// By us: from then on the server may close it too.
+    /// Closed by this side; the server may then close it too.
     closed: bool,
-    /// By the server.
+    /// Closed by the server.
     ended: bool,
 }
 
@@ -74,26 +74,26 @@ struct Client {
     user: u64,
     stream: TcpStream,
     cursor: Cursor,
-    /// Events and bytes of the slices before this one.
+    /// Lines and bytes of the earlier segments.
     events_before: u64,
     bytes_before: u64,
     mismatch: Option<Mismatch>,
-    /// It stands in `readable`.
+    /// Whether it is in `readable`.
     in_ready_list: bool,
-    /// Its end is in sight: read on until it shows.
+    /// Closed by the peer: read until the end of file.
     ending: bool,
     ended: bool,
 }
 
 impl Session {
-    /// Connects the source, then one client for each of `users`, each of which says who it is.
-    /// An event server acknowledges nothing of that.
+    /// Connects the source, then one client per user, each of which sends its id. An event server
+    /// acknowledges neither.
     ///
-    /// A run stops when nothing has moved for `timeout`.
+    /// A run fails if there is no progress for `timeout`.
     ///
     /// # Errors
     ///
-    /// A connection that is refused or that fails.
+    /// A connection is refused or fails.
     pub(crate) fn connect(
         to: Addresses,
         users: &[u64],
@@ -122,8 +122,8 @@ impl Session {
         })
     }
 
-    /// Sends `segment` and reads until every client without a fault has received its part of it,
-    /// or nothing has moved for too long. Returns the time from the first byte to the last.
+    /// Sends `segment` and reads until every client without a mismatch has received its part, or
+    /// the timeout expires. Returns the time from the first byte to the last.
     ///
     /// # Errors
     ///
@@ -158,8 +158,8 @@ impl Session {
         Ok(now - start)
     }
 
-    /// Sends `segment` and counts what comes, until all has been sent and nothing has come for
-    /// [`QUIET_PERIOD`].
+    /// Sends `segment` and counts received bytes until everything has been sent and nothing has
+    /// arrived for [`QUIET_PERIOD`].
     ///
     /// # Errors
     ///
@@ -191,10 +191,10 @@ impl Session {
         Ok(count)
     }
 
-    /// Listens for bytes and closes that should not come, first with the source open, then with
-    /// the source closed, when the server may close its clients, until it has closed the source too.
+    /// Checks for unexpected bytes and closes, first with the source open, then with the source
+    /// closed until the server has closed it too. In the second phase the server may close clients.
     ///
-    /// Returns all faults of the run, first things first.
+    /// Returns all mismatches of the run in the order of detection.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl Session {
         Ok(mismatches)
     }
 
-    /// What was wrong so far, first things first, when the run has to stop early.
+    /// Returns the mismatches so far, in the order of detection.
     pub(crate) fn into_mismatches(mut self) -> Vec<Mismatch> {
         let clients = &mut self.clients;
         self.mismatched.iter().filter_map(|&index| clients[index].mismatch.take()).collect()
@@ -225,7 +225,7 @@ impl Session {
         !self.mismatched.is_empty()
     }
 
-    /// Returns how many clients wait for bytes of `segment`.
+    /// Starts `segment` and returns the number of clients that wait for bytes of it.
     fn start(&mut self, segment: &Segment) -> usize {
         self.source.sent = 0;
         for client in &mut self.clients {
@@ -235,7 +235,7 @@ impl Session {
         streams.filter(|(client, due)| client.mismatch.is_none() && due.len() > 0).count()
     }
 
-    /// How long the next `wait` may sleep.
+    /// Returns the timeout of the next poll.
     fn poll_timeout(&self, segment: &Segment, due: usize, elapsed: Duration) -> Duration {
         if !self.readable.is_empty() || (self.source.writable && self.source.sent < due) {
             return Duration::ZERO;
@@ -243,8 +243,8 @@ impl Session {
         segment.until_next_due(elapsed).unwrap_or(MAX_WAIT).min(self.timeout).min(MAX_WAIT)
     }
 
-    /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
-    /// to show that nothing happens, too.
+    /// Polls for at most `timeout`. The timeout is bounded so that the observer also sees a lack of
+    /// progress.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         interrupt::check()?;
         match self.poll.poll(&mut self.events, Some(timeout)) {
@@ -270,7 +270,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads once from every client that may have something.
+    /// Reads once from every readable client and compares.
     fn read_clients(&mut self, segment: &Segment) -> ReadStats {
         let mut total = ReadStats::default();
         let (clients, buffer, mismatched) =
@@ -291,7 +291,7 @@ impl Session {
         total
     }
 
-    /// Reads once from every client that may have something, whatever it is.
+    /// Reads once from every readable client without comparing.
     fn count_clients(&mut self, count: &mut ReceivedStats) {
         let (clients, buffer) = (&mut self.clients, &mut self.buffer);
         self.readable.retain(|&index| {
@@ -313,7 +313,7 @@ impl Session {
         });
     }
 
-    /// Ends a run that is not judged: closes the source, and waits until the server has done so too.
+    /// Ends an unchecked run: closes the source, and waits until the server has closed it too.
     ///
     /// # Errors
     ///
@@ -324,7 +324,7 @@ impl Session {
         self.close_source(&nothing)
     }
 
-    /// Listens to clients that should receive nothing.
+    /// Reads clients that should receive nothing, for `time`.
     fn expect_silence(&mut self, nothing: &Segment, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         loop {
@@ -342,7 +342,7 @@ impl Session {
         Ok(())
     }
 
-    /// Closes the source, and listens until the server has closed it too.
+    /// Closes the source, and reads clients until the server has closed it too.
     fn close_source(&mut self, nothing: &Segment) -> io::Result<()> {
         self.source.close()?;
         let deadline = Instant::now() + END_TIMEOUT;
@@ -356,11 +356,11 @@ impl Session {
         Ok(())
     }
 
-    /// Everyone who still waits misses something.
+    /// Records missing lines for every client that still waits.
     ///
     /// # Errors
     ///
-    /// Nobody waits: it is the source that cannot go on.
+    /// No client waits: the source's connection is stalled.
     fn report_missing(&mut self, segment: &Segment) -> io::Result<()> {
         for (index, client) in self.clients.iter_mut().enumerate() {
             if client.is_waiting(segment, index) {
@@ -373,7 +373,7 @@ impl Session {
         if self.has_mismatches() { Ok(()) } else { Err(self.source.stalled_error(segment)) }
     }
 
-    /// Counts `segment` as received.
+    /// Adds the expected totals of `segment` to every client.
     fn commit_segment(&mut self, segment: &Segment) {
         for (client, due) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
             client.events_before += due.lines();
@@ -382,11 +382,11 @@ impl Session {
     }
 }
 
-/// What one round over the readable clients came to.
+/// Totals of one pass over the readable clients.
 #[derive(Default)]
 struct ReadStats {
     matched_bytes: u64,
-    /// Clients that wait for nothing more, because all has come or because of a fault.
+    /// Clients that are done, because everything arrived or because of a mismatch.
     finished: usize,
 }
 
@@ -396,7 +396,7 @@ impl Source {
         Ok(Source { stream, writable: true, sent: 0, expects_replies, closed: false, ended: false })
     }
 
-    /// Writes what of `text` has not been written, as far as the kernel takes it.
+    /// Writes the unsent bytes of `text`, up to what the socket accepts.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let unsent = &text[self.sent..];
         let unsent = &unsent[..unsent.len().min(WRITE_BYTES)];
@@ -405,7 +405,8 @@ impl Source {
         }
         match self.stream.write(unsent) {
             Ok(count) => {
-                // A part taken means that the kernel's buffer is full: the next edge will tell.
+                // A short write means that the socket buffer is full; the next edge will report
+                // space.
                 self.writable = count == unsent.len();
                 self.sent += count;
                 Ok(count)
@@ -419,7 +420,8 @@ impl Source {
         }
     }
 
-    /// An event server never answers a source, and closes it only where something is wrong.
+    /// Reads and checks: an event server never writes to a source, and closes it only after an
+    /// error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         loop {
             match self.stream.read(buffer) {
@@ -443,7 +445,7 @@ impl Source {
 
     fn stalled_error(&self, segment: &Segment) -> io::Error {
         let (sent, all) = (self.sent, segment.wire.len());
-        source_failed(&format!("the server takes nothing more after {sent} of {all} bytes"))
+        source_failed(&format!("the server stopped reading after {sent} of {all} bytes"))
     }
 
     fn close(&mut self) -> io::Result<()> {
@@ -472,13 +474,13 @@ impl Client {
         self.mismatch.is_none() && self.cursor.offset < segment.deliveries.clients[index].len()
     }
 
-    /// Reads once and checks; returns whether there may be more to read.
+    /// Reads once and compares; returns whether more may be available.
     fn read(&mut self, buffer: &mut [u8], segment: &Segment, index: usize) -> bool {
         match self.stream.read(buffer) {
             Ok(0) => self.end("end of file", segment, index),
             Ok(count) => {
                 self.check(&buffer[..count], segment, index);
-                // Less than asked for means that the kernel has no more: the next edge will tell.
+                // A short read means that the socket is drained; the next edge will report more.
                 return count == buffer.len() || self.ending;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -514,7 +516,7 @@ impl Client {
         }
     }
 
-    /// The line that holds the next byte due.
+    /// Returns the line that contains the next expected byte.
     fn line_due(&self, segment: &Segment, index: usize) -> Option<ExpectedLine> {
         let expected = &segment.deliveries.clients[index];
         expected.line_at(self.cursor.offset, &segment.deliveries.broadcasts)

@@ -1,5 +1,5 @@
-//! The end of a run: all that was due has arrived, so nothing more may come, and the server must be
-//! done with the run's sources before another run begins.
+//! The end of a run: nothing more may arrive, and the server must have finished with the sources
+//! before another run begins.
 
 use std::io;
 use std::net::Shutdown;
@@ -11,28 +11,28 @@ use mio::net::TcpStream;
 use crate::client::connection::read_some;
 use crate::sys::interrupt::sleep;
 
-/// How long to listen for bytes that nobody should get, before and after the sources close.
+/// Time without unexpected bytes, before and after the sources close.
 pub(crate) const SILENCE_PERIOD: Duration = Duration::from_millis(200);
-/// A server that is done with a source closes it within this time. It has applied all of the
-/// source's events by then: a run that begins earlier may receive some of them.
+/// Time within which a server closes a source that has ended. It has applied all of the source's
+/// events by then; an earlier run might receive some of them.
 pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// From one look at a source that is about to end to the next.
+/// Interval between polls of a source that is about to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Bytes of what came that are shown.
+/// Maximum unexpected bytes shown in an error.
 const SHOWN_BYTES: usize = 64;
 
-/// A client at the end of its run.
+/// A connected client at the end of a run.
 pub(crate) struct Served<'a> {
     pub(crate) user: u64,
     pub(crate) stream: &'a mut TcpStream,
 }
 
-/// Listens for [`SILENCE_PERIOD`], closes the sources, and listens until the server has closed them too. All
-/// streams are non-blocking.
+/// Expects [`SILENCE_PERIOD`] without bytes, closes the sources, and waits until the server has
+/// closed them too. All streams are non-blocking.
 ///
 /// # Errors
 ///
-/// The server writes something to anybody, or closes a connection before its source is closed.
+/// The server writes to any connection, or closes one before its source is closed.
 pub(crate) fn expect_silence(
     sources: &mut [&mut TcpStream],
     clients: &mut [Served<'_>],
@@ -58,12 +58,11 @@ pub(crate) fn expect_silence(
     Ok(())
 }
 
-/// Looks at a source that is open: an event server never answers one, and closes it only where
-/// something is wrong.
+/// Checks an open source: an event server never writes to one, and closes it only after an error.
 ///
 /// # Errors
 ///
-/// Something came, or the server closed it.
+/// The server wrote to the source or closed it.
 pub(crate) fn check_source(source: &mut TcpStream) -> io::Result<()> {
     match unexpected(source).map_err(|error| source_failed(&error.to_string()))? {
         Some(End::Bytes(got)) => Err(source_answered(&got)),
@@ -93,7 +92,7 @@ fn close_sources(sources: &mut [&mut TcpStream]) -> io::Result<()> {
     Ok(())
 }
 
-/// A server that keeps a source which has ended breaks no rule, but what it does next is unknown.
+/// Keeping an ended source open breaks no rule, but makes the next run unpredictable.
 pub(crate) fn warn_of_open_source() {
     warn!(
         "the server has not closed the event source within {END_TIMEOUT:?} of its end: it may still \
@@ -101,7 +100,7 @@ pub(crate) fn warn_of_open_source() {
     );
 }
 
-/// What comes where nothing should.
+/// An unexpected result of a read.
 enum End {
     Bytes(Vec<u8>),
     Closed,
@@ -115,19 +114,19 @@ fn unexpected(stream: &mut TcpStream) -> io::Result<Option<End>> {
     }))
 }
 
-/// Bytes after the last expected one.
+/// Error for bytes after the last expected one.
 pub(crate) fn extra(user: u64, got: &[u8]) -> io::Error {
     let got = got.escape_ascii();
-    io::Error::other(format!("user {user} got `{got}` where nothing more was due"))
+    io::Error::other(format!("user {user} got `{got}` after the last expected event"))
 }
 
-/// Bytes from the server to a source.
+/// Error for bytes that the server wrote to a source.
 pub(crate) fn source_answered(got: &[u8]) -> io::Error {
     let got = got[..got.len().min(SHOWN_BYTES)].escape_ascii();
     source_failed(&format!("the server wrote `{got}` to it"))
 }
 
-/// A source's connection that cannot go on, and why.
+/// Error of a source's connection, with the reason.
 pub(crate) fn source_failed(why: &str) -> io::Error {
     io::Error::other(format!("the event source's connection: {why}"))
 }

@@ -1,4 +1,4 @@
-//! `limit`: the baseline, which is a server that parses nothing, or the relay.
+//! `limit`: the same workload against a baseline, either a server that parses nothing or the relay.
 
 use std::io;
 
@@ -46,7 +46,7 @@ pub(super) fn run(flags: &args::Baseline) -> CommandResult {
     Ok(outcome.mismatches.is_empty())
 }
 
-/// Runs `spec` against a server that parses nothing.
+/// Runs `spec` against the baseline server.
 ///
 /// # Errors
 ///

@@ -21,21 +21,21 @@ use crate::sys::procfs::{self, Process, allow_clients};
 use crate::target::relay;
 use crate::target::server::Server;
 
-/// Connections from one loopback address: Linux has 28,232 ports for them by default, and takes
-/// ever longer to find a free one once half of them are taken.
+/// Connections per loopback address. By default Linux has 28,232 ephemeral ports per address, and
+/// finding a free one slows down once half of them are taken.
 const CONNECTIONS_PER_ADDRESS: usize = 10_000;
-/// The server's processor time at rest is watched for so long.
+/// Length of the sample of the idle server's CPU time.
 const IDLE_SAMPLE: Duration = Duration::from_secs(1);
-/// The server's memory is read once it has stayed the same for so long.
+/// The server's memory is read once it has been constant for this time.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// The line that everybody receives, as sent and as received.
+/// The broadcast, as sent and as received.
 const SENT: &[u8] = b"1|B\n";
 const RECEIVED: &[u8] = b"1|B\r\n";
 
 pub(super) fn run(flags: &args::Idle) -> CommandResult {
     let common = super::init(flags.common(), flags.cpu)?;
     let (clients, core) = (flags.clients, flags.server_cpu);
-    let description = format!("idle: {clients} clients that receive nothing, then one broadcast");
+    let description = format!("idle: {clients} idle clients, then one broadcast");
     info!("{description}");
     let figures = idle(server(flags.target(), core)?, clients, common.timeout)?;
     print(&format!("{description}\n{}", figures.table()));
@@ -57,26 +57,26 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
     Ok(true)
 }
 
-/// What holding clients costs, and how long a broadcast to all takes.
+/// Cost of idle clients, and latency of a broadcast to all of them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IdleFigures {
     clients: usize,
     connects_per_second: f64,
-    /// Resident memory of the server: empty, and with all clients.
+    /// Resident memory of the server without clients, and with all clients.
     memory_before: Option<u64>,
     memory_after: Option<u64>,
     bytes_per_client: Option<f64>,
-    /// In one second in which nothing happens.
+    /// In an idle second.
     cpu_seconds_at_rest: Option<f64>,
-    /// From the moment of sending the broadcast to the first, the median and the last client.
+    /// From sending the broadcast to its arrival at the first, the median and the last client.
     broadcast_first_us: f64,
     broadcast_median_us: f64,
     broadcast_last_us: f64,
 }
 
 impl IdleFigures {
-    /// The figures for people.
+    /// Formats the figures as text.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
             "  clients     {}, connected at {:.0}/s\n",
@@ -92,7 +92,7 @@ impl IdleFigures {
             ));
         }
         if let Some(seconds) = self.cpu_seconds_at_rest {
-            text.push_str(&format!("  at rest     {:.2} % of a core\n", seconds * 100.0));
+            text.push_str(&format!("  idle        {:.2} % of a core\n", seconds * 100.0));
         }
         text.push_str(&format!(
             "  broadcast   first after {:.0} µs, median {:.0} µs, last {:.0} µs\n",
@@ -101,18 +101,18 @@ impl IdleFigures {
         text
     }
 
-    /// How long the broadcast took to the last client, in microseconds.
+    /// Returns the latency of the broadcast at the last client, in microseconds.
     pub(crate) fn last_us(&self) -> f64 {
         self.broadcast_last_us
     }
 }
 
-/// Connects `count` clients to `server`, holds them, sends one broadcast, and stops the server.
+/// Connects `count` clients to `server`, sends one broadcast, and stops the server.
 ///
 /// # Errors
 ///
-/// A connection fails or ends, descriptors run out, a client receives something else, or nothing
-/// has come for `timeout`.
+/// A connection fails or ends, the descriptor limit is reached, a client receives something else,
+/// or nothing has arrived for `timeout`.
 pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
     allow_clients(count)?;
     let memory_before = server.process.map(steady_memory).transpose()?.flatten();
@@ -145,7 +145,7 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
     })
 }
 
-/// The memory of `process` once it has stopped changing.
+/// Returns the memory of `process` once it is constant.
 fn steady_memory(process: Process) -> io::Result<Option<u64>> {
     let mut last = process.memory();
     let mut since = Instant::now();
@@ -193,7 +193,7 @@ impl IdleClients {
         Ok(IdleClients { poll, clients })
     }
 
-    /// Sends the line and returns when it arrived at each client, the earliest first.
+    /// Sends the line and returns its latency at each client, ascending.
     fn broadcast(
         &mut self,
         source: &mut std::net::TcpStream,
@@ -212,7 +212,9 @@ impl IdleClients {
             }
             if events.is_empty() && last_arrival.elapsed() > timeout {
                 let missing = self.clients.len() - arrivals.len();
-                return Err(io::Error::other(format!("{missing} clients never got the broadcast")));
+                return Err(io::Error::other(format!(
+                    "{missing} clients have not received the broadcast"
+                )));
             }
             for event in &events {
                 if self.clients[event.token().0].receive(event.token().0 + 1)? {
@@ -224,7 +226,7 @@ impl IdleClients {
         Ok(arrivals)
     }
 
-    /// Sees to it that nothing more comes, and closes the source and all clients.
+    /// Checks that nothing more arrives, and closes the source and all clients.
     fn finish(mut self, source: std::net::TcpStream) -> io::Result<()> {
         source.set_nonblocking(true)?;
         let mut source = TcpStream::from_std(source);
@@ -239,7 +241,7 @@ impl IdleClients {
 }
 
 impl IdleClient {
-    /// Reads; returns whether the line is complete now.
+    /// Reads; returns whether the line is complete.
     fn receive(&mut self, user: usize) -> io::Result<bool> {
         let mut bytes = [0; 64];
         match read_some(&mut self.stream, &mut bytes)? {
@@ -257,8 +259,8 @@ impl IdleClient {
     }
 }
 
-/// Where connection number `index` comes from: on the loopback interface another address each
-/// time the ports of one run out.
+/// Returns the source address of connection `index`. On the loopback interface it changes before
+/// the ports of one address run out.
 fn source_address(to: SocketAddr, index: usize) -> Option<Ipv4Addr> {
     match to.ip() {
         IpAddr::V4(address) if address.is_loopback() => {

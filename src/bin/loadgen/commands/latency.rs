@@ -1,4 +1,4 @@
-//! `latency`: deliveries timed at a given rate, against the server and against the relay in turn.
+//! `latency`: deliveries timed at a given rate, against the server and the relay in turn.
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,9 +21,9 @@ use crate::sys::procfs;
 use crate::target::relay;
 use crate::target::server::{Addresses, Server};
 
-/// Sent before the measurement and left out of it, so that caches and buffers are as they will be.
+/// Time of load before the measurement, to warm caches and buffers.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Users get their messages in the same random order in every run.
+/// Private messages go to the same random sequence of users in every run.
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Latency) -> CommandResult {
@@ -107,7 +107,7 @@ pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> 
     Schedule { kind, rate, duration: Duration::from_secs_f64(seconds), busy }
 }
 
-/// What is measured.
+/// Settings of a latency measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Experiment {
     pub(crate) schedule: Schedule,
@@ -115,14 +115,14 @@ pub(crate) struct Experiment {
     pub(crate) timeout: Duration,
 }
 
-/// One server, over all its runs.
+/// Latencies of one server, over all its runs.
 pub(crate) struct LatencySeries {
     corrected: Histogram<u64>,
     raw: Histogram<u64>,
     runs: Vec<Run>,
 }
 
-/// One run.
+/// Percentiles of one run.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Run {
@@ -159,33 +159,33 @@ impl LatencySeries {
         Percentiles::medians(&all)
     }
 
-    /// All corrected latencies of all runs, in nanoseconds.
+    /// Returns the corrected latencies of all runs, in nanoseconds.
     pub(crate) fn corrected(&self) -> &Histogram<u64> {
         &self.corrected
     }
 
-    /// All raw latencies of all runs, in nanoseconds.
+    /// Returns the raw latencies of all runs, in nanoseconds.
     pub(crate) fn raw(&self) -> &Histogram<u64> {
         &self.raw
     }
 }
 
-/// What came of all runs.
+/// Latencies of the server and, if measured, of the relay.
 pub(crate) struct Comparison {
     pub(crate) server: LatencySeries,
     pub(crate) relay: Option<LatencySeries>,
 }
 
-/// The figures of a [`Comparison`], for programs.
+/// A [`Comparison`] as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct ComparisonFigures {
     server: SideFigures,
     relay: Option<SideFigures>,
-    /// Medians of the ratios of runs that followed each other.
+    /// Medians of the ratios of consecutive runs.
     ratio: Option<Percentiles>,
 }
 
-/// One server's figures: medians over the runs, and the runs.
+/// Figures of one server: medians over the runs, and each run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SideFigures {
@@ -205,7 +205,7 @@ impl SideFigures {
 }
 
 impl Comparison {
-    /// Whether a signal came before anything was measured.
+    /// Returns whether a signal arrived before anything was measured.
     pub(crate) fn is_empty(&self) -> bool {
         self.server.runs.is_empty()
     }
@@ -226,7 +226,7 @@ impl Comparison {
         Some(Percentiles::medians(&ratios))
     }
 
-    /// The figures for people, in microseconds.
+    /// Formats the figures as text, in microseconds.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
             "  {:<18}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
@@ -243,12 +243,12 @@ impl Comparison {
     }
 }
 
-/// Runs `experiment` `runs` times against a server that `start` gives, and where there is
-/// `start_relay`, as often against that in turn; less often where a signal comes.
+/// Runs `experiment` `runs` times against a server from `start`. With `start_relay`, each run is
+/// followed by one against the relay. A signal ends the series early.
 ///
 /// # Errors
 ///
-/// A server does not start, a connection fails, or a delivery is wrong or never comes.
+/// A server does not start, a connection fails, or a delivery is wrong or missing.
 pub(crate) fn compare(
     experiment: Experiment,
     runs: usize,
@@ -272,7 +272,7 @@ pub(crate) fn compare(
     Ok(Comparison { server, relay: relay.filter(|relay| !relay.runs.is_empty()) })
 }
 
-/// Adds a run to `measured`, as far as it goes where a signal comes.
+/// Adds a run to `measured`; after a signal, the part before it.
 fn measure_once(
     experiment: Experiment,
     start: &dyn Fn() -> io::Result<Server>,
@@ -290,7 +290,7 @@ fn measure_once(
     unless_interrupted(measure())
 }
 
-/// The end by a signal is no failure where what was done until then is kept.
+/// Treats an interruption as success, because the results so far are kept.
 fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| match Interrupted::of(&error) {
         Some(_) => Ok(()),
@@ -305,7 +305,7 @@ fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
     Ok(probe)
 }
 
-/// A rate, and how it went.
+/// A measured rate of the search for the knee.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KneeStep {
@@ -314,18 +314,17 @@ pub(crate) struct KneeStep {
     pub(crate) holds: bool,
 }
 
-/// The search for the knee ends when the rate that holds and the one that does not are this close.
+/// The search ends when the passing and the failing rate differ by less than this factor.
 const KNEE_PRECISION: f64 = 1.05;
-/// Rates above this are not tried: one thread cannot time so many messages.
+/// Maximum rate of the search; one thread cannot time more messages.
 const MAX_RATE: f64 = 5e6;
 
-/// Searches the highest rate at which p99, from the due time, stays within `bound_us`: doubles the
-/// rate until the bound breaks, then halves the interval in between. Returns every step taken, until a
-/// signal comes.
+/// Searches the highest rate at which p99, from the due time, is at most `bound_us`. Doubles the
+/// rate until the bound is exceeded, then bisects. Returns all steps, up to a signal.
 ///
 /// # Errors
 ///
-/// A connection fails, or a delivery is wrong or never comes.
+/// A connection fails, or a delivery is wrong or missing.
 pub(crate) fn find_knee(
     experiment: Experiment,
     bound_us: f64,
@@ -368,13 +367,13 @@ fn search(
     server.stop()
 }
 
-/// The last rate that held, of the steps of [`find_knee`].
+/// Returns the highest passing rate.
 pub(crate) fn knee(steps: &[KneeStep]) -> Option<f64> {
     let held = steps.iter().filter(|step| step.holds).map(|step| step.rate);
     held.max_by(f64::total_cmp)
 }
 
-/// The distribution as `HdrHistogram`'s plotter reads it, in milliseconds.
+/// Formats the distribution for the `HdrHistogram` plotter, in milliseconds.
 pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
     let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let millis = |nanos: f64| nanos / 1e6;
@@ -383,7 +382,7 @@ pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
         total += step.count_since_last_iteration();
         let value = millis(step.value_iterated_to() as f64);
         let quantile = step.quantile_iterated_to();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{value:12.6} {quantile:14.12} {total:10}");
         let _ = match quantile {
             q if q < 1.0 => writeln!(text, " {:14.2}", 1.0 / (1.0 - q)),
@@ -398,7 +397,7 @@ pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// Says what will be done.
+/// Describes the measurement in one line.
 pub(crate) fn describe(experiment: &Experiment) -> String {
     let Experiment { schedule, clients, .. } = experiment;
     let what = match schedule.kind {

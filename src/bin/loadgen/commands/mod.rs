@@ -1,4 +1,4 @@
-//! From the command line to a command and an exit status.
+//! Subcommands: dispatch, common initialization, and exit status.
 
 mod baseline;
 mod fairness;
@@ -30,14 +30,14 @@ use crate::target::launcher::{self, LAUNCHER};
 use crate::target::relay::{self, RELAY_SERVER};
 use crate::target::server::{Server, ServerCommand};
 
-/// Everything was as it should be.
+/// Success.
 const EXIT_SUCCESS: u8 = 0;
-/// A client received what it should not have, or the run failed.
+/// A check failed, or the run failed.
 const EXIT_FAILURE: u8 = 1;
-/// Flags or variables cannot be used.
+/// Invalid flags or variables.
 const EXIT_USAGE: u8 = 2;
 
-/// How a command ended, when not with a result.
+/// The reason why a command has no result.
 enum Error {
     Usage(String),
     Run(io::Error),
@@ -55,10 +55,10 @@ impl From<String> for Error {
     }
 }
 
-/// Whether the server did right.
+/// `true` if all checks passed.
 type CommandResult = Result<bool, Error>;
 
-/// Runs the program with the arguments and the environment of this process.
+/// Runs the program with the arguments and environment of this process.
 pub(crate) fn main() -> ExitCode {
     ExitCode::from(match run_program() {
         Ok(true) => EXIT_SUCCESS,
@@ -93,8 +93,8 @@ fn run_program() -> CommandResult {
 }
 
 fn report_error(what: impl Display, status: u8) -> u8 {
-    // The logger may not be there yet, or be told to be quiet; this is said in any case, and where
-    // nobody takes it the exit status still tells.
+    // Written even without a logger or with logging off. If standard error is closed, only the exit
+    // status reports it.
     let _ = writeln!(io::stderr(), "loadgen: {}", what.to_string().trim_end());
     status
 }
@@ -121,7 +121,7 @@ fn run_command(arguments: &[&str]) -> CommandResult {
         Command::Fairness(flags) => fairness::run(&flags),
         Command::Soak(flags) => soak::run(&flags),
     };
-    // What there was until a signal came has been told.
+    // The results up to the signal have been printed.
     verdict.and_then(|passed| Ok(interrupt::check().map(|()| passed)?))
 }
 
@@ -139,12 +139,12 @@ fn serve_relay(spec: &str) -> CommandResult {
     Ok(true)
 }
 
-/// A variable that is not UTF-8 is one with a wrong value.
+/// Reads a variable; one that is not UTF-8 is kept as an invalid value.
 fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Makes logs and this process's core what the flags say.
+/// Applies the common flags: logging and core affinity.
 fn init(flags: CommonFlags, core: Option<usize>) -> Result<CommonOptions, Error> {
     let common = CommonOptions::resolve(flags, &variable)?;
     start_logging(common.log_level);
@@ -154,12 +154,12 @@ fn init(flags: CommonFlags, core: Option<usize>) -> Result<CommonOptions, Error>
     Ok(common)
 }
 
-/// The server that the flags mean: started now, or running already.
+/// Returns the selected server: started now, or already running.
 fn server(flags: TargetFlags<'_>, core: Option<usize>) -> Result<Server, Error> {
     server_with(flags, &[], core)
 }
 
-/// The same; it is started with the arguments `own` too, but for those that the flags give.
+/// The same; a started server also gets the arguments `own`, unless the flags set them.
 fn server_with(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
@@ -172,7 +172,7 @@ fn server_with(
     Ok(Server::start(&program)?)
 }
 
-/// The same, its log and totals to be read where it is started now.
+/// The same; a started server has a captured log with totals.
 fn server_with_log(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
@@ -206,7 +206,7 @@ fn server_arguments(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Vec<String> 
     arguments
 }
 
-/// Log lines go to standard error, so that the result is alone on standard output.
+/// Initializes logging to standard error, so that standard output has only the result.
 fn start_logging(level: LevelFilter) {
     let config = simplelog::ConfigBuilder::new()
         .set_time_level(LevelFilter::Off)
@@ -215,6 +215,6 @@ fn start_logging(level: LevelFilter) {
         .set_location_level(LevelFilter::Off)
         .set_max_level(LevelFilter::Off)
         .build();
-    // It fails when a logger is there already, and that is well.
+    // It fails if a logger is already installed, which is fine.
     let _ = simplelog::WriteLogger::init(level, config, io::stderr());
 }

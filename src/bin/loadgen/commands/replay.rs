@@ -14,7 +14,7 @@ use crate::workload::capture::{self, CaptureSummary, Gaps, Pace, ServerRules, op
 use crate::workload::prng::Prng;
 use crate::{args, ranges};
 
-/// Chooses the users of a replay, where only some connect.
+/// Seed of the random choice of users.
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Replay) -> CommandResult {
@@ -49,7 +49,7 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
     } else {
         server.stop()?;
     }
-    // Where nobody received them, nothing is known of them.
+    // Without a waiting client, missing deliveries would go unnoticed.
     let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
     let unsent = summary.unsent().filter(|_| nobody_received || !outcome.mismatches.is_empty());
     let unsent = unsent.filter(|_| !outcome.is_interrupted);
@@ -75,7 +75,7 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
     Ok(passed)
 }
 
-/// The settings of the server as far as the flags tell.
+/// Derives the server's rules from the flags.
 fn replay_rules(flags: &args::Replay) -> ServerRules {
     let target = flags.target();
     let waits = target.spawn && target.server_number("--gap-timeout-ms").unwrap_or(0) == 0;
@@ -85,7 +85,7 @@ fn replay_rules(flags: &args::Replay) -> ServerRules {
     }
 }
 
-/// A file that cannot be used was the wrong argument.
+/// Maps an unusable file to a usage error.
 fn usage_error(error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::InvalidInput => Error::Usage(error.to_string()),
@@ -93,15 +93,15 @@ fn usage_error(error: io::Error) -> Error {
     }
 }
 
-/// Connects where a capture names nobody, as broadcasts do: they go to whoever is there.
+/// The user that connects if a capture names none: any user receives its broadcasts.
 const ANY_USER: u64 = 1;
 
-/// The users that connect: `all` that the capture names, so many of them at random, or those in a
-/// file, which has one at the beginning of each line.
+/// Returns the users to connect: `all` that the capture names, a number of them at random, or those
+/// listed in a file, at the beginning of each line.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or a line does not begin with an id, or there are none.
+/// The file cannot be read, a line does not begin with an id, or there is no user.
 fn choose_users(choice: &str, summary: &CaptureSummary, seed: u64) -> io::Result<Vec<u64>> {
     let mut named: Vec<u64> = summary.users.iter().copied().collect();
     if named.is_empty() {
@@ -118,11 +118,12 @@ fn choose_users(choice: &str, summary: &CaptureSummary, seed: u64) -> io::Result
     }
     let mut text = String::new();
     open(Path::new(choice))?.read_to_string(&mut text)?;
-    let read =
-        |id: &str| id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is no id")));
+    let read = |id: &str| {
+        id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is not a user id")))
+    };
     let ids = text.lines().filter_map(|line| line.split_whitespace().next());
     let mut users: Vec<u64> = ids.map(read).collect::<io::Result<_>>()?;
-    // Were one to connect twice, it would take over from itself.
+    // A second connection would take over the first.
     let mut seen = HashSet::new();
     users.retain(|&user| seen.insert(user));
     if users.is_empty() {

@@ -1,4 +1,4 @@
-//! One run: slices from a load, exchanged with a server, and what they came to.
+//! A run: segments of a workload exchanged with a server, and the outcome.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,25 +18,25 @@ use crate::sys::procfs::{Process, allow_clients, host_info};
 use crate::target::server::Server;
 use crate::workload::segment::{Segment, Workload};
 
-/// Time between two points of a run's course.
+/// Minimum time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How a run is done, apart from its load.
+/// Options of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct RunOptions {
-    /// Events that the run will have, for the progress line.
+    /// Total number of events, for the progress bar.
     pub(crate) total_events: u64,
     pub(crate) common: CommonOptions,
-    /// The server says on its output when it has prepared a slice as well.
+    /// The server generates the same segments and reports each on its output.
     pub(crate) server_mirrors_segments: bool,
-    /// Keep the course of the run.
+    /// Keep samples over time.
     pub(crate) sample: bool,
-    /// Check what clients receive; otherwise only count it.
+    /// Compare what clients receive; otherwise only count it.
     pub(crate) check: bool,
 }
 
 impl RunOptions {
-    /// Everything checked, no course kept.
+    /// Options with comparison and without samples.
     pub(crate) fn new(total_events: u64, common: CommonOptions) -> RunOptions {
         RunOptions {
             total_events,
@@ -48,21 +48,21 @@ impl RunOptions {
     }
 }
 
-/// What came of a run.
+/// Outcome of a run.
 pub(crate) struct Outcome {
     pub(crate) summary: Summary,
-    /// First things first.
+    /// In the order of detection.
     pub(crate) mismatches: Vec<Mismatch>,
     pub(crate) samples: Vec<Sample>,
-    /// A signal came, and this is what there was until then.
+    /// A signal ended the run early.
     pub(crate) is_interrupted: bool,
 }
 
-/// Faults shown beside the first.
+/// Mismatches shown after the first.
 const MAX_SHOWN_MISMATCHES: usize = 4;
 
 impl Outcome {
-    /// The result for people.
+    /// Formats the result as text.
     pub(crate) fn text(&self) -> String {
         match self.mismatches.split_first() {
             None if self.is_interrupted => format!("INTERRUPTED\n{}", self.summary),
@@ -82,7 +82,7 @@ impl Outcome {
         }
     }
 
-    /// The result for programs.
+    /// Formats the result as JSON.
     pub(crate) fn json(&self, command: &str, settings: &impl Serialize) -> Value {
         let right = self.mismatches.is_empty();
         let mismatches: Vec<String> = self.mismatches.iter().map(ToString::to_string).collect();
@@ -91,13 +91,13 @@ impl Outcome {
             "settings": settings,
             "machine": host_info(),
             "ok": right && !self.is_interrupted,
-            // Where something was wrong, the figures are of no use.
+            // After a mismatch the figures are meaningless.
             "figures": right.then_some(&self.summary),
             "faults": mismatches,
         })
     }
 
-    /// The charts of a run that was sampled.
+    /// Returns the charts of a run with samples.
     pub(crate) fn charts(&self) -> Vec<Chart> {
         let points = |value: fn(&Sample) -> Option<f64>| -> Vec<(f64, f64)> {
             let points = self.samples.iter();
@@ -114,7 +114,7 @@ impl Outcome {
             over_time("Events sent", "events/s", rates(&points(|sample| Some(sample.events)))),
             over_time("Bytes delivered", "MB/s", rates(&points(delivered))),
             over_time(
-                "Under way: due to clients for what was sent, not received yet",
+                "In flight: expected by clients, not received yet",
                 "MB",
                 downsample(&points(under_way)),
             ),
@@ -123,26 +123,26 @@ impl Outcome {
     }
 }
 
-/// How far a run was at one moment of its measured time.
+/// Progress at one moment of the measured time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sample {
     pub(crate) seconds: f64,
-    /// Events sent, by their share of the bytes.
+    /// Events sent, interpolated by bytes.
     pub(crate) events: f64,
     pub(crate) delivered_bytes: u64,
-    /// DueAt to clients for what was sent, by its share of the bytes, and not received yet.
+    /// Expected for the bytes sent so far, interpolated, and not yet received.
     pub(crate) in_flight_bytes: f64,
     /// The server's resident memory.
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// Runs `workload` against `server` with a client for each of `users`.
+/// Runs `workload` against `server` with a client per user.
 ///
-/// Stops behind the first slice that shows a fault, and at a signal.
+/// Stops after the first segment with a mismatch, and after a signal.
 ///
 /// # Errors
 ///
-/// A connection that cannot be made, or the source's connection fails.
+/// A connection cannot be established, or the source's connection fails.
 pub(crate) fn run_load(
     workload: &mut dyn Workload,
     users: &[u64],
@@ -151,7 +151,7 @@ pub(crate) fn run_load(
 ) -> io::Result<Outcome> {
     allow_clients(users.len())?;
     let mut segment = Segment::for_clients(users.len());
-    // Prepared first, so that nothing lies between the last client's id and the first event.
+    // The first segment is prepared before connecting, so that events follow the last id at once.
     let mut more = prepare(workload, &mut segment, server, options)?;
     let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
     let mut recorder = Recorder::new(options, server.process);
@@ -213,7 +213,7 @@ fn prepare(
     Ok(more)
 }
 
-/// Adds up the slices, and keeps the course of the run.
+/// Accumulator of the segments' results, and of samples over time.
 struct Recorder {
     progress: Progress,
     process: Option<Process>,
@@ -223,16 +223,16 @@ struct Recorder {
     cpu_before: Option<Duration>,
     segment: SegmentSize,
     segment_start: Instant,
-    /// How far the slice is: when, and the bytes sent and received.
+    /// Progress of the current segment: time, and bytes sent and received.
     last: Option<(Instant, u64, u64)>,
-    /// Where a course is kept: its points, and when the next one is due.
+    /// With sampling: the samples, and the time of the next one.
     samples: Option<(Vec<Sample>, Instant)>,
 }
 
 #[derive(Default)]
 struct SegmentSize {
     events: u64,
-    /// Bytes that the source sends, and bytes that the clients must receive.
+    /// Bytes to send, and bytes expected by all clients.
     wire: u64,
     due: u64,
 }
@@ -264,7 +264,7 @@ impl Recorder {
         self.segment_start = Instant::now();
     }
 
-    /// Adds what there is of a slice that is under way, its lines by their share of the bytes.
+    /// Adds an incomplete segment, its events and lines interpolated by bytes.
     fn stop_early(&mut self, segment: &Segment) {
         let Some((now, sent, received)) = self.last.take() else { return };
         let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;

@@ -1,4 +1,4 @@
-//! `pinned`: the server and the limit in turn, mix by mix, as medians and ratios.
+//! `pinned`: throughput of the server and the baseline in turn, per mix, as medians and ratios.
 
 use std::fmt::Write as _;
 use std::io;
@@ -44,7 +44,7 @@ fn all_mixes() -> Result<Vec<Mix>, String> {
     Mix::names().map(str::parse).collect()
 }
 
-/// One mix, measured.
+/// Results of one mix.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Row {
@@ -57,15 +57,14 @@ pub(crate) struct Row {
     #[serde(rename = "limitEventsPerSecond")]
     pub(crate) baseline_events_per_second: f64,
     pub(crate) server_cpu_seconds: f64,
-    /// Median of the ratios of runs that followed each other.
+    /// Median of the ratios of consecutive runs.
     pub(crate) ratio: f64,
-    /// The same of processor time, the limit's over the server's: it stands where other programs
-    /// disturb the clock.
+    /// The same for CPU time, baseline over server. It is robust against other load on the machine.
     pub(crate) cpu_ratio: f64,
     pub(crate) runs: Vec<Pair>,
 }
 
-/// A run of the server and the run of the limit that followed it.
+/// A run of the server and the following run of the baseline.
 #[derive(Debug, Serialize)]
 pub(crate) struct Pair {
     pub(crate) server: Summary,
@@ -73,11 +72,11 @@ pub(crate) struct Pair {
     pub(crate) baseline: Summary,
 }
 
-/// Measures `spec` `runs` times against `command` and against the limit, in turn.
+/// Measures `spec` `runs` times against `command` and the baseline, in turn.
 ///
 /// # Errors
 ///
-/// A run fails, or a client received what it should not have.
+/// A run fails, or a client receives something unexpected.
 pub(crate) fn measure(
     spec: &WorkloadSpec,
     common: CommonOptions,
@@ -121,14 +120,14 @@ fn cpu_seconds(figures: &Summary) -> f64 {
     figures.server_cpu_seconds.unwrap_or(f64::NAN)
 }
 
-/// The rows as a table of Markdown.
+/// Formats the rows as a Markdown table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "| mix | connected of users | events/s | deliveries/s | limit, events/s | ratio | of CPU time |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "| {} | {} of {} | {} | {} | {} | {:.2} | {:.2} |",

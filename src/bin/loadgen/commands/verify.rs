@@ -31,7 +31,7 @@ pub(super) fn run(flags: &args::Verify) -> CommandResult {
 ///
 /// # Errors
 ///
-/// A connection fails, or the server does not stop as it should.
+/// A connection fails, or the server does not stop properly.
 pub(crate) fn verify(
     spec: &WorkloadSpec,
     common: CommonOptions,

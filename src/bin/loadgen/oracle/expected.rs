@@ -1,14 +1,14 @@
-//! What clients must receive, in a form that is quick to compare with what they do receive.
+//! Expected output of each client, stored so that it can be compared quickly.
 //!
-//! Broadcasts are the same bytes for everybody, so their text is kept once. Where broadcasts come
-//! in long runs, a client's stream refers to that text; where its own lines interrupt them every
-//! few bytes, copying the run is smaller than a reference to it and quicker to compare.
+//! Broadcasts are the same bytes for all clients, so their text is stored once. A long run of
+//! broadcasts is a span of that text. A short run between a client's own lines is copied, because a
+//! copy is smaller than a span and quicker to compare.
 
-/// A run of broadcasts of at least this many bytes is referred to, a shorter one is copied:
-/// large enough that finding the next piece costs nothing beside comparing it.
+/// Minimum length of a broadcast run that is stored as a span, in bytes. It is large enough that
+/// finding the next span costs nothing compared with comparing the bytes.
 const MIN_SHARED_RUN: usize = 8 * 1024;
 
-/// The lines that go to all clients, in order, with their ends.
+/// The lines sent to all clients, in order, with their terminators.
 #[derive(Default)]
 pub(crate) struct BroadcastLog {
     text: Vec<u8>,
@@ -26,18 +26,18 @@ impl BroadcastLog {
         self.lines = 0;
     }
 
-    /// The bytes held.
+    /// Returns the length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.text.len()
     }
 }
 
-/// The bytes that one client must receive, as pieces of two texts: the shared one and its own.
+/// The expected output of one client: spans of the broadcast log and of its own text.
 #[derive(Default)]
 pub(crate) struct Expected {
     own: Vec<u8>,
     spans: Vec<Span>,
-    /// How much of the shared text stands in `spans` or `own` already.
+    /// Bytes of the broadcast log that are already in `spans` or `own`.
     broadcast_bytes_taken: usize,
     broadcast_lines_taken: u64,
     lines: u64,
@@ -58,7 +58,7 @@ enum SpanSource {
 }
 
 impl Expected {
-    /// Adds a line for this client alone, behind all that `broadcasts` holds so far.
+    /// Appends a line for this client alone, after all current lines of `broadcasts`.
     pub(crate) fn push_line(&mut self, line: &[u8], broadcasts: &BroadcastLog) {
         self.append_broadcasts(broadcasts);
         let start = self.own.len();
@@ -67,7 +67,7 @@ impl Expected {
         self.lines += 1;
     }
 
-    /// Adds what `broadcasts` got since the last line of this client.
+    /// Appends the lines added to `broadcasts` since the last line of this client.
     pub(crate) fn append_broadcasts(&mut self, broadcasts: &BroadcastLog) {
         let (start, end) = (self.broadcast_bytes_taken, broadcasts.text.len());
         self.broadcast_bytes_taken = end;
@@ -83,7 +83,7 @@ impl Expected {
         }
     }
 
-    /// Makes the own text from `start` on part of the stream.
+    /// Extends the last span over the own text from `start`, or adds one.
     fn extend_own(&mut self, start: usize) {
         let end = self.own.len();
         self.len += (end - start) as u64;
@@ -102,17 +102,17 @@ impl Expected {
         self.len = 0;
     }
 
-    /// The bytes that must arrive.
+    /// Returns the number of bytes expected.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The lines that must arrive.
+    /// Returns the number of lines expected.
     pub(crate) fn lines(&self) -> u64 {
         self.lines
     }
 
-    /// The memory that this client's stream takes beside the shared text, in bytes.
+    /// Returns the memory used in addition to the broadcast log, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.own.len() + self.spans.len() * size_of::<Span>()
     }
@@ -124,7 +124,7 @@ impl Expected {
         }
     }
 
-    /// All bytes in order, a piece at a time.
+    /// Iterates over all bytes in order, one span at a time.
     pub(crate) fn spans<'a>(
         &'a self,
         broadcasts: &'a BroadcastLog,
@@ -132,9 +132,9 @@ impl Expected {
         self.spans.iter().map(|&span| self.span_bytes(span, broadcasts))
     }
 
-    /// The line that holds byte `offset`, with its number (from 0) and the offset of its first byte.
+    /// Returns the line that contains byte `offset`, or `None` after the end.
     ///
-    /// Walks the stream from its beginning: for reports only. `None` behind the end.
+    /// Scans the output from its beginning, so it is meant for reports only.
     pub(crate) fn line_at(&self, offset: u64, broadcasts: &BroadcastLog) -> Option<ExpectedLine> {
         let mut found = ExpectedLine { number: 0, start: 0, text: Vec::new() };
         let mut position = 0;
@@ -150,11 +150,11 @@ impl Expected {
     }
 }
 
-/// A line of an expected stream.
+/// A line of an expected output: its index from 0 and the offset of its first byte.
 pub(crate) struct ExpectedLine {
     pub(crate) number: u64,
     pub(crate) start: u64,
-    /// With its end.
+    /// Text with its terminator.
     pub(crate) text: Vec<u8>,
 }
 
@@ -163,17 +163,17 @@ fn push_line(text: &mut Vec<u8>, line: &[u8]) {
     text.extend_from_slice(b"\r\n");
 }
 
-/// How far a stream has been gone through.
+/// A position in an expected output.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cursor {
     span: usize,
     within: usize,
-    /// The bytes passed.
+    /// Bytes consumed.
     pub(crate) offset: u64,
 }
 
 impl Cursor {
-    /// The longest slice that comes next, empty at the end.
+    /// Returns the longest contiguous slice that comes next; empty at the end.
     pub(crate) fn next_bytes<'a>(
         &self,
         expected: &'a Expected,
@@ -185,7 +185,7 @@ impl Cursor {
         }
     }
 
-    /// Passes `count` bytes, no more than [`Cursor::next_bytes`] showed.
+    /// Consumes `count` bytes, at most the length of [`Cursor::next_bytes`].
     pub(crate) fn advance(&mut self, count: usize, expected: &Expected) {
         self.offset += count as u64;
         self.within += count;
@@ -196,11 +196,11 @@ impl Cursor {
         }
     }
 
-    /// Passes `received` as far as it is what comes next.
+    /// Consumes the prefix of `received` that is expected next.
     ///
     /// # Errors
     ///
-    /// How many bytes of `received` were right, when not all of them are.
+    /// Returns the length of the matching prefix if `received` differs.
     pub(crate) fn check(
         &mut self,
         received: &[u8],
@@ -231,7 +231,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Own lines between runs of broadcasts short and long, and the same as plain text.
+    /// Own lines between short and long runs of broadcasts, and the same as contiguous text.
     fn sample() -> (Expected, BroadcastLog, Vec<u8>, u64) {
         let (mut expected, mut broadcasts) = (Expected::default(), BroadcastLog::default());
         let (mut plain, mut lines) = (Vec::new(), 0);

@@ -1,14 +1,14 @@
-//! What was sent and has not arrived everywhere, for clients every byte of which is checked.
+//! Expected output that has been sent and has not arrived at every checked client.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::oracle::model::ExpectedDeliveries;
 
-/// Parts that have arrived and are kept for their memory.
+/// Retired parts that are kept for reuse.
 const MAX_IDLE_PARTS: usize = 50;
 
-/// A stretch of a stream, and what each client must receive for it.
+/// A part of a stream, with its expected deliveries.
 pub(crate) struct Part {
     pub(crate) due: Instant,
     pub(crate) deliveries: ExpectedDeliveries,
@@ -16,15 +16,15 @@ pub(crate) struct Part {
     pub(crate) waiting: usize,
 }
 
-/// The parts that have not arrived at every client, the oldest first. They are numbered from 0.
+/// The parts that are still in flight, oldest first, numbered from 0.
 pub(crate) struct InFlight {
     clients: usize,
     parts: VecDeque<Part>,
     /// The number of the oldest part.
     first: u64,
-    /// Memory of their deliveries, in bytes.
+    /// Memory of the deliveries of all parts, in bytes.
     memory: usize,
-    /// Those that have arrived, whose memory the next ones take.
+    /// Pool of retired parts.
     pool: Vec<Part>,
 }
 
@@ -33,7 +33,7 @@ impl InFlight {
         InFlight { clients, parts: VecDeque::new(), first: 0, memory: 0, pool: Vec::new() }
     }
 
-    /// An empty part, to be filled and pushed.
+    /// Returns an empty part, to be filled and pushed.
     pub(crate) fn new_part(&mut self, due: Instant) -> Part {
         let pool = self.pool.pop().map(|part| part.deliveries);
         let mut deliveries = pool.unwrap_or_else(|| ExpectedDeliveries::for_clients(self.clients));
@@ -41,7 +41,7 @@ impl InFlight {
         Part { due, deliveries, waiting: 0 }
     }
 
-    /// Appends a part that is on its way.
+    /// Appends a part.
     pub(crate) fn push(&mut self, mut part: Part) {
         part.deliveries.finish();
         part.waiting = part.deliveries.clients.iter().filter(|due| due.len() > 0).count();
@@ -50,7 +50,7 @@ impl InFlight {
         self.retire_completed();
     }
 
-    /// The part with this number, or the oldest one if that has arrived. With its number; `None` if
+    /// Returns part `number`, or the oldest part if that one is retired, with its number; `None` if
     /// it has not been pushed.
     pub(crate) fn get(&mut self, number: u64) -> Option<(u64, &mut Part)> {
         let number = number.max(self.first);
@@ -58,7 +58,7 @@ impl InFlight {
         Some((number, part))
     }
 
-    /// To be called when a client has received all of a part.
+    /// Removes the oldest parts that have arrived at every client.
     pub(crate) fn retire_completed(&mut self) {
         while self.parts.front().is_some_and(|part| part.waiting == 0) {
             let Some(part) = self.parts.pop_front() else { return };
@@ -70,7 +70,7 @@ impl InFlight {
         }
     }
 
-    /// The number of the next part.
+    /// Returns the number of the next part.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.parts.len() as u64
     }
@@ -83,7 +83,7 @@ impl InFlight {
         self.parts.is_empty()
     }
 
-    /// The memory of all that is in flight, in bytes.
+    /// Returns the memory of all parts in flight, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.memory
     }

@@ -1,19 +1,19 @@
-//! What a client received that it should not have, or the other way round.
+//! Differences between expected and received output.
 
 use std::fmt;
 
-/// The first thing wrong with what one user received.
+/// The first difference in the output of one user.
 #[derive(Clone, Debug)]
 pub(crate) struct Mismatch {
     pub(crate) user: u64,
     pub(crate) kind: MismatchKind,
-    /// The event concerned, counted from 1 in this client's stream.
+    /// Index of the event in this client's output, from 1.
     pub(crate) event: u64,
-    /// The bytes of this client's stream that were right.
+    /// Bytes of this client's output before the difference.
     pub(crate) byte: u64,
-    /// The line due there, empty behind the last one.
+    /// The expected line, empty after the last one.
     expected: Vec<u8>,
-    /// The line received there, as far as it is known.
+    /// The received line, up to [`MAX_EXCERPT`] bytes.
     got: Vec<u8>,
 }
 
@@ -22,11 +22,11 @@ pub(crate) struct Mismatch {
 pub(crate) enum MismatchKind {
     /// Other bytes than expected.
     Different,
-    /// Bytes behind the last expected one.
+    /// Bytes after the last expected one.
     Extra,
-    /// The connection ended before everything had come, and why.
+    /// Connection closed before everything had arrived, and the reason.
     ClosedEarly(String),
-    /// Nothing came any more; so many lines are missing.
+    /// Nothing more arrived; the number of missing lines.
     Missing(u64),
 }
 
@@ -38,13 +38,13 @@ impl Mismatch {
         Mismatch { user, kind, event, byte, expected: Vec::new(), got: Vec::new() }
     }
 
-    /// Adds the line that was due.
+    /// Sets the expected line.
     pub(crate) fn expecting(mut self, line: Vec<u8>) -> Mismatch {
         self.expected = line;
         self
     }
 
-    /// Adds bytes received, up to the end of the line that differs.
+    /// Appends received bytes, up to the end of the line that differs.
     pub(crate) fn add_received(&mut self, bytes: &[u8]) {
         let room = MAX_EXCERPT.saturating_sub(self.got.len());
         if self.got.ends_with(b"\n") || room == 0 {
@@ -63,7 +63,9 @@ impl fmt::Display for Mismatch {
             MismatchKind::Different => {
                 write!(f, "user {user} got `{got}` instead of `{expected}`")?;
             }
-            MismatchKind::Extra => write!(f, "user {user} got `{got}` where nothing more was due")?,
+            MismatchKind::Extra => {
+                write!(f, "user {user} got `{got}` after the last expected event")?;
+            }
             MismatchKind::ClosedEarly(why) => {
                 write!(f, "user {user} was closed ({why}) before it got ")?;
                 if self.expected.is_empty() {
@@ -73,10 +75,10 @@ impl fmt::Display for Mismatch {
                 }
             }
             MismatchKind::Missing(lines) => {
-                write!(f, "user {user} still misses {lines} events, `{expected}` first")?;
+                write!(f, "user {user} is missing {lines} events, first `{expected}`")?;
             }
         }
-        write!(f, " (its event {event}, after {byte} right bytes)")
+        write!(f, " (event {event} of this client, after {byte} matching bytes)")
     }
 }
 
@@ -93,7 +95,7 @@ mod tests {
         }
         assert_eq!(
             mismatch.to_string(),
-            "user 7 got `6|B\\r\\n` instead of `5|B\\r\\n` (its event 3, after 20 right bytes)"
+            "user 7 got `6|B\\r\\n` instead of `5|B\\r\\n` (event 3 of this client, after 20 matching bytes)"
         );
     }
 

@@ -1,16 +1,16 @@
-//! Who must receive which line: the meaning of events, told a second time and as plainly as it
-//! goes, independent of the server's engine.
+//! The meaning of events: which client must receive which line. A second, naive implementation,
+//! independent of the server's engine.
 
 use std::collections::HashMap;
 
 use crate::codec::Event;
 use crate::oracle::expected::{BroadcastLog, Expected};
 
-/// The follower graph as far as connected users follow, and the users connected.
+/// The connected users, and the part of the follower graph that concerns them.
 pub(crate) struct Model {
-    /// Connected user → its place among the clients.
+    /// Connected user → client index.
     clients: HashMap<u64, usize>,
-    /// User → the clients that follow it, ascending.
+    /// User → its followers' client indices, ascending.
     followers: HashMap<u64, Vec<usize>>,
 }
 
@@ -20,7 +20,7 @@ impl Model {
         Model { clients, followers: HashMap::new() }
     }
 
-    /// Applies `event` and adds `line`, which is its text, for everyone who is told.
+    /// Applies `event` and appends `line`, its text, to the output of each recipient.
     pub(crate) fn apply(&mut self, event: Event, line: &[u8], deliveries: &mut ExpectedDeliveries) {
         match event {
             Event::Follow { follower, followed } => {
@@ -61,13 +61,13 @@ impl Model {
     }
 }
 
-/// What each client must receive, growing line by line.
+/// Expected output of all clients, built line by line.
 #[derive(Default)]
 pub(crate) struct ExpectedDeliveries {
     pub(crate) broadcasts: BroadcastLog,
-    /// By place among the clients.
+    /// By client index.
     pub(crate) clients: Vec<Expected>,
-    /// Roughly the bytes of lines added one by one.
+    /// Approximate bytes of lines that were pushed to single clients.
     own_bytes: usize,
 }
 
@@ -88,31 +88,31 @@ impl ExpectedDeliveries {
         self.broadcasts.push_line(line);
     }
 
-    /// To be called behind the last line.
+    /// Appends the trailing broadcasts to every client, after the last line.
     pub(crate) fn finish(&mut self) {
         for expected in &mut self.clients {
             expected.append_broadcasts(&self.broadcasts);
         }
     }
 
-    /// Makes all empty and keeps the memory for the next lines.
+    /// Clears all lines and keeps the allocations.
     pub(crate) fn clear(&mut self) {
         self.broadcasts.clear();
         self.clients.iter_mut().for_each(Expected::clear);
         self.own_bytes = 0;
     }
 
-    /// The memory held, in bytes, but for short runs of broadcasts not yet copied.
+    /// Returns the memory used in bytes, without short broadcast runs that are not copied yet.
     pub(crate) fn memory(&self) -> usize {
         self.broadcasts.len() + self.own_bytes
     }
 
-    /// All lines of all clients.
+    /// Returns the number of lines of all clients.
     pub(crate) fn lines(&self) -> u64 {
         self.clients.iter().map(Expected::lines).sum()
     }
 
-    /// All bytes of all clients.
+    /// Returns the number of bytes of all clients.
     pub(crate) fn bytes(&self) -> u64 {
         self.clients.iter().map(Expected::len).sum()
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::codec::Line;
 
-    /// What users 1, 2 and 3 receive for `lines`, as text with spaces for line ends.
+    /// The output of users 1, 2 and 3 for `lines`, with spaces for line terminators.
     fn received(lines: &[&str]) -> [String; 3] {
         let mut model = Model::new(&[1, 2, 3]);
         let mut deliveries = ExpectedDeliveries::for_clients(3);

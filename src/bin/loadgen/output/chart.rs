@@ -6,21 +6,21 @@ use hdrhistogram::Histogram;
 
 use super::summary::format_si;
 
-/// A drawing's size and the room for its labels, in the units of the drawing.
+/// Size of a chart and its margins, in SVG user units.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 280.0;
 const LEFT: f64 = 72.0;
 const BOTTOM: f64 = 44.0;
 const TOP: f64 = 14.0;
 const RIGHT: f64 = 16.0;
-/// A course is drawn through at most this many points …
+/// Maximum points of a series.
 const MAX_POINTS: usize = 80;
-/// … each of which is a rate over no fewer seconds than this.
+/// Minimum length of a rate interval, in seconds.
 const MIN_INTERVAL: f64 = 0.02;
 /// Colours in the style sheet.
 const COLOURS: usize = 4;
 
-/// A drawing of series.
+/// A line chart.
 pub(crate) struct Chart {
     pub(crate) title: &'static str,
     pub(crate) series: Vec<Series>,
@@ -28,7 +28,7 @@ pub(crate) struct Chart {
     y: Axis,
 }
 
-/// A line of a [`Chart`].
+/// A named series of points.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
     pub(crate) points: Vec<(f64, f64)>,
@@ -39,19 +39,19 @@ struct Axis {
     scale: Scale,
 }
 
-/// How values are placed along an axis.
+/// Scale of an axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scale {
-    /// From 0, evenly.
+    /// Linear, from 0.
     Linear,
-    /// By powers of ten.
+    /// Logarithmic.
     Logarithmic,
-    /// By powers of ten, labelled as percentiles: 100 is 99 %.
+    /// Logarithmic in 1/(1 − percentile): 100 is 99 %.
     Percentile,
 }
 
 impl Chart {
-    /// Values over the time of a run, in seconds.
+    /// A chart of values over time.
     pub(crate) fn over_time(
         title: &'static str,
         time: &'static str,
@@ -66,7 +66,7 @@ impl Chart {
         }
     }
 
-    /// Latency by percentile, of histograms in nanoseconds.
+    /// A chart of latency by percentile, from histograms in nanoseconds.
     pub(crate) fn percentiles(histograms: &[(&'static str, &Histogram<u64>)]) -> Chart {
         let series = histograms.iter().map(|&(name, histogram)| Series {
             name,
@@ -156,7 +156,7 @@ impl Chart {
     }
 }
 
-/// Maps values to places along one axis.
+/// Mapping of values to coordinates along one axis.
 struct AxisMap {
     scale: Scale,
     low: f64,
@@ -214,7 +214,7 @@ fn powers_of_ten(low: f64, high: f64) -> Vec<f64> {
         .collect()
 }
 
-/// The next of 1, 2, 5, 10 … at or above `step`.
+/// Rounds up to the next of 1, 2, 5, 10 …
 fn round_step(step: f64) -> f64 {
     let magnitude = 10_f64.powf(step.log10().floor());
     let fitting = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * magnitude >= step);
@@ -227,7 +227,7 @@ fn percentile_name(inverse_tail: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
-/// A tick's number, without zeros that say nothing.
+/// Formats a tick label without trailing zeros.
 fn tick_name(number: f64) -> String {
     let text =
         if number > 0.0 && number < 10.0 { format!("{number:.3}") } else { format_si(number) };
@@ -239,7 +239,7 @@ fn tick_name(number: f64) -> String {
     format!("{digits} {unit}").trim_end().to_owned()
 }
 
-/// How fast a value grows, by the second, over even intervals of the run. `points` are the value at
+/// Returns the rate of change per second over even intervals. `points` are (seconds, value), with
 /// ascending times.
 pub(crate) fn rates(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let Some(&(end, _)) = points.last() else { return Vec::new() };
@@ -255,7 +255,7 @@ pub(crate) fn rates(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     grown.enumerate().map(rate).collect()
 }
 
-/// The value at a moment between two points; before the first one it grows from 0.
+/// Interpolates the value at `time`; before the first point it grows from 0.
 fn interpolated(points: &[(f64, f64)], time: f64) -> f64 {
     let next = points.partition_point(|point| point.0 < time);
     let (from, low) = next.checked_sub(1).map_or((0.0, 0.0), |last| points[last]);

@@ -1,4 +1,4 @@
-//! `--report`: one page about a run, without anything from elsewhere.
+//! The self-contained HTML page of `--report`.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::chart::Chart;
 
-/// The page for `result`, which is what `--json` writes.
+/// Renders `result`, the JSON of `--json`, and charts as a page.
 pub(crate) fn page(title: &str, result: &Value, charts: &[Chart]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
@@ -17,9 +17,9 @@ pub(crate) fn page(title: &str, result: &Value, charts: &[Chart]) -> String {
     );
     if let Some(right) = result.get("ok").and_then(Value::as_bool) {
         let (class, words) = if right {
-            ("right", "Every byte that every client received was right.")
+            ("right", "Every byte received by every client matched.")
         } else {
-            ("wrong", "Not everything was as expected.")
+            ("wrong", "Some checks failed.")
         };
         let _ = writeln!(page, "<p class=\"{class}\">{words}</p>");
     }
@@ -29,7 +29,7 @@ pub(crate) fn page(title: &str, result: &Value, charts: &[Chart]) -> String {
     for (name, value) in result.as_object().into_iter().flatten() {
         let mut rows = String::new();
         add_rows("", value, &mut rows);
-        // Plain values stand in the title.
+        // Scalars are part of the title.
         if !rows.is_empty() && (value.is_object() || value.is_array()) {
             let _ = writeln!(page, "<h2>{}</h2>\n<table>{rows}</table>", escaped(name));
         }
@@ -37,7 +37,7 @@ pub(crate) fn page(title: &str, result: &Value, charts: &[Chart]) -> String {
     page
 }
 
-/// Adds a row for each plain value in `value`.
+/// Appends a row per scalar in `value`.
 fn add_rows(name: &str, value: &Value, rows: &mut String) {
     let inner =
         |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name} › {key}") };

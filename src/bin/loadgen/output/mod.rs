@@ -14,12 +14,12 @@ use serde_json::Value;
 use self::chart::Chart;
 use crate::sys::interrupt;
 
-/// A line before what there is so far, where a signal has come.
+/// Returns a line that marks results as partial, if a signal has arrived.
 pub(crate) fn interruption() -> &'static str {
     if interrupt::has_come() { "INTERRUPTED\n" } else { "" }
 }
 
-/// Prints a result. Where nobody reads it any more, the exit status still tells.
+/// Prints a result. If standard output is closed, only the exit status reports it.
 pub(crate) fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -17,7 +17,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of a histogram in nanoseconds.
+    /// Reads the percentiles of a histogram in nanoseconds.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Percentiles {
         let micros = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         Percentiles {

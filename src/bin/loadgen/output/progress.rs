@@ -1,4 +1,4 @@
-//! One line that moves on a terminal, plain lines elsewhere.
+//! Progress bar on a terminal, log lines elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use log::info;
 
 use crate::output::summary::format_si;
 
-/// Shows how many of a known number of events are done.
+/// Progress towards a known number of events.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     total: u64,
@@ -18,7 +18,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `interval` is the time between plain lines; a terminal shows ten lines a second.
+    /// `interval` is the time between log lines; on a terminal the bar is updated ten times a
+    /// second.
     pub(crate) fn new(total: u64, interval: Duration) -> Progress {
         let on_terminal = io::stderr().is_terminal() && log::log_enabled!(log::Level::Info);
         let now = Instant::now();
@@ -32,7 +33,7 @@ impl Progress {
         }
     }
 
-    /// Says that `done` events are done, when it is time to say so.
+    /// Reports that `done` events are done, at most once per interval.
     pub(crate) fn show(&mut self, now: Instant, done: u64) {
         if now < self.next {
             return;
@@ -64,7 +65,7 @@ fn progress_bar(total: u64) -> ProgressBar {
         "{bar:30} {percent:>3}% of {len} events, {msg}, {elapsed} gone, {eta} left",
     );
     let bar = ProgressBar::new(total);
-    // The template is the one above; were it wrong, the default line would do.
+    // The template above is valid; otherwise the default style would remain.
     if let Ok(style) = style {
         bar.set_style(style);
     }

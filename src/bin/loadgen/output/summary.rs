@@ -1,11 +1,11 @@
-//! What a run came to, for people and for programs.
+//! Throughput and cost of a run.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Throughput of a run and its cost, of the measured time alone.
+/// Throughput and cost of a run, over the measured time only.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Summary {
@@ -15,7 +15,7 @@ pub(crate) struct Summary {
     pub(crate) source_bytes: u64,
     /// Bytes that all clients received.
     pub(crate) delivered_bytes: u64,
-    /// From the first byte sent to the last one received, pauses between slices left out.
+    /// From the first byte sent to the last received, without pauses between segments.
     pub(crate) seconds: f64,
     pub(crate) server_cpu_seconds: Option<f64>,
     pub(crate) server_peak_bytes: Option<u64>,
@@ -25,7 +25,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Works out the rates once everything else is known.
+    /// Computes the rates from the other fields.
     pub(crate) fn with_rates(mut self, measured: Duration) -> Summary {
         self.seconds = measured.as_secs_f64();
         let rate =
@@ -65,7 +65,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A large number to three digits: `7.51 M`.
+/// Formats a number with three significant digits and an SI prefix: `7.51 M`.
 pub(crate) fn format_si(number: f64) -> String {
     match number {
         n if n >= 1e9 => format!("{:.2} G", n / 1e9),
@@ -75,7 +75,7 @@ pub(crate) fn format_si(number: f64) -> String {
     }
 }
 
-/// The middle one of `values`; of two middle ones, the lower.
+/// Returns the median of `values`; of two middle ones, the lower.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)

@@ -1,9 +1,10 @@
-//! Signals that end a run: it tells what there is so far, and ends with a status that names the signal.
+//! Signals that end a run early: the results so far are printed, and the exit status names the
+//! signal.
 //!
-//! A handler only keeps the signal. Whatever may take long asks from time to time, and no wait is
-//! longer than [`MAX_WAIT`], as a signal may come just before it. A terminal and other programs
-//! often send two signals for one: a further one ends the program at once, whatever it waits for, if
-//! it comes a second or more after the first.
+//! A handler only stores the signal. Long operations call [`check`] regularly, and no wait is
+//! longer than [`MAX_WAIT`], because a signal may arrive just before it. Terminals and other
+//! programs often send a signal twice; only one that follows the first by a second or more ends the
+//! program at once.
 
 use std::error::Error;
 use std::io::{self, Read};
@@ -16,27 +17,28 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register_conditional_shutdown, register_usize};
 use signal_hook::low_level::pipe;
 
-/// The longest time without a look for signals.
+/// Maximum time between two checks for a signal.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(100);
 
-/// What comes so soon after the first signal is the same request.
+/// A second signal within this time counts as the same request.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// A process that a signal has ended has this status and the signal's number, in a shell's eyes.
+/// Exit statuses of processes ended by a signal are this plus its number, by shell convention.
 const STATUS_OF_SIGNALS: i32 = 128;
 
 const SIGNALS: [(i32, &str); 3] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
 
-/// The last signal that came, 0 before the first.
+/// The last signal received; 0 before the first.
 static SIGNAL: AtomicUsize = AtomicUsize::new(0);
-/// The next one ends the program at once.
+/// Set when the next signal ends the program at once.
 static IS_LAST: AtomicBool = AtomicBool::new(false);
 
-/// Lets the signals that this process does not ignore, as `nohup` has it do, end runs from now on.
+/// Installs handlers for the signals that this process does not ignore (`nohup` sets SIGHUP to
+/// ignored).
 ///
 /// # Errors
 ///
-/// The system takes no handler.
+/// The system refuses a handler.
 pub(crate) fn watch_signals() -> io::Result<()> {
     let ignored = ignored_signals();
     let (mut told, teller) = UnixStream::pair()?;
@@ -47,7 +49,8 @@ pub(crate) fn watch_signals() -> io::Result<()> {
             pipe::register(signal, teller.try_clone()?)?;
         }
     }
-    // It sleeps until the first signal. Where it cannot be started, a second signal is like the first.
+    // The thread sleeps until the first signal. If it cannot be started, a second signal is handled
+    // like the first.
     let _ = thread::Builder::new().spawn(move || {
         if told.read_exact(&mut [0]).is_ok() {
             thread::sleep(SAME_REQUEST);
@@ -57,21 +60,23 @@ pub(crate) fn watch_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// A bit for each signal that this process ignores, none where that is not known.
+/// Returns a bit mask of the ignored signals; 0 if unknown.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-/// Whether a signal has come.
+/// Returns whether a signal has arrived.
 pub(crate) fn has_come() -> bool {
     SIGNAL.load(Ordering::Relaxed) != 0
 }
 
+/// Returns an error if a signal has arrived.
+///
 /// # Errors
 ///
-/// A signal has come: the error is an [`Interrupted`].
+/// A signal has arrived: the error is an [`Interrupted`].
 pub(crate) fn check() -> io::Result<()> {
     match SIGNAL.load(Ordering::Relaxed) {
         0 => Ok(()),
@@ -83,7 +88,7 @@ pub(crate) fn check() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// A signal has come before or meanwhile.
+/// A signal arrived before or during the sleep.
 pub(crate) fn sleep(mut time: Duration) -> io::Result<()> {
     loop {
         check()?;
@@ -96,19 +101,20 @@ pub(crate) fn sleep(mut time: Duration) -> io::Result<()> {
     }
 }
 
-/// The end of a run by a signal. Not an [`io::ErrorKind::Interrupted`]: nothing is tried again.
+/// Error of a run that a signal ended. Its kind is not [`io::ErrorKind::Interrupted`], because
+/// nothing is retried.
 #[derive(Debug)]
 pub(crate) struct Interrupted {
     signal: i32,
 }
 
 impl Interrupted {
-    /// The one that an error is, if it is one.
+    /// Extracts it from an I/O error.
     pub(crate) fn of(error: &io::Error) -> Option<&Interrupted> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// The exit status.
+    /// Returns the exit status.
     pub(crate) fn status(&self) -> u8 {
         (STATUS_OF_SIGNALS + self.signal) as u8
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells about a process and about this host_info.
+//! Information about processes and the host, core affinity and the descriptor limit.
 
 use std::time::Duration;
 use std::{fs, io};
@@ -14,12 +14,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The processor time that its threads have used, to the nanosecond where the kernel keeps
-    /// count. `None` when it is gone.
+    /// Returns the CPU time of its threads, in nanoseconds where the kernel counts them; `None` if
+    /// it has ended.
     pub(crate) fn cpu_time(self) -> Option<Duration> {
         let mut total = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{}/task", self.id)).ok()? {
-            // A thread may end while its siblings are read.
+            // A thread may end while the others are read.
             let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
                 continue;
             };
@@ -28,29 +28,29 @@ impl Process {
         Some(total)
     }
 
-    /// Its resident memory, in bytes.
+    /// Returns its resident memory, in bytes.
     pub(crate) fn memory(self) -> Option<u64> {
         self.status("VmRSS:")
     }
 
-    /// The most resident memory that it has had, in bytes.
+    /// Returns its peak resident memory, in bytes.
     pub(crate) fn peak_memory(self) -> Option<u64> {
         self.status("VmHWM:")
     }
 
-    /// The descriptors that it has open.
+    /// Returns the number of its open descriptors.
     pub(crate) fn descriptors(self) -> Option<usize> {
         Some(fs::read_dir(format!("/proc/{}/fd", self.id)).ok()?.count())
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to it.
     ///
     /// # Errors
     ///
-    /// It is gone, or another user's.
+    /// It has ended or belongs to another user.
     pub(crate) fn signal(self, signal: Signal) -> io::Result<()> {
         let id = Pid::from_raw(self.id.cast_signed());
-        Ok(kill_process(id.ok_or_else(|| io::Error::other("0 is no process"))?, signal)?)
+        Ok(kill_process(id.ok_or_else(|| io::Error::other("0 is not a process id"))?, signal)?)
     }
 
     fn status(self, key: &str) -> Option<u64> {
@@ -61,11 +61,11 @@ impl Process {
     }
 }
 
-/// Keeps this thread, and the processes that it starts from now on, on one core.
+/// Pins this thread, and processes started by it later, to one core.
 ///
 /// # Errors
 ///
-/// There is no such core, or this process may not use it.
+/// The core does not exist or is not allowed for this process.
 pub(crate) fn set_affinity(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     if core >= CpuSet::MAX_CPU {
@@ -76,11 +76,11 @@ pub(crate) fn set_affinity(core: usize) -> io::Result<()> {
         .map_err(|error| io::Error::other(format!("cannot run on core {core}: {error}")))
 }
 
-/// Does `action` on one core, and what comes after it where this thread was allowed to run before.
+/// Runs `action` pinned to one core, then restores the previous affinity.
 ///
 /// # Errors
 ///
-/// There is no such core, or this process may not use it; or `action` fails.
+/// The core does not exist or is not allowed for this process, or `action` fails.
 pub(crate) fn with_affinity<T>(
     core: usize,
     action: impl FnOnce() -> io::Result<T>,
@@ -92,23 +92,23 @@ pub(crate) fn with_affinity<T>(
     result
 }
 
-/// Raises the limit of open files to the hard one and returns that.
+/// Raises the soft limit of open files to the hard limit and returns the result.
 pub(crate) fn raise_fd_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Where it cannot be raised, the soft limit stays and connecting says so.
+    // If it cannot be raised, the soft limit stays, and a later connect reports it.
     let effective = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
     effective.current.unwrap_or(u64::MAX)
 }
 
-/// Descriptors beside those of clients: files, sources, clients that come and go.
+/// Descriptors in addition to those of clients: files, sources, churn clients.
 const OTHER_DESCRIPTORS: u64 = 16;
 
-/// Sees to it that so many clients can be connected, before anything is prepared for them.
+/// Checks that `clients` clients can be connected, before anything is prepared for them.
 ///
 /// # Errors
 ///
-/// Fewer descriptors are allowed.
+/// The descriptor limit is too low.
 pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
     let needed = clients as u64 + OTHER_DESCRIPTORS;
     let allowed = raise_fd_limit();
@@ -120,7 +120,7 @@ pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The host_info and the commit, as far as they can be found out.
+/// Returns CPU, memory and kernel of the host, as far as known.
 pub(crate) fn host_info() -> Value {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
@@ -128,7 +128,7 @@ pub(crate) fn host_info() -> Value {
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     json!({
         "cpu": model.map(|text| text.trim_start_matches(['\t', ' ', ':'])),
-        // Not those that this process may use: it may be pinned to one.
+        // Counted from cpuinfo, because this process may be pinned to one core.
         "cores": cpu.lines().filter(|line| line.starts_with("processor")).count(),
         "memory": memory.map(str::trim),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),

@@ -1,4 +1,4 @@
-//! A timer finer than the milliseconds of mio's timeouts.
+//! A timer with a finer resolution than the milliseconds of a poll timeout.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,30 +11,32 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// Becomes ready in a poll when its time has come.
+/// A file descriptor that becomes readable when the timer expires.
 pub(crate) struct Timer(OwnedFd);
 
 impl Timer {
+    /// Creates a timer and registers it.
+    ///
     /// # Errors
     ///
-    /// The system gives none, or the poll does not take it.
+    /// The system refuses the timer or its registration.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Timer> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
         Ok(Timer(timer))
     }
 
-    /// Lets it become ready once, after so long from now, and not when it was set to before.
+    /// Arms the timer to expire once after `after`; an earlier setting is replaced.
     ///
     /// # Errors
     ///
-    /// The system does not take the time.
+    /// The system refuses the time.
     pub(crate) fn set(&self, after: Duration) -> io::Result<()> {
         let once = Itimerspec {
             it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: Timespec {
                 tv_sec: after.as_secs().cast_signed(),
-                // Zero would switch the timer off.
+                // Zero would disarm the timer.
                 tv_nsec: i64::from(after.subsec_nanos()).max(1),
             },
         };

@@ -1,8 +1,8 @@
-//! What the kernel alone allows: a server that reads the source's bytes, parses nothing, and
-//! writes to each client what this client must receive, from memory, in large pieces.
+//! The throughput baseline: a server that reads the source's bytes without parsing them, and writes
+//! the expected output of each client from memory, in large pieces.
 //!
-//! It prepares the same stream as its peer, slice by slice, says so on its output, and writes in
-//! proportion to what it has read, as a server would that costs nothing.
+//! It generates the same segments as the load generator, reports each on its output, and writes in
+//! proportion to what it has read, like a server with no cost of its own.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -18,24 +18,24 @@ use crate::target::server::{Addresses, ready_line};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 use crate::workload::segment::{Segment, Workload};
 
-/// The subcommand, not for people, that serves the limit.
+/// Internal subcommand that runs the baseline server.
 pub(crate) const BASELINE_SERVER: &str = "serve-baseline";
 
-/// Read from the source at a time.
+/// Bytes per read from the source.
 const READ_BYTES: usize = 256 * 1024;
-/// A client is written to when so much is due to it, or when the slice has been read.
+/// Minimum bytes due before a client is written to, except at the end of a segment.
 const PIECE_BYTES: u64 = 64 * 1024;
 
-/// Connections that wait to be accepted, as many as the event server lets wait.
+/// Listen backlog, equal to that of the event server.
 const BACKLOG: i32 = 4096;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 
-/// Serves one run of `spec` and returns when its source closes.
+/// Serves one run of `spec` and returns when the source closes.
 ///
 /// # Errors
 ///
-/// A connection fails, or a client says that it is no user of the plan.
+/// A connection fails, or a client's id is not part of the workload.
 pub(crate) fn serve(spec: WorkloadSpec) -> io::Result<()> {
     let listeners = Listeners::open()?;
     let mut workload = GeneratedWorkload::new(spec);
@@ -65,18 +65,18 @@ fn print_line(line: &str) -> io::Result<()> {
     output.flush()
 }
 
-/// The two ports of a built-in server.
+/// The two listeners of a built-in server.
 pub(crate) struct Listeners {
     events: TcpListener,
     clients: TcpListener,
 }
 
 impl Listeners {
-    /// On free ports of the loopback interface.
+    /// Listens on free ports of the loopback interface.
     ///
     /// # Errors
     ///
-    /// The system gives no port.
+    /// The system provides no port.
     pub(crate) fn open() -> io::Result<Listeners> {
         let open = || -> io::Result<TcpListener> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
@@ -87,22 +87,22 @@ impl Listeners {
         Ok(Listeners { events: open()?, clients: open()? })
     }
 
-    /// Prints the line with the addresses.
+    /// Prints the ready line with both addresses.
     ///
     /// # Errors
     ///
-    /// Nobody reads it.
+    /// The output is closed.
     pub(crate) fn announce(&self) -> io::Result<()> {
         let addresses =
             Addresses { events: self.events.local_addr()?, clients: self.clients.local_addr()? };
         print_line(&ready_line(addresses))
     }
 
-    /// Waits for the source, then for as many clients with their ids.
+    /// Accepts the source, then `clients` clients with their ids.
     ///
     /// # Errors
     ///
-    /// A connection fails, or an id is no number.
+    /// A connection fails, or an id is not a number.
     pub(crate) fn accept(
         &self,
         clients: usize,
@@ -121,7 +121,7 @@ impl Listeners {
 fn read_id(stream: &std::net::TcpStream) -> io::Result<u64> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    line.trim_end().parse().map_err(|_| io::Error::other(format!("`{line}` is no id")))
+    line.trim_end().parse().map_err(|_| io::Error::other(format!("`{line}` is not a user id")))
 }
 
 struct Baseline {
@@ -129,7 +129,7 @@ struct Baseline {
     events: Events,
     source: TcpStream,
     source_readable: bool,
-    /// In the order of the plan's users.
+    /// In the order of the workload's users.
     clients: Vec<Client>,
     buffer: Box<[u8]>,
 }
@@ -145,7 +145,7 @@ impl Baseline {
         let (source, mut accepted) = listeners.accept(users.len())?;
         let indices: HashMap<u64, usize> = users.iter().copied().zip(0..).collect();
         if let Some((user, _)) = accepted.iter().find(|(user, _)| !indices.contains_key(user)) {
-            return Err(io::Error::other(format!("user {user} is not part of the plan")));
+            return Err(io::Error::other(format!("user {user} is not part of the workload")));
         }
         accepted.sort_by_key(|(user, _)| indices.get(user));
 
@@ -163,7 +163,7 @@ impl Baseline {
         Ok(Baseline { poll, events, source, source_readable: true, clients, buffer })
     }
 
-    /// Reads the slice's bytes and writes the deliveries.
+    /// Reads the bytes of a segment and writes its deliveries.
     fn serve_segment(&mut self, segment: &Segment) -> io::Result<()> {
         let total = segment.wire.len() as u64;
         let mut read = 0;
@@ -188,7 +188,7 @@ impl Baseline {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        // Every client that can be written to has been, as far as it is due something.
+        // Every writable client has been written to, up to what is due.
         let timeout = self.source_readable.then_some(Duration::ZERO);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
@@ -203,13 +203,13 @@ impl Baseline {
         Ok(())
     }
 
-    /// Reads once and throws the bytes away; returns how many they were.
+    /// Reads once and discards the bytes; returns their number.
     fn read_source(&mut self) -> io::Result<u64> {
         if !self.source_readable {
             return Ok(0);
         }
         match self.source.read(&mut self.buffer) {
-            Ok(0) => Err(io::Error::other("the source ended before its time")),
+            Ok(0) => Err(io::Error::other("the source ended early")),
             Ok(count) => {
                 self.source_readable = count == self.buffer.len();
                 Ok(count as u64)
@@ -229,7 +229,7 @@ impl Baseline {
             self.poll.poll(&mut self.events, None)?;
             match self.source.read(&mut self.buffer) {
                 Ok(0) => return Ok(()),
-                Ok(_) => return Err(io::Error::other("the source sent more than the plan says")),
+                Ok(_) => return Err(io::Error::other("the source sent more than its workload")),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
@@ -238,7 +238,7 @@ impl Baseline {
 }
 
 impl Client {
-    /// Writes `due` bytes, or as many as the kernel takes.
+    /// Writes `due` bytes, or fewer if the socket buffer is full.
     fn write(&mut self, mut due: u64, segment: &Segment, expected: &Expected) -> io::Result<()> {
         while self.writable && due > 0 {
             let next = self.cursor.next_bytes(expected, &segment.deliveries.broadcasts);

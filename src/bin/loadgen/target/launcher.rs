@@ -1,7 +1,7 @@
-//! Starts a server that does not outlive this program, however this ends.
+//! Launcher of servers that are killed when this program ends, however it ends.
 //!
-//! Only a process itself can ask the kernel for a signal when its parent ends, and a child cannot do
-//! so between fork and exec without unsafe code. So this program starts itself, asks, and becomes the
+//! A process must request its parent-death signal itself, and a child cannot do so between fork and
+//! exec without unsafe code. So this program starts itself, makes the request, and execs the
 //! server.
 
 use std::ffi::{OsStr, OsString};
@@ -12,10 +12,10 @@ use std::process::Command;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-/// The subcommand, not for people: `launch-server PARENT PROGRAM ARGUMENT...`.
+/// Internal subcommand: `launch-server PARENT PROGRAM ARGUMENT...`.
 pub(crate) const LAUNCHER: &str = "launch-server";
 
-/// A command that becomes `program`, and is killed when the thread that starts it ends.
+/// Returns a command that execs `program`, and is killed when the thread that starts it ends.
 ///
 /// # Errors
 ///
@@ -26,12 +26,12 @@ pub(crate) fn command(program: &Path, arguments: &[OsString]) -> io::Result<Comm
     Ok(command)
 }
 
-/// Becomes `program`, to be killed when `parent` ends; returns only where that fails.
+/// Execs `program`, to be killed when `parent` ends; returns only on failure.
 pub(crate) fn launch(parent: &OsStr, program: &OsStr, arguments: &[OsString]) -> io::Error {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return error.into();
     }
-    // The parent may have ended before the kernel was asked.
+    // The parent may have ended before the request.
     let is_parent = getppid().is_some_and(|id| *parent == *id.as_raw_nonzero().to_string());
     if !is_parent {
         return io::Error::other("the program that started this one has ended");

@@ -1,5 +1,5 @@
-//! The smallest possible line relay: no order, no graph, no queues, one write for each delivery.
-//! What a message takes through it is what the kernel and the scheduler take.
+//! The latency baseline: a minimal line relay without ordering, graph or queues, with one write per
+//! delivery. Its latency is that of the kernel and the scheduler.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,23 +11,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::target::baseline::Listeners;
 
-/// The subcommand, not for people, that serves the relay.
+/// Internal subcommand that runs the relay.
 pub(crate) const RELAY_SERVER: &str = "serve-relay";
 
-/// Read from the source at a time.
+/// Bytes per read from the source.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Whom the relay serves, and how.
+/// Settings of the relay.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct RelaySpec {
     pub(crate) clients: usize,
-    /// It asks without end whether something has come, instead of sleeping until then.
+    /// Polls without sleeping.
     pub(crate) busy_poll: bool,
 }
 
-/// Serves one source and the planned clients and returns when the source closes.
+/// Serves one source and `clients` clients and returns when the source closes.
 ///
-/// A client that cannot take a line at once makes all others wait.
+/// A client with a full socket buffer blocks all others.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub(crate) fn serve(spec: RelaySpec) -> io::Result<()> {
 
     source.set_nonblocking(true)?;
     let mut source = mio::net::TcpStream::from_std(source);
-    // A server cannot know which socket is next, so the yardstick pays for readiness, too.
+    // A server does not know which socket is ready next, so the baseline pays for polling as well.
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
     poll.registry().register(&mut source, Token(0), Interest::READABLE)?;
@@ -65,7 +65,7 @@ pub(crate) fn serve(spec: RelaySpec) -> io::Result<()> {
 
 struct Relay {
     clients: HashMap<u64, TcpStream>,
-    /// The line under way.
+    /// The partial line.
     line: Vec<u8>,
 }
 
@@ -81,7 +81,7 @@ impl Relay {
         Ok(())
     }
 
-    /// To everybody, or to the user that the line ends with.
+    /// Writes the line to all clients, or to the user in its last field.
     fn deliver(&mut self) -> io::Result<()> {
         let last_field = self.line.rsplit(|&byte| byte == b'|').next().unwrap_or_default();
         let recipient = std::str::from_utf8(last_field).ok().and_then(|id| id.parse::<u64>().ok());

@@ -1,4 +1,4 @@
-//! The server under test: one that runs already, or one started for the run.
+//! The server under test: already running, or started for the run.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
@@ -16,63 +16,63 @@ use crate::sys::interrupt;
 use crate::sys::procfs::{self, Process};
 use crate::target::launcher;
 
-/// A server may take this long to stop before it is killed: above its drain timeout of 5 s.
+/// Maximum time for a graceful stop; longer than the server's drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The same where nobody waits for its end any more: a run has failed, or a signal has ended it.
+/// The same after a failed or interrupted run, when its exit status no longer matters.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A line that is due comes in this time: below it lies the preparation of a slice.
+/// Timeout of an expected line; the preparation of a segment must fit in.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a server listens.
+/// The listening addresses of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) events: SocketAddr,
     pub(crate) clients: SocketAddr,
 }
 
-/// Where a server listens, and what is known of its process.
+/// A server under test: its addresses and, if known, its process.
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
     pub(crate) process: Option<Process>,
     child: Option<ChildServer>,
 }
 
-/// A child process; it ends with this value.
+/// A child process, terminated on drop.
 struct ChildServer {
     child: Child,
     output: BufReader<ChildStdout>,
     stopping: StopMode,
 }
 
-/// How a server comes to its end.
+/// How a server is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StopMode {
-    /// When it gets SIGTERM.
+    /// By SIGTERM.
     OnSignal,
-    /// When its source has closed.
+    /// By closing its source.
     ByItself,
 }
 
-/// How to start a server.
+/// The command line of a server, and how it is run.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerCommand {
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
-    /// How it ends.
+    /// How the server is stopped.
     stopping: StopMode,
     /// The only core that it may use.
     pub(crate) core: Option<usize>,
     log: LogMode,
 }
 
-/// Where a server's log goes.
+/// Destination of a server's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LogMode {
-    /// To this program's standard error, warnings and errors only.
+    /// Standard error of this program, warnings and errors only.
     Forwarded,
-    /// To whoever calls [`Server::take_log`], and must read it lest the server wait.
+    /// A pipe returned by [`Server::take_log`]. It must be read, or the server's log blocks.
     Captured,
 }
 
@@ -81,7 +81,7 @@ impl ServerCommand {
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// The executable does not exist.
     pub(crate) fn event_server(
         extra_arguments: &[String],
         core: Option<usize>,
@@ -89,11 +89,11 @@ impl ServerCommand {
         ServerCommand::event_server_command(LogMode::Forwarded, extra_arguments, core)
     }
 
-    /// The same with a log that is kept, totals and all, for [`Server::take_log`].
+    /// The same with a captured log at level info, for [`Server::take_log`].
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// The executable does not exist.
     pub(crate) fn event_server_with_log(
         extra_arguments: &[String],
         core: Option<usize>,
@@ -131,11 +131,11 @@ impl ServerCommand {
         })
     }
 
-    /// One of the servers in this executable.
+    /// One of the servers built into this executable.
     ///
     /// # Errors
     ///
-    /// This executable cannot be found.
+    /// The path of this executable is unknown.
     pub(crate) fn built_in(
         name: &str,
         argument: String,
@@ -154,11 +154,11 @@ impl ServerCommand {
 }
 
 impl Server {
-    /// A server that somebody else has started.
+    /// A server that was started elsewhere.
     ///
     /// # Errors
     ///
-    /// The host has no address.
+    /// The host cannot be resolved.
     pub(crate) fn running(
         host: &str,
         event_port: u16,
@@ -176,15 +176,16 @@ impl Server {
         })
     }
 
-    /// Starts a server and waits for its line that says where it listens.
+    /// Starts a server and waits for its ready line.
     ///
     /// # Errors
     ///
-    /// It does not start, or its first line is another one.
+    /// It does not start, or its first line is not a ready line.
     pub(crate) fn start(program: &ServerCommand) -> io::Result<Server> {
         let spawn = || {
             let mut command = launcher::command(&program.path, &program.arguments)?;
-            // In a group of its own: what a terminal sends is for this program to pass on.
+            // In its own process group, because a terminal's signals are for this program to
+            // forward.
             command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
             if program.log == LogMode::Captured {
                 command.stderr(Stdio::piped());
@@ -193,7 +194,7 @@ impl Server {
                 io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
             })
         };
-        // A child inherits the core, so it never runs elsewhere, not even while it starts.
+        // A child inherits the affinity, so it never runs on another core, not even during startup.
         let mut child = match program.core {
             Some(core) => procfs::with_affinity(core, spawn)?,
             None => spawn()?,
@@ -204,34 +205,38 @@ impl Server {
             ChildServer { child, output: BufReader::new(output), stopping: program.stopping };
         let line = running.next_line()?;
         let addresses = read_ready_line(&line).ok_or_else(|| {
-            io::Error::other(format!("{} said `{line}` at its start", program.path.display()))
+            io::Error::other(format!(
+                "{} printed `{line}` instead of its ready line",
+                program.path.display()
+            ))
         })?;
         Ok(Server { addresses, process, child: Some(running) })
     }
 
-    /// Waits for the next line on the standard output of a server started here.
+    /// Waits for the next line on the standard output of a child server.
     ///
     /// # Errors
     ///
-    /// It has ended, or it was not started here.
+    /// The server has ended, or was started elsewhere.
     pub(crate) fn next_line(&mut self) -> io::Result<String> {
         match &mut self.child {
             Some(running) => running.next_line(),
-            None => Err(io::Error::other("this server's output is not ours to read")),
+            None => {
+                Err(io::Error::other("the output of a server started elsewhere cannot be read"))
+            }
         }
     }
 
-    /// The log of a server that was started with a kept one; to be taken once.
+    /// Takes the captured log, once.
     pub(crate) fn take_log(&mut self) -> Option<ChildStderr> {
         self.child.as_mut()?.child.stderr.take()
     }
 
-    /// Stops a server that was started here, once its connections are closed, and leaves any other
-    /// alone.
+    /// Stops a child server after its connections are closed. Does nothing to other servers.
     ///
     /// # Errors
     ///
-    /// It has to be killed, or it ends with another status than 0.
+    /// It must be killed, or its exit status is not 0.
     pub(crate) fn stop(mut self) -> io::Result<()> {
         let Some(mut running) = self.child.take() else { return Ok(()) };
         if running.stopping == StopMode::OnSignal {
@@ -261,7 +266,7 @@ impl ChildServer {
         }
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
-            return Err(io::Error::other("the server has ended; its log says why"));
+            return Err(io::Error::other("the server has ended; see its log"));
         }
         Ok(line.trim_end().to_owned())
     }
@@ -277,7 +282,7 @@ impl ChildServer {
                 result => return Ok(result.map(|_| ())?),
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the server says nothing"));
+                return Err(io::Error::other("the server prints nothing"));
             }
         }
     }
@@ -299,7 +304,7 @@ impl ChildServer {
 
 impl Drop for ChildServer {
     fn drop(&mut self) {
-        // All fail when it has ended, and that is what is wanted.
+        // These fail if it has already ended, which is fine.
         if self.stopping == StopMode::OnSignal && self.terminate().is_ok() {
             let _ = self.wait_until(Instant::now() + DROP_TIMEOUT);
         }
@@ -308,7 +313,7 @@ impl Drop for ChildServer {
     }
 }
 
-/// What a server prints once it listens.
+/// Returns the line that a server prints when it is ready.
 pub(crate) fn ready_line(addresses: Addresses) -> String {
     let Addresses { events, clients } = addresses;
     format!("eventserver ready: events on {events}, clients on {clients}")

@@ -1,4 +1,4 @@
-//! The log of a server that was started for the run, read while it runs.
+//! The log of a child server, read during the run.
 
 use std::io::{self, ErrorKind, Read};
 use std::process::ChildStderr;
@@ -7,10 +7,10 @@ use log::debug;
 use mio::unix::pipe::Receiver;
 use mio::{Interest, Registry, Token};
 
-/// Read at a time.
+/// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
 
-/// What a line of totals says about the moment.
+/// Current values in a line of totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) clients_connected: u64,
@@ -18,19 +18,19 @@ pub(crate) struct Totals {
     pub(crate) queued_bytes: u64,
 }
 
-/// The log, cut into lines.
+/// Non-blocking reader of a log.
 pub(crate) struct ServerLog {
     pipe: Receiver,
-    /// The beginning of a line whose end has not come.
+    /// Beginning of an incomplete line.
     partial: Vec<u8>,
 }
 
 impl ServerLog {
-    /// Readiness comes under `token`.
+    /// Registers the log under `token`.
     ///
     /// # Errors
     ///
-    /// The poll does not take it.
+    /// The registration fails.
     pub(crate) fn new(
         log: ChildStderr,
         registry: &Registry,
@@ -42,7 +42,7 @@ impl ServerLog {
         Ok(ServerLog { pipe, partial: Vec::new() })
     }
 
-    /// Reads what is there. Returns the last totals among it.
+    /// Reads all available lines and returns the last totals among them.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl ServerLog {
 }
 
 impl Totals {
-    /// Reads a line of the log; `None` unless it is one of totals.
+    /// Parses a log line; `None` if it has no totals.
     fn read(line: &str) -> Option<Totals> {
         let (_, totals) = line.split_once("totals: ")?;
         let number_after = |words: &str| {

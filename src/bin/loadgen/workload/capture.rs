@@ -1,4 +1,4 @@
-//! `replay`: a captured stream, whatever is in it.
+//! A captured stream as a workload.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -16,41 +16,41 @@ use crate::oracle::model::Model;
 use crate::sys::interrupt;
 use crate::workload::segment::{DueAt, Segment, Workload};
 
-/// A stream is kept in memory up to this many bytes of it at a time.
+/// A segment holds at most this many bytes of the stream.
 const MAX_SEGMENT_WIRE_BYTES: usize = 64 * 1024 * 1024;
 
-/// When the lines of a capture leave.
+/// Send times of the lines of a capture.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// As fast as the server takes them.
+    /// As fast as the server accepts them.
     FullSpeed,
-    /// So many a second, evenly spaced.
+    /// N lines per second, evenly spaced.
     Rate(f64),
-    /// So many times as fast as they were recorded.
+    /// N times as fast as recorded.
     Recorded(f64),
 }
 
-/// What of the server's settings decides what becomes of a capture.
+/// The server settings that decide which lines of a capture are delivered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerRules {
-    /// `None`: 1 where the capture has it, and otherwise the lowest sequence in it.
+    /// `None`: 1 if the capture contains it, else its lowest sequence.
     pub(crate) first_sequence: Option<u64>,
     pub(crate) gaps: Gaps,
 }
 
-/// What the server does about sequences that never come.
+/// The server's treatment of sequences that never arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gaps {
-    /// It waits for ever.
+    /// It waits indefinitely.
     Waits,
-    /// It gives them up after a while, as far as is known.
+    /// It is assumed to skip them after a timeout.
     GivesUp,
 }
 
-/// A captured stream, slice by slice.
+/// A captured stream, one segment at a time.
 pub(crate) struct CapturedWorkload {
     lines: Lines,
-    /// A line that belongs into the next slice.
+    /// A line that belongs to the next segment.
     held: Option<Vec<u8>>,
     schedule: Pacer,
     model: Model,
@@ -58,11 +58,11 @@ pub(crate) struct CapturedWorkload {
 }
 
 impl CapturedWorkload {
-    /// What `summary` tells of the file is known already.
+    /// Opens a capture that has been scanned into `summary`.
     ///
     /// # Errors
     ///
-    /// The file, or that of its times where the pace needs it, cannot be read.
+    /// The file, or its times file if `pace` needs it, cannot be read.
     pub(crate) fn open(
         file: &Path,
         summary: &CaptureSummary,
@@ -87,7 +87,7 @@ impl CapturedWorkload {
         })
     }
 
-    /// The next line with its end.
+    /// Returns the next line with its terminator.
     fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         match self.held.take() {
             Some(line) => Ok(Some(line)),
@@ -95,8 +95,8 @@ impl CapturedWorkload {
         }
     }
 
-    /// Whether a slice ends here. If it can be helped it ends where no sequence is out that comes
-    /// later: a server that gives gaps up might do so while the next slice is prepared.
+    /// Returns whether the segment is complete. If possible it ends where no later sequence is
+    /// waiting, because a server that skips gaps might do so while the next segment is prepared.
     fn is_complete(&self, segment: &Segment) -> bool {
         let fills = |share: usize| segment.wire.len() >= share * MAX_SEGMENT_WIRE_BYTES;
         let is_full = segment.is_full() || fills(1);
@@ -141,21 +141,21 @@ fn without_end(line: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
-/// Behind a gap that has to be given up, no more is sent than this many sequences, half of a
-/// server's usual reorder window, before it is.
+/// Sequences sent after a gap before the server must have skipped it: half of the default reorder
+/// window.
 const MAX_AHEAD_OF_GAP: u64 = 131_072;
 
-/// Puts lines into the order of their sequences, as PROTOCOL.md has it.
+/// Orders lines by sequence, by the rules of PROTOCOL.md.
 struct Sequencer {
     awaited: u64,
-    /// Sequences from the awaited one on that never come and that the server gives up.
+    /// Gaps from the awaited sequence on that the server skips.
     missing: VecDeque<Range<u64>>,
-    /// `None` where a malformed line took the sequence.
+    /// `None` if a malformed line occupies the sequence.
     waiting: BTreeMap<u64, Option<(Event, Vec<u8>)>>,
 }
 
 impl Sequencer {
-    /// Takes a line without its end and applies all that is in order then.
+    /// Inserts a line without its terminator and applies all lines that are in order.
     fn receive(&mut self, read: Line, line: &[u8], mut apply: impl FnMut(Event, &[u8])) {
         match read {
             Line::Void(sequence) if sequence >= self.awaited => {
@@ -172,7 +172,7 @@ impl Sequencer {
         self.apply_due(&mut apply);
     }
 
-    /// Passes over what is missing, where something waits for it.
+    /// Skips gaps that other lines wait for.
     fn give_up(&mut self, mut apply: impl FnMut(Event, &[u8])) {
         while !self.waiting.is_empty()
             && let Some(gap) = self.missing.front().filter(|gap| gap.start == self.awaited)
@@ -192,7 +192,7 @@ impl Sequencer {
         }
     }
 
-    /// Whether all sequences up to the last one that waits are there or will never come.
+    /// Returns whether every sequence up to the last waiting one is present or skipped.
     fn is_settled(&self) -> bool {
         let Some((&last, _)) = self.waiting.last_key_value() else { return true };
         let gaps = self.missing.iter().take_while(|gap| gap.start < last);
@@ -200,7 +200,7 @@ impl Sequencer {
         last - self.awaited + 1 == missing + self.waiting.len() as u64
     }
 
-    /// Whether a line comes so far behind a gap that this has to be given up first.
+    /// Returns whether a line is so far after a gap that the gap must be skipped first.
     fn is_too_far(&self, line: Line) -> bool {
         let has_gap = self.missing.front().is_some_and(|gap| gap.start == self.awaited);
         let distance = line.sequence().and_then(|sequence| sequence.checked_sub(self.awaited));
@@ -208,18 +208,18 @@ impl Sequencer {
     }
 }
 
-/// Says when each line may leave.
+/// Computes the send time of each line.
 struct Pacer {
     pace: Pace,
-    /// Lines and bytes passed so far.
+    /// Lines and bytes so far.
     lines: u64,
     bytes: u64,
-    /// From the run's start to the slice's.
+    /// Start of the segment, relative to the start of the run.
     segment_start: Duration,
     times: Vec<TimePoint>,
 }
 
-/// A line of a file of times: the capture had `bytes` bytes after `micros` microseconds.
+/// A line of a times file: the capture had `bytes` bytes after `micros` microseconds.
 #[derive(Clone, Copy)]
 struct TimePoint {
     micros: u64,
@@ -235,7 +235,7 @@ impl Pacer {
         Ok(Pacer { pace, lines: 0, bytes: 0, segment_start: Duration::ZERO, times })
     }
 
-    /// When the next line of `length` bytes may leave, from the run's start.
+    /// Returns the send time of the next line of `length` bytes, relative to the start of the run.
     fn next(&mut self, length: u64) -> Option<Duration> {
         let (line, end) = (self.lines, self.bytes + length);
         (self.lines, self.bytes) = (line + 1, end);
@@ -251,7 +251,7 @@ impl Pacer {
         }
     }
 
-    /// Counts a slice's times from the slice's own start.
+    /// Makes the times of a segment relative to its own start.
     fn restart(&mut self, schedule: &mut [DueAt]) {
         let Some(last) = schedule.last().map(|due| due.after) else { return };
         for due in schedule {
@@ -261,7 +261,7 @@ impl Pacer {
     }
 }
 
-/// `stream.events.times` for `stream.events` and `stream.events.gz`.
+/// Returns `stream.events.times` for `stream.events` and `stream.events.gz`.
 fn times_path(capture: &Path) -> PathBuf {
     let plain = if is_gzip(capture) { capture.with_extension("") } else { capture.to_owned() };
     let mut name = plain.into_os_string();
@@ -306,14 +306,14 @@ pub(crate) fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
-/// A longer line is none of a captured stream, whatever the server's settings were, in bytes.
+/// Maximum length of a line in bytes. No server setting allows a longer one.
 const MAX_CAPTURED_LINE: usize = 1024 * 1024;
 
-/// The lines of a capture.
+/// Reader of a capture's lines.
 struct Lines {
     input: Box<dyn BufRead>,
     name: String,
-    /// The last line has no end.
+    /// The last line has no terminator.
     is_cut_short: bool,
 }
 
@@ -322,7 +322,7 @@ impl Lines {
         Ok(Lines { input: open(file)?, name: file.display().to_string(), is_cut_short: false })
     }
 
-    /// The next line with its end. A last one without an end is left out: it is cut short, and a
+    /// Returns the next line with its terminator. An unterminated last line is left out, since a
     /// server discards it.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         interrupt::check()?;
@@ -334,7 +334,7 @@ impl Lines {
         if line.len() == MAX_CAPTURED_LINE && !line.ends_with(b"\n") {
             let name = &self.name;
             return Err(unusable(format!(
-                "{name} has a line of more than {MAX_CAPTURED_LINE} bytes: it is no captured stream"
+                "{name} has a line of more than {MAX_CAPTURED_LINE} bytes: it is not a captured stream"
             )));
         }
         self.is_cut_short = !line.is_empty() && !line.ends_with(b"\n");
@@ -342,50 +342,50 @@ impl Lines {
     }
 }
 
-/// A file that cannot be what it is taken for.
+/// Error for a file that cannot be a capture or a list of users.
 pub(crate) fn unusable(message: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, message)
 }
 
-/// What one pass over a capture tells.
+/// Summary of one pass over a capture.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CaptureSummary {
     pub(crate) lines: u64,
     events: u64,
-    /// Malformed lines without a sequence, and with one.
+    /// Malformed lines without and with a sequence.
     malformed: u64,
     void: u64,
-    /// Lines with a sequence that came before, or that lies before the first one.
+    /// Lines whose sequence is a duplicate or lies before the first one.
     repeated: u64,
     is_cut_short: bool,
     pub(crate) first_sequence: u64,
-    /// Sequences that never come though later ones do.
+    /// Gaps: missing sequences before present ones.
     #[serde(serialize_with = "as_pairs")]
     missing: Vec<Range<u64>>,
-    /// Different sequences that come after a missing one.
+    /// Distinct sequences after the first gap.
     waiting: u64,
-    /// Every user that an event names.
+    /// All users named by events.
     #[serde(skip)]
     pub(crate) users: BTreeSet<u64>,
 }
 
-/// The first and the last sequence of each gap.
+/// Serializes gaps as pairs of first and last sequence.
 fn as_pairs<S: Serializer>(gaps: &[Range<u64>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(gaps.iter().map(|gap| [gap.start, gap.end - 1]))
 }
 
-/// Reads a capture once, as a server with these rules would.
+/// Scans a capture once, applying `rules`.
 ///
 /// # Errors
 ///
-/// It cannot be read, or there is nothing in it that a server would apply: then the error's kind is
-/// [`ErrorKind::InvalidInput`].
+/// The file cannot be read. If it contains no event that a server would apply, the kind of the
+/// error is [`ErrorKind::InvalidInput`].
 pub(crate) fn scan(file: &Path, rules: ServerRules) -> io::Result<CaptureSummary> {
     let name = file.display();
-    // It is read twice.
+    // The file is read twice.
     if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(unusable(format!("{name} is no regular file")));
+        return Err(unusable(format!("{name} is not a regular file")));
     }
     let mut summary = CaptureSummary {
         lines: 0,
@@ -442,7 +442,8 @@ impl CaptureSummary {
         }
     }
 
-    /// What nobody receives from a server that waits for what is missing; `None` where nothing is.
+    /// Describes the lines that a server with indefinite waiting never delivers; `None` if there
+    /// are none.
     pub(crate) fn unsent(&self) -> Option<String> {
         let lines = match self.waiting {
             0 => return None,
@@ -450,7 +451,7 @@ impl CaptureSummary {
             count => format!("{count} lines wait"),
         };
         let first = self.missing.first().map_or(0, |gap| gap.start);
-        Some(format!("{lines} for sequence {first}, which the capture lacks"))
+        Some(format!("{lines} for sequence {first}, which is missing from the capture"))
     }
 }
 
@@ -473,12 +474,12 @@ impl fmt::Display for CaptureSummary {
     }
 }
 
-/// A set of sequences, most of which follow each other: by run, its first and its last one.
+/// A set of mostly contiguous sequences, stored as runs: first → last.
 #[derive(Default)]
 struct Sequences(BTreeMap<u64, u64>);
 
 impl Sequences {
-    /// Returns whether it was not there.
+    /// Inserts a sequence; returns whether it was absent.
     fn insert(&mut self, sequence: u64) -> bool {
         let before = self.0.range(..=sequence).next_back().map(|(&first, &last)| (first, last));
         let first = match before {
@@ -491,14 +492,14 @@ impl Sequences {
         true
     }
 
-    /// The sequence that a server probably awaited first.
+    /// Returns the sequence that the capturing server probably awaited first.
     fn likely_first(&self) -> u64 {
         let has_one = self.0.range(..=1).next_back().is_some_and(|(_, &last)| last >= 1);
         let lowest = self.0.first_key_value().map_or(1, |(&first, _)| first);
         if has_one { 1 } else { lowest }
     }
 
-    /// What lies between `start` and the last sequence, and is not there.
+    /// Returns the gaps between `start` and the last sequence.
     fn missing_from(&self, start: u64) -> Vec<Range<u64>> {
         let mut next = start;
         let mut gaps = Vec::new();
@@ -511,7 +512,7 @@ impl Sequences {
         gaps
     }
 
-    /// How many there are from `start` on, where a run begins.
+    /// Returns the number of sequences from `start` on, which begins a run.
     fn count_from(&self, start: u64) -> u64 {
         self.0.range(start..).map(|(first, last)| last - first + 1).sum()
     }
@@ -525,7 +526,7 @@ mod tests {
 
     const RULES: ServerRules = ServerRules { first_sequence: None, gaps: Gaps::Waits };
 
-    /// What the original verification program expects for the stream that it sent.
+    /// The deliveries that the original verification program expects for the stream that it sent.
     #[test]
     fn the_model_agrees_with_the_original() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");

@@ -1,4 +1,4 @@
-//! The generated load: the same stream for the same settings, everywhere.
+//! The generated workload: the same stream for the same settings, everywhere.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
 use crate::workload::segment::{Segment, Workload};
 
-/// What a stream depends on; two programs that agree on it agree on every byte.
+/// The settings that determine a stream. Two programs with equal settings produce equal bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WorkloadSpec {
@@ -19,16 +19,16 @@ pub(crate) struct WorkloadSpec {
     pub(crate) total_events: u64,
     /// Users have the ids `1..=users`.
     pub(crate) users: u64,
-    /// How many of them connect.
+    /// Number of users that connect.
     pub(crate) clients: usize,
     pub(crate) seed: u64,
-    /// Events are shuffled within batches of 1 to this many, as many as chance says.
+    /// Events are shuffled within batches of random size, up to this.
     #[serde(rename = "largestBatch")]
     pub(crate) max_batch: u64,
 }
 
 impl WorkloadSpec {
-    /// Says what will be done.
+    /// Describes the run in one line.
     pub(crate) fn describe(&self, command: &str) -> String {
         format!(
             "{command}: {} events of the mix `{}`, seed {}, in batches of up to {}, {} of {} users connected",
@@ -37,7 +37,7 @@ impl WorkloadSpec {
     }
 }
 
-/// Generates a stream slice by slice.
+/// Generates a stream one segment at a time.
 pub(crate) struct GeneratedWorkload {
     generator: EventGenerator,
     clients: Vec<u64>,
@@ -57,7 +57,7 @@ impl GeneratedWorkload {
         }
     }
 
-    /// The ids of the users that connect.
+    /// Returns the ids of the connected users.
     pub(crate) fn clients(&self) -> &[u64] {
         &self.clients
     }

@@ -1,4 +1,4 @@
-//! A stream of events without an end: the same one for the same settings, everywhere.
+//! Generator of an endless stream of events, deterministic for given settings.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use crate::codec::{Event, write_event};
 use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
 
-/// Chooses events, and writes them in batches: numbered in order, sent in disorder.
+/// Chooses events and writes them in batches: numbered in order, sent shuffled.
 pub(crate) struct EventGenerator {
     mix: Mix,
     /// Users have the ids `1..=users`.
@@ -19,7 +19,7 @@ pub(crate) struct EventGenerator {
 }
 
 impl EventGenerator {
-    /// Events are shuffled within batches of 1 to `max_batch`, as many as chance says.
+    /// Creates a generator; events are shuffled within batches of random size, up to `max_batch`.
     pub(crate) fn new(mix: Mix, users: u64, max_batch: u64, prng: Prng) -> EventGenerator {
         EventGenerator {
             mix,
@@ -32,13 +32,13 @@ impl EventGenerator {
         }
     }
 
-    /// The sequence of the next event.
+    /// Returns the sequence of the next event.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
-    /// Appends a batch of at most `max` events to `wire`, after showing each with its line to `apply`
-    /// in the order in which they are to be applied. Returns how many they are.
+    /// Appends a batch of at most `max` events to `wire`. Before, passes each event with its line
+    /// to `apply` in sequence order. Returns the size of the batch.
     pub(crate) fn write_batch(
         &mut self,
         max: u64,
@@ -56,7 +56,7 @@ impl EventGenerator {
         size
     }
 
-    /// Appends one broadcast to `wire`, and returns its line without its end.
+    /// Appends one broadcast to `wire`, and returns its line without the terminator.
     pub(crate) fn write_broadcast(&mut self, wire: &mut Vec<u8>) -> Vec<u8> {
         let mut line = Vec::new();
         write_event(&mut line, self.next_sequence, Event::Broadcast);
@@ -96,7 +96,7 @@ impl EventGenerator {
         Event::Follow { follower, followed }
     }
 
-    /// A follow instead where no follow exists that could end.
+    /// Chooses an unfollow, or a follow if no follow exists that could end.
     fn choose_unfollow(&mut self) -> Event {
         let pair = if self.mix.ends_existing_follows {
             self.follows.remove_any(&mut self.prng)
@@ -113,7 +113,7 @@ impl EventGenerator {
         1 + self.prng.below(self.users)
     }
 
-    /// Two different users, where there are two.
+    /// Chooses two different users, if there are two.
     fn choose_pair(&mut self) -> (u64, u64) {
         let first = self.choose_user();
         if self.users == 1 {
@@ -153,7 +153,7 @@ impl Batch {
     }
 }
 
-/// The follows in force, any of which can be taken out at random in constant time.
+/// The current follows, with removal of a random one in constant time.
 #[derive(Default)]
 struct FollowSet {
     pairs: Vec<(u64, u64)>,

@@ -1,15 +1,15 @@
-//! First bytes of a connection, before a run.
+//! The opening handshake of a connection.
 
-/// What one side says before a run.
+/// Bytes that the load generator sends first, and the reply that it waits for.
 #[derive(Default)]
 pub(crate) struct Handshake {
     pub(crate) text: Vec<u8>,
-    /// What the server answers ends like this; empty where it answers nothing.
+    /// Suffix of the server's reply; empty if the server does not reply.
     pub(crate) expected_suffix: &'static [u8],
 }
 
 impl Handshake {
-    /// The line with which a client tells an event server who it is.
+    /// The id line of a client of an event server.
     pub(crate) fn of_user(user: u64) -> Handshake {
         Handshake { text: format!("{user}\n").into_bytes(), expected_suffix: b"" }
     }

@@ -1,21 +1,21 @@
-//! How often each type of event occurs in a load.
+//! Relative frequency of the types of events.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The relative weights of the five types of events, and how unfollows pick their pair.
+/// The weights of the five types of events, and the choice of pairs for unfollows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct Mix {
     name: String,
     pub(crate) weights: Weights,
-    /// Unfollows end follows that exist; otherwise they name any two users.
+    /// Unfollows end existing follows; otherwise they name any two users.
     pub(crate) ends_existing_follows: bool,
 }
 
-/// Weights in the order in which a mix is written: `F:U:B:P:S`.
+/// Weights in the order of their text form, `F:U:B:P:S`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Weights {
     pub(crate) follow: u32,
@@ -38,9 +38,9 @@ impl Weights {
     }
 }
 
-/// The mixes with a name. The first is the original verification program's, in which few follows
-/// exist at any time; `dense` has its weights, but unfollows name any two users, so that the graph
-/// grows; `feed` is many posts to many followers.
+/// The named mixes. `verification` is that of the original verification program, with few follows
+/// at any time. `dense` has the same weights, but unfollows name any two users, so the graph grows.
+/// `feed` is many posts to many followers.
 const NAMED: [(&str, Weights); 6] = [
     ("verification", Weights::new([1500, 1500, 1, 1500, 5499])),
     ("dense", Weights::new([1500, 1500, 1, 1500, 5499])),
@@ -51,13 +51,13 @@ const NAMED: [(&str, Weights); 6] = [
 ];
 
 impl Mix {
-    /// The original verification program's.
+    /// The mix of the original verification program.
     pub(crate) fn verification() -> Mix {
         let (name, weights) = NAMED[0];
         Mix { name: name.to_owned(), weights, ends_existing_follows: true }
     }
 
-    /// The names that [`Mix::from_str`] takes.
+    /// Returns the names that [`Mix::from_str`] accepts.
     pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         NAMED.iter().map(|(name, _)| *name)
     }
@@ -95,7 +95,7 @@ impl FromStr for Mix {
         let Some(weights) = named.or_else(|| read_weights(text)) else {
             let names: Vec<&str> = Mix::names().collect();
             return Err(format!(
-                "`{text}` is no mix: take one of {}, or weights F:U:B:P:S, each from 0 to {} and not \
+                "`{text}` is not a mix: expected one of {}, or weights F:U:B:P:S, each from 0 to {} and not \
                  all of them 0",
                 names.join(", "),
                 u32::MAX

@@ -1,10 +1,9 @@
-//! Pseudo-random numbers that are the same everywhere for the same seed.
+//! A pseudo-random number generator with the same sequence everywhere for a seed.
 
 use std::collections::HashMap;
 
 /// xoshiro256**, by David Blackman and Sebastiano Vigna (public domain,
-/// <https://prng.di.unimi.it/xoshiro256starstar.c>), its state filled by splitmix64 from one
-/// number as they recommend.
+/// <https://prng.di.unimi.it/xoshiro256starstar.c>), seeded with splitmix64 as they recommend.
 pub(crate) struct Prng {
     state: [u64; 4],
 }
@@ -15,7 +14,7 @@ impl Prng {
         Prng { state: std::array::from_fn(|_| split_mix(&mut counter)) }
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub(crate) fn next(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
@@ -29,30 +28,30 @@ impl Prng {
         result
     }
 
-    /// A number in `0..bound`; `bound` is not 0.
+    /// Returns a number in `0..bound`; `bound` is not 0.
     ///
-    /// Its bias is below `bound` / 2⁶⁴, nothing that a load could show.
+    /// The bias is below `bound` / 2⁶⁴, which no load can show.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(bound);
         (product >> 64) as u64
     }
 
-    /// An index into a slice of `len` elements; `len` is not 0.
+    /// Returns an index into a slice of `len` elements; `len` is not 0.
     pub(crate) fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
 
-    /// Fisher and Yates: every order is equally likely.
+    /// Shuffles by Fisher-Yates: every order is equally likely.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.index(last + 1));
         }
     }
 
-    /// `count` different numbers out of `1..=max`, in random order; `count` is not above
+    /// Returns `count` distinct numbers out of `1..=max`, in random order; `count` is at most
     /// `max`.
     ///
-    /// The beginning of a shuffle of them all, of which only those are kept that have moved.
+    /// A partial Fisher-Yates shuffle that stores only displaced elements.
     pub(crate) fn distinct(&mut self, count: usize, max: u64) -> Vec<u64> {
         let mut moved = HashMap::new();
         (0..count as u64)

@@ -1,8 +1,8 @@
-//! `pubsub`: the same fan-out over Redis or NATS, with the same judge.
+//! Messages for Redis or NATS: the same fan-out, checked in the same way.
 //!
-//! The messages are the lines that an event server would get, one channel for each user and one
-//! for broadcasts. Those servers do not order events and keep no graph, so messages are sent in
-//! order, and only private messages and broadcasts are.
+//! Each message is the line that an event server would receive. There is one channel per user and
+//! one for broadcasts. Those servers neither order events nor keep a graph, so messages are sent in
+//! order and are only private or broadcast.
 
 use std::io;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 use crate::workload::segment::{Segment, Workload};
 
-/// Whose protocol is spoken.
+/// Protocol of a publish-subscribe server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum WireProtocol {
@@ -39,10 +39,10 @@ impl FromStr for WireProtocol {
     }
 }
 
-/// What a client of NATS says before it says anything else.
+/// Handshake of a NATS client.
 const NATS_CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
-/// NATS pings two seconds after connecting, and then every two minutes: waiting for the first one
-/// keeps it from coming amid messages. It need not be answered within minutes.
+/// NATS pings two seconds after connecting, then every two minutes. Waiting for the first ping
+/// keeps it from arriving between messages. It may remain unanswered for minutes.
 const NATS_FIRST_PING: &[u8] = b"PING\r\n";
 
 impl WireProtocol {
@@ -59,7 +59,7 @@ impl WireProtocol {
         wire.extend_from_slice(b"\r\n");
     }
 
-    /// What a subscriber receives, but for the last CR and LF.
+    /// Returns the bytes that a subscriber receives, without the final CR and LF.
     fn delivery(self, channel: &str, message: &[u8]) -> Vec<u8> {
         let (name, size) = (channel.len(), message.len());
         let head = match self {
@@ -97,7 +97,7 @@ impl WireProtocol {
     }
 }
 
-/// Messages of a plan, private or broadcast, in a dialect.
+/// Private or broadcast messages in a wire protocol.
 pub(crate) struct PubsubWorkload {
     dialect: WireProtocol,
     spec: WorkloadSpec,
@@ -110,7 +110,7 @@ pub(crate) struct PubsubWorkload {
 impl PubsubWorkload {
     /// # Errors
     ///
-    /// The mix has other events than private messages and broadcasts, or both.
+    /// The mix contains other events, or both private messages and broadcasts.
     pub(crate) fn new(dialect: WireProtocol, spec: WorkloadSpec) -> Result<PubsubWorkload, String> {
         let weights = spec.mix.weights;
         let selected = u64::from(weights.private.max(weights.broadcast));
@@ -147,7 +147,7 @@ fn channel_of(event: Event) -> String {
     }
 }
 
-/// The channel of broadcasts.
+/// Channel of broadcasts.
 const ALL: &str = "all";
 
 impl Workload for PubsubWorkload {

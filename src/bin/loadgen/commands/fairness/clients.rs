@@ -1,4 +1,4 @@
-//! Those who wait while the flood goes on.
+//! Probe clients that measure waiting times during the flood.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::oracle::in_flight::InFlight;
 use crate::target::server::Addresses;
 use crate::workload::handshake::Handshake;
 
-/// A write to a client may be seen in pieces. What follows within this time belongs to the same.
+/// Reads within this time belong to the same write of the server.
 const WRITE_MERGE_INTERVAL: Duration = Duration::from_micros(200);
-/// Read of the witness at a time: more than a turn usually writes to it.
+/// Bytes per read of the write-interval probe: more than a turn typically writes to it.
 const READ_BYTES: usize = 256 * 1024;
-/// Read of a new client at a time: its first line is what counts.
+/// Bytes per read of a new client; only its first line matters.
 const READ_PREFIX_BYTES: usize = 4096;
 
 /// A connection that waits for one thing.
@@ -28,17 +28,17 @@ pub(super) enum ProbeClient {
     New {
         stream: TcpStream,
         connecting: Instant,
-        /// Its id has been written.
+        /// Time when its id was written.
         identified: Instant,
-        /// What has come of its first line.
+        /// Received part of its first line.
         prefix: Vec<u8>,
     },
-    /// A client that does not say who it is, and waits to be closed for it.
+    /// A client that sends no id, and waits to be closed.
     Unidentified { stream: TcpStream, due: Instant },
 }
 
 impl ProbeClient {
-    /// Connects as `user`, whom only broadcasts concern.
+    /// Connects as `user`, which receives only broadcasts.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl ProbeClient {
         Ok(ProbeClient::New { stream, connecting, identified, prefix: Vec::new() })
     }
 
-    /// Connects and says nothing, to be closed after `timeout`.
+    /// Connects without an id, to be closed after `timeout`.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl ProbeClient {
         Ok(ProbeClient::Unidentified { stream, due })
     }
 
-    /// From when on it waits.
+    /// Returns the time from which it waits.
     pub(super) fn due(&self) -> Instant {
         match self {
             ProbeClient::New { connecting, .. } => *connecting,
@@ -83,22 +83,19 @@ impl ProbeClient {
         }
     }
 
-    /// What is wrong when it has waited in vain.
+    /// Returns the error message of a timeout.
     pub(super) fn timeout_message(&self) -> &'static str {
         match self {
             ProbeClient::New { .. } => "a new client got no event",
-            ProbeClient::Unidentified { .. } => {
-                "a client that did not say who it is was not closed"
-            }
+            ProbeClient::Unidentified { .. } => "an unidentified client was not closed",
         }
     }
 
-    /// Looks whether it has been served; returns whether it wants nothing more. Sequences below
-    /// `next_sequence` may have been sent.
+    /// Polls; returns whether it is done. Sequences below `next_sequence` may have been sent.
     ///
     /// # Errors
     ///
-    /// What came is not what it waits for.
+    /// Unexpected bytes arrived, or the connection ended.
     pub(super) fn poll(&mut self, next_sequence: u64, waits: &mut WaitTimes) -> io::Result<bool> {
         match self {
             ProbeClient::New { stream, connecting, identified, prefix } => {
@@ -119,7 +116,7 @@ impl ProbeClient {
                 let Some(count) = read_some(stream, &mut bytes)? else { return Ok(false) };
                 if count > 0 {
                     let got = bytes[..count].escape_ascii();
-                    let message = format!("a client that did not say who it is got `{got}`");
+                    let message = format!("an unidentified client got `{got}`");
                     return Err(io::Error::other(message));
                 }
                 let now = Instant::now();
@@ -132,7 +129,7 @@ impl ProbeClient {
     }
 }
 
-/// Whether the first line is there. It must be a broadcast that has been sent.
+/// Returns whether the first line is complete. It must be a broadcast that has been sent.
 fn is_valid_first_line(prefix: &[u8], next_sequence: u64) -> io::Result<bool> {
     let Some(line) = prefix.split_inclusive(|&byte| byte == b'\n').next() else { return Ok(false) };
     if !line.ends_with(b"\n") && line.len() < READ_PREFIX_BYTES {
@@ -149,32 +146,32 @@ fn is_valid_first_line(prefix: &[u8], next_sequence: u64) -> io::Result<bool> {
     }
 }
 
-/// A client whose bytes are read as soon as they come, to see when the server writes.
+/// A client that is read at once, to measure the time between the server's writes.
 pub(super) struct WriteIntervalProbe {
     client: PersistentClient,
-    /// When the last write began to arrive, and when the last of its bytes were read.
+    /// Start of the last write, and time of the last read.
     begun: Option<Instant>,
     last_read: Instant,
     buffer: Box<[u8]>,
 }
 
 impl WriteIntervalProbe {
-    /// A client whom only broadcasts concern.
+    /// Wraps a client that receives only broadcasts.
     pub(super) fn new(client: PersistentClient) -> WriteIntervalProbe {
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
         WriteIntervalProbe { client, begun: None, last_read: Instant::now(), buffer }
     }
 
-    /// The client that it is.
+    /// Returns the wrapped client.
     pub(super) fn client(&mut self) -> &mut PersistentClient {
         &mut self.client
     }
 
-    /// Reads all that is there, and notes the time between two writes.
+    /// Reads all available bytes, and records the time between two writes.
     ///
     /// # Errors
     ///
-    /// The connection ends, or something comes that is not due.
+    /// The connection ends, or unexpected bytes arrive.
     pub(super) fn read(
         &mut self,
         in_flight: &mut InFlight,

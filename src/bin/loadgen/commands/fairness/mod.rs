@@ -1,14 +1,14 @@
-//! `fairness`: how long others wait while a source floods the server.
+//! `fairness`: waiting times of other clients while a source floods the server.
 //!
-//! One thread floods and measures. Between two small steps of the flood it looks whether somebody
-//! has been served, so that it sees everything late by the length of a step, never early; how far
-//! its looks lie apart is measured too.
+//! One thread both floods and measures. It polls the probe clients between small steps of the
+//! flood, so a measured time is too long by at most one step and never too short; the poll interval
+//! is measured too.
 //!
-//! How long a byte waits that the server has queued is bounded by what can be seen from outside:
-//! whatever a turn of the server's loop queues is written at its end, unless the socket is full, and
-//! under a flood with many broadcasts each turn writes to each client. So the time from one write to
-//! the next at a client that is read at once is the length of a turn, and no queued byte waits
-//! longer. Where broadcasts are rare it is more than a turn, and a bound all the same.
+//! The waiting time of queued bytes is bounded from outside. The server writes whatever a turn
+//! queues at the end of that turn, unless the socket buffer is full, and with many broadcasts each
+//! turn writes to each client. So the interval between writes to a client that is read at once is
+//! the length of a turn, and no queued byte waits longer. If broadcasts are rare, the interval
+//! spans several turns and is still an upper bound.
 
 mod clients;
 mod wait_times;
@@ -35,17 +35,17 @@ use crate::sys::procfs::{self, Process};
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::ServerLog;
 
-/// Flooded without measuring, so that buffers are as they will be.
+/// Time of flooding before the measurement, to warm buffers.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// For each so many new clients, one that says nothing, and one signal.
+/// New clients per unidentified client, and per signal.
 const CLIENTS_PER_UNIDENTIFIED: u64 = 10;
 const CLIENTS_PER_SIGNAL: u64 = 20;
-/// The longest sleep: mio's timeout has whole milliseconds.
+/// Maximum sleep: a poll timeout has whole milliseconds.
 const SLEEP: Duration = Duration::from_millis(1);
 
 const WRITE_PROBE: Token = Token(usize::MAX - 2);
 const SERVER_LOG: Token = Token(usize::MAX - 3);
-/// Guests have tokens from here on; the crowd is smaller.
+/// Tokens of probe clients start here; receivers have lower ones.
 const FIRST_CLIENT: usize = 1 << 32;
 
 pub(super) fn run(flags: &args::Fairness) -> CommandResult {
@@ -64,7 +64,7 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         timeout: common.timeout,
     };
     if experiment.flood.mix.weights.broadcast == 0 {
-        Err("--mix: without broadcasts a new client may wait for ever".to_owned())?;
+        Err("--mix: it must contain broadcasts, because a new client waits for one".to_owned())?;
     }
     let description = experiment.describe();
     info!("{description}");
@@ -83,23 +83,23 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
     Ok(outcome.within_bound())
 }
 
-/// What is measured.
+/// Settings of a fairness measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Experiment {
     pub(crate) flood: FloodSpec,
     pub(crate) duration: Duration,
-    /// From one new client to the next.
+    /// Time between two new clients.
     pub(crate) interval: Duration,
-    /// The server's; `None` where it is not known.
+    /// The server's identify timeout; `None` if unknown.
     pub(crate) identify_timeout: Option<Duration>,
-    /// Nobody may wait longer.
+    /// Maximum waiting time.
     pub(crate) bound: Duration,
-    /// Somebody who has waited for so long will not be served.
+    /// Time after which a wait is given up.
     pub(crate) timeout: Duration,
 }
 
 impl Experiment {
-    /// Says what will be done.
+    /// Describes the measurement in one line.
     pub(crate) fn describe(&self) -> String {
         let FloodSpec { mix, users, receivers } = &self.flood;
         format!(
@@ -112,11 +112,11 @@ impl Experiment {
     }
 }
 
-/// Floods `server`, measures, and stops it. Where a signal comes, it returns what there is so far.
+/// Floods `server`, measures, and stops it. A signal ends the measurement early.
 ///
 /// # Errors
 ///
-/// A connection fails, somebody is never served, or receives something else than the flood.
+/// A connection fails, a wait exceeds the timeout, or a client receives unexpected bytes.
 pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result<Outcome> {
     let mut run = FairnessRun::connect(experiment, &mut server)?;
     run.flood_until(Instant::now() + WARM_UP)?;
@@ -138,7 +138,7 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     Ok(Outcome::new(waits, experiment.bound, sent as f64 / time, busy))
 }
 
-/// The measurement under way.
+/// A measurement in progress.
 struct FairnessRun<'a> {
     experiment: &'a Experiment,
     to: Addresses,
@@ -148,9 +148,9 @@ struct FairnessRun<'a> {
     flood: Flood,
     write_probe: WriteIntervalProbe,
     server_log: Option<ServerLog>,
-    /// When totals were asked for that have not come.
+    /// Time of a pending request for totals.
     stats_requested_at: Option<Instant>,
-    /// Who waits for something, by token.
+    /// Waiting probe clients, by token.
     clients: HashMap<usize, ProbeClient>,
     connected_count: u64,
     waits: WaitTimes,
@@ -190,7 +190,7 @@ impl<'a> FairnessRun<'a> {
         Ok(())
     }
 
-    /// Floods, and lets new clients come.
+    /// Floods and connects new clients at the given interval.
     fn connect_clients_until(&mut self, end: Instant) -> io::Result<()> {
         let mut next = Instant::now();
         while next < end && !interrupt::has_come() {
@@ -204,7 +204,7 @@ impl<'a> FairnessRun<'a> {
         Ok(())
     }
 
-    /// Floods until everybody has been served.
+    /// Floods until no probe client waits.
     fn drain(&mut self) -> io::Result<()> {
         while !self.clients.is_empty() || self.stats_requested_at.is_some() {
             interrupt::check()?;
@@ -213,8 +213,8 @@ impl<'a> FairnessRun<'a> {
         Ok(())
     }
 
-    /// Ends the flood and waits until all of it has arrived, so that the server is idle when it is
-    /// left to another run.
+    /// Ends the flood and waits until all of it has arrived, so that the server is idle for the
+    /// next run.
     fn settle(&mut self) -> io::Result<()> {
         self.flood.end();
         while !self.flood.has_arrived() {
@@ -227,7 +227,7 @@ impl<'a> FairnessRun<'a> {
         self.flood.finish(self.write_probe.client())
     }
 
-    /// A step of the flood, and a look around.
+    /// Advances the flood by one step and polls.
     fn step(&mut self) -> io::Result<()> {
         self.flood.step()?;
         let timeout = if self.flood.has_work() { Duration::ZERO } else { SLEEP };
@@ -240,7 +240,7 @@ impl<'a> FairnessRun<'a> {
         for event in &self.events {
             match event.token() {
                 WRITE_PROBE => {
-                    self.write_probe.read(self.flood.in_flight(), &mut self.waits.turn)?
+                    self.write_probe.read(self.flood.in_flight(), &mut self.waits.turn)?;
                 }
                 SERVER_LOG => {
                     let totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?;
@@ -260,12 +260,12 @@ impl<'a> FairnessRun<'a> {
         self.check_timeouts()
     }
 
-    /// Lets one new client come, and now and then somebody else.
+    /// Connects one new client, and at intervals an unidentified one or a signal.
     fn connect_client(&mut self, now: Instant) -> io::Result<()> {
         let number = self.connected_count;
         self.connected_count += 1;
         let token = FIRST_CLIENT + 2 * number as usize;
-        // Nobody sends anything to them alone: what they get first is a broadcast.
+        // No event addresses these users, so what they receive first is a broadcast.
         let user = self.experiment.flood.users + 2 + number;
         let registry = self.poll.registry();
         self.clients
@@ -283,7 +283,7 @@ impl<'a> FairnessRun<'a> {
         Ok(())
     }
 
-    /// Asks for totals where they can be read.
+    /// Requests totals by SIGUSR1, if the log can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<()> {
         if let (Some(process), Some(_)) = (self.process, &self.server_log) {
             self.stats_requested_at = Some(now);
@@ -292,9 +292,11 @@ impl<'a> FairnessRun<'a> {
         Ok(())
     }
 
+    /// Checks the timeouts of all waits.
+    ///
     /// # Errors
     ///
-    /// Somebody has waited for so long that nothing will come.
+    /// A wait has exceeded the timeout.
     fn check_timeouts(&self) -> io::Result<()> {
         let timeout = self.experiment.timeout;
         let is_lost = |since: Instant| self.last_poll.saturating_duration_since(since) > timeout;

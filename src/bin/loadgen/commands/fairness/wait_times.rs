@@ -1,4 +1,4 @@
-//! How long everybody waited, and what is told of it.
+//! Waiting times and their summary.
 
 use std::io;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use crate::client::open_loop::histogram;
 use crate::output::percentiles::Percentiles;
 use crate::output::summary::format_si;
 
-/// A server busier than this share of its core was flooded indeed.
+/// Minimum share of a core that a flooded server uses.
 const SATURATED: f64 = 0.9;
 
-/// How long each kind of guest waited, in nanoseconds.
+/// Waiting times by kind, in nanoseconds.
 pub(super) struct WaitTimes {
     pub(super) first_event_from_connecting: Histogram<u64>,
     pub(super) first_event_from_id: Histogram<u64>,
     pub(super) timeout_lateness: Histogram<u64>,
-    /// How much before its time a silent client was closed, where it was.
+    /// Maximum time by which an unidentified client was closed too early.
     pub(super) timeout_earliness: Duration,
     pub(super) signal: Histogram<u64>,
     pub(super) turn: Histogram<u64>,
-    /// Of this program, between two looks.
+    /// Of this program, between two polls.
     pub(super) poll_interval: Histogram<u64>,
 }
 
@@ -40,25 +40,25 @@ impl WaitTimes {
     }
 }
 
-/// Adds one wait.
+/// Records one waiting time.
 pub(super) fn record(histogram: &mut Histogram<u64>, wait: Duration) {
     histogram.saturating_record(wait.as_nanos() as u64);
 }
 
-/// What came of it.
+/// Outcome of a measurement.
 pub(crate) struct Outcome {
     waits: WaitTimes,
     figures: Figures,
 }
 
-/// The figures for programs; waits in microseconds, `None` where nothing was measured.
+/// The figures as JSON; times in microseconds, `None` if nothing was measured.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Figures {
     bound_ms: f64,
     kept: bool,
     events_per_second: f64,
-    /// Of one core.
+    /// Share of one core.
     server_busy: Option<f64>,
     first_event_from_connecting_us: Option<WaitSummary>,
     first_event_from_id_us: Option<WaitSummary>,
@@ -121,17 +121,17 @@ impl Outcome {
         Outcome { waits, figures }
     }
 
-    /// Whether nobody waited longer than the bound.
+    /// Returns whether all waiting times are within the bound.
     pub(crate) fn within_bound(&self) -> bool {
         self.figures.kept
     }
 
-    /// The figures for programs.
+    /// Returns the figures for JSON.
     pub(crate) fn figures(&self) -> impl Serialize + '_ {
         &self.figures
     }
 
-    /// What can be drawn as distributions, in nanoseconds.
+    /// Returns the distributions for the chart, in nanoseconds.
     pub(crate) fn histograms(&self) -> Vec<(&'static str, &Histogram<u64>)> {
         let WaitTimes { first_event_from_connecting, timeout_lateness, signal, turn, .. } =
             &self.waits;
@@ -143,18 +143,18 @@ impl Outcome {
         ]
     }
 
-    /// The figures for people.
+    /// Formats the figures as text.
     pub(crate) fn table(&self) -> String {
         let figures = &self.figures;
         let mut text = match figures.kept {
-            true => format!("NOBODY WAITED LONGER THAN {} ms\n", figures.bound_ms),
-            false => format!("SOMEBODY WAITED LONGER THAN {} ms\n", figures.bound_ms),
+            true => format!("ALL WAITS WITHIN {} ms\n", figures.bound_ms),
+            false => format!("A WAIT EXCEEDED {} ms\n", figures.bound_ms),
         };
         text.push_str(&format!("  flood: {} events/s", format_si(figures.events_per_second)));
         if let Some(busy) = figures.server_busy {
             text.push_str(&format!(", server busy {:.1} %", busy * 100.0));
             if busy < SATURATED {
-                text.push_str(": NOT SATURATED, these figures say little");
+                text.push_str(": NOT SATURATED, so these figures mean little");
             }
         }
         text.push_str(&format!(
@@ -167,7 +167,7 @@ impl Outcome {
             ("identify timeout, late by", figures.timeout_late_by_us),
             ("totals after SIGUSR1", figures.signal_us),
             ("between two writes to a client", figures.turn_us),
-            ("this program, between two looks", figures.own_poll_interval_us),
+            ("this program, between two polls", figures.own_poll_interval_us),
         ];
         rows.into_iter().for_each(|(name, waited)| text.push_str(&WaitSummary::row(waited, name)));
         if figures.timeout_early_by_us > 0.0 {

@@ -1,4 +1,4 @@
-//! All who come and go.
+//! The set of churn clients.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,20 +13,20 @@ use super::churn_client::{Behavior, ChurnClient};
 use super::stream_check::SentSoFar;
 use crate::workload::prng::Prng;
 
-/// The visitor with this number sleeps, so that whatever the longest pause makes the server buffer
-/// has been buffered early in the run, and memory that grows later grows for another reason.
+/// The churn client with this number stalls. It makes the server buffer early what the longest
+/// pause can cause, so later growth of memory has another reason.
 const STALLED_CLIENT: u64 = 100;
 
-/// The visitors of the moment. Their tokens are `first_token` and those behind it.
+/// The connected churn clients. Their tokens start at `first_token`.
 pub(super) struct ChurnClients {
     to: SocketAddr,
     first_token: usize,
-    /// The ids that they take: few enough for many a takeover.
+    /// Their user ids, few enough for frequent takeovers.
     users: Range<u64>,
-    /// How long the server may take to close one that it must close.
+    /// Time within which the server must close a client that it has to close.
     close_timeout: Duration,
     all: Slab<ChurnClient>,
-    /// User → the last visitor with its id.
+    /// User → the latest client with its id.
     by_user: HashMap<u64, usize>,
     gone: Vec<usize>,
     total: u64,
@@ -61,21 +61,21 @@ impl ChurnClients {
         self.takeovers
     }
 
-    /// Takes readiness.
+    /// Marks a client as readable.
     pub(super) fn set_readable(&mut self, token: usize) {
         if let Some(client) = self.all.get_mut(token.wrapping_sub(self.first_token)) {
             client.set_readable();
         }
     }
 
-    /// Lets one more come.
+    /// Connects one more client.
     ///
     /// # Errors
     ///
     /// The connection fails.
     pub(super) fn connect_one(&mut self, prng: &mut Prng, registry: &Registry) -> io::Result<()> {
         let (user, behavior) = match self.total {
-            // With an id that nobody takes over.
+            // With an id that no other client takes over.
             STALLED_CLIENT => (self.users.end, Behavior::StalledReader),
             _ => {
                 let user = self.users.start + prng.below(self.users.end - self.users.start);
@@ -99,11 +99,11 @@ impl ChurnClients {
         Ok(())
     }
 
-    /// Reads, checks, and drops those who are gone.
+    /// Reads and checks all clients, and drops those that are done.
     ///
     /// # Errors
     ///
-    /// The server did one of them wrong.
+    /// The server treated one of them wrongly.
     pub(super) fn poll(
         &mut self,
         now: Instant,
@@ -128,7 +128,7 @@ impl ChurnClients {
         }
     }
 
-    /// All leave now.
+    /// Disconnects all clients.
     pub(super) fn disconnect_all(&mut self) {
         self.all.clear();
         self.by_user.clear();

@@ -1,4 +1,4 @@
-//! A client that comes and goes.
+//! A client that connects and disconnects during a soak.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -13,42 +13,43 @@ use crate::client::connection::{Connecting, read_some};
 use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 
-/// Nobody stays longer than this on its own account.
+/// Maximum time that a client stays on its own account.
 const MAX_STAY_MS: u64 = 4000;
-/// Most that doze do so for a moment: something queues for them. One in some of them dozes on, until
-/// its queue is full and all others have to wait, or the server has enough of it; rarely, as
-/// latency would be about nothing else.
+/// Most slow readers pause briefly, so that some bytes are queued. One in twenty pauses until its
+/// queue is full and back-pressure or a disconnect sets in; more often would dominate the latency
+/// figures.
 const MAX_PAUSE_MS: u64 = 500;
 const PAUSES_PER_LONG_ONE: u64 = 20;
 const MAX_LONG_PAUSE_MS: u64 = 4000;
-/// Time for a queue to fill and for the server to wait for it in vain.
+/// Pause of a stalled reader: long enough for its queue to fill and for the stall timeout to
+/// expire.
 const SLEEP: Duration = Duration::from_secs(10);
-/// One that dozes has small buffers, so that the server must queue for it: segments of the least
-/// usual size, which keep the server's own small, and this for what it has not read.
+/// Slow readers have small buffers, so that the server must queue: the minimum segment size, which
+/// keeps the server's send buffer small, and a small receive buffer.
 const SMALL_SEGMENT: u32 = 536;
 const SMALL_BUFFER: usize = 4096;
 
-/// What a visitor does.
+/// Behavior of a churn client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behavior {
     /// It reads, and closes.
     Normal,
     /// It reads, and resets its connection.
     Reset,
-    /// It does not read for a while; the server may have enough of it.
+    /// It pauses reading; the server may close it.
     SlowReader,
-    /// It does not read for so long that the server must have had enough of it.
+    /// It pauses reading for so long that the server must close it.
     StalledReader,
-    /// It does not say who it is, and must be closed for that.
+    /// It sends no id, and must be closed.
     Unidentified,
-    /// It says something that is no id, and must be closed for that.
+    /// It sends an invalid id, and must be closed.
     BadId,
-    /// It sends no more, and must be closed for that.
+    /// It shuts down its sending side, and must be closed.
     HalfClose,
 }
 
 impl Behavior {
-    /// Most stay, some do everything else but sleep.
+    /// Chooses at random: half are normal; none is a stalled reader.
     pub(super) fn choose(prng: &mut Prng) -> Behavior {
         match prng.below(20) {
             0..10 => Behavior::Normal,
@@ -60,7 +61,7 @@ impl Behavior {
         }
     }
 
-    /// Whether it is registered until it leaves.
+    /// Returns whether it stays registered until it disconnects.
     pub(super) fn identifies(self) -> bool {
         matches!(
             self,
@@ -69,22 +70,22 @@ impl Behavior {
     }
 }
 
-/// One such client, connected.
+/// A connected churn client.
 pub(super) struct ChurnClient {
     pub(super) user: u64,
     behavior: Behavior,
     stream: TcpStream,
     readable: bool,
     checker: StreamChecker,
-    /// It does not read before.
+    /// It does not read before this time.
     reads_again_at: Instant,
     leaves: Instant,
-    /// When the server must have closed it, and why.
+    /// Deadline for the server to close it, and the reason.
     must_be_closed_by: Option<(Instant, &'static str)>,
 }
 
 impl ChurnClient {
-    /// Connects; a server that must close it has `close_timeout` to do so.
+    /// Connects. A server that must close it has `close_timeout` to do so.
     ///
     /// # Errors
     ///
@@ -119,9 +120,9 @@ impl ChurnClient {
             Behavior::Normal | Behavior::Reset | Behavior::SlowReader | Behavior::StalledReader => {
                 None
             }
-            Behavior::Unidentified => Some("it did not say who it is"),
-            Behavior::BadId => Some("its id is none"),
-            Behavior::HalfClose => Some("it sends no more"),
+            Behavior::Unidentified => Some("it sent no id"),
+            Behavior::BadId => Some("its id is invalid"),
+            Behavior::HalfClose => Some("it shut down its sending side"),
         };
         let reads_again_at = match behavior {
             Behavior::SlowReader => now + pause_duration(prng),
@@ -141,23 +142,23 @@ impl ChurnClient {
         })
     }
 
-    /// Something came.
+    /// Marks it as readable.
     pub(super) fn set_readable(&mut self) {
         self.readable = true;
     }
 
-    /// Another one has connected with the same id.
+    /// Handles a takeover by another client with the same id.
     pub(super) fn on_takeover(&mut self, now: Instant, close_timeout: Duration) {
-        // It must read, or it would not see its end.
+        // It must read to see the end of file.
         self.reads_again_at = now;
-        self.must_be_closed_by = Some((now + close_timeout, "another took over from it"));
+        self.must_be_closed_by = Some((now + close_timeout, "another client took over its id"));
     }
 
-    /// Reads and checks; returns whether it is gone or may be dropped.
+    /// Reads and checks; returns whether it is done.
     ///
     /// # Errors
     ///
-    /// It got something wrong, was closed for no reason, or was not closed where it should be.
+    /// It received something wrong, was closed without a reason, or was not closed in time.
     pub(super) fn poll(
         &mut self,
         now: Instant,
@@ -176,7 +177,9 @@ impl ChurnClient {
         match self.must_be_closed_by {
             Some((deadline, why)) if now > deadline => {
                 let user = self.user;
-                Err(io::Error::other(format!("visiting user {user} was not closed though {why}")))
+                Err(io::Error::other(format!(
+                    "the churn client of user {user} was not closed though {why}"
+                )))
             }
             Some(_) => Ok(false),
             None if now >= self.leaves => self.leave().map(|()| true),
@@ -190,7 +193,7 @@ impl ChurnClient {
         {
             return Ok(true);
         }
-        Err(io::Error::other(format!("visiting user {} was closed", self.user)))
+        Err(io::Error::other(format!("the churn client of user {} was closed", self.user)))
     }
 
     fn leave(&self) -> io::Result<()> {

@@ -1,13 +1,15 @@
-//! `soak`: a mixed load with clients that come and go, for as long as asked, and what becomes of the
-//! server's memory, descriptors and latency meanwhile.
+//! `soak`: a mixed load with churn for a given time, and the server's memory, descriptors and
+//! latency over that time.
 //!
 //! ```text
-//! TickSchedule ─lines─▶ Sources ─write─▶ server ─▶ PersistentClient    every byte compared with the model
-//!                                        ─▶ ChurnClients  whole lines, theirs, ascending, no gap between
-//!                                                     broadcasts; closed if and only if they must be
+//! TickSchedule ─lines─▶ Sources ─write─▶ server ─▶ PersistentClient  every byte compared
+//!                                               ─▶ ChurnClients      whole lines, addressed to the
+//!                                                  user, ascending, without a missing broadcast;
+//!                                                  closed if and only if required
 //! ```
 //!
-//! What is due is kept for the few seconds that it is under way, so the run may last for ever.
+//! Expected output is kept only for the few seconds that it is in flight, so a run may last
+//! indefinitely.
 
 mod churn;
 mod churn_client;
@@ -48,27 +50,27 @@ use crate::target::server_log::{ServerLog, Totals};
 use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
 
-/// Read of one client at a time.
+/// Bytes per read from a client.
 const READ_BYTES: usize = 64 * 1024;
-/// TickSchedule begun, when they are behind, before the clients are read.
+/// Maximum ticks started before clients are read, when the schedule is behind.
 const MAX_TICKS_PER_STEP: usize = 16;
-/// Users that visitors are, and users that nobody ever is.
+/// Users of churn clients, and users that never connect.
 const CHURN_USERS: u64 = 150;
 const ABSENT_USERS: u64 = 50;
-/// A source is replaced for every so many visitors.
+/// Churn clients per replaced source.
 const CLIENTS_PER_SOURCE: u64 = 25;
-/// The longest sleep.
+/// Maximum sleep.
 const SLEEP: Duration = Duration::from_millis(10);
-/// How often totals are asked for at the end, until they are as they should be.
+/// Interval of requests for totals at the end.
 const STATS_INTERVAL: Duration = Duration::from_millis(50);
 
 const TIMER: Token = Token(usize::MAX - 1);
 const SERVER_LOG: Token = Token(usize::MAX - 2);
-/// PersistentClient clients have the tokens from 0 on.
+/// Persistent clients have tokens from 0 on.
 const FIRST_SOURCE: usize = 1 << 32;
 const FIRST_CHURN_CLIENT: usize = 1 << 33;
 
-/// Limits that a soak reaches every few seconds, where the usual ones would take it hours.
+/// Server limits that a soak reaches every few seconds, where the defaults would take hours.
 const SOAK_SERVER_FLAGS: [(&str, u64); 3] = [
     ("--identify-timeout-ms", 1000),
     ("--client-queue-bytes", 65_536),
@@ -112,51 +114,51 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
     Ok(outcome.passed())
 }
 
-/// What is done, and for how long.
+/// Settings of a soak.
 #[derive(Clone, Debug)]
 pub(crate) struct SoakSpec {
     pub(crate) mix: Mix,
     pub(crate) pace: Pace,
-    /// Open at once.
+    /// Simultaneous sources.
     pub(crate) sources: usize,
-    /// Clients that stay.
+    /// Number of persistent clients.
     pub(crate) persistent: u64,
-    /// ChurnClients a second.
+    /// Churn clients per second.
     pub(crate) visits: f64,
     pub(crate) seed: u64,
     pub(crate) duration: Duration,
     /// Time between two samples.
     pub(crate) every: Duration,
-    /// What has not come after so long will not come.
+    /// Time after which a missing delivery is an error.
     pub(crate) timeout: Duration,
 }
 
 impl SoakSpec {
-    /// Says what will be done.
+    /// Describes the soak in one line.
     pub(crate) fn describe(&self) -> String {
         let SoakSpec { mix, pace, persistent, visits, seed, duration, .. } = self;
         format!(
-            "soak: {} events/s of the mix `{mix}` and a burst of {} every second, {persistent} clients \
-             that stay, {visits} a second that come and go, seed {seed}, for {duration:?}",
+            "soak: {} events/s of the mix `{mix}` and a burst of {} per second, {persistent} persistent \
+             clients, {visits} visits per second, seed {seed}, for {duration:?}",
             pace.rate, pace.burst
         )
     }
 }
 
-/// What came of it.
+/// Outcome of a soak.
 pub(crate) struct Outcome {
     pub(crate) samples: Vec<Sample>,
     memory: Option<MemoryTrend>,
-    /// What was wrong, and when.
+    /// The first failure, and its time.
     fault: Option<String>,
-    /// A signal came, and this is what there was until then.
+    /// A signal ended the run early.
     is_interrupted: bool,
     events: u64,
     churn_clients: u64,
     takeovers: u64,
 }
 
-/// The figures of an [`Outcome`] for programs.
+/// An [`Outcome`] as JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures<'a> {
@@ -170,7 +172,7 @@ pub(crate) struct Figures<'a> {
 }
 
 impl Outcome {
-    /// Whether everything that could be checked was right.
+    /// Returns whether all checks passed.
     pub(crate) fn passed(&self) -> bool {
         self.fault.is_none()
             && !self.is_interrupted
@@ -188,7 +190,7 @@ impl Outcome {
         }
     }
 
-    /// The result for people, behind the rows.
+    /// Formats the result as text, to follow the rows.
     pub(crate) fn summary(&self) -> String {
         let mut text = match &self.fault {
             None if self.is_interrupted => "INTERRUPTED\n".to_owned(),
@@ -196,7 +198,7 @@ impl Outcome {
             Some(fault) => format!("NOT AS EXPECTED\n  {fault}\n"),
         };
         text.push_str(&format!(
-            "  sent        {} events, to {} visitors and those who stayed; {} takeovers\n",
+            "  sent        {} events; {} visitors, {} takeovers\n",
             self.events, self.churn_clients, self.takeovers
         ));
         text.push_str(&self.memory.map_or_else(String::new, |memory| memory.verdict()));
@@ -204,11 +206,11 @@ impl Outcome {
     }
 }
 
-/// Soaks `server`, and stops it. Rows go to `show_row` as they come.
+/// Soaks `server`, and stops it. Rows are passed to `show_row` when they are sampled.
 ///
 /// # Errors
 ///
-/// The server cannot be connected to in the first place, or does not stop as it should.
+/// The first connections fail, or the server does not stop properly.
 pub(crate) fn soak(
     spec: &SoakSpec,
     mut server: Server,
@@ -239,7 +241,7 @@ pub(crate) fn soak(
     Ok(outcome)
 }
 
-/// The run under way.
+/// A soak in progress.
 struct Soak<'a> {
     spec: &'a SoakSpec,
     show_row: &'a mut dyn FnMut(&str),
@@ -257,16 +259,16 @@ struct Soak<'a> {
     wire: Vec<u8>,
     start: Instant,
     next_churn_client: Instant,
-    /// When the next sample is to be taken.
+    /// Time of the next sample.
     next_sample: Instant,
-    /// When totals were asked for that have not come.
+    /// Time of a pending request for totals.
     stats_requested_at: Option<Instant>,
     latencies: Histogram<u64>,
-    /// When steady clients last received something that was due.
+    /// Time when an expected part last arrived at a persistent client.
     last_arrival: Instant,
-    /// The server's, before anybody was connected.
+    /// The server's descriptors before any connection.
     descriptors_before: Option<usize>,
-    /// The server's processor time, and when it was read.
+    /// The server's CPU time, and when it was read.
     cpu: (Option<Duration>, Instant),
     samples: Vec<Sample>,
 }
@@ -325,9 +327,11 @@ impl<'a> Soak<'a> {
         })
     }
 
+    /// Runs the load for the given time.
+    ///
     /// # Errors
     ///
-    /// Says what is wrong.
+    /// A check fails; the error describes it.
     fn run(&mut self) -> io::Result<()> {
         (self.show_row)(&Sample::head());
         let end = self.start + self.spec.duration;
@@ -366,7 +370,7 @@ impl<'a> Soak<'a> {
 
     fn connect_churn_clients(&mut self, now: Instant) -> io::Result<()> {
         if self.spec.visits > 0.0 && now >= self.next_churn_client {
-            // However late it is, they do not come all at once.
+            // Late clients do not connect all at once.
             self.next_churn_client = now + Duration::from_secs_f64(1.0 / self.spec.visits);
             self.churn_clients.connect_one(&mut self.prng, self.poll.registry())?;
             if self.churn_clients.total().is_multiple_of(CLIENTS_PER_SOURCE) {
@@ -376,8 +380,7 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    /// Writes, sleeps for `timeout` unless something comes, reads and checks. Returns totals that
-    /// have come.
+    /// Writes, polls for at most `timeout`, reads and checks. Returns totals if they have arrived.
     fn step(&mut self, timeout: Duration) -> io::Result<Option<Totals>> {
         interrupt::check()?;
         self.sources.write(self.poll.registry(), self.ticks.next_sequence())?;
@@ -391,7 +394,7 @@ impl<'a> Soak<'a> {
             match event.token() {
                 TIMER => {}
                 SERVER_LOG => {
-                    totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?
+                    totals = self.server_log.as_mut().map_or(Ok(None), ServerLog::read)?;
                 }
                 Token(index) if index < self.persistent.len() => {
                     let persistent = &mut self.persistent[index];
@@ -413,7 +416,7 @@ impl<'a> Soak<'a> {
         Ok(totals)
     }
 
-    /// Asks for totals; returns whether there will be any.
+    /// Requests totals; returns whether they can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<bool> {
         let (Some(process), Some(_)) = (self.process, &self.server_log) else { return Ok(false) };
         self.stats_requested_at = Some(now);
@@ -421,7 +424,7 @@ impl<'a> Soak<'a> {
         Ok(true)
     }
 
-    /// Asks for totals and waits for them; `None` where there are none.
+    /// Requests totals and waits for them; `None` if they cannot be read.
     fn totals(&mut self) -> io::Result<Option<Totals>> {
         let mut totals = None;
         if self.request_stats(Instant::now())? {
@@ -460,9 +463,11 @@ impl<'a> Soak<'a> {
         self.samples.push(sample);
     }
 
+    /// Checks for progress.
+    ///
     /// # Errors
     ///
-    /// Nothing has come for too long where something is due.
+    /// Expected output has not arrived for the timeout.
     fn check_timeouts(&mut self, now: Instant) -> io::Result<()> {
         let timeout = self.spec.timeout;
         if self.stats_requested_at.is_some_and(|asked| now - asked > timeout) {
@@ -478,12 +483,12 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    /// Waits until everything has arrived, lets all visitors leave, and sees to it that the server
-    /// has forgotten them and sends nothing more.
+    /// Waits until everything has arrived, disconnects all churn clients, and checks that the
+    /// server has released them and sends nothing more.
     ///
     /// # Errors
     ///
-    /// Says what is wrong.
+    /// A check fails; the error describes it.
     fn finish(&mut self) -> io::Result<()> {
         while !self.ticks.is_idle() {
             self.step(SLEEP)?;
@@ -496,7 +501,7 @@ impl<'a> Soak<'a> {
         expect_silence(&mut sources, &mut clients)
     }
 
-    /// Waits until the server counts nobody but those who are connected.
+    /// Waits until the server counts only the remaining connections.
     fn wait_until_idle(&mut self) -> io::Result<()> {
         let idle = Totals {
             clients_connected: self.spec.persistent,
@@ -514,8 +519,8 @@ impl<'a> Soak<'a> {
             }
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!(
-                    "at rest the server says {totals:?} and has {open:?} descriptors, where \
-                     {idle:?} and {descriptors:?} are expected"
+                    "in the end the server reports {totals:?} and has {open:?} descriptors; \
+                     expected {idle:?} and {descriptors:?}"
                 )));
             }
             self.run_for(STATS_INTERVAL)?;
@@ -523,7 +528,7 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    /// Goes on for so long.
+    /// Runs steps for `time`.
     fn run_for(&mut self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {

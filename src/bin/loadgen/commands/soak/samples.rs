@@ -1,4 +1,4 @@
-//! How a run went, interval by interval, and whether memory stayed flat.
+//! Samples over time, and the trend of the server's memory.
 
 use std::time::Duration;
 
@@ -6,43 +6,43 @@ use serde::Serialize;
 
 use crate::output::chart::{Chart, Series};
 
-/// The server's memory is judged of runs at least this long: before, buffers and the graph fill.
+/// Minimum length of a run whose memory is judged: earlier, buffers and the graph still fill.
 const MIN_JUDGED_RUN: Duration = Duration::from_secs(60);
-/// The second half of a run may take so much more at most than the first, as the longest of a few
-/// pauses decides how much is ever buffered …
+/// Maximum growth of the second half over the first, because the longest of a few pauses decides
+/// how much is ever buffered …
 const MAX_GROWTH_BYTES: u64 = 1024 * 1024;
-/// … or this share of it, if that is more.
+/// … or this share of the first half, if that is more.
 const MAX_GROWTH_SHARE: f64 = 0.02;
 
-/// One interval, and how things were at its end.
+/// The state at the end of one interval.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sample {
-    /// From the start.
+    /// Since the start.
     pub(crate) seconds: f64,
-    /// Events sent so far.
+    /// Events sent since the start.
     pub(crate) events: u64,
-    /// ChurnClients so far.
+    /// Churn clients since the start.
     #[serde(rename = "visitors")]
     pub(crate) churn_clients: u64,
-    /// The server's resident memory, in bytes, and its open descriptors.
+    /// The server's resident memory in bytes, and its open descriptors.
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) descriptors: Option<usize>,
-    /// Connections that the server says it has.
+    /// Connections, as counted by the server.
     pub(crate) clients: Option<u64>,
     pub(crate) sources: Option<u64>,
-    /// Latencies of the interval, in microseconds, from the moment when a tick was due.
+    /// Latencies of the interval in microseconds, from the due time of a tick.
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
-    /// Of one core, in the interval.
+    /// Share of one core in the interval.
     pub(crate) server_busy: Option<f64>,
-    /// This program's resident memory.
+    /// Resident memory of this program.
     pub(crate) own_memory_bytes: Option<u64>,
 }
 
 impl Sample {
-    /// The heads of the columns of [`Sample::row`].
+    /// Returns the column headings of [`Sample::row`].
     pub(super) fn head() -> String {
         format!(
             "{:>8}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}{:>9}\n",
@@ -61,7 +61,7 @@ impl Sample {
         )
     }
 
-    /// One line for people.
+    /// Formats the sample as a row.
     pub(super) fn row(&self) -> String {
         let kilobytes = |bytes: Option<u64>| known(bytes.map(|bytes| bytes / 1024));
         format!(
@@ -86,7 +86,7 @@ fn known(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// The charts of a run: memory and latency over time.
+/// Returns the charts of memory and latency over time.
 pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
     let line = |name, value: fn(&Sample) -> Option<f64>| {
         let points = samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?)));
@@ -114,7 +114,7 @@ pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
     ]
 }
 
-/// What the server's memory came to.
+/// Trend of the server's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MemoryTrend {
@@ -122,15 +122,15 @@ pub(crate) struct MemoryTrend {
     first_half_max: u64,
     #[serde(rename = "secondHalfMost")]
     second_half_max: u64,
-    /// Over the second half, by least squares.
+    /// Of the second half, by least squares.
     kilobytes_per_hour: f64,
-    /// `None`: the run was too short to tell.
+    /// `None` if the run was too short.
     #[serde(rename = "flat")]
     is_flat: Option<bool>,
 }
 
 impl MemoryTrend {
-    /// `None` where the server's memory is not known.
+    /// Evaluates a run; `None` if the server's memory is unknown.
     pub(super) fn evaluate(samples: &[Sample]) -> Option<MemoryTrend> {
         let points: Vec<(f64, u64)> = samples
             .iter()
@@ -150,17 +150,17 @@ impl MemoryTrend {
         })
     }
 
-    /// Whether it may be called right.
+    /// Returns whether no growth was found.
     pub(super) fn passed(&self) -> bool {
         self.is_flat != Some(false)
     }
 
-    /// For people.
+    /// Formats the trend as text.
     pub(super) fn verdict(&self) -> String {
         let words = match self.is_flat {
             Some(true) => "FLAT",
             Some(false) => "NOT FLAT",
-            None => "too short a run to tell",
+            None => "run too short to tell",
         };
         format!(
             "  memory      {words}: at most {} KB in the first half, {} KB in the second, slope there \
@@ -172,7 +172,7 @@ impl MemoryTrend {
     }
 }
 
-/// The slope of the line through `points` that has the least squares, 0 for fewer than two.
+/// Returns the least-squares slope of `points`; 0 for fewer than two.
 fn slope(points: &[(f64, u64)]) -> f64 {
     let count = points.len() as f64;
     let mean = |value: fn(&(f64, u64)) -> f64| points.iter().map(value).sum::<f64>() / count;
@@ -189,7 +189,7 @@ fn slope(points: &[(f64, u64)]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Samples ten seconds apart.
+    /// Samples with an interval of ten seconds.
     fn samples(memory: impl IntoIterator<Item = u64>) -> Vec<Sample> {
         let sample = |(index, bytes)| Sample {
             seconds: 10.0 * (index + 1) as f64,

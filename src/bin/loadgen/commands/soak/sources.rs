@@ -1,4 +1,4 @@
-//! Several sources that share one stream, and now and then are replaced.
+//! Several sources that share one stream and are replaced from time to time.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use crate::client::silence::{check_source, source_failed};
 use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 
-/// All sources. Their tokens are `first_token` and those behind it.
+/// The connected sources. Their tokens start at `first_token`.
 pub(super) struct Sources {
     to: SocketAddr,
     first_token: usize,
     all: Vec<Source>,
-    /// Who sends the next tick.
+    /// Index of the source that sends the next tick.
     next: usize,
 }
 
@@ -25,22 +25,22 @@ struct Source {
     stream: TcpStream,
     writable: bool,
     readable: bool,
-    /// Lines, of which the first `written` bytes are on their way.
+    /// Lines to send, of which the first `written` bytes have been written.
     text: Vec<u8>,
     written: usize,
     exit: Option<SourceExit>,
 }
 
-/// How a source ends, once all of its lines are on their way.
+/// The end of a source, after all its lines have been written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SourceExit {
     AtLineEnd,
-    /// Behind a line without an end, which the server must discard.
+    /// After an unterminated line, which the server must discard.
     MidLine,
 }
 
 impl Sources {
-    /// Connects `count` sources, which get a tick each in turn.
+    /// Connects `count` sources, which send ticks in turn.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Sources {
         Ok(Sources { to, first_token, all, next: 0 })
     }
 
-    /// Takes readiness.
+    /// Applies readiness.
     pub(super) fn set_ready(&mut self, event: &Event) {
         if let Some(source) = self.all.get_mut(event.token().0.wrapping_sub(self.first_token)) {
             source.writable |= event.is_writable();
@@ -64,18 +64,18 @@ impl Sources {
         }
     }
 
-    /// The connections of the moment.
+    /// Returns the current connections.
     pub(super) fn streams(&mut self) -> impl Iterator<Item = &mut TcpStream> {
         self.all.iter_mut().map(|source| &mut source.stream)
     }
 
-    /// Gives whole lines to one of the sources.
+    /// Enqueues whole lines at the next source.
     pub(super) fn enqueue(&mut self, lines: &[u8]) {
         self.all[self.next].text.extend_from_slice(lines);
         self.next = (self.next + 1) % self.all.len();
     }
 
-    /// Lets one of them end, for another to come.
+    /// Marks a random source for replacement.
     pub(super) fn replace_one(&mut self, prng: &mut Prng) {
         let index = prng.index(self.all.len());
         let source = &mut self.all[index];
@@ -83,7 +83,7 @@ impl Sources {
         source.exit.get_or_insert(exit);
     }
 
-    /// Writes what the kernel takes, and replaces those that are to end. `next_sequence` has not
+    /// Writes what the sockets accept, and replaces the marked sources. `next_sequence` has not
     /// been sent yet.
     ///
     /// # Errors
@@ -99,8 +99,8 @@ impl Sources {
                 && let Some(exit) = source.exit
             {
                 if exit == SourceExit::MidLine {
-                    // Were it taken for a line, the true one with its sequence would be lost. Where
-                    // the kernel does not take it, the source ends behind a line.
+                    // If it were parsed as a line, the real line with its sequence would be lost.
+                    // If the socket does not accept it, the source ends after a line.
                     let _ = source.stream.write(format!("{next_sequence}|B").as_bytes());
                 }
                 let successor =

@@ -1,22 +1,22 @@
-//! What a visitor heard, as far as that can be judged without knowing when it was registered.
+//! Checks of a churn client's output that do not depend on when it was registered.
 
 use super::ticks::Broadcasts;
 use crate::codec::{Event, Line};
 
-/// No line of this load is longer.
+/// Maximum length of a line in this load.
 const MAX_LINE_BYTES: usize = 128;
 
-/// The lines that one visitor received.
+/// Checker of the lines that one churn client receives.
 pub(super) struct StreamChecker {
-    /// `None`: it has not said who it is, and must hear nothing.
+    /// `None`: it has sent no valid id, and must receive nothing.
     user: Option<u64>,
-    /// Of the last line, 0 before the first.
+    /// Sequence of the last line; 0 before the first.
     last_sequence: u64,
-    /// The beginning of a line whose end has not come.
+    /// Beginning of an incomplete line.
     partial: Vec<u8>,
 }
 
-/// What the source has sent so far.
+/// The events sent so far.
 #[derive(Clone, Copy)]
 pub(super) struct SentSoFar<'a> {
     pub(super) next_sequence: u64,
@@ -28,12 +28,12 @@ impl StreamChecker {
         StreamChecker { user, last_sequence: 0, partial: Vec::new() }
     }
 
-    /// Checks what came: whole lines that have been sent and concern this user, ascending, without a
-    /// gap between the broadcasts.
+    /// Checks received bytes: whole lines that have been sent and concern this user, ascending,
+    /// without a missing broadcast in between.
     ///
     /// # Errors
     ///
-    /// Says what is wrong.
+    /// A check fails; the error describes it.
     pub(super) fn check(&mut self, bytes: &[u8], sent: SentSoFar<'_>) -> Result<(), String> {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.partial.extend_from_slice(part);
@@ -42,8 +42,10 @@ impl StreamChecker {
                 let name = |why| {
                     let line = line[..line.len().min(MAX_LINE_BYTES)].escape_ascii();
                     match self.user {
-                        Some(user) => format!("visiting user {user} got `{line}`, {why}"),
-                        None => format!("a visitor without an id got `{line}`"),
+                        Some(user) => {
+                            format!("the churn client of user {user} got `{line}`, {why}")
+                        }
+                        None => format!("a client without an id got `{line}`"),
                     }
                 };
                 self.last_sequence = self.check_line(&line, sent).map_err(name)?;
@@ -54,11 +56,11 @@ impl StreamChecker {
         Ok(())
     }
 
-    /// The sequence of a line that is right.
+    /// Checks a line and returns its sequence.
     fn check_line(&self, line: &[u8], sent: SentSoFar<'_>) -> Result<u64, &'static str> {
-        let line = line.strip_suffix(b"\r\n").ok_or("which is no line")?;
+        let line = line.strip_suffix(b"\r\n").ok_or("which is not a line")?;
         let Line::Event(sequence, event) = Line::read(line) else {
-            return Err("which is no event");
+            return Err("which is not an event");
         };
         let concerns = match event {
             Event::Follow { followed: user, .. } | Event::Private { to: user, .. } => {
@@ -69,13 +71,13 @@ impl StreamChecker {
         };
         let last = self.last_sequence;
         if !concerns {
-            Err("which does not concern it")
+            Err("which is not addressed to it")
         } else if sequence <= last {
-            Err("which comes behind a later one")
+            Err("which is out of order")
         } else if sequence >= sent.next_sequence {
             Err("which was not sent")
         } else if last > 0 && sent.broadcasts.any_between(last, sequence) {
-            Err("but not the broadcast before it")
+            Err("without the broadcast before it")
         } else {
             Ok(sequence)
         }
@@ -103,16 +105,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (lines, why) in [
-            ("4|P|1|8\r\n", "does not concern it"),
-            ("4|U|1|7\r\n", "does not concern it"),
-            ("5|B\r\n4|P|1|7\r\n", "behind a later one"),
-            ("4|P|1|7\r\n4|P|1|7\r\n", "behind a later one"),
+            ("4|P|1|8\r\n", "not addressed to it"),
+            ("4|U|1|7\r\n", "not addressed to it"),
+            ("5|B\r\n4|P|1|7\r\n", "out of order"),
+            ("4|P|1|7\r\n4|P|1|7\r\n", "out of order"),
             ("20|B\r\n", "not sent"),
-            ("3|B\r\n9|B\r\n", "not the broadcast before it"),
-            ("4|P|1|7\r\n8|P|1|7\r\n", "not the broadcast before it"),
-            ("3|B\n", "no line"),
-            ("3|b\r\n", "no event"),
-            ("\r\n", "no event"),
+            ("3|B\r\n9|B\r\n", "without the broadcast before it"),
+            ("4|P|1|7\r\n8|P|1|7\r\n", "without the broadcast before it"),
+            ("3|B\n", "not a line"),
+            ("3|b\r\n", "not an event"),
+            ("\r\n", "not an event"),
         ] {
             let error = check(Some(7), &[lines]).unwrap_err();
             assert!(error.contains(why) && error.contains("user 7"), "{error}");

@@ -1,4 +1,4 @@
-//! The stream, cut into short ticks, and what each of them must bring to the steady clients.
+//! The stream, cut into short ticks, and the expected output of each for the persistent clients.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,38 +10,38 @@ use crate::workload::generator::EventGenerator;
 use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
 
-/// The events of a tick are due together, at its beginning.
+/// Length of a tick; its events are due together, at its start.
 const TICK: Duration = Duration::from_millis(2);
-/// A burst comes once in so many ticks: each second.
+/// Ticks per burst: one burst per second.
 const TICKS_PER_BURST: u64 = 500;
-/// TickSchedule in flight, two seconds of them, and the memory that they may take; no more are begun before
-/// the oldest has arrived. So memory is bounded, and a server that waits for a client makes the
-/// source late, which counts as latency.
+/// Maximum ticks in flight, two seconds of them, and their maximum memory. No further tick starts
+/// until the oldest has arrived. So memory is bounded, and back-pressure delays the source, which
+/// counts as latency.
 const MAX_IN_FLIGHT: usize = 1000;
 const MAX_IN_FLIGHT_BYTES: usize = 1 << 28;
-/// Events are shuffled in batches of up to this many.
+/// Events are shuffled in batches of up to this size.
 const MAX_BATCH: u64 = 100;
-/// Broadcasts that are remembered: more than a visitor can be behind.
+/// Remembered broadcasts: more than a churn client can lag behind.
 const MAX_BROADCASTS: usize = 1 << 17;
 
-/// How many events are sent when.
+/// Send rate of a soak.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// Events a second, evenly.
+    /// Evenly spaced events per second.
     pub(crate) rate: f64,
-    /// Events that come besides, all at once, every second.
+    /// Additional events, sent at once every second.
     pub(crate) burst: u64,
 }
 
 impl Pace {
-    /// How many events are due at the beginning of this tick.
+    /// Returns the number of events due at the start of `tick`.
     fn events_by(self, tick: u64) -> u64 {
         let evenly = self.rate * TICK.as_secs_f64() * (tick + 1) as f64;
         evenly as u64 + self.burst * (tick / TICKS_PER_BURST)
     }
 }
 
-/// The stream so far, and the ticks that have not arrived at every steady client.
+/// The generated stream, and the ticks in flight.
 pub(super) struct TickSchedule {
     pace: Pace,
     start: Instant,
@@ -52,7 +52,7 @@ pub(super) struct TickSchedule {
 }
 
 impl TickSchedule {
-    /// The steady clients are the users `persistent` of `users`.
+    /// Creates a schedule in which the users `persistent` of `users` are the persistent clients.
     pub(super) fn new(
         mix: Mix,
         pace: Pace,
@@ -70,7 +70,7 @@ impl TickSchedule {
         }
     }
 
-    /// The sequence of the first event that has not been sent.
+    /// Returns the sequence of the next event to be sent.
     pub(super) fn next_sequence(&self) -> u64 {
         self.generator.next_sequence()
     }
@@ -79,12 +79,12 @@ impl TickSchedule {
         &self.broadcasts
     }
 
-    /// Whether all ticks have arrived.
+    /// Returns whether all ticks have arrived.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    /// The ticks that have not arrived at every steady client.
+    /// Returns the ticks that have not arrived at every persistent client.
     pub(super) fn in_flight(&mut self) -> &mut InFlight {
         &mut self.in_flight
     }
@@ -93,7 +93,7 @@ impl TickSchedule {
         self.start + TICK.mul_f64(tick as f64)
     }
 
-    /// The time until the next tick; `None` while too many are under way.
+    /// Returns the time until the next tick; `None` while too many are in flight.
     pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
         let in_flight = &self.in_flight;
         let has_capacity =
@@ -101,7 +101,7 @@ impl TickSchedule {
         has_capacity.then(|| self.due(in_flight.next()).saturating_duration_since(now))
     }
 
-    /// Begins the next tick if it is due: appends its events to `wire`. Returns whether it was.
+    /// Starts the next tick if it is due: appends its events to `wire`. Returns whether it did.
     pub(super) fn start_next(&mut self, now: Instant, wire: &mut Vec<u8>) -> bool {
         if self.until_next(now) != Some(Duration::ZERO) {
             return false;
@@ -125,7 +125,7 @@ impl TickSchedule {
     }
 }
 
-/// The last broadcasts.
+/// The most recent broadcasts.
 #[derive(Default)]
 pub(super) struct Broadcasts {
     /// Their sequences, ascending.
@@ -140,7 +140,7 @@ impl Broadcasts {
         self.recent.push_back(sequence);
     }
 
-    /// Whether one lies between these two, as far as is remembered.
+    /// Returns whether a remembered broadcast lies between the two sequences.
     pub(super) fn any_between(&self, after: u64, before: u64) -> bool {
         let next = self.recent.partition_point(|&sequence| sequence <= after);
         self.recent.get(next).is_some_and(|&sequence| sequence < before)
