@@ -14,7 +14,7 @@ const COMMANDS: [&str; 9] =
     ["verify", "latency", "replay", "idle", "limit", "pinned", "pubsub", "fairness", "soak"];
 
 /// Flags whose values are no single numbers.
-const NO_NUMBERS: [&str; 11] = [
+const NOT_NUMERIC: [&str; 11] = [
     "--help",
     "--log-level",
     "--json",
@@ -29,7 +29,8 @@ const NO_NUMBERS: [&str; 11] = [
 ];
 
 /// No flag takes any of these.
-const NO_VALUES: [&str; 5] = ["-9223372036854775809", "18446744073709551616", "nan", "inf", "many"];
+const INVALID_VALUES: [&str; 5] =
+    ["-9223372036854775809", "18446744073709551616", "nan", "inf", "many"];
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen")).args(arguments).env_clear().output().unwrap()
@@ -54,8 +55,8 @@ fn flags_with_value(command: &str) -> BTreeSet<String> {
 /// "from A to B" in what was said.
 fn range_in(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let place = words.windows(4).position(|words| words[0] == "from" && words[2] == "to")?;
-    Some(format!("{} to {}", words[place + 1], words[place + 3]))
+    let index = words.windows(4).position(|words| words[0] == "from" && words[2] == "to")?;
+    Some(format!("{} to {}", words[index + 1], words[index + 3]))
 }
 
 #[test]
@@ -63,10 +64,10 @@ fn every_number_has_a_range_that_errors_and_help_tell() {
     for command in COMMANDS {
         let (help, mut tried) = (help(command), 0);
         for flag in flags_with_value(command) {
-            if NO_NUMBERS.contains(&flag.as_str()) {
+            if NOT_NUMERIC.contains(&flag.as_str()) {
                 continue;
             }
-            for value in NO_VALUES {
+            for value in INVALID_VALUES {
                 let output = run(&[command, &flag, value]);
                 let text = outcome(&output).1;
                 assert_eq!(output.status.code(), Some(2), "{command} {flag} {value}");
@@ -178,7 +179,7 @@ fn an_argument_that_is_not_utf_8() {
 }
 
 #[test]
-fn outputs_that_take_nothing() {
+fn closed_and_full_outputs() {
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
     let broken = || {
         let (reader, writer) = io::pipe().unwrap();

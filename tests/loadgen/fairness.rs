@@ -1,10 +1,10 @@
 //! `loadgen fairness`: it floods, tells figures, and notices who is not served.
 
-use super::reference::{self, Ports};
+use super::faulty_server::{self, Ports};
 use super::{loadgen, outcome, run};
 
 /// With one client in the crowd there are ten users, and one that watches.
-const FIRST_NEWCOMER: u64 = 12;
+const FIRST_NEW_CLIENT: u64 = 12;
 
 /// What is told of a run that is right. The bound is wide: other tests run beside this one.
 #[test]
@@ -41,7 +41,7 @@ fn a_bound_that_nothing_keeps_is_broken() {
 
 #[test]
 fn new_clients_that_get_nothing() {
-    let Ports { events, clients } = reference::start_answering("", FIRST_NEWCOMER);
+    let Ports { events, clients } = faulty_server::start_answering("", FIRST_NEW_CLIENT);
     let (kept, text) = run(&format!(
         "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300"
     ));
@@ -52,7 +52,7 @@ fn new_clients_that_get_nothing() {
 #[test]
 fn new_clients_that_get_what_is_not_theirs() {
     for line in ["1|P|1|2\r\n", "9999999999|B\r\n", "1|B\n"] {
-        let Ports { events, clients } = reference::start_answering(line, FIRST_NEWCOMER);
+        let Ports { events, clients } = faulty_server::start_answering(line, FIRST_NEW_CLIENT);
         let (kept, text) =
             run(&format!("fairness --event-port {events} --client-port {clients} --clients 1"));
         assert!(!kept);
@@ -63,7 +63,7 @@ fn new_clients_that_get_what_is_not_theirs() {
 
 #[test]
 fn silent_clients_that_are_not_closed() {
-    let Ports { events, clients } = reference::start_answering("1|B\r\n", FIRST_NEWCOMER);
+    let Ports { events, clients } = faulty_server::start_answering("1|B\r\n", FIRST_NEW_CLIENT);
     let (kept, text) = run(&format!(
         "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300 \
          --identify-timeout-ms 10"

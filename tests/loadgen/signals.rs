@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::loadgen;
 
 /// Nothing that is waited for here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Long runs, each with a word of what it tells so far.
 const RUNS: [(&str, &str); 8] = [
@@ -28,14 +28,14 @@ const RUNS: [(&str, &str); 8] = [
     ("soak --spawn --minutes 1440", "INTERRUPTED"),
 ];
 
-struct Running {
+struct RunningCommand {
     process: Child,
     server: u32,
 }
 
-impl Running {
+impl RunningCommand {
     /// Starts `command` and waits until its server serves it.
-    fn start(mut command: Command) -> Running {
+    fn start(mut command: Command) -> RunningCommand {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let id = process.id();
         let mut server = None;
@@ -44,7 +44,7 @@ impl Running {
             server = child_of(id);
             server.is_some_and(|server| connections(server) > 4)
         });
-        Running { process, server: server.unwrap() }
+        RunningCommand { process, server: server.unwrap() }
     }
 
     fn signal(&self, signal: Signal) {
@@ -66,7 +66,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -74,7 +74,7 @@ impl Drop for Running {
 }
 
 fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_there() {
         assert!(Instant::now() < deadline, "{what} does not come");
         sleep(Duration::from_millis(5));
@@ -110,7 +110,7 @@ fn is_alive(process: u32) -> bool {
 fn a_signal_ends_the_run_and_its_server_and_what_there_is_is_told() {
     for (run, word) in RUNS {
         println!("{run}");
-        let running = Running::start(loadgen(run));
+        let running = RunningCommand::start(loadgen(run));
         // Something has been measured by then, in all but the slowest of them.
         running.signal(Signal::TERM);
         let (status, told) = running.end();
@@ -124,7 +124,7 @@ fn a_signal_ends_the_run_and_its_server_and_what_there_is_is_told() {
 #[test]
 fn the_status_names_the_signal() {
     for (signal, status) in [(Signal::INT, 130), (Signal::HUP, 129), (Signal::TERM, 143)] {
-        let running = Running::start(loadgen("soak --spawn --minutes 1440 --clients 5"));
+        let running = RunningCommand::start(loadgen("soak --spawn --minutes 1440 --clients 5"));
         running.signal(signal);
         let (ended, told) = running.end();
         assert_eq!(ended.code(), Some(status));
@@ -137,7 +137,7 @@ fn a_terminal_signals_the_whole_group_and_often_twice() {
     for run in ["soak --spawn --minutes 1440", "fairness --spawn --duration 86400"] {
         let mut command = loadgen(run);
         command.process_group(0);
-        let running = Running::start(command);
+        let running = RunningCommand::start(command);
         let group = Pid::from_child(&running.process);
         kill_process_group(group, Signal::INT).unwrap();
         running.signal(Signal::INT);
@@ -150,7 +150,7 @@ fn a_terminal_signals_the_whole_group_and_often_twice() {
 #[test]
 fn a_killed_run_takes_its_server_with_it() {
     for run in ["soak --spawn --minutes 1440", "limit --relay --rate 0.01 --duration 86400"] {
-        let running = Running::start(loadgen(run));
+        let running = RunningCommand::start(loadgen(run));
         running.signal(Signal::KILL);
         let (status, _) = running.end();
         assert_eq!(status.code(), None);
@@ -163,7 +163,7 @@ fn an_ignored_signal_stays_ignored() {
     let program = env!("CARGO_BIN_EXE_loadgen");
     let script = format!("trap '' HUP; exec {program} soak --spawn --minutes 1440");
     command.args(["-c", &script]);
-    let running = Running::start(command);
+    let running = RunningCommand::start(command);
     running.signal(Signal::HUP);
     running.signal(Signal::TERM);
     assert_eq!(running.end().0.code(), Some(143));
@@ -178,7 +178,7 @@ fn a_launcher_without_its_parent_starts_nothing() {
 
 #[test]
 fn a_latency_run_tells_what_it_has_measured() {
-    let running = Running::start(loadgen("latency --spawn --rate 1e7 --duration 86400"));
+    let running = RunningCommand::start(loadgen("latency --spawn --rate 1e7 --duration 86400"));
     // The warm-up takes half a second; what comes after it uses the server's time.
     let server = running.server;
     wait_for("load", || {

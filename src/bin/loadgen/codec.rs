@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn codec_roundtrip() {
         for (event, line) in [
             (Event::Follow { follower: 60, followed: 50 }, "7|F|60|50"),
             (Event::Unfollow { follower: 12, followed: 9 }, "7|U|12|9"),

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn ports() {
+    fn resolves_ports() {
         let flags = TargetFlags {
             host: "localhost",
             event_port: None,

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_for_people() {
+    fn formats_si_prefixes() {
         assert_eq!(format_si(999.4), "999");
         assert_eq!(format_si(12_345.0), "12.3 k");
         assert_eq!(format_si(7_512_345.0), "7.51 M");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn medians() {
+    fn median_of_odd_and_even() {
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.0).abs() < f64::EPSILON);
         assert!(median(vec![]).is_nan());

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn being_on_a_core_ends() {
+    fn affinity_is_restored() {
         let before = sched_getaffinity(None).unwrap();
         let core = (0..CpuSet::MAX_CPU).find(|&core| before.is_set(core)).unwrap();
         let count = with_affinity(core, || Ok(sched_getaffinity(None)?.count())).unwrap();

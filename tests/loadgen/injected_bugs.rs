@@ -1,38 +1,39 @@
-//! Every mode accepts the right server and finds every planted fault.
+//! Every mode accepts the right server and finds every injected fault.
 
 use std::fmt::Write as _;
 
-use super::reference::{self, Plant, Ports};
+use super::faulty_server::{self, InjectedBug, Ports};
 use super::{CLIENTS, EVENTS, run, verify};
 
 /// The right server is right, and each fault is found in the mode that `judge` runs.
-fn must_find_all(mode: &str, judge: impl Fn(Plant) -> (bool, String)) {
-    let (right, text) = judge(Plant::Nothing);
+fn assert_detects_all(mode: &str, judge: impl Fn(InjectedBug) -> (bool, String)) {
+    let (right, text) = judge(InjectedBug::Nothing);
     assert!(right, "{mode}: a right server passed for a wrong one: {text}");
-    let passed: Vec<Plant> = Plant::FAULTS.into_iter().filter(|&plant| judge(plant).0).collect();
+    let passed: Vec<InjectedBug> =
+        InjectedBug::ALL.into_iter().filter(|&bug| judge(bug).0).collect();
     assert!(passed.is_empty(), "{mode}: {passed:?} went unnoticed");
 }
 
 /// Runs `loadgen MODE ARGUMENTS` against a reference server.
-fn judge(
+fn run_against(
     mode: &str,
     arguments: &str,
     clients: usize,
     events: Option<u64>,
-    plant: Plant,
+    bug: InjectedBug,
 ) -> (bool, String) {
-    println!("{mode}: {plant:?}");
-    let Ports { events, clients } = reference::start(clients, events, plant);
+    println!("{mode}: {bug:?}");
+    let Ports { events, clients } = faulty_server::start(clients, events, bug);
     run(&format!("{mode} --event-port {events} --client-port {clients} {arguments}"))
 }
 
 #[test]
-fn verify_finds_every_planted_fault() {
-    must_find_all("verify", |plant| verify(plant, 21));
+fn verify_detects_every_injected_bug() {
+    assert_detects_all("verify", |bug| verify(bug, 21));
 }
 
 #[test]
-fn replay_finds_every_planted_fault() {
+fn replay_detects_every_injected_bug() {
     let directory = tempfile::tempdir().unwrap();
     let capture = directory.path().join("stream.events");
     let mut lines = String::new();
@@ -47,34 +48,40 @@ fn replay_finds_every_planted_fault() {
     }
     std::fs::write(&capture, lines).unwrap();
     let arguments = format!("{} --timeout 1000", capture.display());
-    must_find_all("replay", |plant| judge("replay", &arguments, CLIENTS, Some(EVENTS), plant));
+    assert_detects_all("replay", |bug| {
+        run_against("replay", &arguments, CLIENTS, Some(EVENTS), bug)
+    });
 }
 
 #[test]
-fn latency_finds_every_planted_fault() {
+fn latency_detects_every_injected_bug() {
     // Half a second of warm-up comes first.
     for (kind, clients) in [("", 10), (" --broadcast", 3)] {
         let arguments =
             format!("--clients {clients} --rate 2000 --duration 0.25 --timeout 1000{kind}");
-        must_find_all("latency", |plant| judge("latency", &arguments, clients, Some(1500), plant));
+        assert_detects_all("latency", |bug| {
+            run_against("latency", &arguments, clients, Some(1500), bug)
+        });
     }
 }
 
 #[test]
-fn soak_finds_every_planted_fault() {
+fn soak_detects_every_injected_bug() {
     let arguments = "--clients 5 --sources 1 --visits 0 --rate 2000 --burst 0 --seconds 1 \
                      --timeout 1000";
-    must_find_all("soak", |plant| judge("soak", arguments, 5, None, plant));
+    assert_detects_all("soak", |bug| run_against("soak", arguments, 5, None, bug));
 }
 
 #[test]
-fn fairness_finds_every_planted_fault() {
+fn fairness_detects_every_injected_bug() {
     // The crowd, and the client that watches the server's writes.
     let arguments = "--mix 1:1:2:2:1 --clients 4 --duration 0.2 --bound-ms 20000 --timeout 2000";
-    must_find_all("fairness", |plant| judge("fairness", arguments, 5, None, plant));
+    assert_detects_all("fairness", |bug| run_against("fairness", arguments, 5, None, bug));
 }
 
 #[test]
-fn idle_finds_every_planted_fault() {
-    must_find_all("idle", |plant| judge("idle", "--clients 20 --timeout 500", 20, Some(1), plant));
+fn idle_detects_every_injected_bug() {
+    assert_detects_all("idle", |bug| {
+        run_against("idle", "--clients 20 --timeout 500", 20, Some(1), bug)
+    });
 }

@@ -17,7 +17,7 @@ use socket2::SockRef;
 /// The end of a stream is the last event announced; where none is, the source has been silent for
 /// [`QUIET`] by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plant {
+pub(crate) enum InjectedBug {
     Nothing,
     /// The line comes after the same user's next one.
     Swap,
@@ -31,7 +31,7 @@ pub(crate) enum Plant {
     /// The server writes to the source.
     AnswerSource,
     /// Nothing is delivered from there on, to anybody.
-    FallSilent,
+    StopDelivering,
     /// A line that nobody sent, at the end.
     ExtraAtEnd,
     /// The beginning of a line, at the end.
@@ -43,24 +43,24 @@ pub(crate) enum Plant {
     ExtraAfterSource,
 }
 
-impl Plant {
+impl InjectedBug {
     /// Whatever can go wrong.
-    pub(crate) const FAULTS: [Plant; 15] = [
-        Plant::Swap,
-        Plant::Lose,
-        Plant::Double,
-        Plant::ChangeByte,
-        Plant::WrongUser,
-        Plant::CloseClient,
-        Plant::CloseSource,
-        Plant::AnswerSource,
-        Plant::FallSilent,
-        Plant::ExtraAtEnd,
-        Plant::BytesAtEnd,
-        Plant::CloseClientAtEnd,
-        Plant::CloseSourceAtEnd,
-        Plant::AnswerSourceAtEnd,
-        Plant::ExtraAfterSource,
+    pub(crate) const ALL: [InjectedBug; 15] = [
+        InjectedBug::Swap,
+        InjectedBug::Lose,
+        InjectedBug::Double,
+        InjectedBug::ChangeByte,
+        InjectedBug::WrongUser,
+        InjectedBug::CloseClient,
+        InjectedBug::CloseSource,
+        InjectedBug::AnswerSource,
+        InjectedBug::StopDelivering,
+        InjectedBug::ExtraAtEnd,
+        InjectedBug::BytesAtEnd,
+        InjectedBug::CloseClientAtEnd,
+        InjectedBug::CloseSourceAtEnd,
+        InjectedBug::AnswerSourceAtEnd,
+        InjectedBug::ExtraAfterSource,
     ];
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Ports {
 
 /// Starts a server for one run: of `events` events or, where it is `None`, as many as come. It
 /// applies the first one once there are `clients` clients; more may come later.
-pub(crate) fn start(clients: usize, events: Option<u64>, plant: Plant) -> Ports {
+pub(crate) fn start(clients: usize, events: Option<u64>, bug: InjectedBug) -> Ports {
     let sources = TcpListener::bind("127.0.0.1:0").unwrap();
     let users = TcpListener::bind("127.0.0.1:0").unwrap();
     SockRef::from(&sources).set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
@@ -98,7 +98,7 @@ pub(crate) fn start(clients: usize, events: Option<u64>, plant: Plant) -> Ports 
     });
     thread::spawn(move || {
         let (source, _) = sources.accept().unwrap();
-        let server = Server::new(registrations, clients, events, plant);
+        let server = Server::new(registrations, clients, events, bug);
         server.serve(source);
     });
     ports
@@ -150,17 +150,17 @@ struct Server {
     clients: HashMap<u64, TcpStream>,
     followers: HashMap<u64, BTreeSet<u64>>,
     events: Option<u64>,
-    plant: Plant,
+    bug: InjectedBug,
     /// Whom the faults at the end concern: one of the clients that came first.
     victim: u64,
     faulty_delivery: u64,
     deliveries: u64,
-    /// The line held back, and for whom, by [`Plant::Swap`].
+    /// The line held back, and for whom, by [`InjectedBug::Swap`].
     held: Option<(u64, String)>,
     /// Lines that will be written once all that was read has been applied.
     unwritten: HashMap<u64, String>,
-    /// The fault of the source's connection or of the end has been planted.
-    is_planted: bool,
+    /// The fault of the source's connection or of the end has been injected.
+    is_injected: bool,
 }
 
 impl Server {
@@ -168,7 +168,7 @@ impl Server {
         registrations: Receiver<(u64, TcpStream)>,
         count: usize,
         events: Option<u64>,
-        plant: Plant,
+        bug: InjectedBug,
     ) -> Server {
         let clients: HashMap<u64, TcpStream> = registrations.iter().take(count).collect();
         let middle = (count as u64).saturating_mul(events.unwrap_or(u64::MAX)) / 2;
@@ -178,12 +178,12 @@ impl Server {
             clients,
             followers: HashMap::new(),
             events,
-            plant,
+            bug,
             faulty_delivery: FAULTY_DELIVERY.min(middle),
             deliveries: 0,
             held: None,
             unwritten: HashMap::new(),
-            is_planted: false,
+            is_injected: false,
         }
     }
 
@@ -197,7 +197,7 @@ impl Server {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if self.events.is_none() && self.deliveries >= self.faulty_delivery {
-                        self.plant_at_end(&source);
+                        self.inject_at_end(&source);
                     }
                     continue;
                 }
@@ -212,17 +212,17 @@ impl Server {
                 self.apply(&line);
                 next += 1;
                 if self.deliveries >= self.faulty_delivery {
-                    self.plant_at_source(&source);
+                    self.inject_at_source(&source);
                 }
                 if self.events.is_some_and(|events| next > events) {
-                    self.plant_at_end(&source);
+                    self.inject_at_end(&source);
                 }
             }
             if lines.buffer().is_empty() {
                 self.flush();
             }
         }
-        if self.plant == Plant::ExtraAfterSource {
+        if self.bug == InjectedBug::ExtraAfterSource {
             self.write(self.victim, "1|B\r\n");
         }
         self.flush();
@@ -233,25 +233,25 @@ impl Server {
         }
     }
 
-    fn plant_at_source(&mut self, source: &TcpStream) {
-        match self.plant {
-            Plant::CloseSource => close(source),
-            Plant::AnswerSource if !self.is_planted => answer(source),
+    fn inject_at_source(&mut self, source: &TcpStream) {
+        match self.bug {
+            InjectedBug::CloseSource => close(source),
+            InjectedBug::AnswerSource if !self.is_injected => answer(source),
             _ => return,
         }
-        self.is_planted = true;
+        self.is_injected = true;
     }
 
-    fn plant_at_end(&mut self, source: &TcpStream) {
-        if std::mem::replace(&mut self.is_planted, true) {
+    fn inject_at_end(&mut self, source: &TcpStream) {
+        if std::mem::replace(&mut self.is_injected, true) {
             return;
         }
-        match self.plant {
-            Plant::ExtraAtEnd => self.write(self.victim, "1|B\r\n"),
-            Plant::BytesAtEnd => self.write(self.victim, "1|"),
-            Plant::CloseClientAtEnd => self.close_client(self.victim),
-            Plant::CloseSourceAtEnd => close(source),
-            Plant::AnswerSourceAtEnd => answer(source),
+        match self.bug {
+            InjectedBug::ExtraAtEnd => self.write(self.victim, "1|B\r\n"),
+            InjectedBug::BytesAtEnd => self.write(self.victim, "1|"),
+            InjectedBug::CloseClientAtEnd => self.close_client(self.victim),
+            InjectedBug::CloseSourceAtEnd => close(source),
+            InjectedBug::AnswerSourceAtEnd => answer(source),
             _ => {}
         }
         self.flush();
@@ -259,46 +259,46 @@ impl Server {
 
     fn apply(&mut self, line: &str) {
         let fields: Vec<&str> = line.split('|').collect();
-        let user = |place: usize| fields[place].parse::<u64>().unwrap();
+        let user = |index: usize| fields[index].parse::<u64>().unwrap();
         match fields[1] {
             "F" => {
                 self.followers.entry(user(3)).or_default().insert(user(2));
-                self.tell(user(3), line);
+                self.deliver(user(3), line);
             }
             "U" => {
                 self.followers.entry(user(3)).or_default().remove(&user(2));
             }
-            "P" => self.tell(user(3), line),
+            "P" => self.deliver(user(3), line),
             "B" => {
                 let everyone: Vec<u64> = self.clients.keys().copied().collect();
-                everyone.into_iter().for_each(|user| self.tell(user, line));
+                everyone.into_iter().for_each(|user| self.deliver(user, line));
             }
             "S" => {
                 let followers = self.followers.get(&user(2)).cloned().unwrap_or_default();
-                followers.into_iter().for_each(|follower| self.tell(follower, line));
+                followers.into_iter().for_each(|follower| self.deliver(follower, line));
             }
             other => panic!("type {other}"),
         }
     }
 
-    fn tell(&mut self, user: u64, line: &str) {
+    fn deliver(&mut self, user: u64, line: &str) {
         if !self.clients.contains_key(&user) {
             return;
         }
         self.deliveries += 1;
         let line = format!("{line}\r\n");
         let faulty = self.deliveries == self.faulty_delivery;
-        match self.plant {
-            Plant::Lose if faulty => {}
-            Plant::Swap if faulty => self.held = Some((user, line)),
-            Plant::Double if faulty => self.write(user, &line.repeat(2)),
-            Plant::ChangeByte if faulty => self.write(user, &line.replacen('|', "/", 1)),
-            Plant::WrongUser if faulty => {
+        match self.bug {
+            InjectedBug::Lose if faulty => {}
+            InjectedBug::Swap if faulty => self.held = Some((user, line)),
+            InjectedBug::Double if faulty => self.write(user, &line.repeat(2)),
+            InjectedBug::ChangeByte if faulty => self.write(user, &line.replacen('|', "/", 1)),
+            InjectedBug::WrongUser if faulty => {
                 let other = *self.clients.keys().find(|&&other| other != user).unwrap();
                 self.write(other, &line);
             }
-            Plant::CloseClient if faulty => self.close_client(user),
-            Plant::FallSilent if self.deliveries >= self.faulty_delivery => {}
+            InjectedBug::CloseClient if faulty => self.close_client(user),
+            InjectedBug::StopDelivering if self.deliveries >= self.faulty_delivery => {}
             _ => self.write(user, &line),
         }
         if !faulty && self.held.as_ref().is_some_and(|(held_for, _)| *held_for == user) {
@@ -311,7 +311,7 @@ impl Server {
         self.unwritten.entry(user).or_default().push_str(text);
     }
 
-    /// A client that the program has closed, or that was closed to plant a fault, takes nothing.
+    /// A client that the program has closed, or that was closed to bug a fault, takes nothing.
     fn flush(&mut self) {
         for (user, text) in self.unwritten.drain() {
             let _ = (&self.clients[&user]).write_all(text.as_bytes());
