@@ -1,5 +1,5 @@
-//! No argument, variable or output makes `loadgen` panic: what cannot be used is named, with the
-//! values that can, and is status 2.
+//! No argument, variable or output makes `loadgen` panic. Invalid values are named together with
+//! the valid range, and the exit status is 2.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use super::{loadgen, outcome};
 const COMMANDS: [&str; 9] =
     ["verify", "latency", "replay", "idle", "limit", "pinned", "pubsub", "fairness", "soak"];
 
-/// Flags whose values are no single numbers.
+/// Flags whose values are not single numbers.
 const NOT_NUMERIC: [&str; 11] = [
     "--help",
     "--log-level",
@@ -28,7 +28,7 @@ const NOT_NUMERIC: [&str; 11] = [
     "--file",
 ];
 
-/// No flag takes any of these.
+/// Values that no numeric flag accepts.
 const INVALID_VALUES: [&str; 5] =
     ["-9223372036854775809", "18446744073709551616", "nan", "inf", "many"];
 
@@ -36,13 +36,13 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen")).args(arguments).env_clear().output().unwrap()
 }
 
-/// What `--help` says, its lines joined.
+/// Returns the output of `--help` as one line.
 fn help(command: &str) -> String {
     let text = outcome(&run(&[command, "--help"])).1;
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The flags of `command` that take a value.
+/// Returns the flags of `command` that take a value.
 fn flags_with_value(command: &str) -> BTreeSet<String> {
     let help = help(command);
     let (usage, _) = help.split_once("Options:").unwrap();
@@ -52,7 +52,7 @@ fn flags_with_value(command: &str) -> BTreeSet<String> {
     flags.filter(|flag| flag.starts_with("--") && flag.len() > 4).map(str::to_owned).collect()
 }
 
-/// "from A to B" in what was said.
+/// Returns the range of "from A to B" in a message.
 fn range_in(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let index = words.windows(4).position(|words| words[0] == "from" && words[2] == "to")?;

@@ -1,12 +1,12 @@
-//! `loadgen fairness`: it floods, tells figures, and notices who is not served.
+//! `loadgen fairness`: it floods, reports waiting times, and detects clients that are not served.
 
 use super::faulty_server::{self, Ports};
 use super::{loadgen, outcome, run};
 
-/// With one client in the crowd there are ten users, and one that watches.
+/// With one receiver there are ten users, and one write-interval probe.
 const FIRST_NEW_CLIENT: u64 = 12;
 
-/// What is told of a run that is right. The bound is wide: other tests run beside this one.
+/// The output of a passing run. The bound is wide, because other tests run in parallel.
 #[test]
 fn everybody_is_served_while_a_source_floods() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! A slow, plain server that is obviously right, and that can be told to do one thing wrong.
+//! A naive server that is obviously correct, with one injectable bug.
 //!
-//! One thread for the source, one that accepts clients. Nothing is applied before all clients
-//! that the test announces have said who they are.
+//! One thread reads the source, another accepts clients. No event is applied before the announced
+//! number of clients have sent their ids.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -12,39 +12,39 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// What goes wrong, at the delivery with the number [`FAULTY_DELIVERY`] where nothing else is said.
+/// An injected bug. By default it strikes at the delivery numbered [`FAULTY_DELIVERY`].
 ///
-/// The end of a stream is the last event announced; where none is, the source has been silent for
-/// [`QUIET`] by then.
+/// The end of a stream is its last announced event, or, if its length is unknown, [`QUIET`] without
+/// input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InjectedBug {
     Nothing,
-    /// The line comes after the same user's next one.
+    /// Delivers a line after the same user's next one.
     Swap,
     Lose,
     Double,
     ChangeByte,
-    /// The line goes to somebody else.
+    /// Delivers a line to another user.
     WrongUser,
     CloseClient,
     CloseSource,
-    /// The server writes to the source.
+    /// Writes to the source.
     AnswerSource,
-    /// Nothing is delivered from there on, to anybody.
+    /// Delivers nothing more to any client.
     StopDelivering,
-    /// A line that nobody sent, at the end.
+    /// Delivers a line that was never sent, at the end.
     ExtraAtEnd,
-    /// The beginning of a line, at the end.
+    /// Delivers the beginning of a line, at the end.
     BytesAtEnd,
     CloseClientAtEnd,
     CloseSourceAtEnd,
     AnswerSourceAtEnd,
-    /// A line that nobody sent, once the source has closed.
+    /// Delivers a line that was never sent, after the source has closed.
     ExtraAfterSource,
 }
 
 impl InjectedBug {
-    /// Whatever can go wrong.
+    /// All bugs.
     pub(crate) const ALL: [InjectedBug; 15] = [
         InjectedBug::Swap,
         InjectedBug::Lose,
@@ -64,13 +64,14 @@ impl InjectedBug {
     ];
 }
 
-/// Counted over all users, from 1; in a shorter run it is the middle one.
+/// Index over all users, from 1; in a shorter run the middle delivery.
 pub(crate) const FAULTY_DELIVERY: u64 = 700;
 
-/// So long a pause is the end of a stream of unknown length.
+/// A pause of this length is the end of a stream of unknown length.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Of a source's connection, so that a flood is not megabytes ahead of this slow server.
+/// Receive buffer of a source's connection, so that a flood is not megabytes ahead of this slow
+/// server.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
 /// The ports of a running server. Its threads end with their connections.
@@ -79,8 +80,8 @@ pub(crate) struct Ports {
     pub(crate) clients: u16,
 }
 
-/// Starts a server for one run: of `events` events or, where it is `None`, as many as come. It
-/// applies the first one once there are `clients` clients; more may come later.
+/// Starts a server for one run of `events` events, or of any number if `None`. It applies the first
+/// event after `clients` clients have registered; more may follow later.
 pub(crate) fn start(clients: usize, events: Option<u64>, bug: InjectedBug) -> Ports {
     let sources = TcpListener::bind("127.0.0.1:0").unwrap();
     let users = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,18 +105,18 @@ pub(crate) fn start(clients: usize, events: Option<u64>, bug: InjectedBug) -> Po
     ports
 }
 
-/// A client that leaves before it has said who it is is none.
+/// Ignores a client that disconnects before sending its id.
 fn register(client: TcpStream, registered: &Sender<(u64, TcpStream)>) {
     let mut id = String::new();
     let read = BufReader::new(&client).read_line(&mut id);
     if read.is_ok_and(|bytes| bytes > 0) {
-        // The run may be over.
+        // The run may have ended.
         let _ = registered.send((id.trim().parse().unwrap(), client));
     }
 }
 
-/// Starts a server that reads what sources send and writes `line` to each client with an id from
-/// `first_user` on, and that is all.
+/// Starts a server that discards what sources send, and writes `line` to each client with an id of
+/// at least `first_user`.
 pub(crate) fn start_answering(line: &'static str, first_user: u64) -> Ports {
     let sources = TcpListener::bind("127.0.0.1:0").unwrap();
     let users = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -137,7 +138,7 @@ pub(crate) fn start_answering(line: &'static str, first_user: u64) -> Ports {
                 if read.is_ok() && id.trim().parse().is_ok_and(|id: u64| id >= first_user) {
                     let _ = client.write_all(line.as_bytes());
                 }
-                // Held until the other side has enough of it.
+                // Stays connected until the peer closes.
                 let _ = io::copy(&mut reader, &mut io::sink());
             });
         }
@@ -151,15 +152,15 @@ struct Server {
     followers: HashMap<u64, BTreeSet<u64>>,
     events: Option<u64>,
     bug: InjectedBug,
-    /// Whom the faults at the end concern: one of the clients that came first.
+    /// The client concerned by bugs at the end: one of the first to register.
     victim: u64,
     faulty_delivery: u64,
     deliveries: u64,
-    /// The line held back, and for whom, by [`InjectedBug::Swap`].
+    /// The line held back by [`InjectedBug::Swap`], and its user.
     held: Option<(u64, String)>,
-    /// Lines that will be written once all that was read has been applied.
+    /// Lines to be written after all buffered input has been applied.
     unwritten: HashMap<u64, String>,
-    /// The fault of the source's connection or of the end has been injected.
+    /// The bug at the source or at the end has been injected.
     is_injected: bool,
 }
 
@@ -227,7 +228,7 @@ impl Server {
         }
         self.flush();
         drop(source);
-        // The clients stay connected until the other side has had enough.
+        // The clients stay connected until the peer closes.
         for mut client in self.clients.into_values() {
             let _ = io::copy(&mut client, &mut io::sink());
         }
@@ -311,7 +312,7 @@ impl Server {
         self.unwritten.entry(user).or_default().push_str(text);
     }
 
-    /// A client that the program has closed, or that was closed to bug a fault, takes nothing.
+    /// Writes to closed clients fail, which is expected.
     fn flush(&mut self) {
         for (user, text) in self.unwritten.drain() {
             let _ = (&self.clients[&user]).write_all(text.as_bytes());
@@ -324,12 +325,12 @@ impl Server {
     }
 }
 
-/// A source never gets an answer; one that has closed takes none.
+/// Writes to a source; it fails if the source has closed.
 fn answer(mut source: &TcpStream) {
     let _ = source.write_all(b"ok\n");
 }
 
-/// The other side may have closed it already.
+/// Closes a connection; the peer may have closed it already.
 fn close(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }

@@ -1,11 +1,11 @@
-//! Every mode accepts the right server and finds every injected fault.
+//! Every mode accepts a correct server and detects every injected bug.
 
 use std::fmt::Write as _;
 
 use super::faulty_server::{self, InjectedBug, Ports};
 use super::{CLIENTS, EVENTS, run, verify};
 
-/// The right server is right, and each fault is found in the mode that `judge` runs.
+/// Asserts that `judge` accepts a correct server and rejects each bug.
 fn assert_detects_all(mode: &str, judge: impl Fn(InjectedBug) -> (bool, String)) {
     let (right, text) = judge(InjectedBug::Nothing);
     assert!(right, "{mode}: a right server passed for a wrong one: {text}");
@@ -14,7 +14,7 @@ fn assert_detects_all(mode: &str, judge: impl Fn(InjectedBug) -> (bool, String))
     assert!(passed.is_empty(), "{mode}: {passed:?} went unnoticed");
 }
 
-/// Runs `loadgen MODE ARGUMENTS` against a reference server.
+/// Runs `loadgen MODE ARGUMENTS` against a faulty server.
 fn run_against(
     mode: &str,
     arguments: &str,
@@ -55,7 +55,7 @@ fn replay_detects_every_injected_bug() {
 
 #[test]
 fn latency_detects_every_injected_bug() {
-    // Half a second of warm-up comes first.
+    // The warm-up of half a second is part of the events.
     for (kind, clients) in [("", 10), (" --broadcast", 3)] {
         let arguments =
             format!("--clients {clients} --rate 2000 --duration 0.25 --timeout 1000{kind}");
@@ -74,7 +74,7 @@ fn soak_detects_every_injected_bug() {
 
 #[test]
 fn fairness_detects_every_injected_bug() {
-    // The crowd, and the client that watches the server's writes.
+    // The receivers, and the write-interval probe.
     let arguments = "--mix 1:1:2:2:1 --clients 4 --duration 0.2 --bound-ms 20000 --timeout 2000";
     assert_detects_all("fairness", |bug| run_against("fairness", arguments, 5, None, bug));
 }

@@ -1,4 +1,5 @@
-//! The judge, judged: it must accept a right server and find each fault of a wrong one.
+//! Tests of the load generator: it must accept a correct server and detect each bug of a faulty
+//! one.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +23,7 @@ const CLIENTS: usize = 20;
 const USERS: usize = 40;
 const EVENTS: u64 = 5000;
 
-/// Runs `loadgen verify` against the reference server; every test has a stream of its own.
+/// Runs `loadgen verify` against a faulty server, with a seed per test.
 fn verify(bug: InjectedBug, seed: u64) -> (bool, String) {
     println!("seed {seed}");
     let Ports { events, clients } = faulty_server::start(CLIENTS, Some(EVENTS), bug);
@@ -40,7 +41,7 @@ fn verify(bug: InjectedBug, seed: u64) -> (bool, String) {
     run(&arguments.join(" "))
 }
 
-/// Whether the command does right, and what it says.
+/// Returns whether the command succeeded, and its output.
 fn run(arguments: &str) -> (bool, String) {
     outcome(&loadgen(arguments).output().unwrap())
 }
@@ -67,7 +68,7 @@ fn accepts_a_correct_server() {
     }
 }
 
-/// The fault is found, and what is said about it holds each of `words`.
+/// Asserts that the bug is detected, and that the output contains each of `words`.
 fn assert_detects(bug: InjectedBug, words: &[&str]) {
     let (right, text) = verify(bug, 7);
     assert!(!right, "{bug:?} went unnoticed");
@@ -122,11 +123,12 @@ fn the_source_closed_early() {
 
 #[test]
 fn a_server_that_stops_reading() {
-    // They accept by themselves, as far as the system does it for them.
+    // The kernel accepts connections up to the backlog.
     let sources = TcpListener::bind("127.0.0.1:0").unwrap();
     let users = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    // Nobody follows anybody, so no client waits for anything; more than the kernel buffers.
+    // There are no follows, so no client expects anything. The stream is larger than the kernel's
+    // buffers.
     let (right, text) = run(&format!(
         "verify --event-port {} --client-port {} --mix 0:0:0:0:1 --total-events 1500000 \
          --concurrency-level 2 --timeout 300",
@@ -190,7 +192,7 @@ fn invalid_arguments_are_named_with_status_2() {
 
 #[test]
 fn no_server_is_status_1() {
-    // Nobody listens on port 1 of the loopback interface.
+    // Port 1 of the loopback interface has no listener.
     let output = loadgen("verify --event-port 1 --total-events 10").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(outcome(&output).1.contains("the event source to 127.0.0.1:1"));
@@ -286,8 +288,7 @@ fn the_relay_alone_and_the_knee() {
     let (right, text) =
         run("limit --relay --concurrency-level 5 --rate 500 --duration 0.2 --timeout 5000");
     assert!(right && text.contains("from due time"));
-    // A bound that everything keeps ends the search at the highest rate that is tried; one that
-    // nothing keeps ends it at once.
+    // A bound that every rate exceeds ends the search at once.
     let (right, text) =
         run("latency --spawn --find-knee --p99-us 0.001 --clients 5 --duration 0.1 --timeout 5000");
     assert!(right && text.contains("NO RATE"));
@@ -295,7 +296,7 @@ fn the_relay_alone_and_the_knee() {
 
 #[test]
 fn a_lost_message_fails_a_latency_run() {
-    // The reference server serves one run of so many events, and loses one.
+    // The faulty server serves one run of this length, and loses one event.
     let Ports { events, clients } = faulty_server::start(10, Some(3000), InjectedBug::Lose);
     let (right, text) = run(&format!(
         "latency --event-port {events} --client-port {clients} --clients 10 --rate 2000 \

@@ -1,4 +1,4 @@
-//! `loadgen replay`: what is in a capture is counted and shown, and a right server is right.
+//! `loadgen replay`: the contents of a capture are counted and shown, and a correct server passes.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
@@ -16,13 +16,13 @@ fn capture(text: &str) -> (TempDir, PathBuf) {
     (directory, file)
 }
 
-/// Replays `text` with `arguments`; returns whether all was right, and what was said.
+/// Replays `text` with `arguments`; returns whether it passed, and the output.
 fn replay(text: &str, arguments: &str) -> (bool, String) {
     let (_directory, file) = capture(text);
     run(&format!("replay {} --timeout 3000 {arguments}", file.display()))
 }
 
-/// A file that cannot be replayed is status 2, and `reason` says why.
+/// Asserts that a file is rejected with status 2 and `reason`.
 fn assert_rejects(file: &Path, reason: &str) {
     let output = loadgen(&format!("replay {} --spawn", file.display())).output().unwrap();
     let (_, text) = outcome(&output);
@@ -86,14 +86,14 @@ fn a_stream_may_begin_anywhere() {
         assert!(right, "{arguments}");
         assert!(text.contains("deliveries  5 "), "{arguments}: {text}");
     }
-    // What lies before the first sequence is late.
+    // Sequences before the first one are late.
     let (right, text) = replay("1|B\n5000|B\n", "--spawn --first-sequence 5000");
     assert!(right && text.contains("deliveries  1 "), "{text}");
 }
 
 #[test]
 fn a_gap_that_was_given_up_is_given_up_again() {
-    // A void that waits after a gap gives way, and gaps may follow each other.
+    // A waiting void is replaced by an event of its sequence, and gaps may be adjacent.
     let text = "1|B\n2|F|1|7\n4|B\n6|X\n6|S|7\n5|P|7|1\n9|B\n10|B\n";
     let (right, text) = replay(text, "--spawn --server-arg --gap-timeout-ms --server-arg 100");
     assert!(right, "{text}");
@@ -110,7 +110,7 @@ fn a_gap_that_was_given_up_may_have_more_after_it_than_the_window_holds() {
     assert!(right);
 }
 
-/// A server that runs already.
+/// A server that is started before the load generator.
 struct RunningServer {
     process: Child,
     ports: String,

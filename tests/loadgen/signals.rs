@@ -1,5 +1,5 @@
-//! A server that `loadgen` has started ends with it, however that ends, and a run that a signal ends
-//! tells what there is so far.
+//! A server started by `loadgen` never outlives it, and a run that is ended by a signal prints its
+//! results so far.
 
 use std::fs;
 use std::io::Read;
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::loadgen;
 
-/// Nothing that is waited for here takes nearly as long.
+/// Deadline of every wait, far longer than any of them should take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Long runs, each with a word of what it tells so far.
+/// Long runs, each with a word of its partial output.
 const RUNS: [(&str, &str); 8] = [
     ("verify --spawn --total-events 1000000000000", "INTERRUPTED"),
     ("latency --spawn --rate 1e7 --duration 86400 --broadcast", "from due time"),
@@ -34,7 +34,7 @@ struct RunningCommand {
 }
 
 impl RunningCommand {
-    /// Starts `command` and waits until its server serves it.
+    /// Starts `command` and waits until clients are connected to its server.
     fn start(mut command: Command) -> RunningCommand {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let id = process.id();
@@ -51,11 +51,11 @@ impl RunningCommand {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Waits for both to end; returns the status and what was told.
+    /// Waits for both processes to end; returns the status and the output.
     fn end(mut self) -> (ExitStatus, String) {
         let mut told = String::new();
         let mut status = None;
-        // What is told fits the pipe.
+        // The output fits into the pipe buffer.
         wait_for("the end of loadgen", || {
             status = self.process.try_wait().unwrap();
             status.is_some()
@@ -81,7 +81,7 @@ fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
     }
 }
 
-/// State and parent of a process.
+/// Returns the state and the parent of a process.
 fn stat(process: u32) -> Option<(char, u32)> {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let mut fields = text.rsplit_once(") ")?.1.split(' ');
@@ -101,7 +101,7 @@ fn connections(process: u32) -> usize {
     targets.filter(|target| target.as_path() > Path::new("socket:")).count()
 }
 
-/// One that nobody has waited for yet has ended all the same.
+/// Returns whether a process runs; a zombie does not.
 fn is_alive(process: u32) -> bool {
     stat(process).is_some_and(|(state, _)| state != 'Z')
 }
@@ -111,7 +111,7 @@ fn a_signal_ends_the_run_and_its_server_and_what_there_is_is_told() {
     for (run, word) in RUNS {
         println!("{run}");
         let running = RunningCommand::start(loadgen(run));
-        // Something has been measured by then, in all but the slowest of them.
+        // All but the slowest runs have measured something by now.
         running.signal(Signal::TERM);
         let (status, told) = running.end();
         assert_eq!(status.code(), Some(143), "{run}: {told}");
@@ -179,7 +179,7 @@ fn a_launcher_without_its_parent_starts_nothing() {
 #[test]
 fn a_latency_run_tells_what_it_has_measured() {
     let running = RunningCommand::start(loadgen("latency --spawn --rate 1e7 --duration 86400"));
-    // The warm-up takes half a second; what comes after it uses the server's time.
+    // After a warm-up of half a second, the load consumes the server's CPU time.
     let server = running.server;
     wait_for("load", || {
         let text = fs::read_to_string(format!("/proc/{server}/schedstat")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `loadgen soak`: it goes on as long as asked, tells how it went, and notices what is wrong.
+//! `loadgen soak`: it runs for the given time, prints samples, and detects failures.
 
 use super::faulty_server::{self, InjectedBug, Ports};
 use super::{loadgen, outcome, run};
@@ -7,7 +7,7 @@ use super::{loadgen, outcome, run};
 fn soak_accepts_a_correct_server() {
     let directory = tempfile::tempdir().unwrap();
     let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
-    // Visitors enough for each conduct, takeovers, and sources that are replaced.
+    // Enough churn clients for every behaviour, takeovers and replaced sources.
     let (right, text) = run(&format!(
         "soak --spawn --seconds 3 --every 0.5 --clients 10 --visits 100 --rate 5000 --burst 20000 \
          --json {} --report {}",
@@ -31,7 +31,7 @@ fn soak_accepts_a_correct_server() {
     assert!(std::fs::read_to_string(report).unwrap().contains("<svg"));
 }
 
-/// The fault is found, and what is said about it holds each of `words`.
+/// Asserts that the bug is detected, and that the output contains each of `words`.
 fn assert_detects(bug: InjectedBug, words: &[&str]) {
     let Ports { events, clients } = faulty_server::start(10, None, bug);
     let (right, text) = run(&format!(
@@ -60,7 +60,7 @@ fn a_client_closed_early_and_a_server_that_stops_delivering() {
     assert_detects(InjectedBug::StopDelivering, &["is missing"]);
 }
 
-/// The server is started with arguments that make it wrong for this load, and that is found.
+/// Asserts that a server with arguments that are wrong for this load fails the run with `words`.
 fn assert_detects_with(server: &str, words: &str) {
     let arguments = server.split(' ').map(|argument| format!(" --server-arg {argument}"));
     let (right, text) = run(&format!(
