@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use super::faulty_server::{self, InjectedBug, Ports};
 use super::{CLIENTS, EVENTS, run, verify};
 
-/// Asserts that `judge` accepts a correct server and rejects each bug.
-fn assert_detects_all(mode: &str, judge: impl Fn(InjectedBug) -> (bool, String)) {
-    let (right, text) = judge(InjectedBug::Nothing);
+/// Asserts that `run_bug` accepts a correct server and rejects each bug.
+fn assert_detects_all(mode: &str, run_bug: impl Fn(InjectedBug) -> (bool, String)) {
+    let (right, text) = run_bug(InjectedBug::Nothing);
     assert!(right, "{mode}: a right server passed for a wrong one: {text}");
     let passed: Vec<InjectedBug> =
-        InjectedBug::ALL.into_iter().filter(|&bug| judge(bug).0).collect();
+        InjectedBug::ALL.into_iter().filter(|&bug| run_bug(bug).0).collect();
     assert!(passed.is_empty(), "{mode}: {passed:?} went unnoticed");
 }
 

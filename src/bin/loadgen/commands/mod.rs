@@ -187,7 +187,7 @@ fn server_with_log(
 
 fn external_server(flags: TargetFlags<'_>) -> Result<Server, Error> {
     let ports = Ports::resolve(flags, &variable)?;
-    Ok(Server::running(flags.host, ports.events, ports.clients, flags.server_process)?)
+    Ok(Server::external(flags.host, ports.events, ports.clients, flags.server_process)?)
 }
 
 /// Starts the relay on `core`.

@@ -20,7 +20,7 @@ pub(super) fn run(flags: &args::Pubsub) -> CommandResult {
     let users = workload.clients().to_vec();
     let description = spec.describe("pubsub");
     info!("{description}");
-    let mut server = Server::running(&flags.host, flags.port, flags.port, flags.server_pid)?;
+    let mut server = Server::external(&flags.host, flags.port, flags.port, flags.server_pid)?;
     let options = RunOptions::new(spec.total_events, common);
     let outcome = run_load(&mut workload, &users, &mut server, options)?;
     print(&outcome.text());

@@ -234,38 +234,38 @@ mod tests {
     /// Own lines between short and long runs of broadcasts, and the same as contiguous text.
     fn sample() -> (Expected, BroadcastLog, Vec<u8>, u64) {
         let (mut expected, mut broadcasts) = (Expected::default(), BroadcastLog::default());
-        let (mut plain, mut lines) = (Vec::new(), 0);
+        let (mut contiguous, mut lines) = (Vec::new(), 0);
         for run in [0, 1, 3, 5_000, 2, 0, 4_000] {
             for number in 0..run {
                 let line = format!("{number}|B");
                 broadcasts.push_line(line.as_bytes());
-                plain.extend_from_slice(format!("{line}\r\n").as_bytes());
+                contiguous.extend_from_slice(format!("{line}\r\n").as_bytes());
             }
             expected.push_line(b"1|P|2|3", &broadcasts);
-            plain.extend_from_slice(b"1|P|2|3\r\n");
+            contiguous.extend_from_slice(b"1|P|2|3\r\n");
             lines += run + 1;
         }
         broadcasts.push_line(b"9|B");
         expected.append_broadcasts(&broadcasts);
-        plain.extend_from_slice(b"9|B\r\n");
-        (expected, broadcasts, plain, lines + 1)
+        contiguous.extend_from_slice(b"9|B\r\n");
+        (expected, broadcasts, contiguous, lines + 1)
     }
 
     #[test]
     fn the_pieces_make_the_whole_text() {
-        let (expected, broadcasts, plain, lines) = sample();
+        let (expected, broadcasts, contiguous, lines) = sample();
         let joined: Vec<u8> = expected.spans(&broadcasts).flatten().copied().collect();
-        assert!(joined == plain);
-        assert_eq!((expected.len(), expected.lines()), (plain.len() as u64, lines));
-        assert!(expected.memory() < plain.len() / 2, "long runs are shared");
+        assert!(joined == contiguous);
+        assert_eq!((expected.len(), expected.lines()), (contiguous.len() as u64, lines));
+        assert!(expected.memory() < contiguous.len() / 2, "long runs are shared");
     }
 
     #[test]
     fn right_bytes_pass_in_any_chunks() {
-        let (expected, broadcasts, plain, _) = sample();
-        for size in [1, 2, 7, 1000, 100_000, plain.len()] {
+        let (expected, broadcasts, contiguous, _) = sample();
+        for size in [1, 2, 7, 1000, 100_000, contiguous.len()] {
             let mut cursor = Cursor::default();
-            for chunk in plain.chunks(size) {
+            for chunk in contiguous.chunks(size) {
                 assert_eq!(cursor.check(chunk, &expected, &broadcasts), Ok(()));
             }
             assert_eq!(cursor.offset, expected.len());
@@ -275,19 +275,19 @@ mod tests {
 
     #[test]
     fn a_wrong_byte_is_found_where_it_is() {
-        let (expected, broadcasts, plain, _) = sample();
-        for wrong in [0, 8, 9, 40, 20_000, plain.len() - 1] {
-            let mut received = plain.clone();
+        let (expected, broadcasts, contiguous, _) = sample();
+        for wrong in [0, 8, 9, 40, 20_000, contiguous.len() - 1] {
+            let mut received = contiguous.clone();
             received[wrong] ^= 1;
             let mut cursor = Cursor::default();
             assert_eq!(cursor.check(&received, &expected, &broadcasts), Err(wrong));
             assert_eq!(cursor.offset, wrong as u64);
             let line = expected.line_at(wrong as u64, &broadcasts).unwrap();
-            let before = &plain[..wrong];
+            let before = &contiguous[..wrong];
             assert_eq!(line.number, before.iter().filter(|&&b| b == b'\n').count() as u64);
             assert!(line.start <= wrong as u64);
             assert!((line.start as usize + line.text.len()) > wrong);
         }
-        assert!(expected.line_at(plain.len() as u64, &broadcasts).is_none());
+        assert!(expected.line_at(contiguous.len() as u64, &broadcasts).is_none());
     }
 }

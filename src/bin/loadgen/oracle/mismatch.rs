@@ -46,12 +46,12 @@ impl Mismatch {
 
     /// Appends received bytes, up to the end of the line that differs.
     pub(crate) fn add_received(&mut self, bytes: &[u8]) {
-        let room = MAX_EXCERPT.saturating_sub(self.got.len());
-        if self.got.ends_with(b"\n") || room == 0 {
+        let remaining = MAX_EXCERPT.saturating_sub(self.got.len());
+        if self.got.ends_with(b"\n") || remaining == 0 {
             return;
         }
         let line = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
-        self.got.extend_from_slice(&line[..line.len().min(room)]);
+        self.got.extend_from_slice(&line[..line.len().min(remaining)]);
     }
 }
 

@@ -51,8 +51,8 @@ fn add_rows(name: &str, value: &Value, rows: &mut String) {
                 add_rows(&inner(&(index + 1).to_string()), value, rows);
             }
         }
-        plain => {
-            let text = plain.as_str().map_or_else(|| plain.to_string(), str::to_owned);
+        scalar => {
+            let text = scalar.as_str().map_or_else(|| scalar.to_string(), str::to_owned);
             let _ = writeln!(rows, "<tr><th>{}<td>{}", escaped(name), escaped(&text));
         }
     }

@@ -41,18 +41,18 @@ static IS_LAST: AtomicBool = AtomicBool::new(false);
 /// The system refuses a handler.
 pub(crate) fn watch_signals() -> io::Result<()> {
     let ignored = ignored_signals();
-    let (mut told, teller) = UnixStream::pair()?;
+    let (mut receiver, sender) = UnixStream::pair()?;
     for (signal, _) in SIGNALS {
         if ignored & (1 << (signal - 1)) == 0 {
             register_conditional_shutdown(signal, STATUS_OF_SIGNALS + signal, &IS_LAST)?;
             register_usize(signal, &SIGNAL, signal as usize)?;
-            pipe::register(signal, teller.try_clone()?)?;
+            pipe::register(signal, sender.try_clone()?)?;
         }
     }
     // The thread sleeps until the first signal. If it cannot be started, a second signal is handled
     // like the first.
     let _ = thread::Builder::new().spawn(move || {
-        if told.read_exact(&mut [0]).is_ok() {
+        if receiver.read_exact(&mut [0]).is_ok() {
             thread::sleep(SAME_REQUEST);
             IS_LAST.store(true, Ordering::Relaxed);
         }

@@ -43,7 +43,7 @@ pub(crate) struct Server {
 struct ChildServer {
     child: Child,
     output: BufReader<ChildStdout>,
-    stopping: StopMode,
+    stop_mode: StopMode,
 }
 
 /// How a server is stopped.
@@ -61,7 +61,7 @@ pub(crate) struct ServerCommand {
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     /// How the server is stopped.
-    stopping: StopMode,
+    stop_mode: StopMode,
     /// The only core that it may use.
     pub(crate) core: Option<usize>,
     log: LogMode,
@@ -125,7 +125,7 @@ impl ServerCommand {
         Ok(ServerCommand {
             path,
             arguments: arguments.map(OsString::from).collect(),
-            stopping: StopMode::OnSignal,
+            stop_mode: StopMode::OnSignal,
             core,
             log,
         })
@@ -146,7 +146,7 @@ impl ServerCommand {
         Ok(ServerCommand {
             path,
             arguments,
-            stopping: StopMode::ByItself,
+            stop_mode: StopMode::ByItself,
             core,
             log: LogMode::Forwarded,
         })
@@ -159,7 +159,7 @@ impl Server {
     /// # Errors
     ///
     /// The host cannot be resolved.
-    pub(crate) fn running(
+    pub(crate) fn external(
         host: &str,
         event_port: u16,
         client_port: u16,
@@ -181,36 +181,39 @@ impl Server {
     /// # Errors
     ///
     /// It does not start, or its first line is not a ready line.
-    pub(crate) fn start(program: &ServerCommand) -> io::Result<Server> {
+    pub(crate) fn start(command_line: &ServerCommand) -> io::Result<Server> {
         let spawn = || {
-            let mut command = launcher::command(&program.path, &program.arguments)?;
+            let mut command = launcher::command(&command_line.path, &command_line.arguments)?;
             // In its own process group, because a terminal's signals are for this program to
             // forward.
             command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
-            if program.log == LogMode::Captured {
+            if command_line.log == LogMode::Captured {
                 command.stderr(Stdio::piped());
             }
             command.spawn().map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", program.path.display()))
+                io::Error::new(error.kind(), format!("{}: {error}", command_line.path.display()))
             })
         };
         // A child inherits the affinity, so it never runs on another core, not even during startup.
-        let mut child = match program.core {
+        let mut child = match command_line.core {
             Some(core) => procfs::with_affinity(core, spawn)?,
             None => spawn()?,
         };
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
         let process = Some(Process { id: child.id() });
-        let mut running =
-            ChildServer { child, output: BufReader::new(output), stopping: program.stopping };
-        let line = running.next_line()?;
+        let mut child = ChildServer {
+            child,
+            output: BufReader::new(output),
+            stop_mode: command_line.stop_mode,
+        };
+        let line = child.next_line()?;
         let addresses = read_ready_line(&line).ok_or_else(|| {
             io::Error::other(format!(
                 "{} printed `{line}` instead of its ready line",
-                program.path.display()
+                command_line.path.display()
             ))
         })?;
-        Ok(Server { addresses, process, child: Some(running) })
+        Ok(Server { addresses, process, child: Some(child) })
     }
 
     /// Waits for the next line on the standard output of a child server.
@@ -220,7 +223,7 @@ impl Server {
     /// The server has ended, or was started elsewhere.
     pub(crate) fn next_line(&mut self) -> io::Result<String> {
         match &mut self.child {
-            Some(running) => running.next_line(),
+            Some(child) => child.next_line(),
             None => {
                 Err(io::Error::other("the output of a server started elsewhere cannot be read"))
             }
@@ -238,15 +241,15 @@ impl Server {
     ///
     /// It must be killed, or its exit status is not 0.
     pub(crate) fn stop(mut self) -> io::Result<()> {
-        let Some(mut running) = self.child.take() else { return Ok(()) };
-        if running.stopping == StopMode::OnSignal {
-            running.terminate()?;
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if child.stop_mode == StopMode::OnSignal {
+            child.terminate()?;
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         let mut status = None;
         while status.is_none() && Instant::now() < deadline {
             interrupt::check()?;
-            status = running.wait_until(deadline.min(Instant::now() + interrupt::MAX_WAIT))?;
+            status = child.wait_until(deadline.min(Instant::now() + interrupt::MAX_WAIT))?;
         }
         match status {
             Some(status) if status.success() => Ok(()),
@@ -273,11 +276,11 @@ impl ChildServer {
 
     fn wait_for_output(&self) -> io::Result<()> {
         let deadline = Instant::now() + LINE_TIMEOUT;
-        let longest = Timespec::try_from(interrupt::MAX_WAIT).map_err(io::Error::other)?;
+        let max_wait = Timespec::try_from(interrupt::MAX_WAIT).map_err(io::Error::other)?;
         loop {
             interrupt::check()?;
             let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
-            match rustix::event::poll(&mut readable, Some(&longest)) {
+            match rustix::event::poll(&mut readable, Some(&max_wait)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 result => return Ok(result.map(|_| ())?),
             }
@@ -305,7 +308,7 @@ impl ChildServer {
 impl Drop for ChildServer {
     fn drop(&mut self) {
         // These fail if it has already ended, which is fine.
-        if self.stopping == StopMode::OnSignal && self.terminate().is_ok() {
+        if self.stop_mode == StopMode::OnSignal && self.terminate().is_ok() {
             let _ = self.wait_until(Instant::now() + DROP_TIMEOUT);
         }
         let _ = self.child.kill();

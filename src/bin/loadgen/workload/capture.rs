@@ -263,8 +263,9 @@ impl Pacer {
 
 /// Returns `stream.events.times` for `stream.events` and `stream.events.gz`.
 fn times_path(capture: &Path) -> PathBuf {
-    let plain = if is_gzip(capture) { capture.with_extension("") } else { capture.to_owned() };
-    let mut name = plain.into_os_string();
+    let uncompressed =
+        if is_gzip(capture) { capture.with_extension("") } else { capture.to_owned() };
+    let mut name = uncompressed.into_os_string();
     name.push(".times");
     name.into()
 }

@@ -99,7 +99,7 @@ impl WireProtocol {
 
 /// Private or broadcast messages in a wire protocol.
 pub(crate) struct PubsubWorkload {
-    dialect: WireProtocol,
+    protocol: WireProtocol,
     spec: WorkloadSpec,
     prng: Prng,
     clients: Vec<u64>,
@@ -111,7 +111,10 @@ impl PubsubWorkload {
     /// # Errors
     ///
     /// The mix contains other events, or both private messages and broadcasts.
-    pub(crate) fn new(dialect: WireProtocol, spec: WorkloadSpec) -> Result<PubsubWorkload, String> {
+    pub(crate) fn new(
+        protocol: WireProtocol,
+        spec: WorkloadSpec,
+    ) -> Result<PubsubWorkload, String> {
         let weights = spec.mix.weights;
         let selected = u64::from(weights.private.max(weights.broadcast));
         if weights.total() != selected {
@@ -120,7 +123,7 @@ impl PubsubWorkload {
         let mut prng = Prng::from_seed(spec.seed);
         let clients = prng.distinct(spec.clients, spec.users);
         let model = Model::new(&clients);
-        Ok(PubsubWorkload { dialect, spec, prng, clients, model, next_sequence: 1 })
+        Ok(PubsubWorkload { protocol, spec, prng, clients, model, next_sequence: 1 })
     }
 
     pub(crate) fn clients(&self) -> &[u64] {
@@ -160,8 +163,8 @@ impl Workload for PubsubWorkload {
             message.clear();
             write_event(&mut message, self.next_sequence, event);
             let channel = channel_of(event);
-            self.dialect.publish(&channel, &message, &mut segment.wire);
-            let delivery = self.dialect.delivery(&channel, &message);
+            self.protocol.publish(&channel, &message, &mut segment.wire);
+            let delivery = self.protocol.delivery(&channel, &message);
             self.model.apply(event, &delivery, &mut segment.deliveries);
             self.next_sequence += 1;
             segment.events += 1;
@@ -171,12 +174,12 @@ impl Workload for PubsubWorkload {
     }
 
     fn source_handshake(&self) -> Handshake {
-        self.dialect.publisher_handshake()
+        self.protocol.publisher_handshake()
     }
 
     fn client_handshake(&self, user: u64) -> Handshake {
         let channel = if self.is_broadcast() { ALL.to_owned() } else { format!("u{user}") };
-        self.dialect.subscribe(&channel)
+        self.protocol.subscribe(&channel)
     }
 
     fn source_expects_replies(&self) -> bool {

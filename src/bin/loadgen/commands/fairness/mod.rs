@@ -103,7 +103,7 @@ impl Experiment {
     pub(crate) fn describe(&self) -> String {
         let FloodSpec { mix, users, receivers } = &self.flood;
         format!(
-            "fairness: the mix `{mix}` as fast as the server takes it, {receivers} of {users} users \
+            "fairness: the mix `{mix}` as fast as the server accepts it, {receivers} of {users} users \
              connected, {} of them checked, a new client every {:?} for {:?}",
             (*receivers).min(MAX_CHECKED),
             self.interval,
@@ -310,7 +310,7 @@ impl<'a> FairnessRun<'a> {
             .filter(|&asked| is_lost(asked))
             .map(|_| "SIGUSR1 brought no totals");
         match lost.or(silence) {
-            Some(complaint) => Err(io::Error::other(format!("{complaint} within {timeout:?}"))),
+            Some(message) => Err(io::Error::other(format!("{message} within {timeout:?}"))),
             None => Ok(()),
         }
     }

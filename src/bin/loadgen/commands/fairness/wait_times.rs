@@ -98,16 +98,16 @@ impl Outcome {
         events_per_second: f64,
         busy: Option<f64>,
     ) -> Outcome {
-        let judged = [
+        let bounded = [
             &waits.first_event_from_connecting,
             &waits.timeout_lateness,
             &waits.signal,
             &waits.turn,
         ];
-        let longest = judged.into_iter().map(Histogram::max).max().unwrap_or_default();
+        let max = bounded.into_iter().map(Histogram::max).max().unwrap_or_default();
         let figures = Figures {
             bound_ms: bound.as_secs_f64() * 1e3,
-            kept: u128::from(longest) <= bound.as_nanos(),
+            kept: u128::from(max) <= bound.as_nanos(),
             events_per_second,
             server_busy: busy,
             first_event_from_connecting_us: WaitSummary::of(&waits.first_event_from_connecting),

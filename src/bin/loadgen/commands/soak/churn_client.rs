@@ -109,7 +109,7 @@ impl ChurnClient {
             Behavior::SlowReader | Behavior::StalledReader => {
                 connect_with_small_buffers(to, &handshake)?
             }
-            _ => Connecting::open(to, "a visitor", &handshake)?.finish()?,
+            _ => Connecting::open(to, "a churn client", &handshake)?.finish()?,
         };
         if behavior == Behavior::HalfClose {
             stream.shutdown(Shutdown::Write)?;

@@ -150,7 +150,7 @@ pub(crate) struct Outcome {
     pub(crate) samples: Vec<Sample>,
     memory: Option<MemoryTrend>,
     /// The first failure, and its time.
-    fault: Option<String>,
+    failure: Option<String>,
     /// A signal ended the run early.
     is_interrupted: bool,
     events: u64,
@@ -166,7 +166,8 @@ pub(crate) struct Figures<'a> {
     #[serde(rename = "visitors")]
     churn_clients: u64,
     takeovers: u64,
-    fault: Option<&'a str>,
+    #[serde(rename = "fault")]
+    failure: Option<&'a str>,
     memory: Option<MemoryTrend>,
     samples: &'a [Sample],
 }
@@ -174,7 +175,7 @@ pub(crate) struct Figures<'a> {
 impl Outcome {
     /// Returns whether all checks passed.
     pub(crate) fn passed(&self) -> bool {
-        self.fault.is_none()
+        self.failure.is_none()
             && !self.is_interrupted
             && self.memory.as_ref().is_none_or(MemoryTrend::passed)
     }
@@ -184,7 +185,7 @@ impl Outcome {
             events: self.events,
             churn_clients: self.churn_clients,
             takeovers: self.takeovers,
-            fault: self.fault.as_deref(),
+            failure: self.failure.as_deref(),
             memory: self.memory,
             samples: &self.samples,
         }
@@ -192,10 +193,10 @@ impl Outcome {
 
     /// Formats the result as text, to follow the rows.
     pub(crate) fn summary(&self) -> String {
-        let mut text = match &self.fault {
+        let mut text = match &self.failure {
             None if self.is_interrupted => "INTERRUPTED\n".to_owned(),
             None => "ALL AS EXPECTED\n".to_owned(),
-            Some(fault) => format!("NOT AS EXPECTED\n  {fault}\n"),
+            Some(failure) => format!("NOT AS EXPECTED\n  {failure}\n"),
         };
         text.push_str(&format!(
             "  sent        {} events; {} visitors, {} takeovers\n",
@@ -222,7 +223,7 @@ pub(crate) fn soak(
     if is_interrupted {
         soak.sample(None);
     }
-    let fault = error
+    let failure = error
         .filter(|_| !is_interrupted)
         .map(|error| format!("after {:.1} s: {error}", soak.start.elapsed().as_secs_f64()));
     let outcome = Outcome {
@@ -231,11 +232,11 @@ pub(crate) fn soak(
         churn_clients: soak.churn_clients.total(),
         takeovers: soak.churn_clients.takeovers(),
         samples: soak.samples,
-        fault,
+        failure,
         is_interrupted,
     };
     drop((soak.sources, soak.persistent, soak.churn_clients));
-    if outcome.fault.is_none() && !is_interrupted {
+    if outcome.failure.is_none() && !is_interrupted {
         server.stop()?;
     }
     Ok(outcome)
@@ -293,9 +294,10 @@ impl<'a> Soak<'a> {
             PersistentClient::connect(clients, user, index, (registry, Token(index)))
         };
         let persistent = users.iter().map(connect).collect::<io::Result<_>>()?;
-        let visiting = spec.persistent + 1..spec.persistent + 1 + CHURN_USERS;
-        let all_users = visiting.end - 1 + ABSENT_USERS;
-        let churn_clients = ChurnClients::new(clients, visiting, spec.timeout, FIRST_CHURN_CLIENT);
+        let churn_users = spec.persistent + 1..spec.persistent + 1 + CHURN_USERS;
+        let all_users = churn_users.end - 1 + ABSENT_USERS;
+        let churn_clients =
+            ChurnClients::new(clients, churn_users, spec.timeout, FIRST_CHURN_CLIENT);
         let generator_prng = Prng::from_seed(prng.next());
         let ticks =
             TickSchedule::new(spec.mix.clone(), spec.pace, &users, all_users, generator_prng);
