@@ -61,7 +61,6 @@
 pub mod config;
 pub mod engine;
 pub mod hub;
-pub mod loadgen;
 pub mod logging;
 pub mod protocol;
 pub mod server;

@@ -1,5 +1,5 @@
-//! No argument, variable or output makes `loadgen` panic: what cannot be used is named, with the
-//! values that can, and is status 2.
+//! No argument, variable or output makes `loadgen` panic. Invalid values are named together with
+//! the valid range, and the exit status is 2.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,8 +13,8 @@ use super::{loadgen, outcome};
 const COMMANDS: [&str; 9] =
     ["verify", "latency", "replay", "idle", "limit", "pinned", "pubsub", "fairness", "soak"];
 
-/// Flags whose values are no single numbers.
-const NO_NUMBERS: [&str; 11] = [
+/// Flags whose values are not single numbers.
+const NOT_NUMERIC: [&str; 11] = [
     "--help",
     "--log-level",
     "--json",
@@ -28,20 +28,21 @@ const NO_NUMBERS: [&str; 11] = [
     "--file",
 ];
 
-/// No flag takes any of these.
-const NO_VALUES: [&str; 5] = ["-9223372036854775809", "18446744073709551616", "nan", "inf", "many"];
+/// Values that no numeric flag accepts.
+const INVALID_VALUES: [&str; 5] =
+    ["-9223372036854775809", "18446744073709551616", "nan", "inf", "many"];
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen")).args(arguments).env_clear().output().unwrap()
 }
 
-/// What `--help` says, its lines joined.
+/// Returns the output of `--help` as one line.
 fn help(command: &str) -> String {
     let text = outcome(&run(&[command, "--help"])).1;
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The flags of `command` that take a value.
+/// Returns the flags of `command` that take a value.
 fn flags_with_value(command: &str) -> BTreeSet<String> {
     let help = help(command);
     let (usage, _) = help.split_once("Options:").unwrap();
@@ -51,11 +52,11 @@ fn flags_with_value(command: &str) -> BTreeSet<String> {
     flags.filter(|flag| flag.starts_with("--") && flag.len() > 4).map(str::to_owned).collect()
 }
 
-/// "from A to B" in what was said.
+/// Returns the range of "from A to B" in a message.
 fn range_in(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let place = words.windows(4).position(|words| words[0] == "from" && words[2] == "to")?;
-    Some(format!("{} to {}", words[place + 1], words[place + 3]))
+    let index = words.windows(4).position(|words| words[0] == "from" && words[2] == "to")?;
+    Some(format!("{} to {}", words[index + 1], words[index + 3]))
 }
 
 #[test]
@@ -63,10 +64,10 @@ fn every_number_has_a_range_that_errors_and_help_tell() {
     for command in COMMANDS {
         let (help, mut tried) = (help(command), 0);
         for flag in flags_with_value(command) {
-            if NO_NUMBERS.contains(&flag.as_str()) {
+            if NOT_NUMERIC.contains(&flag.as_str()) {
                 continue;
             }
-            for value in NO_VALUES {
+            for value in INVALID_VALUES {
                 let output = run(&[command, &flag, value]);
                 let text = outcome(&output).1;
                 assert_eq!(output.status.code(), Some(2), "{command} {flag} {value}");
@@ -178,7 +179,7 @@ fn an_argument_that_is_not_utf_8() {
 }
 
 #[test]
-fn outputs_that_take_nothing() {
+fn closed_and_full_outputs() {
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
     let broken = || {
         let (reader, writer) = io::pipe().unwrap();

@@ -1,12 +1,12 @@
-//! `loadgen fairness`: it floods, tells figures, and notices who is not served.
+//! `loadgen fairness`: it floods, reports waiting times, and detects clients that are not served.
 
-use super::reference::{self, Ports};
+use super::faulty_server::{self, Ports};
 use super::{loadgen, outcome, run};
 
-/// With one client in the crowd there are ten users, and one that watches.
-const FIRST_NEWCOMER: u64 = 12;
+/// With one receiver there are ten users, and one write-interval probe.
+const FIRST_NEW_CLIENT: u64 = 12;
 
-/// What is told of a run that is right. The bound is wide: other tests run beside this one.
+/// The output of a passing run. The bound is wide, because other tests run in parallel.
 #[test]
 fn everybody_is_served_while_a_source_floods() {
     let directory = tempfile::tempdir().unwrap();
@@ -17,7 +17,7 @@ fn everybody_is_served_while_a_source_floods() {
         report.display()
     ));
     assert!(kept);
-    assert!(text.contains("NOBODY WAITED LONGER THAN 10000 ms"));
+    assert!(text.contains("ALL WAITS WITHIN 10000 ms"));
 
     let json = std::fs::read_to_string(json).unwrap();
     let result: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -36,12 +36,12 @@ fn a_bound_that_nothing_keeps_is_broken() {
     let (kept, text) =
         run("fairness --spawn --mix broadcast --clients 2 --duration 0.1 --bound-ms 0.001");
     assert!(!kept);
-    assert!(text.contains("SOMEBODY WAITED LONGER THAN 0.001 ms"));
+    assert!(text.contains("A WAIT EXCEEDED 0.001 ms"));
 }
 
 #[test]
 fn new_clients_that_get_nothing() {
-    let Ports { events, clients } = reference::start_answering("", FIRST_NEWCOMER);
+    let Ports { events, clients } = faulty_server::start_answering("", FIRST_NEW_CLIENT);
     let (kept, text) = run(&format!(
         "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300"
     ));
@@ -52,7 +52,7 @@ fn new_clients_that_get_nothing() {
 #[test]
 fn new_clients_that_get_what_is_not_theirs() {
     for line in ["1|P|1|2\r\n", "9999999999|B\r\n", "1|B\n"] {
-        let Ports { events, clients } = reference::start_answering(line, FIRST_NEWCOMER);
+        let Ports { events, clients } = faulty_server::start_answering(line, FIRST_NEW_CLIENT);
         let (kept, text) =
             run(&format!("fairness --event-port {events} --client-port {clients} --clients 1"));
         assert!(!kept);
@@ -63,13 +63,13 @@ fn new_clients_that_get_what_is_not_theirs() {
 
 #[test]
 fn silent_clients_that_are_not_closed() {
-    let Ports { events, clients } = reference::start_answering("1|B\r\n", FIRST_NEWCOMER);
+    let Ports { events, clients } = faulty_server::start_answering("1|B\r\n", FIRST_NEW_CLIENT);
     let (kept, text) = run(&format!(
         "fairness --event-port {events} --client-port {clients} --clients 1 --timeout 300 \
          --identify-timeout-ms 10"
     ));
     assert!(!kept);
-    assert!(text.contains("a client that did not say who it is was not closed within 300ms"));
+    assert!(text.contains("an unidentified client was not closed within 300ms"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The judge, judged: it must accept a right server and find each fault of a wrong one.
+//! Tests of the load generator: it must accept a correct server and detect each bug of a faulty
+//! one.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,8 +8,8 @@
 
 mod arguments;
 mod fairness;
-mod planted;
-mod reference;
+mod faulty_server;
+mod injected_bugs;
 mod replay;
 mod signals;
 mod soak;
@@ -16,16 +17,16 @@ mod soak;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use reference::{Plant, Ports};
+use faulty_server::{InjectedBug, Ports};
 
 const CLIENTS: usize = 20;
 const USERS: usize = 40;
 const EVENTS: u64 = 5000;
 
-/// Runs `loadgen verify` against the reference server; every test has a stream of its own.
-fn verify(plant: Plant, seed: u64) -> (bool, String) {
+/// Runs `loadgen verify` against a faulty server, with a seed per test.
+fn verify(bug: InjectedBug, seed: u64) -> (bool, String) {
     println!("seed {seed}");
-    let Ports { events, clients } = reference::start(CLIENTS, Some(EVENTS), plant);
+    let Ports { events, clients } = faulty_server::start(CLIENTS, Some(EVENTS), bug);
     let arguments = [
         "verify".to_owned(),
         format!("--event-port {events}"),
@@ -40,7 +41,7 @@ fn verify(plant: Plant, seed: u64) -> (bool, String) {
     run(&arguments.join(" "))
 }
 
-/// Whether the command does right, and what it says.
+/// Returns whether the command succeeded, and its output.
 fn run(arguments: &str) -> (bool, String) {
     outcome(&loadgen(arguments).output().unwrap())
 }
@@ -59,71 +60,75 @@ fn outcome(output: &Output) -> (bool, String) {
 }
 
 #[test]
-fn a_right_server_is_right() {
+fn accepts_a_correct_server() {
     for seed in [1, 666] {
-        let (right, text) = verify(Plant::Nothing, seed);
+        let (right, text) = verify(InjectedBug::Nothing, seed);
         assert!(right);
         assert!(text.contains("ALL NOTIFICATIONS RECEIVED"));
     }
 }
 
-/// The fault is found, and what is said about it holds each of `words`.
-fn must_find(plant: Plant, words: &[&str]) {
-    let (right, text) = verify(plant, 7);
-    assert!(!right, "{plant:?} went unnoticed");
+/// Asserts that the bug is detected, and that the output contains each of `words`.
+fn assert_detects(bug: InjectedBug, words: &[&str]) {
+    let (right, text) = verify(bug, 7);
+    assert!(!right, "{bug:?} went unnoticed");
     assert!(!text.contains("ALL NOTIFICATIONS RECEIVED"));
     for word in words {
-        assert!(text.contains(word), "{plant:?}: `{word}` is missing");
+        assert!(text.contains(word), "{bug:?}: `{word}` is missing");
     }
 }
 
 #[test]
 fn two_events_swapped() {
-    must_find(Plant::Swap, &["user ", " got `", "instead of `", "its event ", "right bytes"]);
+    assert_detects(
+        InjectedBug::Swap,
+        &["user ", " got `", "instead of `", "of this client", "matching bytes"],
+    );
 }
 
 #[test]
 fn one_event_lost() {
-    must_find(Plant::Lose, &["instead of `"]);
+    assert_detects(InjectedBug::Lose, &["instead of `"]);
 }
 
 #[test]
 fn one_event_doubled() {
-    must_find(Plant::Double, &["instead of `"]);
+    assert_detects(InjectedBug::Double, &["instead of `"]);
 }
 
 #[test]
 fn one_byte_changed() {
-    must_find(Plant::ChangeByte, &["/", "instead of `"]);
+    assert_detects(InjectedBug::ChangeByte, &["/", "instead of `"]);
 }
 
 #[test]
 fn one_event_for_the_wrong_user() {
-    must_find(Plant::WrongUser, &["instead of `", "1 other user differs"]);
+    assert_detects(InjectedBug::WrongUser, &["instead of `", "1 other user differs"]);
 }
 
 #[test]
 fn extra_bytes_at_the_end() {
-    must_find(Plant::ExtraAtEnd, &["got `1|B\\r\\n` where nothing more was due"]);
+    assert_detects(InjectedBug::ExtraAtEnd, &["got `1|B\\r\\n` after the last expected event"]);
 }
 
 #[test]
 fn a_client_closed_early() {
-    must_find(Plant::CloseClient, &["was closed (end of file) before it got `"]);
+    assert_detects(InjectedBug::CloseClient, &["was closed (end of file) before it got `"]);
 }
 
 #[test]
 fn the_source_closed_early() {
-    must_find(Plant::CloseSource, &["the event source's connection"]);
+    assert_detects(InjectedBug::CloseSource, &["the event source's connection"]);
 }
 
 #[test]
 fn a_server_that_stops_reading() {
-    // They accept by themselves, as far as the system does it for them.
+    // The kernel accepts connections up to the backlog.
     let sources = TcpListener::bind("127.0.0.1:0").unwrap();
     let users = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    // Nobody follows anybody, so no client waits for anything; more than the kernel buffers.
+    // There are no follows, so no client expects anything. The stream is larger than the kernel's
+    // buffers.
     let (right, text) = run(&format!(
         "verify --event-port {} --client-port {} --mix 0:0:0:0:1 --total-events 1500000 \
          --concurrency-level 2 --timeout 300",
@@ -131,7 +136,7 @@ fn a_server_that_stops_reading() {
         port(&users)
     ));
     assert!(!right);
-    assert!(text.contains("the server takes nothing more"));
+    assert!(text.contains("the server stopped reading"));
 }
 
 #[test]
@@ -143,13 +148,14 @@ fn a_stream_of_more_than_one_slice() {
 }
 
 #[test]
-fn a_server_that_falls_silent() {
-    must_find(Plant::FallSilent, &["still misses", "19 other users differ"]);
+fn a_server_that_stops_delivering() {
+    assert_detects(InjectedBug::StopDelivering, &["is missing", "19 other users differ"]);
 }
 
 #[test]
 fn the_environment_of_the_original() {
-    let Ports { events, clients } = reference::start(CLIENTS, Some(EVENTS), Plant::Nothing);
+    let Ports { events, clients } =
+        faulty_server::start(CLIENTS, Some(EVENTS), InjectedBug::Nothing);
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .env_clear()
         .env("eventListenerPort", events.to_string())
@@ -170,7 +176,7 @@ fn the_environment_of_the_original() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named_and_is_status_2() {
+fn invalid_arguments_are_named_with_status_2() {
     for (arguments, named) in [
         ("verify --mix best", "best"),
         ("verify --concurrency-level 0", "concurrency-level"),
@@ -186,14 +192,14 @@ fn what_cannot_be_used_is_named_and_is_status_2() {
 
 #[test]
 fn no_server_is_status_1() {
-    // Nobody listens on port 1 of the loopback interface.
+    // Port 1 of the loopback interface has no listener.
     let output = loadgen("verify --event-port 1 --total-events 10").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(outcome(&output).1.contains("the event source to 127.0.0.1:1"));
 }
 
 #[test]
-fn the_limit_delivers_the_same_bytes_in_every_mix() {
+fn the_baseline_delivers_the_same_bytes_in_every_mix() {
     for mix in ["verification", "dense", "even", "private", "broadcast", "feed"] {
         let arguments =
             format!("limit --mix {mix} --total-events 30000 --concurrency-level 20 --timeout 5000");
@@ -225,12 +231,12 @@ fn a_server_of_its_own_in_every_mix() {
         assert_eq!(result["figures"]["events"], 50_000);
         assert!(result["figures"]["serverPeakBytes"].as_u64().unwrap() > 0);
         let page = std::fs::read_to_string(report).unwrap();
-        assert!(page.contains("Every byte that every client received was right."), "{mix}");
+        assert!(page.contains("Every byte received by every client matched."), "{mix}");
     }
 }
 
 #[test]
-fn a_captured_stream_comes_out_right() {
+fn replay_verifies_a_capture() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
     let capture = format!("{data}/verification-20k.events.gz");
     for choice in [format!("--users {data}/verification-20k.expected"), "--users 30".to_owned()] {
@@ -282,8 +288,7 @@ fn the_relay_alone_and_the_knee() {
     let (right, text) =
         run("limit --relay --concurrency-level 5 --rate 500 --duration 0.2 --timeout 5000");
     assert!(right && text.contains("from due time"));
-    // A bound that everything keeps ends the search at the highest rate that is tried; one that
-    // nothing keeps ends it at once.
+    // A bound that every rate exceeds ends the search at once.
     let (right, text) =
         run("latency --spawn --find-knee --p99-us 0.001 --clients 5 --duration 0.1 --timeout 5000");
     assert!(right && text.contains("NO RATE"));
@@ -291,18 +296,18 @@ fn the_relay_alone_and_the_knee() {
 
 #[test]
 fn a_lost_message_fails_a_latency_run() {
-    // The reference server serves one run of so many events, and loses one.
-    let Ports { events, clients } = reference::start(10, Some(3000), Plant::Lose);
+    // The faulty server serves one run of this length, and loses one event.
+    let Ports { events, clients } = faulty_server::start(10, Some(3000), InjectedBug::Lose);
     let (right, text) = run(&format!(
         "latency --event-port {events} --client-port {clients} --clients 10 --rate 2000 \
          --duration 0.5 --timeout 500"
     ));
     assert!(!right);
-    assert!(text.contains("which was not due"), "{text}");
+    assert!(text.contains("which is unexpected"), "{text}");
 }
 
 #[test]
-fn clients_that_only_wait() {
+fn idle_command() {
     let (right, text) = run("idle --spawn --relay --clients 300 --timeout 5000");
     assert!(right);
     assert!(text.contains("bytes each") && text.contains("to the last client"));

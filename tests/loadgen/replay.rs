@@ -1,4 +1,4 @@
-//! `loadgen replay`: what is in a capture is counted and shown, and a right server is right.
+//! `loadgen replay`: the contents of a capture are counted and shown, and a correct server passes.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
@@ -16,14 +16,14 @@ fn capture(text: &str) -> (TempDir, PathBuf) {
     (directory, file)
 }
 
-/// Replays `text` with `arguments`; returns whether all was right, and what was said.
+/// Replays `text` with `arguments`; returns whether it passed, and the output.
 fn replay(text: &str, arguments: &str) -> (bool, String) {
     let (_directory, file) = capture(text);
     run(&format!("replay {} --timeout 3000 {arguments}", file.display()))
 }
 
-/// A file that cannot be replayed is status 2, and `reason` says why.
-fn must_refuse(file: &Path, reason: &str) {
+/// Asserts that a file is rejected with status 2 and `reason`.
+fn assert_rejects(file: &Path, reason: &str) {
     let output = loadgen(&format!("replay {} --spawn", file.display())).output().unwrap();
     let (_, text) = outcome(&output);
     assert_eq!(output.status.code(), Some(2), "{}", file.display());
@@ -44,21 +44,21 @@ fn malformed_void_and_repeated_lines_are_counted() {
 #[test]
 fn a_file_without_an_event_is_refused() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    must_refuse(&root.join("README.md"), "is an event");
+    assert_rejects(&root.join("README.md"), "is an event");
     let (_directory, empty) = capture("");
-    must_refuse(&empty, "is an event");
+    assert_rejects(&empty, "is an event");
     let (_directory, cut_short) = capture("1|B");
-    must_refuse(&cut_short, "is an event");
+    assert_rejects(&cut_short, "is an event");
     let (_directory, voids) = capture("1|X\n2|Y\n");
-    must_refuse(&voids, "is an event");
+    assert_rejects(&voids, "is an event");
     let (_directory, endless) = capture(&"1".repeat(2 << 20));
-    must_refuse(&endless, "no captured stream");
-    must_refuse(Path::new("/dev/null"), "no regular file");
-    must_refuse(root, "no regular file");
+    assert_rejects(&endless, "not a captured stream");
+    assert_rejects(Path::new("/dev/null"), "not a regular file");
+    assert_rejects(root, "not a regular file");
 }
 
 #[test]
-fn events_that_wait_for_ever_are_not_right() {
+fn events_after_an_endless_gap_fail_the_replay() {
     let (right, text) = replay("1|B\n3|B\n4|S|7\n", "--spawn");
     assert!(!right, "two events never went out");
     assert!(text.contains("2 lines wait for sequence 2"), "{text}");
@@ -86,14 +86,14 @@ fn a_stream_may_begin_anywhere() {
         assert!(right, "{arguments}");
         assert!(text.contains("deliveries  5 "), "{arguments}: {text}");
     }
-    // What lies before the first sequence is late.
+    // Sequences before the first one are late.
     let (right, text) = replay("1|B\n5000|B\n", "--spawn --first-sequence 5000");
     assert!(right && text.contains("deliveries  1 "), "{text}");
 }
 
 #[test]
 fn a_gap_that_was_given_up_is_given_up_again() {
-    // A void that waits after a gap gives way, and gaps may follow each other.
+    // A waiting void is replaced by an event of its sequence, and gaps may be adjacent.
     let text = "1|B\n2|F|1|7\n4|B\n6|X\n6|S|7\n5|P|7|1\n9|B\n10|B\n";
     let (right, text) = replay(text, "--spawn --server-arg --gap-timeout-ms --server-arg 100");
     assert!(right, "{text}");
@@ -110,14 +110,14 @@ fn a_gap_that_was_given_up_may_have_more_after_it_than_the_window_holds() {
     assert!(right);
 }
 
-/// A server that runs already.
-struct Running {
+/// A server that is started before the load generator.
+struct RunningServer {
     process: Child,
     ports: String,
 }
 
-impl Running {
-    fn start(arguments: &str) -> Running {
+impl RunningServer {
+    fn start(arguments: &str) -> RunningServer {
         let mut process = Command::new(env!("CARGO_BIN_EXE_eventserver"))
             .args(["--event-listen", "127.0.0.1:0", "--client-listen", "127.0.0.1:0"])
             .args(arguments.split(' '))
@@ -136,11 +136,11 @@ impl Running {
             port("events on 127.0.0.1:"),
             port("clients on 127.0.0.1:")
         );
-        Running { process, ports }
+        RunningServer { process, ports }
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -150,10 +150,10 @@ impl Drop for Running {
 #[test]
 fn a_server_that_runs_already_may_give_gaps_up_or_wait() {
     let text = "5000|B\n5002|P|1|7\n";
-    let server = Running::start("--first-sequence 5000 --gap-timeout-ms 100");
+    let server = RunningServer::start("--first-sequence 5000 --gap-timeout-ms 100");
     let (right, text_of_right) = replay(text, &server.ports);
     assert!(right, "{text_of_right}");
-    let server = Running::start("--first-sequence 5000");
+    let server = RunningServer::start("--first-sequence 5000");
     let (right, text_of_wrong) = replay(text, &server.ports);
     assert!(!right && text_of_wrong.contains("sequence 5001"), "{text_of_wrong}");
 }
@@ -176,7 +176,7 @@ fn a_user_that_is_listed_twice_connects_once() {
 
 #[test]
 fn runs_that_follow_each_other_on_one_server() {
-    let server = Running::start("--on-source-disconnect reset");
+    let server = RunningServer::start("--on-source-disconnect reset");
     let ports = &server.ports;
     for run_again in [
         "fairness --clients 20 --duration 0.5 --bound-ms 20000",

@@ -1,5 +1,5 @@
-//! A server that `loadgen` has started ends with it, however that ends, and a run that a signal ends
-//! tells what there is so far.
+//! A server started by `loadgen` never outlives it, and a run that is ended by a signal prints its
+//! results so far.
 
 use std::fs;
 use std::io::Read;
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::loadgen;
 
-/// Nothing that is waited for here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Deadline of every wait, far longer than any of them should take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Long runs, each with a word of what it tells so far.
+/// Long runs, each with a word of its partial output.
 const RUNS: [(&str, &str); 8] = [
     ("verify --spawn --total-events 1000000000000", "INTERRUPTED"),
     ("latency --spawn --rate 1e7 --duration 86400 --broadcast", "from due time"),
@@ -28,14 +28,14 @@ const RUNS: [(&str, &str); 8] = [
     ("soak --spawn --minutes 1440", "INTERRUPTED"),
 ];
 
-struct Running {
+struct RunningCommand {
     process: Child,
     server: u32,
 }
 
-impl Running {
-    /// Starts `command` and waits until its server serves it.
-    fn start(mut command: Command) -> Running {
+impl RunningCommand {
+    /// Starts `command` and waits until clients are connected to its server.
+    fn start(mut command: Command) -> RunningCommand {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let id = process.id();
         let mut server = None;
@@ -44,18 +44,18 @@ impl Running {
             server = child_of(id);
             server.is_some_and(|server| connections(server) > 4)
         });
-        Running { process, server: server.unwrap() }
+        RunningCommand { process, server: server.unwrap() }
     }
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Waits for both to end; returns the status and what was told.
+    /// Waits for both processes to end; returns the status and the output.
     fn end(mut self) -> (ExitStatus, String) {
         let mut told = String::new();
         let mut status = None;
-        // What is told fits the pipe.
+        // The output fits into the pipe buffer.
         wait_for("the end of loadgen", || {
             status = self.process.try_wait().unwrap();
             status.is_some()
@@ -66,7 +66,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -74,14 +74,14 @@ impl Drop for Running {
 }
 
 fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_there() {
         assert!(Instant::now() < deadline, "{what} does not come");
         sleep(Duration::from_millis(5));
     }
 }
 
-/// State and parent of a process.
+/// Returns the state and the parent of a process.
 fn stat(process: u32) -> Option<(char, u32)> {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let mut fields = text.rsplit_once(") ")?.1.split(' ');
@@ -101,7 +101,7 @@ fn connections(process: u32) -> usize {
     targets.filter(|target| target.as_path() > Path::new("socket:")).count()
 }
 
-/// One that nobody has waited for yet has ended all the same.
+/// Returns whether a process runs; a zombie does not.
 fn is_alive(process: u32) -> bool {
     stat(process).is_some_and(|(state, _)| state != 'Z')
 }
@@ -110,8 +110,8 @@ fn is_alive(process: u32) -> bool {
 fn a_signal_ends_the_run_and_its_server_and_what_there_is_is_told() {
     for (run, word) in RUNS {
         println!("{run}");
-        let running = Running::start(loadgen(run));
-        // Something has been measured by then, in all but the slowest of them.
+        let running = RunningCommand::start(loadgen(run));
+        // All but the slowest runs have measured something by now.
         running.signal(Signal::TERM);
         let (status, told) = running.end();
         assert_eq!(status.code(), Some(143), "{run}: {told}");
@@ -124,7 +124,7 @@ fn a_signal_ends_the_run_and_its_server_and_what_there_is_is_told() {
 #[test]
 fn the_status_names_the_signal() {
     for (signal, status) in [(Signal::INT, 130), (Signal::HUP, 129), (Signal::TERM, 143)] {
-        let running = Running::start(loadgen("soak --spawn --minutes 1440 --clients 5"));
+        let running = RunningCommand::start(loadgen("soak --spawn --minutes 1440 --clients 5"));
         running.signal(signal);
         let (ended, told) = running.end();
         assert_eq!(ended.code(), Some(status));
@@ -137,7 +137,7 @@ fn a_terminal_signals_the_whole_group_and_often_twice() {
     for run in ["soak --spawn --minutes 1440", "fairness --spawn --duration 86400"] {
         let mut command = loadgen(run);
         command.process_group(0);
-        let running = Running::start(command);
+        let running = RunningCommand::start(command);
         let group = Pid::from_child(&running.process);
         kill_process_group(group, Signal::INT).unwrap();
         running.signal(Signal::INT);
@@ -150,7 +150,7 @@ fn a_terminal_signals_the_whole_group_and_often_twice() {
 #[test]
 fn a_killed_run_takes_its_server_with_it() {
     for run in ["soak --spawn --minutes 1440", "limit --relay --rate 0.01 --duration 86400"] {
-        let running = Running::start(loadgen(run));
+        let running = RunningCommand::start(loadgen(run));
         running.signal(Signal::KILL);
         let (status, _) = running.end();
         assert_eq!(status.code(), None);
@@ -163,7 +163,7 @@ fn an_ignored_signal_stays_ignored() {
     let program = env!("CARGO_BIN_EXE_loadgen");
     let script = format!("trap '' HUP; exec {program} soak --spawn --minutes 1440");
     command.args(["-c", &script]);
-    let running = Running::start(command);
+    let running = RunningCommand::start(command);
     running.signal(Signal::HUP);
     running.signal(Signal::TERM);
     assert_eq!(running.end().0.code(), Some(143));
@@ -178,8 +178,8 @@ fn a_launcher_without_its_parent_starts_nothing() {
 
 #[test]
 fn a_latency_run_tells_what_it_has_measured() {
-    let running = Running::start(loadgen("latency --spawn --rate 1e7 --duration 86400"));
-    // The warm-up takes half a second; what comes after it uses the server's time.
+    let running = RunningCommand::start(loadgen("latency --spawn --rate 1e7 --duration 86400"));
+    // After a warm-up of half a second, the load consumes the server's CPU time.
     let server = running.server;
     wait_for("load", || {
         let text = fs::read_to_string(format!("/proc/{server}/schedstat")).unwrap_or_default();

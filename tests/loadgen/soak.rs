@@ -1,13 +1,13 @@
-//! `loadgen soak`: it goes on as long as asked, tells how it went, and notices what is wrong.
+//! `loadgen soak`: it runs for the given time, prints samples, and detects failures.
 
-use super::reference::{self, Plant, Ports};
+use super::faulty_server::{self, InjectedBug, Ports};
 use super::{loadgen, outcome, run};
 
 #[test]
-fn a_right_server_is_right_all_the_time() {
+fn soak_accepts_a_correct_server() {
     let directory = tempfile::tempdir().unwrap();
     let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
-    // Visitors enough for each conduct, takeovers, and sources that are replaced.
+    // Enough churn clients for every behaviour, takeovers and replaced sources.
     let (right, text) = run(&format!(
         "soak --spawn --seconds 3 --every 0.5 --clients 10 --visits 100 --rate 5000 --burst 20000 \
          --json {} --report {}",
@@ -15,7 +15,7 @@ fn a_right_server_is_right_all_the_time() {
         report.display()
     ));
     assert!(right);
-    assert!(text.contains("ALL AS EXPECTED") && text.contains("too short a run to tell"));
+    assert!(text.contains("ALL AS EXPECTED") && text.contains("run too short to tell"));
 
     let json = std::fs::read_to_string(json).unwrap();
     let result: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -31,37 +31,37 @@ fn a_right_server_is_right_all_the_time() {
     assert!(std::fs::read_to_string(report).unwrap().contains("<svg"));
 }
 
-/// The fault is found, and what is said about it holds each of `words`.
-fn must_find(plant: Plant, words: &[&str]) {
-    let Ports { events, clients } = reference::start(10, None, plant);
+/// Asserts that the bug is detected, and that the output contains each of `words`.
+fn assert_detects(bug: InjectedBug, words: &[&str]) {
+    let Ports { events, clients } = faulty_server::start(10, None, bug);
     let (right, text) = run(&format!(
         "soak --event-port {events} --client-port {clients} --clients 10 --sources 1 --visits 0 \
          --seconds 10 --timeout 500"
     ));
-    assert!(!right, "{plant:?} went unnoticed");
+    assert!(!right, "{bug:?} went unnoticed");
     assert!(text.contains("NOT AS EXPECTED"));
     for word in words {
-        assert!(text.contains(word), "{plant:?}: `{word}` is missing");
+        assert!(text.contains(word), "{bug:?}: `{word}` is missing");
     }
 }
 
 #[test]
 fn events_swapped_lost_doubled_changed_or_misdirected() {
-    must_find(Plant::Swap, &["user ", " got `", "instead of `", "right bytes"]);
-    must_find(Plant::Lose, &["instead of `"]);
-    must_find(Plant::Double, &["got `"]);
-    must_find(Plant::ChangeByte, &["/", "instead of `"]);
-    must_find(Plant::WrongUser, &["got `"]);
+    assert_detects(InjectedBug::Swap, &["user ", " got `", "instead of `", "matching bytes"]);
+    assert_detects(InjectedBug::Lose, &["instead of `"]);
+    assert_detects(InjectedBug::Double, &["got `"]);
+    assert_detects(InjectedBug::ChangeByte, &["/", "instead of `"]);
+    assert_detects(InjectedBug::WrongUser, &["got `"]);
 }
 
 #[test]
-fn a_client_closed_early_and_a_server_that_falls_silent() {
-    must_find(Plant::CloseClient, &["was closed (end of file) before it got "]);
-    must_find(Plant::FallSilent, &["still misses"]);
+fn a_client_closed_early_and_a_server_that_stops_delivering() {
+    assert_detects(InjectedBug::CloseClient, &["was closed (end of file) before it got "]);
+    assert_detects(InjectedBug::StopDelivering, &["is missing"]);
 }
 
-/// The server is started with arguments that make it wrong for this load, and that is found.
-fn must_find_with(server: &str, words: &str) {
+/// Asserts that a server with arguments that are wrong for this load fails the run with `words`.
+fn assert_detects_with(server: &str, words: &str) {
     let arguments = server.split(' ').map(|argument| format!(" --server-arg {argument}"));
     let (right, text) = run(&format!(
         "soak --spawn --seconds 10 --clients 5 --visits 100 --timeout 1000{}",
@@ -73,14 +73,14 @@ fn must_find_with(server: &str, words: &str) {
 
 #[test]
 fn visitors_that_are_not_closed_and_visitors_that_are() {
-    must_find_with("--identify-timeout-ms 60000", "was not closed though it did not say who it is");
-    must_find_with("--max-clients 5", "was closed");
+    assert_detects_with("--identify-timeout-ms 60000", "was not closed though it sent no id");
+    assert_detects_with("--max-clients 5", "was closed");
 }
 
 #[test]
 fn events_that_are_not_applied() {
-    must_find_with("--first-sequence 50", "instead of `");
-    must_find_with("--reorder-window 1", "the event source's connection");
+    assert_detects_with("--first-sequence 50", "instead of `");
+    assert_detects_with("--reorder-window 1", "the event source's connection");
 }
 
 #[test]

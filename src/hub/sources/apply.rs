@@ -180,7 +180,7 @@ impl<S: Write> Applier<'_, S> {
             if !self.outbound.may_accept() {
                 return StopReason::Backpressure;
             }
-            if left.events == last
+            if left.events <= last
                 || self.outbound.addressed_this_turn >= left.addressed
                 || self.outbound.queued_this_turn >= left.queued_bytes
             {

@@ -1,0 +1,8 @@
+//! Connections to the server under test: what they send, read and check.
+
+pub(crate) mod connection;
+pub(crate) mod flood;
+pub(crate) mod open_loop;
+pub(crate) mod persistent_client;
+pub(crate) mod session;
+pub(crate) mod silence;

@@ -1,0 +1,538 @@
+//! A source and all clients of a run: sends segments and compares what is received.
+//!
+//! While the clock runs it only writes, reads and compares.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::client::connection::Connecting;
+use crate::client::silence::{
+    END_TIMEOUT, SILENCE_PERIOD, source_answered, source_failed, warn_of_open_source,
+};
+use crate::oracle::expected::{Cursor, ExpectedLine};
+use crate::oracle::mismatch::{Mismatch, MismatchKind};
+use crate::sys::interrupt::{self, MAX_WAIT};
+use crate::target::server::Addresses;
+use crate::workload::segment::{Segment, Workload};
+
+/// Bytes per read from a client; large, because each read costs a system call.
+const READ_BYTES: usize = 256 * 1024;
+/// Maximum bytes written to the source before clients are read again.
+const WRITE_BYTES: usize = 1024 * 1024;
+/// Without expected output, a segment ends when nothing has arrived for this time.
+const QUIET_PERIOD: Duration = Duration::from_millis(500);
+
+const SOURCE: Token = Token(usize::MAX - 1);
+
+/// Observer of the progress of a run, called often.
+pub(crate) trait Observer {
+    /// `sent` and `received` are bytes of the current segment.
+    fn progress(&mut self, now: Instant, sent: u64, received: u64);
+}
+
+/// Received totals, without comparison.
+#[derive(Default)]
+pub(crate) struct ReceivedStats {
+    pub(crate) bytes: u64,
+    pub(crate) lines: u64,
+    /// From the first byte sent to the last one received.
+    pub(crate) time: Duration,
+}
+
+/// A source and its clients, connected.
+pub(crate) struct Session {
+    poll: Poll,
+    events: Events,
+    source: Source,
+    clients: Vec<Client>,
+    /// Clients that may have bytes to read.
+    readable: Vec<usize>,
+    buffer: Box<[u8]>,
+    /// Clients with a mismatch, in the order of detection.
+    mismatched: Vec<usize>,
+    timeout: Duration,
+}
+
+struct Source {
+    stream: TcpStream,
+    writable: bool,
+    /// Bytes of the segment written.
+    sent: usize,
+    /// The server may write to the source.
+    expects_replies: bool,
+    /// Closed by this side; the server may then close it too.
+    closed: bool,
+    /// Closed by the server.
+    ended: bool,
+}
+
+struct Client {
+    user: u64,
+    stream: TcpStream,
+    cursor: Cursor,
+    /// Lines and bytes of the earlier segments.
+    events_before: u64,
+    bytes_before: u64,
+    mismatch: Option<Mismatch>,
+    /// Whether it is in `readable`.
+    in_ready_list: bool,
+    /// Closed by the peer: read until the end of file.
+    ending: bool,
+    ended: bool,
+}
+
+impl Session {
+    /// Connects the source, then one client per user, each of which sends its id. An event server
+    /// acknowledges neither.
+    ///
+    /// A run fails if there is no progress for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// A connection is refused or fails.
+    pub(crate) fn connect(
+        to: Addresses,
+        users: &[u64],
+        workload: &dyn Workload,
+        timeout: Duration,
+    ) -> io::Result<Session> {
+        let poll = Poll::new()?;
+        let source = Connecting::open(to.events, "the event source", &workload.source_handshake())?;
+        let open =
+            |&user| Connecting::open(to.clients, "a client", &workload.client_handshake(user));
+        let connection: Vec<Connecting> = users.iter().map(open).collect::<io::Result<_>>()?;
+        let source = Source::new(source.finish()?, workload.source_expects_replies(), &poll)?;
+        let mut clients = Vec::with_capacity(users.len());
+        for (&user, connection) in users.iter().zip(connection) {
+            clients.push(Client::new(user, connection.finish()?, Token(clients.len()), &poll)?);
+        }
+        Ok(Session {
+            poll,
+            events: Events::with_capacity(1024),
+            source,
+            clients,
+            readable: Vec::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            mismatched: Vec::new(),
+            timeout,
+        })
+    }
+
+    /// Sends `segment` and reads until every client without a mismatch has received its part, or
+    /// the timeout expires. Returns the time from the first byte to the last.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails.
+    pub(crate) fn run_segment(
+        &mut self,
+        segment: &Segment,
+        observer: &mut dyn Observer,
+    ) -> io::Result<Duration> {
+        let mut waiting = self.start(segment);
+        let mut received = 0;
+        let start = Instant::now();
+        let (mut now, mut last_move) = (start, start);
+        while self.source.sent < segment.wire.len() || waiting > 0 {
+            let due = segment.sendable_bytes(now - start);
+            let sent = self.source.write(&segment.wire[..due])?;
+            self.wait(self.poll_timeout(segment, due, now - start))?;
+            let stats = self.read_clients(segment);
+            waiting -= stats.finished;
+            received += stats.matched_bytes;
+            now = Instant::now();
+            observer.progress(now, self.source.sent as u64, received);
+            let resting = self.source.sent == due && due < segment.wire.len();
+            if sent > 0 || stats.matched_bytes > 0 || resting {
+                last_move = now;
+            } else if now - last_move > self.timeout {
+                self.report_missing(segment)?;
+                break;
+            }
+        }
+        self.commit_segment(segment);
+        Ok(now - start)
+    }
+
+    /// Sends `segment` and counts received bytes until everything has been sent and nothing has
+    /// arrived for [`QUIET_PERIOD`].
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails.
+    pub(crate) fn count_segment(
+        &mut self,
+        segment: &Segment,
+        observer: &mut dyn Observer,
+    ) -> io::Result<ReceivedStats> {
+        self.start(segment);
+        let mut count = ReceivedStats::default();
+        let start = Instant::now();
+        let (mut now, mut last_move) = (start, start);
+        while self.source.sent < segment.wire.len() || now - last_move < QUIET_PERIOD {
+            let due = segment.sendable_bytes(now - start);
+            let sent = self.source.write(&segment.wire[..due])?;
+            self.wait(self.poll_timeout(segment, due, now - start))?;
+            let before = count.bytes;
+            self.count_clients(&mut count);
+            now = Instant::now();
+            observer.progress(now, self.source.sent as u64, count.bytes);
+            if sent > 0 || count.bytes > before {
+                last_move = now;
+            } else if self.source.sent < due && now - last_move > self.timeout {
+                return Err(self.source.stalled_error(segment));
+            }
+        }
+        count.time = last_move - start;
+        Ok(count)
+    }
+
+    /// Checks for unexpected bytes and closes, first with the source open, then with the source
+    /// closed until the server has closed it too. In the second phase the server may close clients.
+    ///
+    /// Returns all mismatches of the run in the order of detection.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails.
+    pub(crate) fn finish(mut self) -> io::Result<Vec<Mismatch>> {
+        let nothing = Segment::for_clients(self.clients.len());
+        self.start(&nothing);
+        self.expect_silence(&nothing, SILENCE_PERIOD)?;
+        let while_open = self.mismatched.len();
+        self.close_source(&nothing)?;
+        self.expect_silence(&nothing, SILENCE_PERIOD)?;
+        let mut mismatches = self.into_mismatches();
+        let mut index = 0;
+        mismatches.retain(|mismatch| {
+            index += 1;
+            index <= while_open || !matches!(mismatch.kind, MismatchKind::ClosedEarly(_))
+        });
+        Ok(mismatches)
+    }
+
+    /// Returns the mismatches so far, in the order of detection.
+    pub(crate) fn into_mismatches(mut self) -> Vec<Mismatch> {
+        let clients = &mut self.clients;
+        self.mismatched.iter().filter_map(|&index| clients[index].mismatch.take()).collect()
+    }
+
+    pub(crate) fn has_mismatches(&self) -> bool {
+        !self.mismatched.is_empty()
+    }
+
+    /// Starts `segment` and returns the number of clients that wait for bytes of it.
+    fn start(&mut self, segment: &Segment) -> usize {
+        self.source.sent = 0;
+        for client in &mut self.clients {
+            client.cursor = Cursor::default();
+        }
+        let streams = self.clients.iter().zip(&segment.deliveries.clients);
+        streams.filter(|(client, due)| client.mismatch.is_none() && due.len() > 0).count()
+    }
+
+    /// Returns the timeout of the next poll.
+    fn poll_timeout(&self, segment: &Segment, due: usize, elapsed: Duration) -> Duration {
+        if !self.readable.is_empty() || (self.source.writable && self.source.sent < due) {
+            return Duration::ZERO;
+        }
+        segment.until_next_due(elapsed).unwrap_or(MAX_WAIT).min(self.timeout).min(MAX_WAIT)
+    }
+
+    /// Polls for at most `timeout`. The timeout is bounded so that the observer also sees a lack of
+    /// progress.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        interrupt::check()?;
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &self.events {
+            if event.token() == SOURCE {
+                self.source.writable |= event.is_writable();
+                if event.is_readable() {
+                    self.source.read(&mut self.buffer)?;
+                }
+                continue;
+            }
+            let index = event.token().0;
+            let client = &mut self.clients[index];
+            client.ending |= event.is_read_closed() || event.is_error();
+            if !client.in_ready_list && !client.ended {
+                client.in_ready_list = true;
+                self.readable.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once from every readable client and compares.
+    fn read_clients(&mut self, segment: &Segment) -> ReadStats {
+        let mut total = ReadStats::default();
+        let (clients, buffer, mismatched) =
+            (&mut self.clients, &mut self.buffer, &mut self.mismatched);
+        self.readable.retain(|&index| {
+            let client = &mut clients[index];
+            let was_right = client.mismatch.is_none();
+            let was_waiting = client.is_waiting(segment, index);
+            let before = client.cursor.offset;
+            client.in_ready_list = client.read(buffer, segment, index);
+            total.matched_bytes += client.cursor.offset - before;
+            total.finished += usize::from(was_waiting && !client.is_waiting(segment, index));
+            if was_right && client.mismatch.is_some() {
+                mismatched.push(index);
+            }
+            client.in_ready_list
+        });
+        total
+    }
+
+    /// Reads once from every readable client without comparing.
+    fn count_clients(&mut self, count: &mut ReceivedStats) {
+        let (clients, buffer) = (&mut self.clients, &mut self.buffer);
+        self.readable.retain(|&index| {
+            let client = &mut clients[index];
+            client.in_ready_list = match client.stream.read(buffer) {
+                Ok(0) => {
+                    client.ended = true;
+                    false
+                }
+                Ok(bytes) => {
+                    let ends = buffer[..bytes].iter().filter(|&&byte| byte == b'\n');
+                    count.lines += ends.count() as u64;
+                    count.bytes += bytes as u64;
+                    true
+                }
+                Err(error) => error.kind() == ErrorKind::Interrupted,
+            };
+            client.in_ready_list
+        });
+    }
+
+    /// Ends an unchecked run: closes the source, and waits until the server has closed it too.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        let nothing = Segment::for_clients(self.clients.len());
+        self.start(&nothing);
+        self.close_source(&nothing)
+    }
+
+    /// Reads clients that should receive nothing, for `time`.
+    fn expect_silence(&mut self, nothing: &Segment, time: Duration) -> io::Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.read_once(nothing, left)?;
+        }
+    }
+
+    fn read_once(&mut self, nothing: &Segment, timeout: Duration) -> io::Result<()> {
+        self.wait(if self.readable.is_empty() { timeout } else { Duration::ZERO })?;
+        self.read_clients(nothing);
+        Ok(())
+    }
+
+    /// Closes the source, and reads clients until the server has closed it too.
+    fn close_source(&mut self, nothing: &Segment) -> io::Result<()> {
+        self.source.close()?;
+        let deadline = Instant::now() + END_TIMEOUT;
+        while !self.source.ended {
+            if Instant::now() > deadline {
+                warn_of_open_source();
+                break;
+            }
+            self.read_once(nothing, MAX_WAIT)?;
+        }
+        Ok(())
+    }
+
+    /// Records missing lines for every client that still waits.
+    ///
+    /// # Errors
+    ///
+    /// No client waits: the source's connection is stalled.
+    fn report_missing(&mut self, segment: &Segment) -> io::Result<()> {
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            if client.is_waiting(segment, index) {
+                let received = client.line_due(segment, index).map_or(0, |line| line.number);
+                let missing = segment.deliveries.clients[index].lines() - received;
+                client.fail(MismatchKind::Missing(missing), segment, index);
+                self.mismatched.push(index);
+            }
+        }
+        if self.has_mismatches() { Ok(()) } else { Err(self.source.stalled_error(segment)) }
+    }
+
+    /// Adds the expected totals of `segment` to every client.
+    fn commit_segment(&mut self, segment: &Segment) {
+        for (client, due) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
+            client.events_before += due.lines();
+            client.bytes_before += due.len();
+        }
+    }
+}
+
+/// Totals of one pass over the readable clients.
+#[derive(Default)]
+struct ReadStats {
+    matched_bytes: u64,
+    /// Clients that are done, because everything arrived or because of a mismatch.
+    finished: usize,
+}
+
+impl Source {
+    fn new(mut stream: TcpStream, expects_replies: bool, poll: &Poll) -> io::Result<Source> {
+        poll.registry().register(&mut stream, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Source { stream, writable: true, sent: 0, expects_replies, closed: false, ended: false })
+    }
+
+    /// Writes the unsent bytes of `text`, up to what the socket accepts.
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let unsent = &text[self.sent..];
+        let unsent = &unsent[..unsent.len().min(WRITE_BYTES)];
+        if unsent.is_empty() || !self.writable {
+            return Ok(0);
+        }
+        match self.stream.write(unsent) {
+            Ok(count) => {
+                // A short write means that the socket buffer is full; the next edge will report
+                // space.
+                self.writable = count == unsent.len();
+                self.sent += count;
+                Ok(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(source_failed(&error.to_string())),
+        }
+    }
+
+    /// Reads and checks: an event server never writes to a source, and closes it only after an
+    /// error.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) if self.closed => {
+                    self.ended = true;
+                    return Ok(());
+                }
+                Ok(0) => return Err(source_failed("the server closed it")),
+                Ok(_) if self.expects_replies => {}
+                Ok(count) => return Err(source_answered(&buffer[..count])),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) if self.closed => {
+                    self.ended = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(source_failed(&error.to_string())),
+            }
+        }
+    }
+
+    fn stalled_error(&self, segment: &Segment) -> io::Error {
+        let (sent, all) = (self.sent, segment.wire.len());
+        source_failed(&format!("the server stopped reading after {sent} of {all} bytes"))
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.closed = true;
+        self.stream.shutdown(Shutdown::Write)
+    }
+}
+
+impl Client {
+    fn new(user: u64, mut stream: TcpStream, token: Token, poll: &Poll) -> io::Result<Client> {
+        poll.registry().register(&mut stream, token, Interest::READABLE)?;
+        Ok(Client {
+            user,
+            stream,
+            cursor: Cursor::default(),
+            events_before: 0,
+            bytes_before: 0,
+            mismatch: None,
+            in_ready_list: false,
+            ending: false,
+            ended: false,
+        })
+    }
+
+    fn is_waiting(&self, segment: &Segment, index: usize) -> bool {
+        self.mismatch.is_none() && self.cursor.offset < segment.deliveries.clients[index].len()
+    }
+
+    /// Reads once and compares; returns whether more may be available.
+    fn read(&mut self, buffer: &mut [u8], segment: &Segment, index: usize) -> bool {
+        match self.stream.read(buffer) {
+            Ok(0) => self.end("end of file", segment, index),
+            Ok(count) => {
+                self.check(&buffer[..count], segment, index);
+                // A short read means that the socket is drained; the next edge will report more.
+                return count == buffer.len() || self.ending;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return true,
+            Err(error) => self.end(&error.to_string(), segment, index),
+        }
+        false
+    }
+
+    fn check(&mut self, received: &[u8], segment: &Segment, index: usize) {
+        if let Some(mismatch) = &mut self.mismatch {
+            mismatch.add_received(received);
+            return;
+        }
+        let expected = &segment.deliveries.clients[index];
+        let Err(matched) = self.cursor.check(received, expected, &segment.deliveries.broadcasts)
+        else {
+            return;
+        };
+        let line = self.line_due(segment, index);
+        let known = line.as_ref().map_or(0, |line| (self.cursor.offset - line.start) as usize);
+        let kind = if line.is_some() { MismatchKind::Different } else { MismatchKind::Extra };
+        let head = line.map_or(Vec::new(), |line| line.text[..known].to_vec());
+        let mismatch = self.fail(kind, segment, index);
+        mismatch.add_received(&head);
+        mismatch.add_received(&received[matched..]);
+    }
+
+    fn end(&mut self, why: &str, segment: &Segment, index: usize) {
+        self.ended = true;
+        if self.mismatch.is_none() {
+            self.fail(MismatchKind::ClosedEarly(why.to_owned()), segment, index);
+        }
+    }
+
+    /// Returns the line that contains the next expected byte.
+    fn line_due(&self, segment: &Segment, index: usize) -> Option<ExpectedLine> {
+        let expected = &segment.deliveries.clients[index];
+        expected.line_at(self.cursor.offset, &segment.deliveries.broadcasts)
+    }
+
+    fn fail(&mut self, kind: MismatchKind, segment: &Segment, index: usize) -> &mut Mismatch {
+        let line = self.line_due(segment, index);
+        let number =
+            line.as_ref().map_or(segment.deliveries.clients[index].lines(), |line| line.number);
+        let mismatch = Mismatch::new(
+            self.user,
+            kind,
+            self.events_before + number + 1,
+            self.bytes_before + self.cursor.offset,
+        );
+        let text = line.map_or(Vec::new(), |line| line.text);
+        self.mismatch.insert(mismatch.expecting(text))
+    }
+}

@@ -1,0 +1,297 @@
+//! `idle`: many clients that receive nothing, and one broadcast to all of them.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use log::info;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use serde::Serialize;
+use serde_json::json;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{CommandResult, relay_server, server};
+use crate::args;
+use crate::client::connection::read_some;
+use crate::client::silence::{Served, expect_silence};
+use crate::output::{print, write_json, write_report};
+use crate::sys::interrupt::{self, MAX_WAIT};
+use crate::sys::procfs::{self, Process, allow_clients};
+use crate::target::relay;
+use crate::target::server::Server;
+
+/// Connections per loopback address. By default Linux has 28,232 ephemeral ports per address, and
+/// finding a free one slows down once half of them are taken.
+const CONNECTIONS_PER_ADDRESS: usize = 10_000;
+/// Length of the sample of the idle server's CPU time.
+const IDLE_SAMPLE: Duration = Duration::from_secs(1);
+/// The server's memory is read once it has been constant for this time.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+/// The broadcast, as sent and as received.
+const SENT: &[u8] = b"1|B\n";
+const RECEIVED: &[u8] = b"1|B\r\n";
+
+pub(super) fn run(flags: &args::Idle) -> CommandResult {
+    let common = super::init(flags.common(), flags.cpu)?;
+    let (clients, core) = (flags.clients, flags.server_cpu);
+    let description = format!("idle: {clients} idle clients, then one broadcast");
+    info!("{description}");
+    let figures = idle(server(flags.target(), core)?, clients, common.timeout)?;
+    print(&format!("{description}\n{}", figures.table()));
+    let relay = if flags.relay {
+        let spec = relay::RelaySpec { clients, busy_poll: false };
+        let relay = idle(relay_server(spec, core)?, clients, common.timeout)?;
+        let ratio = figures.last_us() / relay.last_us();
+        print(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
+        Some(relay)
+    } else {
+        None
+    };
+    let result = json!({
+        "command": "idle", "machine": procfs::host_info(), "ok": true,
+        "figures": figures, "relay": relay,
+    });
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &description, &result, &[])?;
+    Ok(true)
+}
+
+/// Cost of idle clients, and latency of a broadcast to all of them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IdleFigures {
+    clients: usize,
+    connects_per_second: f64,
+    /// Resident memory of the server without clients, and with all clients.
+    memory_before: Option<u64>,
+    memory_after: Option<u64>,
+    bytes_per_client: Option<f64>,
+    /// In an idle second.
+    cpu_seconds_at_rest: Option<f64>,
+    /// From sending the broadcast to its arrival at the first, the median and the last client.
+    broadcast_first_us: f64,
+    broadcast_median_us: f64,
+    broadcast_last_us: f64,
+}
+
+impl IdleFigures {
+    /// Formats the figures as text.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!(
+            "  clients     {}, connected at {:.0}/s\n",
+            self.clients, self.connects_per_second
+        );
+        if let (Some(before), Some(after), Some(each)) =
+            (self.memory_before, self.memory_after, self.bytes_per_client)
+        {
+            text.push_str(&format!(
+                "  memory      {:.1} MB without them, {:.1} MB with them, {each:.0} bytes each\n",
+                before as f64 / 1e6,
+                after as f64 / 1e6
+            ));
+        }
+        if let Some(seconds) = self.cpu_seconds_at_rest {
+            text.push_str(&format!("  idle        {:.2} % of a core\n", seconds * 100.0));
+        }
+        text.push_str(&format!(
+            "  broadcast   first after {:.0} µs, median {:.0} µs, last {:.0} µs\n",
+            self.broadcast_first_us, self.broadcast_median_us, self.broadcast_last_us
+        ));
+        text
+    }
+
+    /// Returns the latency of the broadcast at the last client, in microseconds.
+    pub(crate) fn last_us(&self) -> f64 {
+        self.broadcast_last_us
+    }
+}
+
+/// Connects `count` clients to `server`, sends one broadcast, and stops the server.
+///
+/// # Errors
+///
+/// A connection fails or ends, the descriptor limit is reached, a client receives something else,
+/// or nothing has arrived for `timeout`.
+pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
+    allow_clients(count)?;
+    let memory_before = server.process.map(steady_memory).transpose()?.flatten();
+    let mut source = std::net::TcpStream::connect(server.addresses.events)?;
+    source.set_nodelay(true)?;
+
+    let start = Instant::now();
+    let mut idle_clients = IdleClients::connect(server.addresses.clients, count)?;
+    let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
+    info!("{count} clients connected");
+
+    let memory_after = server.process.map(steady_memory).transpose()?.flatten();
+    let cpu_seconds_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
+    let arrivals = idle_clients.broadcast(&mut source, timeout)?;
+    idle_clients.finish(source)?;
+    server.stop()?;
+    let micros = |index: usize| arrivals[index].as_secs_f64() * 1e6;
+    Ok(IdleFigures {
+        clients: count,
+        connects_per_second,
+        memory_before,
+        memory_after,
+        bytes_per_client: memory_after
+            .zip(memory_before)
+            .map(|(after, before)| (after as f64 - before as f64) / count as f64),
+        cpu_seconds_at_rest,
+        broadcast_first_us: micros(0),
+        broadcast_median_us: micros((count - 1) / 2),
+        broadcast_last_us: micros(count - 1),
+    })
+}
+
+/// Returns the memory of `process` once it is constant.
+fn steady_memory(process: Process) -> io::Result<Option<u64>> {
+    let mut last = process.memory();
+    let mut since = Instant::now();
+    while last.is_some() && since.elapsed() < SETTLE_TIME {
+        interrupt::sleep(Duration::from_millis(20))?;
+        let now = process.memory();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(last)
+}
+
+fn cpu_at_rest(process: Process) -> io::Result<Option<f64>> {
+    let before = process.cpu_time();
+    interrupt::sleep(IDLE_SAMPLE)?;
+    let used = process.cpu_time().zip(before).map(|(after, before)| after - before);
+    Ok(used.map(|used| used.as_secs_f64()))
+}
+
+/// Clients that wait for one line.
+struct IdleClients {
+    poll: Poll,
+    clients: Vec<IdleClient>,
+}
+
+struct IdleClient {
+    stream: TcpStream,
+    received: usize,
+}
+
+impl IdleClients {
+    fn connect(to: SocketAddr, count: usize) -> io::Result<IdleClients> {
+        let poll = Poll::new()?;
+        let mut clients = Vec::with_capacity(count);
+        for index in 0..count {
+            interrupt::check()?;
+            let mut stream = connect_from(source_address(to, index), to)?;
+            stream.write_all(format!("{}\n", index + 1).as_bytes())?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
+            clients.push(IdleClient { stream, received: 0 });
+        }
+        Ok(IdleClients { poll, clients })
+    }
+
+    /// Sends the line and returns its latency at each client, ascending.
+    fn broadcast(
+        &mut self,
+        source: &mut std::net::TcpStream,
+        timeout: Duration,
+    ) -> io::Result<Vec<Duration>> {
+        let mut events = Events::with_capacity(1024);
+        let mut arrivals = Vec::with_capacity(self.clients.len());
+        let start = Instant::now();
+        let mut last_arrival = start;
+        source.write_all(SENT)?;
+        while arrivals.len() < self.clients.len() {
+            interrupt::check()?;
+            match self.poll.poll(&mut events, Some(MAX_WAIT)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            if events.is_empty() && last_arrival.elapsed() > timeout {
+                let missing = self.clients.len() - arrivals.len();
+                return Err(io::Error::other(format!(
+                    "{missing} clients have not received the broadcast"
+                )));
+            }
+            for event in &events {
+                if self.clients[event.token().0].receive(event.token().0 + 1)? {
+                    arrivals.push(start.elapsed());
+                    last_arrival = Instant::now();
+                }
+            }
+        }
+        Ok(arrivals)
+    }
+
+    /// Checks that nothing more arrives, and closes the source and all clients.
+    fn finish(mut self, source: std::net::TcpStream) -> io::Result<()> {
+        source.set_nonblocking(true)?;
+        let mut source = TcpStream::from_std(source);
+        let mut clients: Vec<Served<'_>> = self
+            .clients
+            .iter_mut()
+            .zip(1..)
+            .map(|(client, user)| Served { user, stream: &mut client.stream })
+            .collect();
+        expect_silence(&mut [&mut source], &mut clients)
+    }
+}
+
+impl IdleClient {
+    /// Reads; returns whether the line is complete.
+    fn receive(&mut self, user: usize) -> io::Result<bool> {
+        let mut bytes = [0; 64];
+        match read_some(&mut self.stream, &mut bytes)? {
+            None => Ok(false),
+            Some(0) => Err(io::Error::other(format!("user {user} was closed"))),
+            Some(count) if RECEIVED[self.received..].starts_with(&bytes[..count]) => {
+                self.received += count;
+                Ok(self.received == RECEIVED.len())
+            }
+            Some(count) => {
+                let got = bytes[..count].escape_ascii();
+                Err(io::Error::other(format!("user {user} got `{got}`")))
+            }
+        }
+    }
+}
+
+/// Returns the source address of connection `index`. On the loopback interface it changes before
+/// the ports of one address run out.
+fn source_address(to: SocketAddr, index: usize) -> Option<Ipv4Addr> {
+    match to.ip() {
+        IpAddr::V4(address) if address.is_loopback() => {
+            let host = u8::try_from(1 + index / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX);
+            Some(Ipv4Addr::new(127, 0, 0, host))
+        }
+        _ => None,
+    }
+}
+
+fn connect_from(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(address) = from.filter(|&address| address != Ipv4Addr::LOCALHOST) {
+        socket.bind(&SocketAddr::from((address, 0)).into())?;
+    }
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_change_when_ports_run_out() {
+        let to = "127.0.0.1:9099".parse().unwrap();
+        let first = Some(Ipv4Addr::LOCALHOST);
+        assert_eq!(source_address(to, 0), first);
+        assert_eq!(source_address(to, CONNECTIONS_PER_ADDRESS - 1), first);
+        let second = Some(Ipv4Addr::new(127, 0, 0, 2));
+        assert_eq!(source_address(to, CONNECTIONS_PER_ADDRESS), second);
+        assert_eq!(source_address("10.0.0.1:9099".parse().unwrap(), 50_000), None);
+    }
+}

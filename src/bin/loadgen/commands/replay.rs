@@ -1,0 +1,133 @@
+//! `replay`: a captured stream against a server, every byte checked.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use log::info;
+use serde_json::json;
+
+use super::run::{RunOptions, run_load};
+use super::{CommandResult, Error, server_with};
+use crate::output::{interruption, print, write_json, write_report};
+use crate::workload::capture::{self, CaptureSummary, Gaps, Pace, ServerRules, open, unusable};
+use crate::workload::prng::Prng;
+use crate::{args, ranges};
+
+/// Seed of the random choice of users.
+const SEED: u64 = 666;
+
+pub(super) fn run(flags: &args::Replay) -> CommandResult {
+    let common = super::init(flags.common(), flags.cpu)?;
+    let pace = match (flags.rate, flags.speed) {
+        (None, None) => Pace::FullSpeed,
+        (Some(rate), None) => Pace::Rate(rate),
+        (None, Some(speed)) => Pace::Recorded(speed),
+        (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
+    };
+    let rules = replay_rules(flags);
+    let summary = capture::scan(&flags.file, rules).map_err(usage_error)?;
+    let users = choose_users(&flags.users, &summary, SEED).map_err(usage_error)?;
+    let description = format!(
+        "replay: {} lines of {}: {summary}; {} users connected",
+        summary.lines,
+        flags.file.display(),
+        users.len()
+    );
+    info!("{description}");
+    let own = [("--first-sequence", summary.first_sequence)];
+    let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
+    let options = RunOptions {
+        sample: flags.report.is_some(),
+        check: !flags.no_verify,
+        ..RunOptions::new(summary.lines, common)
+    };
+    let mut workload = capture::CapturedWorkload::open(&flags.file, &summary, rules, &users, pace)?;
+    let outcome = run_load(&mut workload, &users, &mut server, options)?;
+    if outcome.is_interrupted {
+        drop(server);
+    } else {
+        server.stop()?;
+    }
+    // Without a waiting client, missing deliveries would go unnoticed.
+    let nobody_received = rules.gaps == Gaps::Waits && !flags.no_verify;
+    let unsent = summary.unsent().filter(|_| nobody_received || !outcome.mismatches.is_empty());
+    let unsent = unsent.filter(|_| !outcome.is_interrupted);
+    let passed = outcome.mismatches.is_empty() && unsent.is_none() && !outcome.is_interrupted;
+    let verdict = match &unsent {
+        _ if flags.no_verify => format!("{}NOT CHECKED\n{}", interruption(), outcome.summary),
+        Some(unsent) if outcome.mismatches.is_empty() => {
+            format!("NOT AS EXPECTED\n  {unsent}\n{}", outcome.summary)
+        }
+        Some(unsent) => format!("{}  {unsent}\n", outcome.text()),
+        None => outcome.text(),
+    };
+    print(&format!("{verdict}  capture     {summary}\n"));
+    let settings = json!({
+        "file": flags.file, "users": users.len(), "rate": flags.rate, "speed": flags.speed,
+        "checked": !flags.no_verify,
+    });
+    let mut result = outcome.json("replay", &settings);
+    result["ok"] = json!(passed);
+    result["capture"] = json!(summary);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
+    Ok(passed)
+}
+
+/// Derives the server's rules from the flags.
+fn replay_rules(flags: &args::Replay) -> ServerRules {
+    let target = flags.target();
+    let waits = target.spawn && target.server_number("--gap-timeout-ms").unwrap_or(0) == 0;
+    ServerRules {
+        first_sequence: flags.first_sequence.or(target.server_number("--first-sequence")),
+        gaps: if waits { Gaps::Waits } else { Gaps::GivesUp },
+    }
+}
+
+/// Maps an unusable file to a usage error.
+fn usage_error(error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidInput => Error::Usage(error.to_string()),
+        _ => Error::Run(error),
+    }
+}
+
+/// The user that connects if a capture names none: any user receives its broadcasts.
+const ANY_USER: u64 = 1;
+
+/// Returns the users to connect: `all` that the capture names, a number of them at random, or those
+/// listed in a file, at the beginning of each line.
+///
+/// # Errors
+///
+/// The file cannot be read, a line does not begin with an id, or there is no user.
+fn choose_users(choice: &str, summary: &CaptureSummary, seed: u64) -> io::Result<Vec<u64>> {
+    let mut named: Vec<u64> = summary.users.iter().copied().collect();
+    if named.is_empty() {
+        named.push(ANY_USER);
+    }
+    if choice == "all" {
+        return Ok(named);
+    }
+    if choice.bytes().all(|byte| byte.is_ascii_digit()) {
+        let count = ranges::clients(choice).map_err(|why| unusable(format!("--users: {why}")))?;
+        Prng::from_seed(seed).shuffle(&mut named);
+        named.truncate(count);
+        return Ok(named);
+    }
+    let mut text = String::new();
+    open(Path::new(choice))?.read_to_string(&mut text)?;
+    let read = |id: &str| {
+        id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is not a user id")))
+    };
+    let ids = text.lines().filter_map(|line| line.split_whitespace().next());
+    let mut users: Vec<u64> = ids.map(read).collect::<io::Result<_>>()?;
+    // A second connection would take over the first.
+    let mut seen = HashSet::new();
+    users.retain(|&user| seen.insert(user));
+    if users.is_empty() {
+        return Err(unusable(format!("{choice} names no user")));
+    }
+    Ok(users)
+}

@@ -1,0 +1,322 @@
+//! A run: segments of a workload exchanged with a server, and the outcome.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::client::session::{Observer, Session};
+use crate::options::CommonOptions;
+use crate::oracle::mismatch::Mismatch;
+use crate::output::chart::{Chart, Series, downsample, rates};
+use crate::output::progress::Progress;
+use crate::output::summary::Summary;
+use crate::sys::interrupt::Interrupted;
+use crate::sys::procfs::{Process, allow_clients, host_info};
+use crate::target::server::Server;
+use crate::workload::segment::{Segment, Workload};
+
+/// Minimum time between two samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Options of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct RunOptions {
+    /// Total number of events, for the progress bar.
+    pub(crate) total_events: u64,
+    pub(crate) common: CommonOptions,
+    /// The server generates the same segments and reports each on its output.
+    pub(crate) server_mirrors_segments: bool,
+    /// Keep samples over time.
+    pub(crate) sample: bool,
+    /// Compare what clients receive; otherwise only count it.
+    pub(crate) check: bool,
+}
+
+impl RunOptions {
+    /// Options with comparison and without samples.
+    pub(crate) fn new(total_events: u64, common: CommonOptions) -> RunOptions {
+        RunOptions {
+            total_events,
+            common,
+            server_mirrors_segments: false,
+            sample: false,
+            check: true,
+        }
+    }
+}
+
+/// Outcome of a run.
+pub(crate) struct Outcome {
+    pub(crate) summary: Summary,
+    /// In the order of detection.
+    pub(crate) mismatches: Vec<Mismatch>,
+    pub(crate) samples: Vec<Sample>,
+    /// A signal ended the run early.
+    pub(crate) is_interrupted: bool,
+}
+
+/// Mismatches shown after the first.
+const MAX_SHOWN_MISMATCHES: usize = 4;
+
+impl Outcome {
+    /// Formats the result as text.
+    pub(crate) fn text(&self) -> String {
+        match self.mismatches.split_first() {
+            None if self.is_interrupted => format!("INTERRUPTED\n{}", self.summary),
+            None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.summary),
+            Some((first, others)) => {
+                let mut text = format!("NOT AS EXPECTED\n  {first}\n");
+                for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
+                    text.push_str(&format!("  {other}\n"));
+                }
+                text.push_str(&match others.len() {
+                    0 => String::new(),
+                    1 => "  1 other user differs\n".to_owned(),
+                    count => format!("  {count} other users differ\n"),
+                });
+                text
+            }
+        }
+    }
+
+    /// Formats the result as JSON.
+    pub(crate) fn json(&self, command: &str, settings: &impl Serialize) -> Value {
+        let right = self.mismatches.is_empty();
+        let mismatches: Vec<String> = self.mismatches.iter().map(ToString::to_string).collect();
+        json!({
+            "command": command,
+            "settings": settings,
+            "machine": host_info(),
+            "ok": right && !self.is_interrupted,
+            // After a mismatch the figures are meaningless.
+            "figures": right.then_some(&self.summary),
+            "faults": mismatches,
+        })
+    }
+
+    /// Returns the charts of a run with samples.
+    pub(crate) fn charts(&self) -> Vec<Chart> {
+        let points = |value: fn(&Sample) -> Option<f64>| -> Vec<(f64, f64)> {
+            let points = self.samples.iter();
+            points.filter_map(|sample| Some((sample.seconds, value(sample)?))).collect()
+        };
+        let over_time = |title, label, points| {
+            let lines = vec![Series { name: label, points }];
+            Chart::over_time(title, "seconds measured", label, lines)
+        };
+        let delivered = |sample: &Sample| Some(sample.delivered_bytes as f64 / 1e6);
+        let under_way = |sample: &Sample| Some(sample.in_flight_bytes / 1e6);
+        let memory = |sample: &Sample| Some(sample.memory_bytes? as f64 / 1e6);
+        vec![
+            over_time("Events sent", "events/s", rates(&points(|sample| Some(sample.events)))),
+            over_time("Bytes delivered", "MB/s", rates(&points(delivered))),
+            over_time(
+                "In flight: expected by clients, not received yet",
+                "MB",
+                downsample(&points(under_way)),
+            ),
+            over_time("Resident memory of the server", "MB", downsample(&points(memory))),
+        ]
+    }
+}
+
+/// Progress at one moment of the measured time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) seconds: f64,
+    /// Events sent, interpolated by bytes.
+    pub(crate) events: f64,
+    pub(crate) delivered_bytes: u64,
+    /// Expected for the bytes sent so far, interpolated, and not yet received.
+    pub(crate) in_flight_bytes: f64,
+    /// The server's resident memory.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+/// Runs `workload` against `server` with a client per user.
+///
+/// Stops after the first segment with a mismatch, and after a signal.
+///
+/// # Errors
+///
+/// A connection cannot be established, or the source's connection fails.
+pub(crate) fn run_load(
+    workload: &mut dyn Workload,
+    users: &[u64],
+    server: &mut Server,
+    options: RunOptions,
+) -> io::Result<Outcome> {
+    allow_clients(users.len())?;
+    let mut segment = Segment::for_clients(users.len());
+    // The first segment is prepared before connecting, so that events follow the last id at once.
+    let mut more = prepare(workload, &mut segment, server, options)?;
+    let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
+    let mut recorder = Recorder::new(options, server.process);
+    let mut exchange_all = || {
+        while more && !session.has_mismatches() {
+            run_segment(&mut session, &segment, &mut recorder, options)?;
+            more = !session.has_mismatches() && prepare(workload, &mut segment, server, options)?;
+        }
+        Ok(())
+    };
+    let result = exchange_all().and_then(|()| end(session, options));
+    let peak = server.process.and_then(Process::peak_memory);
+    match result {
+        Ok(mismatches) => Ok(recorder.into_outcome(mismatches, peak)),
+        Err(error) if Interrupted::of(&error).is_some() => {
+            recorder.stop_early(&segment);
+            let outcome = recorder.into_outcome(Vec::new(), peak);
+            Ok(Outcome { is_interrupted: true, ..outcome })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn run_segment(
+    session: &mut Session,
+    segment: &Segment,
+    recorder: &mut Recorder,
+    options: RunOptions,
+) -> io::Result<()> {
+    recorder.start(segment);
+    if options.check {
+        let time = session.run_segment(segment, recorder)?;
+        recorder.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);
+    } else {
+        let count = session.count_segment(segment, recorder)?;
+        recorder.stop(segment, count.lines, count.bytes, count.time);
+    }
+    debug!("{} events sent, {:?} measured", recorder.summary.events, recorder.measured);
+    Ok(())
+}
+
+fn end(session: Session, options: RunOptions) -> io::Result<Vec<Mismatch>> {
+    if session.has_mismatches() {
+        return Ok(session.into_mismatches());
+    }
+    if options.check { session.finish() } else { session.end().map(|()| Vec::new()) }
+}
+
+fn prepare(
+    workload: &mut dyn Workload,
+    segment: &mut Segment,
+    server: &mut Server,
+    options: RunOptions,
+) -> io::Result<bool> {
+    let more = workload.next_segment(segment)?;
+    if more && options.server_mirrors_segments {
+        server.next_line()?;
+    }
+    Ok(more)
+}
+
+/// Accumulator of the segments' results, and of samples over time.
+struct Recorder {
+    progress: Progress,
+    process: Option<Process>,
+    summary: Summary,
+    measured: Duration,
+    cpu: Option<Duration>,
+    cpu_before: Option<Duration>,
+    segment: SegmentSize,
+    segment_start: Instant,
+    /// Progress of the current segment: time, and bytes sent and received.
+    last: Option<(Instant, u64, u64)>,
+    /// With sampling: the samples, and the time of the next one.
+    samples: Option<(Vec<Sample>, Instant)>,
+}
+
+#[derive(Default)]
+struct SegmentSize {
+    events: u64,
+    /// Bytes to send, and bytes expected by all clients.
+    wire: u64,
+    due: u64,
+}
+
+impl Recorder {
+    fn new(options: RunOptions, process: Option<Process>) -> Recorder {
+        let now = Instant::now();
+        Recorder {
+            progress: Progress::new(options.total_events, options.common.log_interval),
+            process,
+            summary: Summary::default(),
+            measured: Duration::ZERO,
+            cpu: Some(Duration::ZERO),
+            cpu_before: None,
+            segment: SegmentSize::default(),
+            segment_start: now,
+            last: None,
+            samples: options.sample.then(|| (Vec::new(), now)),
+        }
+    }
+
+    fn start(&mut self, segment: &Segment) {
+        self.segment = SegmentSize {
+            events: segment.events,
+            wire: segment.wire.len() as u64,
+            due: segment.deliveries.bytes(),
+        };
+        self.cpu_before = self.process.and_then(Process::cpu_time);
+        self.segment_start = Instant::now();
+    }
+
+    /// Adds an incomplete segment, its events and lines interpolated by bytes.
+    fn stop_early(&mut self, segment: &Segment) {
+        let Some((now, sent, received)) = self.last.take() else { return };
+        let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
+        self.measured += now - self.segment_start;
+        self.summary.events += (share(sent, self.segment.wire) * segment.events as f64) as u64;
+        self.summary.source_bytes += sent;
+        let lines = segment.deliveries.lines() as f64;
+        self.summary.deliveries += (share(received, self.segment.due) * lines) as u64;
+        self.summary.delivered_bytes += received;
+    }
+
+    fn stop(&mut self, segment: &Segment, lines: u64, bytes: u64, time: Duration) {
+        self.last = None;
+        let cpu_after = self.process.and_then(Process::cpu_time);
+        let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
+        self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
+        self.measured += time;
+        self.summary.events += segment.events;
+        self.summary.source_bytes += segment.wire.len() as u64;
+        self.summary.deliveries += lines;
+        self.summary.delivered_bytes += bytes;
+    }
+
+    fn into_outcome(self, mismatches: Vec<Mismatch>, peak_memory: Option<u64>) -> Outcome {
+        let summary = Summary {
+            server_cpu_seconds: self.cpu.map(|cpu| cpu.as_secs_f64()),
+            server_peak_bytes: peak_memory,
+            ..self.summary
+        };
+        let samples = self.samples.map_or(Vec::new(), |(samples, _)| samples);
+        let summary = summary.with_rates(self.measured);
+        Outcome { summary, mismatches, samples, is_interrupted: false }
+    }
+}
+
+impl Observer for Recorder {
+    fn progress(&mut self, now: Instant, sent: u64, received: u64) {
+        self.last = Some((now, sent, received));
+        let share = sent as f64 / self.segment.wire.max(1) as f64;
+        let events = self.summary.events as f64 + share * self.segment.events as f64;
+        self.progress.show(now, events as u64);
+        let Some((samples, next)) = &mut self.samples else { return };
+        if now < *next {
+            return;
+        }
+        *next = now + SAMPLE_INTERVAL;
+        samples.push(Sample {
+            seconds: (self.measured + (now - self.segment_start)).as_secs_f64(),
+            events,
+            delivered_bytes: self.summary.delivered_bytes + received,
+            in_flight_bytes: (share * self.segment.due as f64 - received as f64).max(0.0),
+            memory_bytes: self.process.and_then(Process::memory),
+        });
+    }
+}

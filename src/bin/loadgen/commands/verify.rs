@@ -1,0 +1,49 @@
+//! `verify`: a generated load against a server, every byte checked.
+
+use std::io;
+
+use log::info;
+
+use super::run::{Outcome, RunOptions, run_load};
+use super::{CommandResult, server, variable};
+use crate::args;
+use crate::options::{CommonOptions, ORIGINAL_TOTAL_EVENTS, SPAWN_DEFAULT_EVENTS};
+use crate::output::{print, write_json, write_report};
+use crate::target::server::Server;
+use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
+
+pub(super) fn run(flags: &args::Verify) -> CommandResult {
+    let total = if flags.spawn { SPAWN_DEFAULT_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
+    let spec = WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, total)?;
+    let common = super::init(flags.common(), flags.cpu)?;
+    let description = spec.describe("verify");
+    info!("{description}");
+    let server = server(flags.target(), flags.server_cpu)?;
+    let outcome = verify(&spec, common, server, flags.report.is_some())?;
+    print(&outcome.text());
+    let result = outcome.json("verify", &spec);
+    write_json(flags.json.as_deref(), &result)?;
+    write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
+    Ok(outcome.mismatches.is_empty())
+}
+
+/// Runs `spec` against `server` and stops the server.
+///
+/// # Errors
+///
+/// A connection fails, or the server does not stop properly.
+pub(crate) fn verify(
+    spec: &WorkloadSpec,
+    common: CommonOptions,
+    mut server: Server,
+    sample: bool,
+) -> io::Result<Outcome> {
+    let options = RunOptions { sample, ..RunOptions::new(spec.total_events, common) };
+    let mut workload = GeneratedWorkload::new(spec.clone());
+    let users = workload.clients().to_vec();
+    let outcome = run_load(&mut workload, &users, &mut server, options)?;
+    if !outcome.is_interrupted {
+        server.stop()?;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,102 @@
+//! Throughput and cost of a run.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Throughput and cost of a run, over the measured time only.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Summary {
+    pub(crate) events: u64,
+    pub(crate) deliveries: u64,
+    /// Bytes that the source sent.
+    pub(crate) source_bytes: u64,
+    /// Bytes that all clients received.
+    pub(crate) delivered_bytes: u64,
+    /// From the first byte sent to the last received, without pauses between segments.
+    pub(crate) seconds: f64,
+    pub(crate) server_cpu_seconds: Option<f64>,
+    pub(crate) server_peak_bytes: Option<u64>,
+    pub(crate) events_per_second: f64,
+    pub(crate) deliveries_per_second: f64,
+    pub(crate) delivered_megabytes_per_second: f64,
+}
+
+impl Summary {
+    /// Computes the rates from the other fields.
+    pub(crate) fn with_rates(mut self, measured: Duration) -> Summary {
+        self.seconds = measured.as_secs_f64();
+        let rate =
+            |amount: u64| if self.seconds > 0.0 { amount as f64 / self.seconds } else { 0.0 };
+        self.events_per_second = rate(self.events);
+        self.deliveries_per_second = rate(self.deliveries);
+        self.delivered_megabytes_per_second = rate(self.delivered_bytes) / 1e6;
+        self
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  time        {:.3} s", self.seconds)?;
+        writeln!(f, "  events      {:<12} {}/s", self.events, format_si(self.events_per_second))?;
+        writeln!(
+            f,
+            "  deliveries  {:<12} {}/s",
+            self.deliveries,
+            format_si(self.deliveries_per_second)
+        )?;
+        writeln!(
+            f,
+            "  bytes       {:.1} MB in, {:.1} MB out, {:.0} MB/s out",
+            self.source_bytes as f64 / 1e6,
+            self.delivered_bytes as f64 / 1e6,
+            self.delivered_megabytes_per_second
+        )?;
+        if let Some(seconds) = self.server_cpu_seconds {
+            write!(f, "  server      {seconds:.3} s of CPU")?;
+            if let Some(bytes) = self.server_peak_bytes {
+                write!(f, ", {:.1} MB of memory at most", bytes as f64 / 1e6)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Formats a number with three significant digits and an SI prefix: `7.51 M`.
+pub(crate) fn format_si(number: f64) -> String {
+    match number {
+        n if n >= 1e9 => format!("{:.2} G", n / 1e9),
+        n if n >= 1e6 => format!("{:.2} M", n / 1e6),
+        n if n >= 1e4 => format!("{:.1} k", n / 1e3),
+        n => format!("{n:.0}"),
+    }
+}
+
+/// Returns the median of `values`; of two middle ones, the lower.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_si_prefixes() {
+        assert_eq!(format_si(999.4), "999");
+        assert_eq!(format_si(12_345.0), "12.3 k");
+        assert_eq!(format_si(7_512_345.0), "7.51 M");
+        assert_eq!(format_si(3.5e9), "3.50 G");
+    }
+
+    #[test]
+    fn median_of_odd_and_even() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.0).abs() < f64::EPSILON);
+        assert!(median(vec![]).is_nan());
+    }
+}

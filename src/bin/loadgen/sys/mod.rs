@@ -1,0 +1,5 @@
+//! Interfaces of the operating system.
+
+pub(crate) mod interrupt;
+pub(crate) mod procfs;
+pub(crate) mod timerfd;

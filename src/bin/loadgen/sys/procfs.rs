@@ -1,0 +1,166 @@
+//! Information about processes and the host, core affinity and the descriptor limit.
+
+use std::time::Duration;
+use std::{fs, io};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::{Value, json};
+
+/// A running process, known by its id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    pub(crate) id: u32,
+}
+
+impl Process {
+    /// Returns the CPU time of its threads, in nanoseconds where the kernel counts them; `None` if
+    /// it has ended.
+    pub(crate) fn cpu_time(self) -> Option<Duration> {
+        let mut total = Duration::ZERO;
+        for task in fs::read_dir(format!("/proc/{}/task", self.id)).ok()? {
+            // A thread may end while the others are read.
+            let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+                continue;
+            };
+            total += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
+        }
+        Some(total)
+    }
+
+    /// Returns its resident memory, in bytes.
+    pub(crate) fn memory(self) -> Option<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// Returns its peak resident memory, in bytes.
+    pub(crate) fn peak_memory(self) -> Option<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Returns the number of its open descriptors.
+    pub(crate) fn descriptors(self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/fd", self.id)).ok()?.count())
+    }
+
+    /// Sends a signal to it.
+    ///
+    /// # Errors
+    ///
+    /// It has ended or belongs to another user.
+    pub(crate) fn signal(self, signal: Signal) -> io::Result<()> {
+        let id = Pid::from_raw(self.id.cast_signed());
+        Ok(kill_process(id.ok_or_else(|| io::Error::other("0 is not a process id"))?, signal)?)
+    }
+
+    fn status(self, key: &str) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.id)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+}
+
+/// Pins this thread, and processes started by it later, to one core.
+///
+/// # Errors
+///
+/// The core does not exist or is not allowed for this process.
+pub(crate) fn set_affinity(core: usize) -> io::Result<()> {
+    let mut cores = CpuSet::new();
+    if core >= CpuSet::MAX_CPU {
+        return Err(io::Error::other(format!("there is no core {core}")));
+    }
+    cores.set(core);
+    sched_setaffinity(None, &cores)
+        .map_err(|error| io::Error::other(format!("cannot run on core {core}: {error}")))
+}
+
+/// Runs `action` pinned to one core, then restores the previous affinity.
+///
+/// # Errors
+///
+/// The core does not exist or is not allowed for this process, or `action` fails.
+pub(crate) fn with_affinity<T>(
+    core: usize,
+    action: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let before = sched_getaffinity(None)?;
+    set_affinity(core)?;
+    let result = action();
+    sched_setaffinity(None, &before)?;
+    result
+}
+
+/// Raises the soft limit of open files to the hard limit and returns the result.
+pub(crate) fn raise_fd_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // If it cannot be raised, the soft limit stays, and a later connect reports it.
+    let effective = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    effective.current.unwrap_or(u64::MAX)
+}
+
+/// Descriptors in addition to those of clients: files, sources, churn clients.
+const OTHER_DESCRIPTORS: u64 = 16;
+
+/// Checks that `clients` clients can be connected, before anything is prepared for them.
+///
+/// # Errors
+///
+/// The descriptor limit is too low.
+pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
+    let needed = clients as u64 + OTHER_DESCRIPTORS;
+    let allowed = raise_fd_limit();
+    if allowed < needed {
+        return Err(io::Error::other(format!(
+            "{clients} clients need {needed} descriptors and {allowed} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+/// Returns CPU, memory and kernel of the host, as far as known.
+pub(crate) fn host_info() -> Value {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    json!({
+        "cpu": model.map(|text| text.trim_start_matches(['\t', ' ', ':'])),
+        // Counted from cpuinfo, because this process may be pinned to one core.
+        "cores": cpu.lines().filter(|line| line.starts_with("processor")).count(),
+        "memory": memory.map(str::trim),
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let this = Process { id: std::process::id() };
+        assert!(this.cpu_time().is_some());
+        assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
+        assert!(this.descriptors().unwrap() > 2);
+        assert!(host_info()["cores"].as_u64().unwrap() > 0);
+    }
+
+    #[test]
+    fn affinity_is_restored() {
+        let before = sched_getaffinity(None).unwrap();
+        let core = (0..CpuSet::MAX_CPU).find(|&core| before.is_set(core)).unwrap();
+        let count = with_affinity(core, || Ok(sched_getaffinity(None)?.count())).unwrap();
+        assert_eq!(count, 1);
+        assert_eq!(sched_getaffinity(None).unwrap().count(), before.count());
+        assert!(with_affinity(CpuSet::MAX_CPU, || Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_tells_nothing() {
+        let gone = Process { id: u32::MAX };
+        assert_eq!((gone.cpu_time(), gone.memory(), gone.descriptors()), (None, None, None));
+    }
+}

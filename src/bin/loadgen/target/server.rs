@@ -1,0 +1,343 @@
+//! The server under test: already running, or started for the run.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::sys::interrupt;
+use crate::sys::procfs::{self, Process};
+use crate::target::launcher;
+
+/// Maximum time for a graceful stop; longer than the server's drain timeout of 5 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The same after a failed or interrupted run, when its exit status no longer matters.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Timeout of an expected line; the preparation of a segment must fit in.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The listening addresses of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) events: SocketAddr,
+    pub(crate) clients: SocketAddr,
+}
+
+/// A server under test: its addresses and, if known, its process.
+pub(crate) struct Server {
+    pub(crate) addresses: Addresses,
+    pub(crate) process: Option<Process>,
+    child: Option<ChildServer>,
+}
+
+/// A child process, terminated on drop.
+struct ChildServer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    stop_mode: StopMode,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StopMode {
+    /// By SIGTERM.
+    OnSignal,
+    /// By closing its source.
+    ByItself,
+}
+
+/// The command line of a server, and how it is run.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerCommand {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// How the server is stopped.
+    stop_mode: StopMode,
+    /// The only core that it may use.
+    pub(crate) core: Option<usize>,
+    log: LogMode,
+}
+
+/// Destination of a server's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogMode {
+    /// Standard error of this program, warnings and errors only.
+    Forwarded,
+    /// A pipe returned by [`Server::take_log`]. It must be read, or the server's log blocks.
+    Captured,
+}
+
+impl ServerCommand {
+    /// The `eventserver` beside this executable, on free ports of the loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// The executable does not exist.
+    pub(crate) fn event_server(
+        extra_arguments: &[String],
+        core: Option<usize>,
+    ) -> io::Result<ServerCommand> {
+        ServerCommand::event_server_command(LogMode::Forwarded, extra_arguments, core)
+    }
+
+    /// The same with a captured log at level info, for [`Server::take_log`].
+    ///
+    /// # Errors
+    ///
+    /// The executable does not exist.
+    pub(crate) fn event_server_with_log(
+        extra_arguments: &[String],
+        core: Option<usize>,
+    ) -> io::Result<ServerCommand> {
+        ServerCommand::event_server_command(LogMode::Captured, extra_arguments, core)
+    }
+
+    fn event_server_command(
+        log: LogMode,
+        extra_arguments: &[String],
+        core: Option<usize>,
+    ) -> io::Result<ServerCommand> {
+        let path = std::env::current_exe()?.with_file_name("eventserver");
+        if !path.is_file() {
+            return Err(io::Error::other(format!(
+                "there is no {}: build it with `cargo build --release`",
+                path.display()
+            )));
+        }
+        let own = [
+            "--event-listen",
+            "127.0.0.1:0",
+            "--client-listen",
+            "127.0.0.1:0",
+            "--log-level",
+            if log == LogMode::Captured { "info" } else { "warn" },
+        ];
+        let arguments = own.into_iter().chain(extra_arguments.iter().map(String::as_str));
+        Ok(ServerCommand {
+            path,
+            arguments: arguments.map(OsString::from).collect(),
+            stop_mode: StopMode::OnSignal,
+            core,
+            log,
+        })
+    }
+
+    /// One of the servers built into this executable.
+    ///
+    /// # Errors
+    ///
+    /// The path of this executable is unknown.
+    pub(crate) fn built_in(
+        name: &str,
+        argument: String,
+        core: Option<usize>,
+    ) -> io::Result<ServerCommand> {
+        let path = std::env::current_exe()?;
+        let arguments = vec![name.into(), argument.into()];
+        Ok(ServerCommand {
+            path,
+            arguments,
+            stop_mode: StopMode::ByItself,
+            core,
+            log: LogMode::Forwarded,
+        })
+    }
+}
+
+impl Server {
+    /// A server that was started elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot be resolved.
+    pub(crate) fn external(
+        host: &str,
+        event_port: u16,
+        client_port: u16,
+        process: Option<u32>,
+    ) -> io::Result<Server> {
+        let resolve = |port: u16| {
+            let found = (host, port).to_socket_addrs()?.next();
+            found.ok_or_else(|| io::Error::other(format!("`{host}` has no address")))
+        };
+        Ok(Server {
+            addresses: Addresses { events: resolve(event_port)?, clients: resolve(client_port)? },
+            process: process.map(|id| Process { id }),
+            child: None,
+        })
+    }
+
+    /// Starts a server and waits for its ready line.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or its first line is not a ready line.
+    pub(crate) fn start(command_line: &ServerCommand) -> io::Result<Server> {
+        let spawn = || {
+            let mut command = launcher::command(&command_line.path, &command_line.arguments)?;
+            // In its own process group, because a terminal's signals are for this program to
+            // forward.
+            command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+            if command_line.log == LogMode::Captured {
+                command.stderr(Stdio::piped());
+            }
+            command.spawn().map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", command_line.path.display()))
+            })
+        };
+        // A child inherits the affinity, so it never runs on another core, not even during startup.
+        let mut child = match command_line.core {
+            Some(core) => procfs::with_affinity(core, spawn)?,
+            None => spawn()?,
+        };
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
+        let process = Some(Process { id: child.id() });
+        let mut child = ChildServer {
+            child,
+            output: BufReader::new(output),
+            stop_mode: command_line.stop_mode,
+        };
+        let line = child.next_line()?;
+        let addresses = read_ready_line(&line).ok_or_else(|| {
+            io::Error::other(format!(
+                "{} printed `{line}` instead of its ready line",
+                command_line.path.display()
+            ))
+        })?;
+        Ok(Server { addresses, process, child: Some(child) })
+    }
+
+    /// Waits for the next line on the standard output of a child server.
+    ///
+    /// # Errors
+    ///
+    /// The server has ended, or was started elsewhere.
+    pub(crate) fn next_line(&mut self) -> io::Result<String> {
+        match &mut self.child {
+            Some(child) => child.next_line(),
+            None => {
+                Err(io::Error::other("the output of a server started elsewhere cannot be read"))
+            }
+        }
+    }
+
+    /// Takes the captured log, once.
+    pub(crate) fn take_log(&mut self) -> Option<ChildStderr> {
+        self.child.as_mut()?.child.stderr.take()
+    }
+
+    /// Stops a child server after its connections are closed. Does nothing to other servers.
+    ///
+    /// # Errors
+    ///
+    /// It must be killed, or its exit status is not 0.
+    pub(crate) fn stop(mut self) -> io::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if child.stop_mode == StopMode::OnSignal {
+            child.terminate()?;
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut status = None;
+        while status.is_none() && Instant::now() < deadline {
+            interrupt::check()?;
+            status = child.wait_until(deadline.min(Instant::now() + interrupt::MAX_WAIT))?;
+        }
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(io::Error::other(format!("the server ended with {status}"))),
+            None => Err(io::Error::other(format!(
+                "the server did not stop within {} s and was killed",
+                STOP_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+}
+
+impl ChildServer {
+    fn next_line(&mut self) -> io::Result<String> {
+        if self.output.buffer().is_empty() {
+            self.wait_for_output()?;
+        }
+        let mut line = String::new();
+        if self.output.read_line(&mut line)? == 0 {
+            return Err(io::Error::other("the server has ended; see its log"));
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn wait_for_output(&self) -> io::Result<()> {
+        let deadline = Instant::now() + LINE_TIMEOUT;
+        let max_wait = Timespec::try_from(interrupt::MAX_WAIT).map_err(io::Error::other)?;
+        loop {
+            interrupt::check()?;
+            let mut readable = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+            match rustix::event::poll(&mut readable, Some(&max_wait)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                result => return Ok(result.map(|_| ())?),
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server prints nothing"));
+            }
+        }
+    }
+
+    fn terminate(&self) -> io::Result<()> {
+        Process { id: self.child.id() }.signal(Signal::TERM)
+    }
+
+    fn wait_until(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for ChildServer {
+    fn drop(&mut self) {
+        // These fail if it has already ended, which is fine.
+        if self.stop_mode == StopMode::OnSignal && self.terminate().is_ok() {
+            let _ = self.wait_until(Instant::now() + DROP_TIMEOUT);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Returns the line that a server prints when it is ready.
+pub(crate) fn ready_line(addresses: Addresses) -> String {
+    let Addresses { events, clients } = addresses;
+    format!("eventserver ready: events on {events}, clients on {clients}")
+}
+
+fn read_ready_line(line: &str) -> Option<Addresses> {
+    let rest = line.strip_prefix("eventserver ready: events on ")?;
+    let (events, clients) = rest.split_once(", clients on ")?;
+    Some(Addresses { events: events.parse().ok()?, clients: clients.trim().parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_is_read_back() {
+        let (events, clients) = ("127.0.0.1:9090", "[::1]:9099");
+        let line = format!("eventserver ready: events on {events}, clients on {clients}");
+        let addresses = read_ready_line(&line).unwrap();
+        assert_eq!(ready_line(addresses), line);
+        assert!(read_ready_line("eventserver failed").is_none());
+    }
+}

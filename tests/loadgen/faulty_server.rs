@@ -1,0 +1,336 @@
+//! A naive server that is obviously correct, with one injectable bug.
+//!
+//! One thread reads the source, another accepts clients. No event is applied before the announced
+//! number of clients have sent their ids.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+/// An injected bug. By default it strikes at the delivery numbered [`FAULTY_DELIVERY`].
+///
+/// The end of a stream is its last announced event, or, if its length is unknown, [`QUIET`] without
+/// input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InjectedBug {
+    Nothing,
+    /// Delivers a line after the same user's next one.
+    Swap,
+    Lose,
+    Double,
+    ChangeByte,
+    /// Delivers a line to another user.
+    WrongUser,
+    CloseClient,
+    CloseSource,
+    /// Writes to the source.
+    AnswerSource,
+    /// Delivers nothing more to any client.
+    StopDelivering,
+    /// Delivers a line that was never sent, at the end.
+    ExtraAtEnd,
+    /// Delivers the beginning of a line, at the end.
+    BytesAtEnd,
+    CloseClientAtEnd,
+    CloseSourceAtEnd,
+    AnswerSourceAtEnd,
+    /// Delivers a line that was never sent, after the source has closed.
+    ExtraAfterSource,
+}
+
+impl InjectedBug {
+    /// All bugs.
+    pub(crate) const ALL: [InjectedBug; 15] = [
+        InjectedBug::Swap,
+        InjectedBug::Lose,
+        InjectedBug::Double,
+        InjectedBug::ChangeByte,
+        InjectedBug::WrongUser,
+        InjectedBug::CloseClient,
+        InjectedBug::CloseSource,
+        InjectedBug::AnswerSource,
+        InjectedBug::StopDelivering,
+        InjectedBug::ExtraAtEnd,
+        InjectedBug::BytesAtEnd,
+        InjectedBug::CloseClientAtEnd,
+        InjectedBug::CloseSourceAtEnd,
+        InjectedBug::AnswerSourceAtEnd,
+        InjectedBug::ExtraAfterSource,
+    ];
+}
+
+/// Index over all users, from 1; in a shorter run the middle delivery.
+pub(crate) const FAULTY_DELIVERY: u64 = 700;
+
+/// A pause of this length is the end of a stream of unknown length.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Receive buffer of a source's connection, so that a flood is not megabytes ahead of this slow
+/// server.
+const RECEIVE_BUFFER: usize = 16 * 1024;
+
+/// The ports of a running server. Its threads end with their connections.
+pub(crate) struct Ports {
+    pub(crate) events: u16,
+    pub(crate) clients: u16,
+}
+
+/// Starts a server for one run of `events` events, or of any number if `None`. It applies the first
+/// event after `clients` clients have registered; more may follow later.
+pub(crate) fn start(clients: usize, events: Option<u64>, bug: InjectedBug) -> Ports {
+    let sources = TcpListener::bind("127.0.0.1:0").unwrap();
+    let users = TcpListener::bind("127.0.0.1:0").unwrap();
+    SockRef::from(&sources).set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+    let ports = Ports {
+        events: sources.local_addr().unwrap().port(),
+        clients: users.local_addr().unwrap().port(),
+    };
+    let (registered, registrations) = channel();
+    thread::spawn(move || {
+        for client in users.incoming().flatten() {
+            let registered = registered.clone();
+            thread::spawn(move || register(client, &registered));
+        }
+    });
+    thread::spawn(move || {
+        let (source, _) = sources.accept().unwrap();
+        let server = Server::new(registrations, clients, events, bug);
+        server.serve(source);
+    });
+    ports
+}
+
+/// Ignores a client that disconnects before sending its id.
+fn register(client: TcpStream, registered: &Sender<(u64, TcpStream)>) {
+    let mut id = String::new();
+    let read = BufReader::new(&client).read_line(&mut id);
+    if read.is_ok_and(|bytes| bytes > 0) {
+        // The run may have ended.
+        let _ = registered.send((id.trim().parse().unwrap(), client));
+    }
+}
+
+/// Starts a server that discards what sources send, and writes `line` to each client with an id of
+/// at least `first_user`.
+pub(crate) fn start_answering(line: &'static str, first_user: u64) -> Ports {
+    let sources = TcpListener::bind("127.0.0.1:0").unwrap();
+    let users = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = Ports {
+        events: sources.local_addr().unwrap().port(),
+        clients: users.local_addr().unwrap().port(),
+    };
+    thread::spawn(move || {
+        for mut source in sources.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut source, &mut io::sink()));
+        }
+    });
+    thread::spawn(move || {
+        for mut client in users.incoming().flatten() {
+            thread::spawn(move || {
+                let mut id = String::new();
+                let mut reader = BufReader::new(client.try_clone().unwrap());
+                let read = reader.read_line(&mut id);
+                if read.is_ok() && id.trim().parse().is_ok_and(|id: u64| id >= first_user) {
+                    let _ = client.write_all(line.as_bytes());
+                }
+                // Stays connected until the peer closes.
+                let _ = io::copy(&mut reader, &mut io::sink());
+            });
+        }
+    });
+    ports
+}
+
+struct Server {
+    registrations: Receiver<(u64, TcpStream)>,
+    clients: HashMap<u64, TcpStream>,
+    followers: HashMap<u64, BTreeSet<u64>>,
+    events: Option<u64>,
+    bug: InjectedBug,
+    /// The client concerned by bugs at the end: one of the first to register.
+    victim: u64,
+    faulty_delivery: u64,
+    deliveries: u64,
+    /// The line held back by [`InjectedBug::Swap`], and its user.
+    held: Option<(u64, String)>,
+    /// Lines to be written after all buffered input has been applied.
+    unwritten: HashMap<u64, String>,
+    /// The bug at the source or at the end has been injected.
+    is_injected: bool,
+}
+
+impl Server {
+    fn new(
+        registrations: Receiver<(u64, TcpStream)>,
+        count: usize,
+        events: Option<u64>,
+        bug: InjectedBug,
+    ) -> Server {
+        let clients: HashMap<u64, TcpStream> = registrations.iter().take(count).collect();
+        let middle = (count as u64).saturating_mul(events.unwrap_or(u64::MAX)) / 2;
+        Server {
+            victim: *clients.keys().min().unwrap(),
+            registrations,
+            clients,
+            followers: HashMap::new(),
+            events,
+            bug,
+            faulty_delivery: FAULTY_DELIVERY.min(middle),
+            deliveries: 0,
+            held: None,
+            unwritten: HashMap::new(),
+            is_injected: false,
+        }
+    }
+
+    fn serve(mut self, source: TcpStream) {
+        source.set_read_timeout(Some(QUIET)).unwrap();
+        let mut lines = BufReader::new(&source);
+        let (mut line, mut waiting, mut next) = (Vec::new(), BTreeMap::new(), 1);
+        loop {
+            match lines.read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.events.is_none() && self.deliveries >= self.faulty_delivery {
+                        self.inject_at_end(&source);
+                    }
+                    continue;
+                }
+                Err(_) => break,
+            }
+            self.clients.extend(self.registrations.try_iter());
+            let text = String::from_utf8(std::mem::take(&mut line)).unwrap();
+            let text = text.trim_end().to_owned();
+            let sequence: u64 = text.split('|').next().unwrap().parse().unwrap();
+            waiting.insert(sequence, text);
+            while let Some(line) = waiting.remove(&next) {
+                self.apply(&line);
+                next += 1;
+                if self.deliveries >= self.faulty_delivery {
+                    self.inject_at_source(&source);
+                }
+                if self.events.is_some_and(|events| next > events) {
+                    self.inject_at_end(&source);
+                }
+            }
+            if lines.buffer().is_empty() {
+                self.flush();
+            }
+        }
+        if self.bug == InjectedBug::ExtraAfterSource {
+            self.write(self.victim, "1|B\r\n");
+        }
+        self.flush();
+        drop(source);
+        // The clients stay connected until the peer closes.
+        for mut client in self.clients.into_values() {
+            let _ = io::copy(&mut client, &mut io::sink());
+        }
+    }
+
+    fn inject_at_source(&mut self, source: &TcpStream) {
+        match self.bug {
+            InjectedBug::CloseSource => close(source),
+            InjectedBug::AnswerSource if !self.is_injected => answer(source),
+            _ => return,
+        }
+        self.is_injected = true;
+    }
+
+    fn inject_at_end(&mut self, source: &TcpStream) {
+        if std::mem::replace(&mut self.is_injected, true) {
+            return;
+        }
+        match self.bug {
+            InjectedBug::ExtraAtEnd => self.write(self.victim, "1|B\r\n"),
+            InjectedBug::BytesAtEnd => self.write(self.victim, "1|"),
+            InjectedBug::CloseClientAtEnd => self.close_client(self.victim),
+            InjectedBug::CloseSourceAtEnd => close(source),
+            InjectedBug::AnswerSourceAtEnd => answer(source),
+            _ => {}
+        }
+        self.flush();
+    }
+
+    fn apply(&mut self, line: &str) {
+        let fields: Vec<&str> = line.split('|').collect();
+        let user = |index: usize| fields[index].parse::<u64>().unwrap();
+        match fields[1] {
+            "F" => {
+                self.followers.entry(user(3)).or_default().insert(user(2));
+                self.deliver(user(3), line);
+            }
+            "U" => {
+                self.followers.entry(user(3)).or_default().remove(&user(2));
+            }
+            "P" => self.deliver(user(3), line),
+            "B" => {
+                let everyone: Vec<u64> = self.clients.keys().copied().collect();
+                everyone.into_iter().for_each(|user| self.deliver(user, line));
+            }
+            "S" => {
+                let followers = self.followers.get(&user(2)).cloned().unwrap_or_default();
+                followers.into_iter().for_each(|follower| self.deliver(follower, line));
+            }
+            other => panic!("type {other}"),
+        }
+    }
+
+    fn deliver(&mut self, user: u64, line: &str) {
+        if !self.clients.contains_key(&user) {
+            return;
+        }
+        self.deliveries += 1;
+        let line = format!("{line}\r\n");
+        let faulty = self.deliveries == self.faulty_delivery;
+        match self.bug {
+            InjectedBug::Lose if faulty => {}
+            InjectedBug::Swap if faulty => self.held = Some((user, line)),
+            InjectedBug::Double if faulty => self.write(user, &line.repeat(2)),
+            InjectedBug::ChangeByte if faulty => self.write(user, &line.replacen('|', "/", 1)),
+            InjectedBug::WrongUser if faulty => {
+                let other = *self.clients.keys().find(|&&other| other != user).unwrap();
+                self.write(other, &line);
+            }
+            InjectedBug::CloseClient if faulty => self.close_client(user),
+            InjectedBug::StopDelivering if self.deliveries >= self.faulty_delivery => {}
+            _ => self.write(user, &line),
+        }
+        if !faulty && self.held.as_ref().is_some_and(|(held_for, _)| *held_for == user) {
+            let (user, line) = self.held.take().unwrap();
+            self.write(user, &line);
+        }
+    }
+
+    fn write(&mut self, user: u64, text: &str) {
+        self.unwritten.entry(user).or_default().push_str(text);
+    }
+
+    /// Writes to closed clients fail, which is expected.
+    fn flush(&mut self) {
+        for (user, text) in self.unwritten.drain() {
+            let _ = (&self.clients[&user]).write_all(text.as_bytes());
+        }
+    }
+
+    fn close_client(&mut self, user: u64) {
+        self.flush();
+        close(&self.clients[&user]);
+    }
+}
+
+/// Writes to a source; it fails if the source has closed.
+fn answer(mut source: &TcpStream) {
+    let _ = source.write_all(b"ok\n");
+}
+
+/// Closes a connection; the peer may have closed it already.
+fn close(stream: &TcpStream) {
+    let _ = stream.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,87 @@
+//! Every mode accepts a correct server and detects every injected bug.
+
+use std::fmt::Write as _;
+
+use super::faulty_server::{self, InjectedBug, Ports};
+use super::{CLIENTS, EVENTS, run, verify};
+
+/// Asserts that `run_bug` accepts a correct server and rejects each bug.
+fn assert_detects_all(mode: &str, run_bug: impl Fn(InjectedBug) -> (bool, String)) {
+    let (right, text) = run_bug(InjectedBug::Nothing);
+    assert!(right, "{mode}: a right server passed for a wrong one: {text}");
+    let passed: Vec<InjectedBug> =
+        InjectedBug::ALL.into_iter().filter(|&bug| run_bug(bug).0).collect();
+    assert!(passed.is_empty(), "{mode}: {passed:?} went unnoticed");
+}
+
+/// Runs `loadgen MODE ARGUMENTS` against a faulty server.
+fn run_against(
+    mode: &str,
+    arguments: &str,
+    clients: usize,
+    events: Option<u64>,
+    bug: InjectedBug,
+) -> (bool, String) {
+    println!("{mode}: {bug:?}");
+    let Ports { events, clients } = faulty_server::start(clients, events, bug);
+    run(&format!("{mode} --event-port {events} --client-port {clients} {arguments}"))
+}
+
+#[test]
+fn verify_detects_every_injected_bug() {
+    assert_detects_all("verify", |bug| verify(bug, 21));
+}
+
+#[test]
+fn replay_detects_every_injected_bug() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("stream.events");
+    let mut lines = String::new();
+    for sequence in 1..=EVENTS {
+        let (a, b) = (sequence % CLIENTS as u64, sequence * 7 / 3 % CLIENTS as u64);
+        let _ = match sequence % 5 {
+            0 => writeln!(lines, "{sequence}|B"),
+            1 => writeln!(lines, "{sequence}|U|{a}|{b}"),
+            2 | 3 => writeln!(lines, "{sequence}|F|{a}|{b}"),
+            _ => writeln!(lines, "{sequence}|S|{b}"),
+        };
+    }
+    std::fs::write(&capture, lines).unwrap();
+    let arguments = format!("{} --timeout 1000", capture.display());
+    assert_detects_all("replay", |bug| {
+        run_against("replay", &arguments, CLIENTS, Some(EVENTS), bug)
+    });
+}
+
+#[test]
+fn latency_detects_every_injected_bug() {
+    // The warm-up of half a second is part of the events.
+    for (kind, clients) in [("", 10), (" --broadcast", 3)] {
+        let arguments =
+            format!("--clients {clients} --rate 2000 --duration 0.25 --timeout 1000{kind}");
+        assert_detects_all("latency", |bug| {
+            run_against("latency", &arguments, clients, Some(1500), bug)
+        });
+    }
+}
+
+#[test]
+fn soak_detects_every_injected_bug() {
+    let arguments = "--clients 5 --sources 1 --visits 0 --rate 2000 --burst 0 --seconds 1 \
+                     --timeout 1000";
+    assert_detects_all("soak", |bug| run_against("soak", arguments, 5, None, bug));
+}
+
+#[test]
+fn fairness_detects_every_injected_bug() {
+    // The receivers, and the write-interval probe.
+    let arguments = "--mix 1:1:2:2:1 --clients 4 --duration 0.2 --bound-ms 20000 --timeout 2000";
+    assert_detects_all("fairness", |bug| run_against("fairness", arguments, 5, None, bug));
+}
+
+#[test]
+fn idle_detects_every_injected_bug() {
+    assert_detects_all("idle", |bug| {
+        run_against("idle", "--clients 20 --timeout 500", 20, Some(1), bug)
+    });
+}
