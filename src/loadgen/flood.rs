@@ -1,10 +1,9 @@
 //! A source that sends as fast as the server takes it, and a crowd that reads what comes of it.
 //!
-//! It moves by small steps, so that whoever measures on the same core can look around in between. To
-//! know what each client of a large crowd must receive would take longer than the server needs to
-//! send it, and the server would wait instead of being flooded. So the first clients of the crowd
-//! are checked byte for byte; of the others it is only known that they stay connected, and that the
-//! last event is the last thing that they receive.
+//! It moves by small steps, so that the caller can measure on the same core in between. Computing the
+//! expected bytes of every client of a large crowd takes longer than the server needs to send them:
+//! the server would wait instead of being flooded. So the first clients of the crowd are checked byte
+//! for byte. The others must stay connected and receive the last event last.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -29,7 +28,7 @@ const WRITE_BYTES: usize = 16 * 1024;
 /// … and reads no more than this, of one client: each about a tenth of a millisecond.
 const READ_BYTES: usize = 256 * 1024;
 /// Clients of the crowd that are checked.
-pub(crate) const MOST_CHECKED: usize = 8;
+pub(crate) const MAX_CHECKED: usize = 8;
 /// No last line of a flood is longer.
 const LAST_LINE_BYTES: usize = 32;
 /// Events are shuffled in batches of up to this many.
@@ -76,7 +75,7 @@ enum Receiver {
     Unchecked(Unchecked),
 }
 
-/// One that reads and throws away.
+/// A client that reads and discards.
 struct Unchecked {
     user: u64,
     stream: TcpStream,
@@ -85,8 +84,8 @@ struct Unchecked {
 }
 
 impl Flood {
-    /// Connects the source and the crowd; nothing is sent yet. What the user `witness` must receive
-    /// is known too; its client is [`Flood::connect_witness`].
+    /// Connects the source and the crowd; nothing is sent yet. The deliveries of the user `witness`
+    /// are tracked too; [`Flood::connect_witness`] connects its client.
     ///
     /// # Errors
     ///
@@ -101,7 +100,7 @@ impl Flood {
         let mut source =
             Greeted::open(to.events, "the event source", &Greeting::default())?.ready()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        let checked = load.crowd.min(MOST_CHECKED);
+        let checked = load.crowd.min(MAX_CHECKED);
         let mut crowd = Vec::with_capacity(load.crowd);
         for place in 0..load.crowd {
             let (user, registration) = (place as u64 + 1, (registry, Token(place)));
@@ -146,10 +145,10 @@ impl Flood {
         witness: u64,
         registration: (&Registry, Token),
     ) -> io::Result<Steady> {
-        Steady::connect(to.clients, witness, self.crowd.len().min(MOST_CHECKED), registration)
+        Steady::connect(to.clients, witness, self.crowd.len().min(MAX_CHECKED), registration)
     }
 
-    /// What has been sent and has not arrived at all who are checked.
+    /// Returns the events that have not arrived at every checked client.
     pub(crate) fn in_flight(&mut self) -> &mut InFlight {
         &mut self.in_flight
     }
@@ -204,7 +203,7 @@ impl Flood {
         self.last_arrival = Instant::now();
     }
 
-    /// Whether the last event has arrived everywhere.
+    /// Returns whether the last event has arrived at every client.
     pub(crate) fn has_arrived(&mut self) -> bool {
         self.in_flight.is_empty() && self.missing().is_none()
     }
@@ -214,7 +213,7 @@ impl Flood {
         self.last_arrival
     }
 
-    /// What one of the crowd misses, if it waits for anything.
+    /// Returns an error that names what a client of the crowd has not received, if there is one.
     pub(crate) fn missing(&mut self) -> Option<io::Error> {
         let last_line = self.last_line.as_deref().unwrap_or_default();
         let in_flight = &mut self.in_flight;

@@ -1,4 +1,5 @@
-//! What was sent and has not arrived everywhere, for clients every byte of which is checked.
+//! Events that were sent and have not arrived at every client, for clients that are checked byte for
+//! byte.
 
 use std::collections::VecDeque;
 use std::time::Instant;

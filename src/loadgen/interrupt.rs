@@ -1,9 +1,10 @@
-//! Signals that end a run: it tells what there is so far, and ends with a status that names the signal.
+//! Signals that end a run: it prints the results so far, and exits with a status that names the
+//! signal.
 //!
-//! A handler only keeps the signal. Whatever may take long asks from time to time, and no wait is
-//! longer than [`LONGEST_WAIT`], as a signal may come just before it. A terminal and other programs
-//! often send two signals for one: a further one ends the program at once, whatever it waits for, if
-//! it comes a second or more after the first.
+//! A handler only stores the signal. Long operations poll for it, and no wait is longer than
+//! [`LONGEST_WAIT`], because a signal may arrive just before it. A terminal and other programs often
+//! send two signals for one: a further one ends the program at once, whatever it waits for, if it
+//! comes a second or more after the first.
 
 use std::error::Error;
 use std::fmt;
@@ -19,13 +20,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register_conditional_shutdown, register_usize};
 use signal_hook::low_level::pipe;
 
-/// The longest time without a look for signals.
+/// The longest time between two polls for signals.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// What comes so soon after the first signal is the same request.
+/// A signal that comes sooner than this after the first one is the same request.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// A process that a signal has ended has this status and the signal's number, in a shell's eyes.
+/// Added to a signal's number for the exit status, as shells do.
 const STATUS_OF_SIGNALS: i32 = 128;
 
 const SIGNALS: [(i32, &str); 3] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
@@ -67,7 +68,7 @@ fn ignored_signals() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-/// Whether a signal has come.
+/// Returns whether a signal has come.
 pub(crate) fn has_come() -> bool {
     SIGNAL.load(Ordering::Relaxed) != 0
 }

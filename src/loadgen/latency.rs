@@ -174,7 +174,7 @@ impl SideFigures {
 }
 
 impl Comparison {
-    /// Whether a signal came before anything was measured.
+    /// Returns whether a signal came before anything was measured.
     pub(crate) fn is_empty(&self) -> bool {
         self.server.runs.is_empty()
     }

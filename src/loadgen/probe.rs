@@ -1,10 +1,10 @@
 //! How long a delivery takes at a given rate.
 //!
 //! The loop is open: events leave on a schedule that nothing slows down but a bound on the memory of
-//! what is outstanding, and each delivery is timed from the moment when its event was *due*. A server, or this program, that falls behind
-//! is charged for the whole time that the messages waited; timing from the moment of sending
-//! would leave that out (Gil Tene's coordinated omission, as in wrk2). The latter is kept beside
-//! it as the raw figure.
+//! what is outstanding, and each delivery is timed from the moment when its event was *due*. A
+//! server, or this program, that falls behind is charged for the whole time that the messages
+//! waited; timing from the moment of sending would leave that out (Gil Tene's coordinated omission,
+//! as in wrk2). The latter is kept beside it as the raw figure.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -34,8 +34,8 @@ const MOST_EVENTS_A_TURN: u64 = 1024;
 /// Deliveries that may be outstanding, and bytes that may wait to be sent, before another event is
 /// formatted: where a server cannot keep up, memory stays bounded, and the events that are late
 /// meanwhile are charged for it from when they were due.
-const MOST_OUTSTANDING: u64 = 1 << 24;
-const MOST_UNSENT: usize = 256 * 1024;
+const MAX_OUTSTANDING: u64 = 1 << 24;
+const MAX_UNSENT: usize = 256 * 1024;
 
 const SOURCE: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
@@ -103,7 +103,7 @@ pub(crate) struct Probe {
 struct Client {
     stream: TcpStream,
     user: u64,
-    /// What was sent to this client and has not arrived.
+    /// Events sent to this client that have not arrived.
     awaited: VecDeque<Sent>,
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
@@ -184,8 +184,8 @@ impl Probe {
             let elapsed = measurement.start.elapsed();
             let due = schedule.due_by(elapsed).min(formatted + MOST_EVENTS_A_TURN);
             while formatted < due
-                && measurement.outstanding < MOST_OUTSTANDING
-                && unsent.len() < MOST_UNSENT
+                && measurement.outstanding < MAX_OUTSTANDING
+                && unsent.len() < MAX_UNSENT
             {
                 self.format_next(&mut measurement, elapsed, &mut unsent);
                 formatted += 1;

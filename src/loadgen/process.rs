@@ -102,7 +102,7 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
 /// Descriptors beside those of clients: files, sources, clients that come and go.
 const OTHER_DESCRIPTORS: u64 = 16;
 
-/// Sees to it that so many clients can be connected, before anything is prepared for them.
+/// Raises the descriptor limit for this many clients, before anything is prepared for them.
 ///
 /// # Errors
 ///

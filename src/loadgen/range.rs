@@ -9,19 +9,19 @@ use std::str::FromStr;
 /// # Errors
 ///
 /// It is none, or not within both bounds; the error names them.
-fn within<T>(text: &str, least: T, most: T) -> Result<T, String>
+fn within<T>(text: &str, min: T, max: T) -> Result<T, String>
 where
     T: Copy + FromStr + PartialOrd + Display,
 {
     match text.trim().parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("it is no number from {least} to {most}")),
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("it is no number from {min} to {max}")),
     }
 }
 
 /// Declares the functions that read numbers of one range each.
 macro_rules! ranges {
-    ($($(#[$about:meta])* $name:ident: $type:ty = $least:expr, $most:expr;)*) => {
+    ($($(#[$about:meta])* $name:ident: $type:ty = $min:expr, $max:expr;)*) => {
         $(
             $(#[$about])*
             ///
@@ -29,7 +29,7 @@ macro_rules! ranges {
             ///
             /// The text is no number of that range.
             pub(crate) fn $name(text: &str) -> Result<$type, String> {
-                within(text, $least, $most)
+                within(text, $min, $max)
             }
         )*
     };

@@ -32,7 +32,7 @@ pub(crate) enum Pace {
     Recorded(f64),
 }
 
-/// What of the server's settings decides what becomes of a capture.
+/// The settings of the server that decide which lines of a capture are delivered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerRules {
     /// `None`: 1 where the capture has it, and otherwise the lowest sequence in it.
@@ -40,7 +40,7 @@ pub(crate) struct ServerRules {
     pub(crate) gaps: Gaps,
 }
 
-/// What the server does about sequences that never come.
+/// The treatment of sequences that never come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gaps {
     /// It waits for ever.
@@ -60,7 +60,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// What `survey` tells of the file is known already.
+    /// Opens the file that was surveyed.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ impl Replay {
         }
     }
 
-    /// Whether a slice ends here. If it can be helped it ends where no sequence is out that comes
-    /// later: a server that gives gaps up might do so while the next slice is prepared.
+    /// Returns whether a slice ends here. It ends where no sequence is missing that comes later, if
+    /// possible: a server that gives gaps up could skip it while the next slice is prepared.
     fn is_complete(&self, slice: &Slice) -> bool {
         let fills = |share: usize| slice.wire.len() >= share * SLICE_WIRE_BYTES;
         let is_full = slice.is_full() || fills(1);
@@ -139,9 +139,9 @@ fn without_end(line: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
-/// Behind a gap that has to be given up, no more is sent than this many sequences, half of a
-/// server's usual reorder window, before it is.
-const MOST_BEHIND_A_GAP: u64 = 131_072;
+/// The most sequences that are sent after the start of a gap before the server has given it up: half
+/// of its default reorder window.
+const MAX_AHEAD_OF_GAP: u64 = 131_072;
 
 /// Puts lines into the order of their sequences, as PROTOCOL.md has it.
 struct Order {
@@ -190,7 +190,7 @@ impl Order {
         }
     }
 
-    /// Whether all sequences up to the last one that waits are there or will never come.
+    /// Returns whether each sequence up to the last one that waits has come or never will.
     fn is_settled(&self) -> bool {
         let Some((&last, _)) = self.waiting.last_key_value() else { return true };
         let gaps = self.missing.iter().take_while(|gap| gap.start < last);
@@ -198,11 +198,11 @@ impl Order {
         last - self.awaited + 1 == missing + self.waiting.len() as u64
     }
 
-    /// Whether a line comes so far behind a gap that this has to be given up first.
+    /// Returns whether a line is so far after a gap that the server must give that up first.
     fn is_too_far(&self, line: Line) -> bool {
         let has_gap = self.missing.front().is_some_and(|gap| gap.start == self.awaited);
         let distance = line.sequence().and_then(|sequence| sequence.checked_sub(self.awaited));
-        has_gap && distance.is_some_and(|distance| distance >= MOST_BEHIND_A_GAP)
+        has_gap && distance.is_some_and(|distance| distance >= MAX_AHEAD_OF_GAP)
     }
 }
 
@@ -300,7 +300,7 @@ fn open(file: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 /// A longer line is none of a captured stream, whatever the server's settings were, in bytes.
-const LONGEST_CAPTURED: usize = 1024 * 1024;
+const MAX_CAPTURED_LINE_BYTES: usize = 1024 * 1024;
 
 /// The lines of a capture.
 struct Lines {
@@ -320,14 +320,14 @@ impl Lines {
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         interrupt::check()?;
         let mut line = Vec::new();
-        let mut input = (&mut self.input).take(LONGEST_CAPTURED as u64);
+        let mut input = (&mut self.input).take(MAX_CAPTURED_LINE_BYTES as u64);
         input
             .read_until(b'\n', &mut line)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name)))?;
-        if line.len() == LONGEST_CAPTURED && !line.ends_with(b"\n") {
+        if line.len() == MAX_CAPTURED_LINE_BYTES && !line.ends_with(b"\n") {
             let name = &self.name;
             return Err(unusable(format!(
-                "{name} has a line of more than {LONGEST_CAPTURED} bytes: it is no captured stream"
+                "{name} has a line of more than {MAX_CAPTURED_LINE_BYTES} bytes: it is no captured stream"
             )));
         }
         self.is_cut_short = !line.is_empty() && !line.ends_with(b"\n");
@@ -435,7 +435,8 @@ impl Survey {
         }
     }
 
-    /// What nobody receives from a server that waits for what is missing; `None` where nothing is.
+    /// Returns a message about the lines that a server never delivers if it waits for missing
+    /// sequences; `None` if none are missing.
     pub(crate) fn unsent(&self) -> Option<String> {
         let lines = match self.waiting {
             0 => return None,
@@ -491,7 +492,7 @@ impl Sequences {
         if has_one { 1 } else { lowest }
     }
 
-    /// What lies between `start` and the last sequence, and is not there.
+    /// Returns the sequences missing between `start` and the last one.
     fn missing_from(&self, start: u64) -> Vec<Range<u64>> {
         let mut next = start;
         let mut gaps = Vec::new();
@@ -504,13 +505,13 @@ impl Sequences {
         gaps
     }
 
-    /// How many there are from `start` on, where a run begins.
+    /// Counts the sequences from `start` on, where a run begins.
     fn count_from(&self, start: u64) -> u64 {
         self.0.range(start..).map(|(first, last)| last - first + 1).sum()
     }
 }
 
-/// Connects where a capture names nobody, as broadcasts do: they go to whoever is there.
+/// The user that connects if a capture names none: broadcasts go to any client.
 const ANY_USER: u64 = 1;
 
 /// The users that connect: `all` that the capture names, so many of them at random, or those in a

@@ -65,7 +65,7 @@ pub(crate) struct Sample {
 
 /// Runs `load` against `server` with a client for each of `users`.
 ///
-/// Stops behind the first slice that shows a fault, and at a signal.
+/// Stops after the first slice that shows a fault, and at a signal.
 ///
 /// # Errors
 ///
@@ -150,7 +150,7 @@ struct Watch {
     cpu_before: Option<Duration>,
     slice: SliceSize,
     slice_start: Instant,
-    /// How far the slice is: when, and the bytes sent and received.
+    /// Progress in the slice: the time, and the bytes sent and received.
     last: Option<(Instant, u64, u64)>,
     /// Where a course is kept: its points, and when the next one is due.
     samples: Option<(Vec<Sample>, Instant)>,

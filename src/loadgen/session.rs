@@ -239,8 +239,8 @@ impl Session {
         slice.until_next_due(elapsed).unwrap_or(LONGEST_WAIT).min(self.timeout).min(LONGEST_WAIT)
     }
 
-    /// Sleeps until something can be read or written, no longer than the observer's patience: it wants
-    /// to show that nothing happens, too.
+    /// Sleeps until something can be read or written, but not so long that the observer could not
+    /// show a standstill.
     fn wait(&mut self, patience: Duration) -> io::Result<()> {
         interrupt::check()?;
         match self.poll.poll(&mut self.events, Some(patience)) {
@@ -331,8 +331,8 @@ impl Session {
         }
     }
 
-    fn listen_once(&mut self, nothing: &Slice, patience: Duration) -> io::Result<()> {
-        self.wait(if self.readable.is_empty() { patience } else { Duration::ZERO })?;
+    fn listen_once(&mut self, nothing: &Slice, timeout: Duration) -> io::Result<()> {
+        self.wait(if self.readable.is_empty() { timeout } else { Duration::ZERO })?;
         self.read_clients(nothing);
         Ok(())
     }

@@ -47,7 +47,7 @@ pub(crate) struct TargetFlags<'a> {
 }
 
 impl TargetFlags<'_> {
-    /// What the server that is started is told with `flag`, if it is a number.
+    /// Returns the number that `flag` has among the arguments for the server, if it is there.
     pub(crate) fn server_number(&self, flag: &str) -> Option<u64> {
         let place = self.server_arguments.iter().rposition(|argument| argument == flag)?;
         self.server_arguments.get(place + 1)?.parse().ok()

@@ -11,12 +11,12 @@ use mio::net::TcpStream;
 use super::connect::read_some;
 use super::interrupt::sleep;
 
-/// How long to listen for bytes that nobody should get, before and after the sources close.
+/// The time to listen for unexpected bytes, before and after the sources close.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 /// A server that is done with a source closes it within this time. It has applied all of the
 /// source's events by then: a run that begins earlier may receive some of them.
 pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// From one look at a source that is about to end to the next.
+/// The time between two polls of a source that is about to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of what came that are shown.
 const SHOWN_BYTES: usize = 64;
@@ -58,8 +58,7 @@ pub(crate) fn expect_silence(
     Ok(())
 }
 
-/// Looks at a source that is open: an event server never answers one, and closes it only where
-/// something is wrong.
+/// Checks a source that is open: an event server never answers one, and closes it only on an error.
 ///
 /// # Errors
 ///
@@ -101,7 +100,7 @@ pub(crate) fn warn_of_open_source() {
     );
 }
 
-/// What comes where nothing should.
+/// Something unexpected on a connection.
 enum End {
     Bytes(Vec<u8>),
     Closed,

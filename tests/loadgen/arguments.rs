@@ -35,7 +35,7 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen")).args(arguments).env_clear().output().unwrap()
 }
 
-/// What `--help` says, its lines joined.
+/// The output of `--help`, its lines joined.
 fn help(command: &str) -> String {
     let text = outcome(&run(&[command, "--help"])).1;
     text.split_whitespace().collect::<Vec<_>>().join(" ")

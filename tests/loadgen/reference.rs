@@ -44,7 +44,7 @@ pub(crate) enum Plant {
 }
 
 impl Plant {
-    /// Whatever can go wrong.
+    /// Every fault.
     pub(crate) const FAULTS: [Plant; 15] = [
         Plant::Swap,
         Plant::Lose,
@@ -151,7 +151,7 @@ struct Server {
     followers: HashMap<u64, BTreeSet<u64>>,
     events: Option<u64>,
     plant: Plant,
-    /// Whom the faults at the end concern: one of the clients that came first.
+    /// The client that the faults at the end concern: one of those that came first.
     victim: u64,
     faulty_delivery: u64,
     deliveries: u64,

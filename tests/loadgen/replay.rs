@@ -86,7 +86,7 @@ fn a_stream_may_begin_anywhere() {
         assert!(right, "{arguments}");
         assert!(text.contains("deliveries  5 "), "{arguments}: {text}");
     }
-    // What lies before the first sequence is late.
+    // An event before the first sequence is late.
     let (right, text) = replay("1|B\n5000|B\n", "--spawn --first-sequence 5000");
     assert!(right && text.contains("deliveries  1 "), "{text}");
 }

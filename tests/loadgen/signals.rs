@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::loadgen;
 
 /// Nothing that is waited for here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Long runs, each with a word of what it tells so far.
 const RUNS: [(&str, &str); 8] = [
@@ -55,7 +55,7 @@ impl Running {
     fn end(mut self) -> (ExitStatus, String) {
         let mut told = String::new();
         let mut status = None;
-        // What is told fits the pipe.
+        // The output fits into the pipe.
         wait_for("the end of loadgen", || {
             status = self.process.try_wait().unwrap();
             status.is_some()
@@ -74,7 +74,7 @@ impl Drop for Running {
 }
 
 fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_there() {
         assert!(Instant::now() < deadline, "{what} does not come");
         sleep(Duration::from_millis(5));

@@ -24,7 +24,7 @@ use self::guest::{Guest, Witness};
 pub(crate) use self::waits::Outcome;
 use self::waits::{Waits, record};
 use super::connect::Addresses;
-use super::flood::{Flood, Load, MOST_CHECKED};
+use super::flood::{Flood, Load, MAX_CHECKED};
 use super::interrupt::{self, Interrupted};
 use super::journal::Journal;
 use super::process::Process;
@@ -65,7 +65,7 @@ impl Experiment {
         format!(
             "fairness: the mix `{mix}` as fast as the server takes it, {crowd} of {users} users \
              connected, {} of them checked, a new client every {:?} for {:?}",
-            (*crowd).min(MOST_CHECKED),
+            (*crowd).min(MAX_CHECKED),
             self.interval,
             self.duration
         )

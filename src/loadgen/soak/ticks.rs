@@ -18,7 +18,7 @@ const TICKS_A_BURST: u64 = 500;
 /// the oldest has arrived. So memory is bounded, and a server that waits for a client makes the
 /// source late, which counts as latency.
 const MOST_UNDER_WAY: usize = 1000;
-const MOST_BYTES_UNDER_WAY: usize = 1 << 28;
+const MAX_IN_FLIGHT_BYTES: usize = 1 << 28;
 /// Events are shuffled in batches of up to this many.
 const LARGEST_BATCH: u64 = 100;
 /// Broadcasts that are remembered: more than a visitor can be behind.
@@ -90,8 +90,7 @@ impl Ticks {
     /// The time until the next tick; `None` while too many are under way.
     pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
         let in_flight = &self.in_flight;
-        let has_room =
-            in_flight.len() < MOST_UNDER_WAY && in_flight.memory() < MOST_BYTES_UNDER_WAY;
+        let has_room = in_flight.len() < MOST_UNDER_WAY && in_flight.memory() < MAX_IN_FLIGHT_BYTES;
         has_room.then(|| self.due(in_flight.next()).saturating_duration_since(now))
     }
 
