@@ -266,7 +266,7 @@ impl<A: Acceptor> Hub<A> {
             if !self.deliveries.may_have_room() {
                 return Pending::Room;
             }
-            if left.events == last
+            if left.events <= last
                 || self.deliveries.picked_this_turn >= left.picks
                 || self.deliveries.queued_this_turn >= left.queued_bytes
             {
