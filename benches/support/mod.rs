@@ -1,6 +1,6 @@
 //! What more than one bench needs.
 
-mod arrivals;
+mod arrival_order;
 mod captured;
 mod encode;
 mod random;
@@ -9,7 +9,7 @@ mod sinks;
 use criterion::Criterion;
 use eventserver::protocol::{LineBuffer, Sequence};
 
-pub(crate) use arrivals::Arrival;
+pub(crate) use arrival_order::Arrival;
 pub(crate) use captured::captured_bytes;
 pub(crate) use encode::line;
 pub(crate) use random::Random;

@@ -6,11 +6,11 @@ use rustix::process::Signal;
 
 use crate::RESET;
 use crate::client_process::ClientProcess;
-use crate::script::{CROWD, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, size};
 use crate::stream::Stream;
 use crate::support::{Client, Server};
 use crate::verification::passes_verification;
+use crate::workload::{CROWD, WITNESSES};
 
 /// Of each kind, in each round.
 const VICTIMS: u64 = 5;

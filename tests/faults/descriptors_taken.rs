@@ -5,11 +5,11 @@ use std::fs;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 use crate::RESET;
-use crate::script::{CROWD, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, size};
 use crate::stream::Stream;
 use crate::support::{Client, Server};
 use crate::verification::passes_verification;
+use crate::workload::{CROWD, WITNESSES};
 
 fn limit_descriptors(server: &Server, current: Option<u64>) {
     let maximum = getrlimit(Resource::Nofile).maximum;

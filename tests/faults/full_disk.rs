@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::RESET;
-use crate::size::{report, size};
+use crate::scale::{report, size};
 use crate::stream::Stream;
 use crate::support::Server;
 use crate::verification::passes_verification;

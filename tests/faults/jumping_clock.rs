@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::RESET;
-use crate::size::report;
+use crate::scale::report;
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source, messages};
 use crate::verification::passes_verification;

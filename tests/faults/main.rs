@@ -16,9 +16,8 @@ mod descriptors_taken;
 mod full_disk;
 #[cfg(target_env = "gnu")]
 mod jumping_clock;
-mod script;
+mod scale;
 mod silent_clients;
-mod size;
 mod sources_killed;
 mod storms;
 mod stream;
@@ -27,6 +26,7 @@ mod stream;
 mod support;
 mod suspended;
 mod verification;
+mod workload;
 
 /// Each source's end begins everything anew, so that a verification can follow on the same server.
 const RESET: [&str; 2] = ["--on-source-disconnect", "reset"];

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::RESET;
-use crate::script::CROWD;
-use crate::size::{Room, report, size};
+use crate::scale::{Room, report, size};
 use crate::stream::Stream;
 use crate::support::{Client, Server};
 use crate::verification::passes_verification;
+use crate::workload::CROWD;
 
 fn start(identify_timeout: Duration) -> Server {
     let millis = identify_timeout.as_millis().to_string();

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::RESET;
-use crate::script::{Script, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, size};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source};
 use crate::verification::passes_verification;
+use crate::workload::{Script, WITNESSES};
 
 /// How long a source lives.
 const LIFE: Duration = Duration::from_millis(10);

@@ -9,11 +9,11 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::RESET;
-use crate::script::{CROWD, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, size};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source, delivered, messages};
 use crate::verification::passes_verification;
+use crate::workload::{CROWD, WITNESSES};
 
 /// Storms at the same time.
 const STORMS: usize = 4;

@@ -3,8 +3,8 @@ use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::script::{Script, WITNESSES};
 use crate::support::{Client, Server, Source};
+use crate::workload::{Script, WITNESSES};
 
 /// Between two rounds, so that the fault has a share of the processor too.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -8,11 +8,11 @@ use rustix::process::Signal;
 
 use crate::RESET;
 use crate::client_process::ClientProcess;
-use crate::script::CROWD;
-use crate::size::{report, size};
+use crate::scale::{report, size};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source};
 use crate::verification::{Verification, passes_verification};
+use crate::workload::CROWD;
 
 /// For a client to say who it is, and how long the server is suspended.
 const TIMEOUT: Duration = Duration::from_millis(100);

@@ -8,12 +8,13 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
 
+mod backpressure;
 mod capture;
-mod captured;
 mod clients;
+mod connection_limits;
+mod framing;
 mod http;
 mod limits;
-mod lines;
 mod log;
 mod memory;
 mod ordering;
@@ -21,10 +22,9 @@ mod outputs;
 mod peer_timeout;
 mod queue_memory;
 mod registration;
-mod room;
 mod routing;
-mod slow_clients;
+mod shutdown;
 mod sources;
-mod stop;
 mod support;
-mod writes;
+mod syscalls;
+mod verification_stream;

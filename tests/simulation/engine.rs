@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use eventserver::engine::Progress;
 use proptest::prelude::*;
 
-use crate::world::{Operation, Pair, Text};
+use crate::sim::{Operation, Pair, Text};
 
 fn texts() -> impl Strategy<Value = Text> {
     let letter = prop::sample::select(vec!['F', 'F', 'U', 'B', 'P', 'S', 'S']);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use eventserver::config::{Config, OnSourceDisconnect};
 use eventserver::hub::Budgets;
 
-use crate::stage::Stage;
+use crate::harness::Stage;
 
 #[test]
 fn a_gap_after_a_reset_is_as_young_as_the_reset() {

@@ -12,17 +12,16 @@
 
 mod engine;
 mod gaps;
-mod stage;
+mod harness;
+mod sim;
 mod turns;
-#[path = "mod.rs"]
-mod world;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{fs, thread};
 
-use world::{Random, Simulation};
+use sim::{Random, Simulation};
 
 /// What `cargo test` plays.
 const USUAL_SEEDS: Range<u64> = 0..2000;

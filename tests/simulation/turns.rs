@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use eventserver::config::Config;
 
-use crate::stage::Stage;
-use crate::world::kernel::{Call, SocketId};
+use crate::harness::Stage;
+use crate::sim::kernel::{Call, SocketId};
 
 /// Who was written to or closed, in order.
 fn served(stage: &Stage) -> Vec<SocketId> {

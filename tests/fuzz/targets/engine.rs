@@ -1,7 +1,7 @@
 //! The engine, driven by any operations, against plain maps.
 
 use super::input::Input;
-use super::world::{Operation, Pair, Text};
+use super::sim::{Operation, Pair, Text};
 
 /// The first two bytes decide where the order begins and how large its window is; each operation
 /// takes a few of the others.

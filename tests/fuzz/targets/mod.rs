@@ -2,7 +2,7 @@
 //! not as it should be: nearly all of them compare with a second way to the same result, as plain as
 //! can be.
 //!
-//! The fuzzer's binaries call these functions, and so does `tests/corpus.rs` with what the fuzzer
+//! The fuzzer's binaries call these functions, and so does `tests/fuzz_corpus.rs` with what the fuzzer
 //! has found worth keeping.
 #![allow(unreachable_pub, reason = "the fuzzer's binaries have this as a library")]
 
@@ -13,8 +13,8 @@ pub mod ids;
 mod input;
 pub mod lines;
 pub mod server;
-#[path = "../../simulation/mod.rs"]
-mod world;
+#[path = "../../simulation/sim/mod.rs"]
+mod sim;
 
 /// What a target does with bytes.
 pub type Check = fn(&[u8]);

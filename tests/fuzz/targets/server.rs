@@ -1,6 +1,6 @@
 //! The whole server in the simulation: the bytes decide what would else be drawn from a seed.
 
-use super::world::{Random, Simulation};
+use super::sim::{Random, Simulation};
 
 /// What is drawn once the bytes are used up.
 const SEED: u64 = 0;

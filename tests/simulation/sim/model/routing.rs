@@ -4,7 +4,7 @@ use eventserver::hub::CloseReason;
 
 use super::super::event::Deed;
 use super::super::kernel::SocketId;
-use super::super::order::{Counts, Order};
+use super::super::sequencer::{Counts, Order};
 use super::{Ending, Model};
 
 /// What ends every line that a client gets.

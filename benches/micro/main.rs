@@ -1,14 +1,14 @@
 //! What each part on the way of an event costs by itself.
 //!
-//! `cargo bench --bench parts`; a part is chosen by its name behind it, as in
-//! `cargo bench --bench parts -- reorder`. Every bench checks what it has produced, inside the time
+//! `cargo bench --bench micro`; a part is chosen by its name behind it, as in
+//! `cargo bench --bench micro -- reorder`. Every bench checks what it has produced, inside the time
 //! that is taken: the checks are comparisons of sums.
 #![allow(clippy::unwrap_used, reason = "a bench may stop at what is not as it should be")]
 
+mod apply;
 mod graph;
 mod parse;
 mod reorder;
-mod route;
 mod split;
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,7 +21,7 @@ fn main() {
     parse::each_type(&mut criterion);
     parse::verification_mix(&mut criterion);
     reorder::every_disorder(&mut criterion);
-    route::each_type(&mut criterion);
+    apply::each_type(&mut criterion);
     graph::random_follows(&mut criterion);
     graph::at_a_star(&mut criterion);
     criterion.final_summary();

@@ -7,8 +7,8 @@ use eventserver::engine::{Engine, Progress};
 use eventserver::protocol::{Decoded, EventDecoder, UserId};
 
 use crate::captured::CapturedStream;
-use crate::load::Load;
 use crate::support::{Arrival, CONNECTED, CountingSink, fill, sequence, size};
+use crate::workload::Load;
 
 /// Read of the source at a time, which is about what the server reads.
 const READ_BYTES: usize = 1 << 20;

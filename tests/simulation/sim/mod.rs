@@ -2,20 +2,20 @@
 //! targets play with the same.
 
 mod client;
+mod differential;
 mod event;
 pub(crate) mod kernel;
+mod line_generator;
 mod model;
 pub(crate) mod network;
-mod order;
-mod pair;
 mod peers;
 mod random;
 mod scenario;
+mod sequencer;
 mod simulation;
 pub(crate) mod socket;
 mod source;
-mod story;
 
-pub(crate) use pair::{Operation, Pair, Text};
+pub(crate) use differential::{Operation, Pair, Text};
 pub(crate) use random::Random;
 pub(crate) use simulation::Simulation;

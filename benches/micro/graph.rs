@@ -15,7 +15,7 @@ const STAR: UserId = UserId(u64::MAX);
 const VISITORS: u64 = 1_000;
 
 /// A graph of random pairs, ten follows a user, is put together and taken apart. A tenth of the size
-/// that the server is to hold, yet far too large for a cache; `tests/memory.rs` looks at the rest.
+/// that the server is to hold, yet far too large for a cache; `tests/engine_memory.rs` looks at the rest.
 pub(crate) fn random_follows(criterion: &mut Criterion) {
     let users = size(100_000, 1_000);
     let pairs = random_pairs(users, 10 * users);

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use super::kernel::{Kernel, SocketId};
+use super::line_generator::Story;
 use super::random::Random;
 use super::scenario::Scenario;
 use super::socket::Side;
-use super::story::Story;
 
 /// How a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

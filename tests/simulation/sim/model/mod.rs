@@ -23,7 +23,7 @@ use eventserver::hub::{Capacity, CloseReason, Stats};
 
 use super::client::{Client, Stall};
 use super::kernel::{Call, Kernel, SocketId};
-use super::order::Order;
+use super::sequencer::Order;
 use super::socket::Side;
 use super::source::Source;
 
@@ -79,8 +79,8 @@ impl Limits {
 }
 
 mod admission;
-mod ends;
-mod rest;
+mod closes;
+mod quiescence;
 mod routing;
 
 /// The whole server, naively.

@@ -11,9 +11,9 @@ use eventserver::hub::Capacity;
 use eventserver::hub::{EVENT_LISTENER, Hub, NextTurn, Readiness};
 
 use crate::captured::CapturedStream;
-use crate::load::Load;
-use crate::memory::{Queue, Then};
+use crate::in_memory_transport::{Queue, Then};
 use crate::support::{Arrival, CONNECTED, size};
+use crate::workload::Load;
 
 /// A server with its clients registered. Each source starts the order and the graph anew, so that
 /// the same stream can be sent again and again.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use eventserver::hub::CloseReason;
 
-use super::order::Line;
+use super::sequencer::Line;
 
 /// A source that the server has accepted and not closed.
 #[derive(Debug, Default)]

@@ -8,10 +8,10 @@ use eventserver::config::Config;
 use eventserver::hub::Hub;
 use eventserver::hub::{Budgets, Capacity};
 
-use crate::world::Random;
-use crate::world::kernel::{Call, Habits, Kernel, SocketId};
-use crate::world::network::SimulatedAcceptor;
-use crate::world::socket::Side;
+use crate::sim::Random;
+use crate::sim::kernel::{Call, Habits, Kernel, SocketId};
+use crate::sim::network::SimulatedAcceptor;
+use crate::sim::socket::Side;
 
 /// Clients that the server takes.
 const CAPACITY: Capacity = Capacity { max_clients: 16, max_awaiting_id: 16 };

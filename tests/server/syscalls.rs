@@ -10,8 +10,8 @@ use eventserver::config::Config;
 use eventserver::hub::{Acceptor, Capacity, Stream};
 use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, Readiness};
 
-use crate::captured::{captured_stream, captured_users};
 use crate::support::DEADLINE;
+use crate::verification_stream::{captured_stream, captured_users};
 
 const CAPACITY: Capacity = Capacity { max_clients: 1000, max_awaiting_id: 64 };
 
