@@ -9,7 +9,7 @@ use eventserver::hub::Hub;
 use eventserver::hub::{Budgets, Capacity};
 
 use crate::sim::Random;
-use crate::sim::kernel::{Call, Habits, Kernel, SocketId};
+use crate::sim::kernel::{Call, Kernel, KernelConfig, SocketId};
 use crate::sim::network::SimulatedAcceptor;
 use crate::sim::socket::Side;
 
@@ -17,31 +17,31 @@ use crate::sim::socket::Side;
 const CAPACITY: Capacity = Capacity { max_clients: 16, max_awaiting_id: 16 };
 
 /// A server that nobody plays tricks on.
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     kernel: Rc<RefCell<Kernel>>,
     pub(crate) hub: Hub<SimulatedAcceptor>,
     start: Instant,
 }
 
-impl Stage {
-    pub(crate) fn new(config: Config) -> Stage {
-        let habits = Habits {
+impl Harness {
+    pub(crate) fn new(config: Config) -> Harness {
+        let kernel_config = KernelConfig {
             backlog: 16,
-            largest_buffer: 5000,
-            mischief: 0,
+            max_buffer_bytes: 5000,
+            fault_rate: 0,
             descriptors: 64,
-            events_a_poll: 1024,
+            events_per_poll: 1024,
         };
-        let kernel = Rc::new(RefCell::new(Kernel::new(habits, Random::new(&[], 0))));
+        let kernel = Rc::new(RefCell::new(Kernel::new(kernel_config, Random::new(&[], 0))));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let start = Instant::now();
         let hub = Hub::new(config, CAPACITY, acceptor(Side::Source), acceptor(Side::Client), start);
-        Stage { kernel, hub, start }
+        Harness { kernel, hub, start }
     }
 
     /// The same with other budgets.
-    pub(crate) fn within(self, budgets: Budgets) -> Stage {
-        Stage { hub: self.hub.with_budgets(budgets), ..self }
+    pub(crate) fn with_budgets(self, budgets: Budgets) -> Harness {
+        Harness { hub: self.hub.with_budgets(budgets), ..self }
     }
 
     pub(crate) fn source_sends(&self, bytes: &[u8]) -> SocketId {
@@ -69,7 +69,7 @@ impl Stage {
     }
 
     /// Lets everything arrive and be served, `millis` after the start.
-    pub(crate) fn serve_at(&mut self, millis: u64) {
+    pub(crate) fn run_until_idle_at(&mut self, millis: u64) {
         (0..10).for_each(|_| self.turn_at(millis));
     }
 
@@ -86,9 +86,9 @@ impl Stage {
 
     /// One turn, `millis` after the start, that begins without knowing what has become ready: the
     /// process stood still after the poll.
-    pub(crate) fn wake_at(&mut self, millis: u64) {
+    pub(crate) fn turn_with_missed_poll_at(&mut self, millis: u64) {
         let now = self.start + Duration::from_millis(millis);
-        let Stage { kernel, hub, .. } = self;
+        let Harness { kernel, hub, .. } = self;
         deliver_all(&mut kernel.borrow_mut());
         hub.turn(now, &[], |more| kernel.borrow_mut().poll(more));
     }

@@ -24,15 +24,15 @@ use std::{fs, thread};
 use sim::{Random, Simulation};
 
 /// What `cargo test` plays.
-const USUAL_SEEDS: Range<u64> = 0..2000;
+const DEFAULT_SEEDS: Range<u64> = 0..2000;
 
 /// Tells which seed failed, and lets no other begin.
-struct Announcement<'a> {
+struct SeedReporter<'a> {
     seed: u64,
     next: &'a AtomicU64,
 }
 
-impl Drop for Announcement<'_> {
+impl Drop for SeedReporter<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.next.store(u64::MAX, Ordering::Relaxed);
@@ -57,11 +57,11 @@ fn the_server_does_what_the_model_says() {
         Simulation::run(Random::new(&script, 0), true);
         return;
     }
-    let seeds = variable("SIMULATION_SEEDS").map_or(USUAL_SEEDS, |seeds| {
+    let seeds = variable("SIMULATION_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
         parse_range(&seeds)
             .unwrap_or_else(|| panic!("SIMULATION_SEEDS is a count or FROM..TO, not {seeds}"))
     });
-    play_all(seeds);
+    run_seeds(seeds);
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -77,7 +77,7 @@ fn parse_range(text: &str) -> Option<Range<u64>> {
 }
 
 /// Plays these seeds on all cores.
-fn play_all(seeds: Range<u64>) {
+fn run_seeds(seeds: Range<u64>) {
     let start = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let turns = AtomicUsize::new(0);
@@ -90,7 +90,7 @@ fn play_all(seeds: Range<u64>) {
                     if !seeds.contains(&seed) {
                         return;
                     }
-                    let _announcement = Announcement { seed, next: &next };
+                    let _reporter = SeedReporter { seed, next: &next };
                     turns.fetch_add(
                         Simulation::run(Random::new(&[], seed), false),
                         Ordering::Relaxed,

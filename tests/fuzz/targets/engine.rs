@@ -1,7 +1,7 @@
 //! The engine, driven by any operations, against plain maps.
 
 use super::input::Input;
-use super::sim::{Operation, Pair, Text};
+use super::sim::{Differential, LineTemplate, Operation};
 
 /// The first two bytes decide where the order begins and how large its window is; each operation
 /// takes a few of the others.
@@ -9,12 +9,12 @@ pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     let first = input.pick(&[1, 0, 1000, 0xffff_fff0, u64::MAX - 1, u64::MAX - 100]);
     let window = input.pick(&[128, 1, 2, 7, 129, 1000, 9000]);
-    let mut pair = Pair::new(first, window);
+    let mut differential = Differential::new(first, window);
     while !input.is_empty() {
-        pair.perform(operation(&mut input));
-        pair.check();
+        differential.perform(operation(&mut input));
+        differential.check();
     }
-    pair.check_told();
+    differential.check_delivered();
 }
 
 fn operation(input: &mut Input<'_>) -> Operation {
@@ -41,9 +41,9 @@ fn distance(input: &mut Input<'_>) -> i64 {
     }
 }
 
-fn text(input: &mut Input<'_>) -> Text {
+fn text(input: &mut Input<'_>) -> LineTemplate {
     let form = input.byte();
-    Text {
+    LineTemplate {
         letter: ['F', 'U', 'B', 'P', 'S'][usize::from(form % 5)],
         users: [user(input), user(input)],
         digits: [1, 1, 1, 4, 9, 20][usize::from(form / 5 % 6)],

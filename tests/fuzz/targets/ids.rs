@@ -22,7 +22,7 @@ const CAPACITY: Capacity = Capacity { max_clients: 1, max_awaiting_id: 1 };
 
 /// What becomes of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     Registered(u64),
     /// Its line is not complete.
     Waits,
@@ -44,9 +44,9 @@ pub fn check(bytes: &[u8]) {
 
 /// Lets a server have the client, and then an event for whom the client should be.
 fn check_served(sent: &[u8], piece: usize, leaves: bool) {
-    let fate = fate(sent, leaves);
-    let user = match fate {
-        Fate::Registered(user) => user,
+    let outcome = expected_outcome(sent, leaves);
+    let user = match outcome {
+        Outcome::Registered(user) => user,
         _ => 0,
     };
     let client = Wire::new(sent, piece, leaves);
@@ -63,27 +63,27 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
 
     let totals = hub.totals();
     let closed = CloseReason::ALL.into_iter().find(|&reason| totals.clients_closed(reason) > 0);
-    let is_served = matches!(fate, Fate::Registered(_)) && !leaves;
+    let is_served = matches!(outcome, Outcome::Registered(_)) && !leaves;
     let expected = if is_served { format!("{event}\r\n") } else { String::new() };
-    assert_eq!(*received.borrow(), expected.as_bytes(), "{fate:?}");
-    assert_eq!(closed, reason_to_close(fate, leaves));
+    assert_eq!(*received.borrow(), expected.as_bytes(), "{outcome:?}");
+    assert_eq!(closed, reason_to_close(outcome, leaves));
     assert_eq!(totals.clients_connected(), usize::from(closed.is_none()));
     assert_eq!(totals.awaited(), 2);
 }
 
-fn fate(sent: &[u8], leaves: bool) -> Fate {
+fn expected_outcome(sent: &[u8], leaves: bool) -> Outcome {
     let Some(end) = sent.iter().position(|&byte| byte == b'\n') else {
         return match sent.len() {
-            0..TOO_MANY_BYTES if leaves => Fate::Closed(CloseReason::ClosedByPeer),
-            0..TOO_MANY_BYTES => Fate::Waits,
-            _ => Fate::Closed(reason_to_refuse(&sent[..64], true)),
+            0..TOO_MANY_BYTES if leaves => Outcome::Closed(CloseReason::ClosedByPeer),
+            0..TOO_MANY_BYTES => Outcome::Waits,
+            _ => Outcome::Closed(reason_to_refuse(&sent[..64], true)),
         };
     };
     let line = sent[..end].strip_suffix(b"\r").unwrap_or(&sent[..end]);
     match number(line) {
-        Some(user) => Fate::Registered(user),
-        None if line.len() > 64 => Fate::Closed(reason_to_refuse(&line[..64], true)),
-        None => Fate::Closed(reason_to_refuse(line, false)),
+        Some(user) => Outcome::Registered(user),
+        None if line.len() > 64 => Outcome::Closed(reason_to_refuse(&line[..64], true)),
+        None => Outcome::Closed(reason_to_refuse(line, false)),
     }
 }
 
@@ -105,11 +105,11 @@ fn reason_to_refuse(line: &[u8], is_cut: bool) -> CloseReason {
     if is_request { CloseReason::HttpRequest } else { CloseReason::BadId }
 }
 
-fn reason_to_close(fate: Fate, leaves: bool) -> Option<CloseReason> {
-    match fate {
-        Fate::Closed(reason) => Some(reason),
-        Fate::Registered(_) => leaves.then_some(CloseReason::ClosedByPeer),
-        Fate::Waits => None,
+fn reason_to_close(outcome: Outcome, leaves: bool) -> Option<CloseReason> {
+    match outcome {
+        Outcome::Closed(reason) => Some(reason),
+        Outcome::Registered(_) => leaves.then_some(CloseReason::ClosedByPeer),
+        Outcome::Waits => None,
     }
 }
 

@@ -9,7 +9,7 @@ use super::event::number;
 pub(crate) struct Stall {
     pub(crate) since: u64,
     /// It is over when no more bytes than this are queued.
-    pub(crate) target: u64,
+    pub(crate) low_watermark: u64,
     /// It was seen at rest, where nothing else explains that an event waits.
     pub(crate) is_certain: bool,
 }
@@ -31,16 +31,16 @@ pub(crate) struct Client {
     /// What its socket has taken in this turn.
     pub(crate) just_written: Vec<u8>,
     /// Why it is to be closed in this turn.
-    pub(crate) fate: Option<CloseReason>,
+    pub(crate) expected_close: Option<CloseReason>,
     /// It was taken over when it had ended already.
     pub(crate) may_have_ended: bool,
     /// Bytes that it would have got since its fate was sealed.
-    pub(crate) forgone: u64,
+    pub(crate) bytes_not_queued: u64,
     /// A write failed in this turn: how much it got is anyone's guess.
     pub(crate) is_broken: bool,
     pub(crate) stall: Option<Stall>,
     /// Since when it may hold up the order.
-    pub(crate) in_the_way_since: Option<u64>,
+    pub(crate) blocking_since: Option<u64>,
 }
 
 impl Client {
@@ -49,7 +49,7 @@ impl Client {
     }
 
     /// Takes bytes of its first line. Once that is whole, says who it is, if it says so rightly.
-    pub(crate) fn introduce(&mut self, bytes: &[u8]) -> Option<Option<u64>> {
+    pub(crate) fn read_id(&mut self, bytes: &[u8]) -> Option<Option<u64>> {
         self.first_line.extend(bytes);
         let Some(end) = self.first_line.iter().position(|&byte| byte == b'\n') else {
             return (self.first_line.len() >= 66).then_some(None);

@@ -9,15 +9,15 @@ use eventserver::engine::{
 };
 use eventserver::protocol::{CompactEvent, Event, Line, Sequence, UserId};
 
-use super::event::{Deed, Meaning, meaning};
+use super::event::{Action, ParsedLine, parse_line};
 
 /// What is done to both.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
     /// A line comes with a sequence so far ahead of the awaited one, or behind it where negative.
-    Receive(i64, Text),
+    Receive(i64, LineTemplate),
     /// The same, on the short way where the engine allows it.
-    Admit(i64, Text),
+    Admit(i64, LineTemplate),
     ReceiveVoid(i64),
     Apply,
     Register(u64),
@@ -32,17 +32,17 @@ pub(crate) enum Operation {
 
 /// What a line says, but for its sequence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Text {
+pub(crate) struct LineTemplate {
     pub(crate) letter: char,
     pub(crate) users: [u64; 2],
     /// Every number is filled up with zeros to so many digits, at most 20.
     pub(crate) digits: usize,
 }
 
-impl Text {
+impl LineTemplate {
     /// The whole line.
     pub(crate) fn with(&self, sequence: u64) -> String {
-        let Text { letter, users: [one, other], digits } = *self;
+        let LineTemplate { letter, users: [one, other], digits } = *self;
         let head = format!("{sequence:0digits$}|{letter}");
         match letter {
             'B' => head,
@@ -53,17 +53,17 @@ impl Text {
 }
 
 /// Recipients, in ascending order, and the line they are told.
-type Told = (Vec<u32>, String);
+type Delivered = (Vec<u32>, String);
 
 /// Takes what the engine offers, but for so many offers that it refuses first.
 #[derive(Default)]
-pub(crate) struct Listener {
+pub(crate) struct RecordingSink {
     everybody: BTreeSet<u32>,
     refusals: usize,
-    pub(crate) told: Vec<Told>,
+    pub(crate) delivered: Vec<Delivered>,
 }
 
-impl Sink for Listener {
+impl Sink for RecordingSink {
     fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
         let mut recipients = match audience {
             Recipients::One(Recipient(number)) => vec![number],
@@ -81,13 +81,13 @@ impl Sink for Listener {
             return Offer::Refused;
         }
         recipients.sort_unstable();
-        self.told.push((recipients, String::from_utf8_lossy(line.as_bytes()).into_owned()));
+        self.delivered.push((recipients, String::from_utf8_lossy(line.as_bytes()).into_owned()));
         Offer::Taken
     }
 }
 
 /// The engine, naively.
-struct Naive {
+struct ReferenceEngine {
     first: u64,
     window: u64,
     awaited: u64,
@@ -95,13 +95,13 @@ struct Naive {
     follows: BTreeSet<(u64, u64)>,
     connected: BTreeMap<u64, u32>,
     refusals: usize,
-    told: Vec<Told>,
+    delivered: Vec<Delivered>,
     counters: Counters,
 }
 
-impl Naive {
-    fn new(first: u64, window: u32) -> Naive {
-        Naive {
+impl ReferenceEngine {
+    fn new(first: u64, window: u32) -> ReferenceEngine {
+        ReferenceEngine {
             first,
             window: window.into(),
             awaited: first,
@@ -109,7 +109,7 @@ impl Naive {
             follows: BTreeSet::new(),
             connected: BTreeMap::new(),
             refusals: 0,
-            told: Vec::new(),
+            delivered: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -151,46 +151,46 @@ impl Naive {
     }
 
     fn apply(&mut self, line: &str) -> bool {
-        let Meaning::Event(_, deed) = meaning(line.as_bytes(), usize::MAX) else {
+        let ParsedLine::Event(_, action) = parse_line(line.as_bytes(), usize::MAX) else {
             panic!("{line} is an event")
         };
         let connected = self.connected.iter();
-        let is_told = |user: u64| match deed {
-            Deed::Follow { followed, .. } => user == followed,
-            Deed::Unfollow { .. } => false,
-            Deed::Broadcast => true,
-            Deed::PrivateMessage { to } => user == to,
-            Deed::StatusUpdate { from } => self.follows.contains(&(user, from)),
+        let is_recipient = |user: u64| match action {
+            Action::Follow { followed, .. } => user == followed,
+            Action::Unfollow { .. } => false,
+            Action::Broadcast => true,
+            Action::PrivateMessage { to } => user == to,
+            Action::StatusUpdate { from } => self.follows.contains(&(user, from)),
         };
         let mut audience: Vec<u32> =
-            connected.filter(|&(&user, _)| is_told(user)).map(|(_, &key)| key).collect();
+            connected.filter(|&(&user, _)| is_recipient(user)).map(|(_, &key)| key).collect();
         audience.sort_unstable();
-        if !audience.is_empty() || deed == Deed::Broadcast {
+        if !audience.is_empty() || action == Action::Broadcast {
             if self.refusals > 0 {
                 self.refusals -= 1;
                 return false;
             }
-            self.told.push((audience, line.to_owned()));
+            self.delivered.push((audience, line.to_owned()));
         }
-        self.perform(deed);
+        self.perform(action);
         true
     }
 
-    fn perform(&mut self, deed: Deed) {
+    fn perform(&mut self, action: Action) {
         let Counters { follows, unfollows, broadcasts, private_messages, status_updates, .. } =
             &mut self.counters;
-        match deed {
-            Deed::Follow { follower, followed } => {
+        match action {
+            Action::Follow { follower, followed } => {
                 *follows += 1;
                 self.follows.insert((follower, followed));
             }
-            Deed::Unfollow { follower, followed } => {
+            Action::Unfollow { follower, followed } => {
                 *unfollows += 1;
                 self.follows.remove(&(follower, followed));
             }
-            Deed::Broadcast => *broadcasts += 1,
-            Deed::PrivateMessage { .. } => *private_messages += 1,
-            Deed::StatusUpdate { .. } => *status_updates += 1,
+            Action::Broadcast => *broadcasts += 1,
+            Action::PrivateMessage { .. } => *private_messages += 1,
+            Action::StatusUpdate { .. } => *status_updates += 1,
         }
     }
 
@@ -223,38 +223,38 @@ impl Naive {
 }
 
 /// Engine and model side by side.
-pub(crate) struct Pair {
+pub(crate) struct Differential {
     pub(crate) engine: Engine,
-    pub(crate) listener: Listener,
-    naive: Naive,
+    pub(crate) sink: RecordingSink,
+    reference: ReferenceEngine,
 }
 
-impl Pair {
-    pub(crate) fn new(first: u64, window: u32) -> Pair {
+impl Differential {
+    pub(crate) fn new(first: u64, window: u32) -> Differential {
         let Some(sequence) = Sequence::new(first) else { panic!("{first} is a sequence") };
-        Pair {
+        Differential {
             engine: Engine::new(sequence, window),
-            listener: Listener::default(),
-            naive: Naive::new(first, window),
+            sink: RecordingSink::default(),
+            reference: ReferenceEngine::new(first, window),
         }
     }
 
     pub(crate) fn perform(&mut self, operation: Operation) {
         match operation {
             Operation::Receive(distance, text) => {
-                if let Some(sequence) = self.near(distance) {
+                if let Some(sequence) = self.sequence_at(distance) {
                     self.receive(&text.with(sequence));
                 }
             }
             Operation::Admit(distance, text) => {
-                if let Some(sequence) = self.near(distance) {
+                if let Some(sequence) = self.sequence_at(distance) {
                     self.admit(&text.with(sequence));
                 }
             }
             Operation::ReceiveVoid(distance) => {
-                if let Some(sequence) = self.near(distance).and_then(Sequence::new) {
+                if let Some(sequence) = self.sequence_at(distance).and_then(Sequence::new) {
                     let receipt = self.engine.insert_void(sequence);
-                    assert_eq!(receipt, self.naive.receive(sequence.get(), None));
+                    assert_eq!(receipt, self.reference.receive(sequence.get(), None));
                 }
             }
             Operation::Apply => {
@@ -264,36 +264,36 @@ impl Pair {
             Operation::Unregister(user) => self.unregister(user),
             Operation::Index(steps) => self.engine.index_some(steps),
             Operation::Refuse(offers) => {
-                self.listener.refusals = offers;
-                self.naive.refusals = offers;
+                self.sink.refusals = offers;
+                self.reference.refusals = offers;
             }
-            Operation::SkipGap => assert_eq!(self.engine.skip_gap(), self.naive.skip_gap()),
-            Operation::Reset => assert_eq!(self.engine.reset(), self.naive.reset()),
+            Operation::SkipGap => assert_eq!(self.engine.skip_gap(), self.reference.skip_gap()),
+            Operation::Reset => assert_eq!(self.engine.reset(), self.reference.reset()),
         }
     }
 
     /// Panics unless both are in the same state.
     pub(crate) fn check(&self) {
-        let Pair { engine, naive, .. } = self;
-        assert_eq!(engine.awaited(), naive.awaited);
-        assert_eq!(engine.reorder().occupied(), naive.waiting.len());
-        assert_eq!(engine.has_ready(), naive.waiting.contains_key(&naive.awaited));
-        assert_eq!(engine.has_gap(), naive.gap().is_some());
-        assert_eq!(*engine.counters(), naive.counters);
+        let Differential { engine, reference, .. } = self;
+        assert_eq!(engine.awaited(), reference.awaited);
+        assert_eq!(engine.reorder().occupied(), reference.waiting.len());
+        assert_eq!(engine.has_ready(), reference.waiting.contains_key(&reference.awaited));
+        assert_eq!(engine.has_gap(), reference.gap().is_some());
+        assert_eq!(*engine.counters(), reference.counters);
     }
 
     /// Panics unless both have told the same so far, and remember as many users.
-    pub(crate) fn check_told(&mut self) {
-        assert_eq!(self.listener.told, self.naive.told);
+    pub(crate) fn check_delivered(&mut self) {
+        assert_eq!(self.sink.delivered, self.reference.delivered);
         self.engine.index_some(usize::MAX);
-        assert_eq!(self.engine.graph().users(), self.naive.users());
+        assert_eq!(self.engine.graph().users(), self.reference.users());
     }
 
     /// A line on the way that is always open.
     pub(crate) fn receive(&mut self, text: &str) {
         let event = event(text);
         let receipt = self.engine.receive(&event, text.as_bytes().into());
-        assert_eq!(receipt, self.naive.receive(event.sequence.get(), Some(text)), "{text}");
+        assert_eq!(receipt, self.reference.receive(event.sequence.get(), Some(text)), "{text}");
     }
 
     /// A line as a source sends it: on the short way if it is short and the engine wants it so.
@@ -305,33 +305,33 @@ impl Pair {
         let is_admitted = short.is_some_and(|short| self.engine.admit(&short, line));
         let receipt =
             if is_admitted { InsertOutcome::Buffered } else { self.engine.receive(&event, line) };
-        assert_eq!(receipt, self.naive.receive(event.sequence.get(), Some(text)), "{text}");
+        assert_eq!(receipt, self.reference.receive(event.sequence.get(), Some(text)), "{text}");
     }
 
     pub(crate) fn apply(&mut self) -> Progress {
-        let step = self.engine.apply_next(&mut self.listener);
-        assert_eq!(step, self.naive.apply_next());
+        let step = self.engine.apply_next(&mut self.sink);
+        assert_eq!(step, self.reference.apply_next());
         step
     }
 
     pub(crate) fn register(&mut self, user: u64) {
         let Registration { recipient, was_registered } = self.engine.register(UserId(user));
-        let before = self.naive.connected.insert(user, recipient.0);
+        let before = self.reference.connected.insert(user, recipient.0);
         assert_eq!(was_registered, before.is_some());
-        let is_new = self.listener.everybody.insert(recipient.0);
+        let is_new = self.sink.everybody.insert(recipient.0);
         assert_ne!(is_new, was_registered, "each user has a number of its own");
     }
 
     fn unregister(&mut self, user: u64) {
         self.engine.unregister(UserId(user));
-        if let Some(number) = self.naive.connected.remove(&user) {
-            self.listener.everybody.remove(&number);
+        if let Some(number) = self.reference.connected.remove(&user) {
+            self.sink.everybody.remove(&number);
         }
     }
 
     /// The sequence so far from the awaited one, if there is one.
-    fn near(&self, distance: i64) -> Option<u64> {
-        let sequence = self.naive.awaited.checked_add_signed(distance);
+    fn sequence_at(&self, distance: i64) -> Option<u64> {
+        let sequence = self.reference.awaited.checked_add_signed(distance);
         sequence.filter(|&sequence| sequence < u64::MAX)
     }
 }

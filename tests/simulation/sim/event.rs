@@ -2,7 +2,7 @@
 
 /// What an event does, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Follow { follower: u64, followed: u64 },
     Unfollow { follower: u64, followed: u64 },
     Broadcast,
@@ -12,12 +12,12 @@ pub(crate) enum Deed {
 
 /// What a line means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meaning {
-    Event(u64, Deed),
+pub(crate) enum ParsedLine {
+    Event(u64, Action),
     /// Malformed, but with a sequence.
     Void(u64),
     /// Malformed, without one.
-    Nothing,
+    NoSequence,
 }
 
 /// 1 to 20 digits that fit 64 bits.
@@ -28,25 +28,25 @@ pub(crate) fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// What a line without its terminator means.
-pub(crate) fn meaning(line: &[u8], max_line_bytes: usize) -> Meaning {
+pub(crate) fn parse_line(line: &[u8], max_line_bytes: usize) -> ParsedLine {
     let fields: Vec<&[u8]> = line.split(|&byte| byte == b'|').collect();
     let Some(sequence) = number(fields[0]).filter(|&sequence| sequence != u64::MAX) else {
-        return Meaning::Nothing;
+        return ParsedLine::NoSequence;
     };
-    match deed(&fields[1..]).filter(|_| line.len() <= max_line_bytes) {
-        Some(deed) => Meaning::Event(sequence, deed),
-        None => Meaning::Void(sequence),
+    match parse_action(&fields[1..]).filter(|_| line.len() <= max_line_bytes) {
+        Some(action) => ParsedLine::Event(sequence, action),
+        None => ParsedLine::Void(sequence),
     }
 }
 
-fn deed(fields: &[&[u8]]) -> Option<Deed> {
+fn parse_action(fields: &[&[u8]]) -> Option<Action> {
     let users: Option<Vec<u64>> = fields.iter().skip(1).map(|field| number(field)).collect();
     match (*fields.first()?, users?[..].as_ref()) {
-        (b"F", &[follower, followed]) => Some(Deed::Follow { follower, followed }),
-        (b"U", &[follower, followed]) => Some(Deed::Unfollow { follower, followed }),
-        (b"B", &[]) => Some(Deed::Broadcast),
-        (b"P", &[_, to]) => Some(Deed::PrivateMessage { to }),
-        (b"S", &[from]) => Some(Deed::StatusUpdate { from }),
+        (b"F", &[follower, followed]) => Some(Action::Follow { follower, followed }),
+        (b"U", &[follower, followed]) => Some(Action::Unfollow { follower, followed }),
+        (b"B", &[]) => Some(Action::Broadcast),
+        (b"P", &[_, to]) => Some(Action::PrivateMessage { to }),
+        (b"S", &[from]) => Some(Action::StatusUpdate { from }),
         _ => None,
     }
 }

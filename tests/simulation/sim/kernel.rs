@@ -19,7 +19,7 @@ pub(crate) enum Call {
     AcceptFailed(Side),
     Read(SocketId, Vec<u8>),
     /// A read that brought nothing for now.
-    ReadDry(SocketId),
+    ReadWouldBlock(SocketId),
     ReadEnd(SocketId),
     ReadFailed(SocketId),
     Wrote(SocketId, Vec<u8>),
@@ -44,17 +44,17 @@ impl fmt::Display for Call {
 
 /// How the kernel of one run behaves.
 #[derive(Clone, Debug)]
-pub(crate) struct Habits {
+pub(crate) struct KernelConfig {
     /// Connections that a listener holds until they are accepted.
     pub(crate) backlog: usize,
     /// The largest buffer of a socket, in bytes.
-    pub(crate) largest_buffer: u64,
+    pub(crate) max_buffer_bytes: u64,
     /// A call is interrupted, cut short, or a readiness made up, in one of so many cases.
-    pub(crate) mischief: usize,
+    pub(crate) fault_rate: usize,
     /// Sockets that the server may have open at once.
     pub(crate) descriptors: usize,
     /// Readiness told in one poll.
-    pub(crate) events_a_poll: usize,
+    pub(crate) events_per_poll: usize,
 }
 
 /// A listening socket.
@@ -71,7 +71,7 @@ struct Listener {
 pub(crate) struct Kernel {
     pub(crate) random: Random,
     pub(crate) sockets: Vec<Socket>,
-    pub(crate) habits: Habits,
+    pub(crate) config: KernelConfig,
     pub(crate) is_out_of_descriptors: bool,
     pub(crate) calls: Vec<Call>,
     /// Clients whose id line was here, whole, when a source was read in this turn.
@@ -80,11 +80,11 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn new(habits: Habits, random: Random) -> Kernel {
+    pub(crate) fn new(config: KernelConfig, random: Random) -> Kernel {
         Kernel {
             random,
             sockets: Vec::new(),
-            habits,
+            config,
             is_out_of_descriptors: false,
             calls: Vec::new(),
             to_be_registered: Vec::new(),
@@ -95,14 +95,14 @@ impl Kernel {
     /// A peer connects. `None` if the backlog is full or nobody listens.
     pub(crate) fn connect(&mut self, side: Side) -> Option<SocketId> {
         let listener = &mut self.listeners[side as usize];
-        if listener.is_closed || listener.backlog.len() >= self.habits.backlog {
+        if listener.is_closed || listener.backlog.len() >= self.config.backlog {
             return None;
         }
         let id = self.sockets.len();
         let [inbound, outbound] =
-            [(); 2].map(|()| self.random.between(1, self.habits.largest_buffer) as usize);
-        let low_water = self.random.between(1, (outbound as u64).div_ceil(3)) as usize;
-        self.sockets.push(Socket::new(side, inbound, outbound, low_water));
+            [(); 2].map(|()| self.random.between(1, self.config.max_buffer_bytes) as usize);
+        let low_watermark = self.random.between(1, (outbound as u64).div_ceil(3)) as usize;
+        self.sockets.push(Socket::new(side, inbound, outbound, low_watermark));
         listener.backlog.push_back(id);
         listener.edge = true;
         Some(id)
@@ -114,13 +114,13 @@ impl Kernel {
     }
 
     /// Whether connections wait that the poll has told of, all of them.
-    pub(crate) fn has_told_backlog(&self, side: Side) -> bool {
+    pub(crate) fn has_reported_backlog(&self, side: Side) -> bool {
         let listener = &self.listeners[side as usize];
         !listener.is_closed && !listener.backlog.is_empty() && !listener.edge
     }
 
     /// Whether a poll would return at once.
-    pub(crate) fn is_anything_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         self.listeners.iter().any(|listener| listener.edge)
             || self.sockets.iter().any(|socket| socket.edge)
     }
@@ -128,12 +128,12 @@ impl Kernel {
     /// Tells of edges, each once, and now and then of one that was none. Returns whether the list
     /// came back full.
     pub(crate) fn poll(&mut self, ready: &mut Vec<Readiness>) -> bool {
-        let room = self.habits.events_a_poll;
+        let max_events = self.config.events_per_poll;
         let before = ready.len();
         for (side, token) in [(0, EVENT_LISTENER), (1, CLIENT_LISTENER)] {
-            let made_up = self.is_mischievous() && !self.listeners[side].is_closed;
-            if ready.len() - before < room
-                && (std::mem::take(&mut self.listeners[side].edge) || made_up)
+            let spurious = self.inject_fault() && !self.listeners[side].is_closed;
+            if ready.len() - before < max_events
+                && (std::mem::take(&mut self.listeners[side].edge) || spurious)
             {
                 ready.push(Readiness {
                     token,
@@ -146,19 +146,20 @@ impl Kernel {
         let sockets = self.sockets.len();
         let start = self.random.below(sockets);
         for at in (0..sockets).map(|at| (at + start) % sockets) {
-            if ready.len() - before == room {
-                self.note_told_ends();
+            if ready.len() - before == max_events {
+                self.record_reported_ends();
                 return true;
             }
-            let made_up = self.is_mischievous().then(|| [(); 2].map(|()| self.random.one_in(2)));
-            ready.extend(self.sockets[at].take_readiness(made_up));
+            let spurious = self.inject_fault().then(|| [(); 2].map(|()| self.random.one_in(2)));
+            ready.extend(self.sockets[at].take_readiness(spurious));
         }
-        self.note_told_ends();
+        self.record_reported_ends();
         false
     }
 
-    fn note_told_ends(&mut self) {
-        let ended = (0..self.sockets.len()).filter(|&id| self.sockets[id].is_end_told).collect();
+    fn record_reported_ends(&mut self) {
+        let ended =
+            (0..self.sockets.len()).filter(|&id| self.sockets[id].is_end_reported).collect();
         self.calls.push(Call::Polled(ended));
     }
 
@@ -166,7 +167,7 @@ impl Kernel {
         if self.listeners[side as usize].backlog.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        if self.is_mischievous() {
+        if self.inject_fault() {
             return Err((*self
                 .random
                 .pick(&[ErrorKind::Interrupted, ErrorKind::ConnectionAborted]))
@@ -178,7 +179,7 @@ impl Kernel {
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
         assert!(
-            self.descriptors() < self.habits.descriptors,
+            self.descriptors() < self.config.descriptors,
             "more sockets open than there may be"
         );
         let is_taken = self.sockets.iter().any(|socket| socket.token == Some(token));
@@ -194,26 +195,26 @@ impl Kernel {
 
     pub(crate) fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> io::Result<usize> {
         assert!(!buffer.is_empty(), "to read nothing looks like an end");
-        if self.is_mischievous() {
+        if self.inject_fault() {
             return Err(ErrorKind::Interrupted.into());
         }
         if self.random.one_in(2) {
             self.deliver(id);
         }
-        let most = self.cut_short(buffer.len());
+        let max = self.short_length(buffer.len());
         let socket = &mut self.sockets[id];
         if socket.is_reset {
             self.calls.push(Call::ReadFailed(id));
             return Err(ErrorKind::ConnectionReset.into());
         }
-        let bytes = socket.take_inbound(most);
+        let bytes = socket.take_inbound(max);
         if bytes.is_empty() {
             let has_ended = socket.has_ended();
-            self.calls.push(if has_ended { Call::ReadEnd(id) } else { Call::ReadDry(id) });
+            self.calls.push(if has_ended { Call::ReadEnd(id) } else { Call::ReadWouldBlock(id) });
             return if has_ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         if socket.side == Side::Source {
-            self.note_whole_id_lines();
+            self.record_complete_id_lines();
         }
         buffer[..bytes.len()].copy_from_slice(&bytes);
         let read = bytes.len();
@@ -223,16 +224,16 @@ impl Kernel {
 
     pub(crate) fn write(&mut self, id: SocketId, bytes: &[u8]) -> io::Result<usize> {
         assert!(!bytes.is_empty(), "there is no reason to write nothing");
-        if self.is_mischievous() {
+        if self.inject_fault() {
             return Err(ErrorKind::Interrupted.into());
         }
-        let most = self.cut_short(bytes.len());
+        let max = self.short_length(bytes.len());
         let socket = &mut self.sockets[id];
         if socket.is_reset {
             self.calls.push(Call::WriteFailed(id));
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let taken = socket.put_outbound(&bytes[..most]);
+        let taken = socket.put_outbound(&bytes[..max]);
         if taken == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -272,18 +273,18 @@ impl Kernel {
         self.sockets.iter().filter(|socket| socket.token.is_some()).count()
     }
 
-    fn note_whole_id_lines(&mut self) {
+    fn record_complete_id_lines(&mut self) {
         let here = (0..self.sockets.len()).filter(|&id| self.sockets[id].holds_first_line());
         self.to_be_registered = here.collect();
     }
 
-    fn is_mischievous(&mut self) -> bool {
-        self.random.one_in(self.habits.mischief)
+    fn inject_fault(&mut self) -> bool {
+        self.random.one_in(self.config.fault_rate)
     }
 
     /// Often the whole length, otherwise less, but never nothing.
-    fn cut_short(&mut self, length: usize) -> usize {
-        if self.habits.mischief > 0 && self.random.one_in(3) {
+    fn short_length(&mut self, length: usize) -> usize {
+        if self.config.fault_rate > 0 && self.random.one_in(3) {
             1 + self.random.below(length)
         } else {
             length

@@ -5,30 +5,37 @@ use std::collections::BTreeMap;
 use super::random::Random;
 
 /// Events by sequence. What was once told of a sequence is told of it again.
-pub(crate) struct Story {
+pub(crate) struct LineGenerator {
     random: Random,
     users: Vec<u64>,
     lines: BTreeMap<u64, String>,
     /// One of so many lines is not as it should be; 0 for none.
-    mistakes: usize,
+    error_rate: usize,
     /// Whether what was told may be contradicted.
     may_contradict: bool,
     max_line_bytes: usize,
 }
 
-impl Story {
+impl LineGenerator {
     pub(crate) fn new(
         random: Random,
         users: Vec<u64>,
-        mistakes: usize,
+        error_rate: usize,
         may_contradict: bool,
         max_line_bytes: usize,
-    ) -> Story {
-        Story { random, users, lines: BTreeMap::new(), mistakes, may_contradict, max_line_bytes }
+    ) -> LineGenerator {
+        LineGenerator {
+            random,
+            users,
+            lines: BTreeMap::new(),
+            error_rate,
+            may_contradict,
+            max_line_bytes,
+        }
     }
 
     /// These sequences as bytes of a stream, in disorder, some twice and some not at all.
-    pub(crate) fn tell(&mut self, mut sequences: Vec<u64>) -> Vec<u8> {
+    pub(crate) fn generate(&mut self, mut sequences: Vec<u64>) -> Vec<u8> {
         if self.random.one_in(2) {
             self.random.shuffle(&mut sequences);
         } else {
@@ -48,7 +55,7 @@ impl Story {
 
     fn lines_for(&mut self, sequence: u64) -> Vec<Vec<u8>> {
         let line = self.line(sequence).into_bytes();
-        if !self.random.one_in(self.mistakes) {
+        if !self.random.one_in(self.error_rate) {
             return vec![line];
         }
         let void = self.malformed(sequence);
@@ -58,9 +65,9 @@ impl Story {
             2 => vec![void],
             3 => vec![void, line],
             4 => vec![line, void],
-            5 => vec![self.nonsense(), line],
-            6 if self.may_contradict => vec![line, self.invent(sequence).into_bytes()],
-            _ => vec![self.nonsense()],
+            5 => vec![self.garbage(), line],
+            6 if self.may_contradict => vec![line, self.random_event_line(sequence).into_bytes()],
+            _ => vec![self.garbage()],
         }
     }
 
@@ -68,12 +75,12 @@ impl Story {
         if let Some(line) = self.lines.get(&sequence) {
             return line.clone();
         }
-        let line = self.invent(sequence);
+        let line = self.random_event_line(sequence);
         self.lines.insert(sequence, line.clone());
         line
     }
 
-    fn invent(&mut self, sequence: u64) -> String {
+    fn random_event_line(&mut self, sequence: u64) -> String {
         let number =
             if self.random.one_in(10) { format!("0{sequence}") } else { sequence.to_string() };
         let number = if number.len() > 20 { sequence.to_string() } else { number };
@@ -100,7 +107,7 @@ impl Story {
     }
 
     /// Not even a sequence.
-    fn nonsense(&mut self) -> Vec<u8> {
+    fn garbage(&mut self) -> Vec<u8> {
         let long = format!("{}|B", "7".repeat(self.max_line_bytes + 1));
         let forms =
             ["", "abcd", "|", "|||", "|B", "A3|P|32|56", "-1|B", "+1|B", "99999999999999999999|B"];

@@ -16,6 +16,6 @@ mod simulation;
 pub(crate) mod socket;
 mod source;
 
-pub(crate) use differential::{Operation, Pair, Text};
+pub(crate) use differential::{Differential, LineTemplate, Operation};
 pub(crate) use random::Random;
 pub(crate) use simulation::Simulation;

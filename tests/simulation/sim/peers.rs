@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::kernel::{Kernel, SocketId};
-use super::line_generator::Story;
+use super::line_generator::LineGenerator;
 use super::random::Random;
 use super::scenario::Scenario;
 use super::socket::Side;
@@ -28,93 +28,93 @@ pub(crate) struct ClientPeer {
 pub(crate) struct Peers {
     random: Random,
     scenario: Scenario,
-    story: Story,
+    lines: LineGenerator,
     pub(crate) clients: Vec<ClientPeer>,
     pub(crate) sources: Vec<SocketId>,
     /// The first sequence that no source has sent since the stream began.
     cursor: u64,
     /// Nobody begins anything any more.
-    is_silent: bool,
+    has_stopped: bool,
     pub(crate) is_tracing: bool,
 }
 
 /// Connections in one run.
-const MOST_SOCKETS: usize = 200;
+const MAX_SOCKETS: usize = 200;
 
 impl Peers {
     pub(crate) fn new(scenario: &Scenario, random: &mut Random) -> Peers {
-        let story = Story::new(
+        let lines = LineGenerator::new(
             random.fork(),
             scenario.users.clone(),
-            scenario.mistakes,
+            scenario.error_rate,
             scenario.sources == 1,
             scenario.config.max_line_bytes,
         );
         Peers {
             random: random.fork(),
             scenario: scenario.clone(),
-            story,
+            lines,
             clients: Vec::new(),
             sources: Vec::new(),
             cursor: scenario.config.first_sequence,
-            is_silent: false,
+            has_stopped: false,
             is_tracing: false,
         }
     }
 
     /// Somebody does something. `awaited` is how far the server has come.
-    pub(crate) fn act(&mut self, kernel: &mut Kernel, awaited: u64) {
+    pub(crate) fn step(&mut self, kernel: &mut Kernel, awaited: u64) {
         match self.random.below(100) {
-            0..14 => self.client_comes(kernel),
-            14..34 => self.client_speaks(kernel),
+            0..14 => self.client_connects(kernel),
+            14..34 => self.client_sends_id(kernel),
             34..44 => self.client_reads(kernel),
             44..48 => self.client_changes_pace(),
-            48..52 => self.client_chatters(kernel),
-            52..58 if self.is_restless() => self.client_leaves(kernel),
-            58..66 => self.source_comes(kernel),
+            48..52 => self.client_sends_garbage(kernel),
+            52..58 if self.should_leave() => self.client_disconnects(kernel),
+            58..66 => self.source_connects(kernel),
             66..90 => self.source_sends(kernel, awaited),
-            90..95 if self.is_restless() => self.source_leaves(kernel),
+            90..95 if self.should_leave() => self.source_disconnects(kernel),
             95..97 => kernel.is_out_of_descriptors = self.random.one_in(3),
             _ => {}
         }
-        self.go_on(kernel);
+        self.transfer(kernel);
     }
 
     /// What happens in the middle of a turn.
-    pub(crate) fn act_meanwhile(&mut self, kernel: &mut Kernel) {
-        if self.is_silent || !self.random.one_in(3) {
+    pub(crate) fn step_mid_turn(&mut self, kernel: &mut Kernel) {
+        if self.has_stopped || !self.random.one_in(3) {
             return;
         }
         match self.random.below(8) {
-            0 => self.client_comes(kernel),
+            0 => self.client_connects(kernel),
             1 => self.client_reads(kernel),
-            2 if self.is_restless() => self.client_leaves(kernel),
-            3 if self.is_restless() => self.source_leaves(kernel),
-            _ => self.client_speaks(kernel),
+            2 if self.should_leave() => self.client_disconnects(kernel),
+            3 if self.should_leave() => self.source_disconnects(kernel),
+            _ => self.client_sends_id(kernel),
         }
-        self.go_on(kernel);
+        self.transfer(kernel);
     }
 
     /// What is under way arrives, and who reads reads.
-    pub(crate) fn go_on(&mut self, kernel: &mut Kernel) {
+    pub(crate) fn transfer(&mut self, kernel: &mut Kernel) {
         for id in 0..kernel.sockets.len() {
             if self.random.below(3) > 0 {
                 kernel.deliver(id);
             }
         }
         for client in &self.clients {
-            let most = match client.pace {
+            let max = match client.pace {
                 Pace::Fast => usize::MAX,
                 Pace::Slow if self.random.one_in(3) => 1 + self.random.below(9),
                 Pace::Slow | Pace::Never => 0,
             };
-            kernel.sockets[client.socket].receive(most);
+            kernel.sockets[client.socket].receive(max);
         }
-        self.close_after_the_end(kernel);
+        self.close_after_eof(kernel);
     }
 
-    /// Clients that have read the end of the stream close, most of them.
-    fn close_after_the_end(&mut self, kernel: &mut Kernel) {
+    /// Clients that have read the end of the stream close, max of them.
+    fn close_after_eof(&mut self, kernel: &mut Kernel) {
         for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
             let socket = &mut kernel.sockets[client.socket];
             if socket.is_shut_down && socket.is_drained() && client.socket % 5 > 0 {
@@ -125,42 +125,42 @@ impl Peers {
     }
 
     /// Everything that was sent arrives; no one has anything to add.
-    pub(crate) fn fall_silent(&mut self, kernel: &mut Kernel) {
-        self.is_silent = true;
+    pub(crate) fn stop_acting(&mut self, kernel: &mut Kernel) {
+        self.has_stopped = true;
         kernel.is_out_of_descriptors = false;
     }
 
     /// Everybody who reads at all reads all there is.
-    pub(crate) fn settle(&mut self, kernel: &mut Kernel) {
+    pub(crate) fn transfer_all(&mut self, kernel: &mut Kernel) {
         (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
         for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
             kernel.sockets[client.socket].receive(usize::MAX);
         }
-        self.close_after_the_end(kernel);
+        self.close_after_eof(kernel);
     }
 
     /// The stream starts anew.
-    pub(crate) fn start_anew(&mut self) {
+    pub(crate) fn restart_stream(&mut self) {
         self.cursor = self.scenario.config.first_sequence;
     }
 
-    fn say(&self, what: std::fmt::Arguments<'_>) {
+    fn trace(&self, what: std::fmt::Arguments<'_>) {
         if self.is_tracing {
             println!("  {what}");
         }
     }
 
-    fn is_restless(&mut self) -> bool {
-        self.random.one_in(self.scenario.restlessness)
+    fn should_leave(&mut self) -> bool {
+        self.random.one_in(self.scenario.disconnect_rate)
     }
 
     /// One of the clients that the server may still have.
-    fn some_client(&mut self, kernel: &Kernel) -> Option<usize> {
+    fn random_client(&mut self, kernel: &Kernel) -> Option<usize> {
         self.clients.retain(|client| !kernel.sockets[client.socket].is_closed);
         (!self.clients.is_empty()).then(|| self.random.below(self.clients.len()))
     }
 
-    fn some_source(&mut self, kernel: &Kernel) -> Option<SocketId> {
+    fn random_source(&mut self, kernel: &Kernel) -> Option<SocketId> {
         let is_open = |&&id: &&SocketId| {
             let socket = &kernel.sockets[id];
             !socket.is_closed && !socket.is_finished
@@ -172,14 +172,14 @@ impl Peers {
 
 /// Clients.
 impl Peers {
-    fn client_comes(&mut self, kernel: &mut Kernel) {
-        if kernel.sockets.len() >= MOST_SOCKETS {
+    fn client_connects(&mut self, kernel: &mut Kernel) {
+        if kernel.sockets.len() >= MAX_SOCKETS {
             return;
         }
         let Some(socket) = kernel.connect(Side::Client) else { return };
         let line = self.id_line();
-        let pace = self.some_pace();
-        self.say(format_args!("client {socket} comes: {}, {pace:?}", line.escape_ascii()));
+        let pace = self.random_pace();
+        self.trace(format_args!("client {socket} comes: {}, {pace:?}", line.escape_ascii()));
         let pieces = if self.random.one_in(3) {
             let size = 1 + self.random.below(3);
             line.chunks(size).map(<[u8]>::to_vec).collect()
@@ -188,38 +188,38 @@ impl Peers {
         };
         self.clients.push(ClientPeer { socket, pace, pieces });
         if self.random.one_in(2) {
-            self.speak(self.clients.len() - 1, kernel);
+            self.send_id_piece(self.clients.len() - 1, kernel);
         }
     }
 
     fn id_line(&mut self) -> Vec<u8> {
         let user = *self.random.pick(&self.scenario.users);
         let end = *self.random.pick(&["\n", "\r\n"]);
-        let chatter = *self.random.pick(&["", "", "", "hello\n", "1\n2\n"]);
+        let extra = *self.random.pick(&["", "", "", "hello\n", "1\n2\n"]);
         match self.random.below(20) {
             0 => format!("00{user}{end}").into_bytes(),
             1 => self.random.pick(&[&b"abc\n"[..], b"\n", b"-1\n", b"1 \n", b"\xff\0\n"]).to_vec(),
             2 => "1".repeat(60 + self.random.below(10)).into_bytes(),
             3 => Vec::new(),
             4 => user.to_string().into_bytes(),
-            _ => format!("{user}{end}{chatter}").into_bytes(),
+            _ => format!("{user}{end}{extra}").into_bytes(),
         }
     }
 
-    fn some_pace(&mut self) -> Pace {
-        match self.random.one_in(self.scenario.slowness) {
+    fn random_pace(&mut self) -> Pace {
+        match self.random.one_in(self.scenario.slow_reader_rate) {
             true => *self.random.pick(&[Pace::Slow, Pace::Slow, Pace::Never]),
             false => Pace::Fast,
         }
     }
 
-    fn client_speaks(&mut self, kernel: &mut Kernel) {
-        if let Some(at) = self.some_client(kernel) {
-            self.speak(at, kernel);
+    fn client_sends_id(&mut self, kernel: &mut Kernel) {
+        if let Some(at) = self.random_client(kernel) {
+            self.send_id_piece(at, kernel);
         }
     }
 
-    fn speak(&mut self, at: usize, kernel: &mut Kernel) {
+    fn send_id_piece(&mut self, at: usize, kernel: &mut Kernel) {
         let client = &mut self.clients[at];
         let socket = &mut kernel.sockets[client.socket];
         if let Some(piece) = client.pieces.pop_front().filter(|_| !socket.is_finished) {
@@ -229,11 +229,11 @@ impl Peers {
     }
 
     fn client_reads(&mut self, kernel: &mut Kernel) {
-        if let Some(at) = self.some_client(kernel) {
-            let most = 1 + self.random.below(50);
+        if let Some(at) = self.random_client(kernel) {
+            let max = 1 + self.random.below(50);
             let ClientPeer { socket, pace, .. } = self.clients[at];
             if pace != Pace::Never {
-                kernel.sockets[socket].receive(most);
+                kernel.sockets[socket].receive(max);
             }
         }
     }
@@ -241,14 +241,14 @@ impl Peers {
     fn client_changes_pace(&mut self) {
         if !self.clients.is_empty() {
             let at = self.random.below(self.clients.len());
-            self.clients[at].pace = self.some_pace();
+            self.clients[at].pace = self.random_pace();
             let ClientPeer { socket, pace, .. } = self.clients[at];
-            self.say(format_args!("client {socket} reads {pace:?}"));
+            self.trace(format_args!("client {socket} reads {pace:?}"));
         }
     }
 
-    fn client_chatters(&mut self, kernel: &mut Kernel) {
-        if let Some(at) = self.some_client(kernel) {
+    fn client_sends_garbage(&mut self, kernel: &mut Kernel) {
+        if let Some(at) = self.random_client(kernel) {
             let bytes = self.random.below(60);
             let ClientPeer { socket, ref pieces, .. } = self.clients[at];
             if pieces.is_empty() && !kernel.sockets[socket].is_finished {
@@ -257,8 +257,8 @@ impl Peers {
         }
     }
 
-    fn client_leaves(&mut self, kernel: &mut Kernel) {
-        let Some(at) = self.some_client(kernel) else { return };
+    fn client_disconnects(&mut self, kernel: &mut Kernel) {
+        let Some(at) = self.random_client(kernel) else { return };
         let id = self.clients[at].socket;
         let socket = &mut kernel.sockets[id];
         let how = self.random.below(3);
@@ -271,13 +271,13 @@ impl Peers {
             }
         }
         let how = ["resets", "closes", "closes half"][how];
-        self.say(format_args!("client {id} {how}"));
+        self.trace(format_args!("client {id} {how}"));
     }
 }
 
 /// Sources.
 impl Peers {
-    fn source_comes(&mut self, kernel: &mut Kernel) {
+    fn source_connects(&mut self, kernel: &mut Kernel) {
         // A source that has ended makes room for another, even if the server does not know yet. Where
         // the same sequence may come with different bytes, it has to be the only one that is heard.
         let may_overlap = self.scenario.sources > 1;
@@ -286,32 +286,33 @@ impl Peers {
             !(socket.is_closed || may_overlap && socket.is_finished)
         });
         if self.sources.len() < self.scenario.sources
-            && kernel.sockets.len() < MOST_SOCKETS
+            && kernel.sockets.len() < MAX_SOCKETS
             && let Some(id) = kernel.connect(Side::Source)
         {
-            self.say(format_args!("source {id} comes"));
+            self.trace(format_args!("source {id} comes"));
             self.sources.push(id);
         }
     }
 
     fn source_sends(&mut self, kernel: &mut Kernel, awaited: u64) {
-        let Some(id) = self.some_source(kernel) else { return };
+        let Some(id) = self.random_source(kernel) else { return };
         // No more than buffers and budgets pass in a bounded number of turns.
-        let Scenario { habits, budgets, .. } = &self.scenario;
-        let most = (10 * habits.largest_buffer as usize + 20).min(200 * budgets.source_bytes);
-        if kernel.sockets[id].unsent.len() > most {
+        let Scenario { kernel_config, budgets, .. } = &self.scenario;
+        let max =
+            (10 * kernel_config.max_buffer_bytes as usize + 20).min(200 * budgets.source_bytes);
+        if kernel.sockets[id].unsent.len() > max {
             return;
         }
-        let sequences = self.some_sequences(awaited);
-        let bytes = self.story.tell(sequences);
-        self.say(format_args!("source {id} sends {}", bytes.escape_ascii()));
+        let sequences = self.next_sequences(awaited);
+        let bytes = self.lines.generate(sequences);
+        self.trace(format_args!("source {id} sends {}", bytes.escape_ascii()));
         kernel.sockets[id].unsent.extend(bytes);
         kernel.deliver(id);
     }
 
     /// What to send next: something new within the window, or old things again, as one does who
     /// does not know what was lost.
-    fn some_sequences(&mut self, awaited: u64) -> Vec<u64> {
+    fn next_sequences(&mut self, awaited: u64) -> Vec<u64> {
         let window = u64::from(self.scenario.config.reorder_window);
         let count = 1 + self.random.below(self.scenario.batch as usize) as u64;
         let end = awaited.saturating_add(window);
@@ -329,8 +330,8 @@ impl Peers {
         (first..self.cursor).collect()
     }
 
-    fn source_leaves(&mut self, kernel: &mut Kernel) {
-        let Some(id) = self.some_source(kernel) else { return };
+    fn source_disconnects(&mut self, kernel: &mut Kernel) {
+        let Some(id) = self.random_source(kernel) else { return };
         let socket = &mut kernel.sockets[id];
         let how = self.random.below(4);
         match how {
@@ -341,6 +342,6 @@ impl Peers {
         socket.is_finished = true;
         socket.deliver();
         let how = ["resets", "breaks off", "ends", "ends"][how];
-        self.say(format_args!("source {id} {how}"));
+        self.trace(format_args!("source {id} {how}"));
     }
 }

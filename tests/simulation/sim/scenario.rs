@@ -1,11 +1,11 @@
-//! What kind of run a seed makes: the settings, the budgets, the habits of kernel and peers.
+//! What kind of run a seed makes: the settings, the budgets, the kernel_config of kernel and peers.
 
 use std::time::Duration;
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
 use eventserver::hub::{Budgets, Capacity};
 
-use super::kernel::Habits;
+use super::kernel::KernelConfig;
 use super::random::Random;
 
 /// The circumstances of one run.
@@ -14,7 +14,7 @@ pub(crate) struct Scenario {
     pub(crate) config: Config,
     pub(crate) capacity: Capacity,
     pub(crate) budgets: Budgets,
-    pub(crate) habits: Habits,
+    pub(crate) kernel_config: KernelConfig,
     pub(crate) steps: usize,
     /// Sources that are connected at once. With more than one, the same sequence always comes with
     /// the same bytes, since it is not defined which of two sources is heard first.
@@ -25,44 +25,44 @@ pub(crate) struct Scenario {
     /// Lines that a source sends at once, at most.
     pub(crate) batch: u64,
     /// One of so many lines is not as it should be; 0 for none.
-    pub(crate) mistakes: usize,
+    pub(crate) error_rate: usize,
     /// One of so many things that clients and sources do is to leave.
-    pub(crate) restlessness: usize,
+    pub(crate) disconnect_rate: usize,
     /// In one of so many clients reading is slow or does not happen; 0 for none.
-    pub(crate) slowness: usize,
+    pub(crate) slow_reader_rate: usize,
 }
 
 impl Scenario {
-    pub(crate) fn draw(random: &mut Random) -> Scenario {
+    pub(crate) fn random(random: &mut Random) -> Scenario {
         let sources = *random.pick(&[1, 1, 1, 2, 3]);
-        let config = draw_config(random);
+        let config = random_config(random);
         let may_stop_anywhere = sources == 1;
         let capacity = Capacity {
             max_clients: *random.pick(&[1, 2, 5, 100, 100]),
             max_awaiting_id: *random.pick(&[1, 2, 64]),
         };
-        let habits = draw_habits(random, &config, &capacity);
+        let kernel_config = random_kernel_config(random, &config, &capacity);
         let batch = *random.pick(&[2, 10, 40, 300]);
         let users = *random.pick(&[1, 2, 4, 8]);
         Scenario {
             capacity,
-            budgets: draw_budgets(random, may_stop_anywhere),
+            budgets: random_budgets(random, may_stop_anywhere),
 
             steps: *random.pick(&[20, 60, 150, 300]),
             sources,
             exceeds_window: sources == 1 && random.one_in(3),
             users: (1..=users).map(|user| if user == 7 { u64::MAX } else { user }).collect(),
-            batch: batch.min(1 + habits.largest_buffer),
-            habits,
-            mistakes: *random.pick(&[0, 4, 10, 40]),
-            restlessness: *random.pick(&[2, 5, 20]),
-            slowness: *random.pick(&[0, 2, 4]),
+            batch: batch.min(1 + kernel_config.max_buffer_bytes),
+            kernel_config,
+            error_rate: *random.pick(&[0, 4, 10, 40]),
+            disconnect_rate: *random.pick(&[2, 5, 20]),
+            slow_reader_rate: *random.pick(&[0, 2, 4]),
             config,
         }
     }
 }
 
-fn draw_config(random: &mut Random) -> Config {
+fn random_config(random: &mut Random) -> Config {
     let mut millis = |choices: &[u64]| Duration::from_millis(*random.pick(choices));
     let identify_timeout = millis(&[10, 100, 1000, 10_000]);
     let stall_timeout = millis(&[10, 100, 1000]);
@@ -90,17 +90,17 @@ fn draw_config(random: &mut Random) -> Config {
 
 /// Budgets that a few bytes use up. Where applying ends in the middle of a source, and others have
 /// sent something too, only a lone source leaves no doubt about who is heard next.
-fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
-    let usual = Budgets::default();
+fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
+    let default = Budgets::default();
     if random.one_in(2) {
-        return usual;
+        return default;
     }
     let source_bytes = *random.pick(&[1, 7, 50, 300]);
     let [events, queued_bytes, addressed] = match may_stop_anywhere && random.one_in(2) {
         true => {
             [*random.pick(&[1, 3, 20]), *random.pick(&[1, 100, 1000]), *random.pick(&[1, 10, 100])]
         }
-        false => [usual.events as u64, usual.queued_bytes, usual.addressed],
+        false => [default.events as u64, default.queued_bytes, default.addressed],
     };
     Budgets {
         source_bytes,
@@ -121,12 +121,12 @@ fn draw_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
 /// The sockets that are set aside for the reserve.
 const RESERVE: usize = 16;
 
-fn draw_habits(random: &mut Random, config: &Config, capacity: &Capacity) -> Habits {
-    Habits {
+fn random_kernel_config(random: &mut Random, config: &Config, capacity: &Capacity) -> KernelConfig {
+    KernelConfig {
         descriptors: config.max_sources + capacity.max_clients + capacity.max_awaiting_id + RESERVE,
         backlog: *random.pick(&[1, 3, 16]),
-        largest_buffer: *random.pick(&[1, 10, 60, 400, 5000]),
-        mischief: *random.pick(&[0, 4, 20]),
-        events_a_poll: *random.pick(&[1, 3, 1024]),
+        max_buffer_bytes: *random.pick(&[1, 10, 60, 400, 5000]),
+        fault_rate: *random.pick(&[0, 4, 20]),
+        events_per_poll: *random.pick(&[1, 3, 1024]),
     }
 }

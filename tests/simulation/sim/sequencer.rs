@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use eventserver::hub::Stats;
 
-use super::event::{Deed, Meaning, meaning};
+use super::event::{Action, ParsedLine, parse_line};
 use super::kernel::SocketId;
 
 /// A line of a source, without its terminator.
@@ -52,34 +52,34 @@ impl Counts {
 
 /// Lines in the order of their sequences. Takes one small step at a time.
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
+pub(crate) struct Sequencer {
     first: u64,
     window: u64,
     max_line_bytes: usize,
     counts: Counts,
     /// What has arrived, by sequence: an event, or a void.
-    waiting: BTreeMap<u64, Option<(Line, Deed)>>,
+    waiting: BTreeMap<u64, Option<(Line, Action)>>,
     /// Lines read and not yet looked at, by source.
     pending: BTreeMap<SocketId, VecDeque<Line>>,
     /// How many lines of each source were looked at.
-    handed: BTreeMap<SocketId, u64>,
+    processed: BTreeMap<SocketId, u64>,
     /// Sources that were too far ahead.
-    too_far: Vec<SocketId>,
+    out_of_window: Vec<SocketId>,
     /// Events whose turn came, since they were last taken.
-    applied: Vec<(Line, Deed)>,
+    applied: Vec<(Line, Action)>,
 }
 
-impl Order {
-    pub(crate) fn new(first: u64, window: u32, max_line_bytes: usize) -> Order {
-        Order {
+impl Sequencer {
+    pub(crate) fn new(first: u64, window: u32, max_line_bytes: usize) -> Sequencer {
+        Sequencer {
             first,
             window: window.into(),
             max_line_bytes,
             counts: Counts { awaited: first, ..Counts::default() },
             waiting: BTreeMap::new(),
             pending: BTreeMap::new(),
-            handed: BTreeMap::new(),
-            too_far: Vec::new(),
+            processed: BTreeMap::new(),
+            out_of_window: Vec::new(),
             applied: Vec::new(),
         }
     }
@@ -92,8 +92,8 @@ impl Order {
         self.counts.awaited
     }
 
-    pub(crate) fn put(&mut self, source: SocketId, line: Line) {
-        if !self.too_far.contains(&source) {
+    pub(crate) fn push(&mut self, source: SocketId, line: Line) {
+        if !self.out_of_window.contains(&source) {
             self.pending.entry(source).or_default().push_back(line);
         }
     }
@@ -104,15 +104,15 @@ impl Order {
     }
 
     pub(crate) fn lines_of(&self, source: SocketId) -> u64 {
-        self.handed.get(&source).copied().unwrap_or(0)
+        self.processed.get(&source).copied().unwrap_or(0)
     }
 
-    pub(crate) fn is_too_far(&self, source: SocketId) -> bool {
-        self.too_far.contains(&source)
+    pub(crate) fn is_out_of_window(&self, source: SocketId) -> bool {
+        self.out_of_window.contains(&source)
     }
 
     /// What is due: `None` is nothing, `Some(None)` a void.
-    pub(crate) fn due(&self) -> Option<&Option<(Line, Deed)>> {
+    pub(crate) fn due(&self) -> Option<&Option<(Line, Action)>> {
         self.waiting.get(&self.awaited())
     }
 
@@ -121,7 +121,7 @@ impl Order {
         self.due().is_none() && !self.waiting.is_empty()
     }
 
-    pub(crate) fn take_applied(&mut self) -> Vec<(Line, Deed)> {
+    pub(crate) fn take_applied(&mut self) -> Vec<(Line, Action)> {
         std::mem::take(&mut self.applied)
     }
 
@@ -151,7 +151,7 @@ impl Order {
             }
             let may_apply = self.awaited() < seen.awaited;
             let has_applied = may_apply && self.apply_due();
-            if !has_applied && !self.look_at_next(&left) {
+            if !has_applied && !self.process_next(&left) {
                 return false;
             }
         }
@@ -183,7 +183,7 @@ impl Order {
 
     /// Applies what is due, or else looks at the next line. False if there is neither.
     fn step(&mut self, sources: &[SocketId]) -> bool {
-        self.apply_due() || self.look_at_next(sources)
+        self.apply_due() || self.process_next(sources)
     }
 
     /// Applies what is due, if anything is.
@@ -197,33 +197,33 @@ impl Order {
         true
     }
 
-    fn look_at_next(&mut self, sources: &[SocketId]) -> bool {
+    fn process_next(&mut self, sources: &[SocketId]) -> bool {
         for source in sources {
             if let Some(line) = self.pending.get_mut(source).and_then(VecDeque::pop_front) {
-                *self.handed.entry(*source).or_default() += 1;
-                self.look_at(*source, line);
+                *self.processed.entry(*source).or_default() += 1;
+                self.process(*source, line);
                 return true;
             }
         }
         false
     }
 
-    fn apply(&mut self, (line, deed): (Line, Deed)) {
-        *match deed {
-            Deed::Follow { .. } => &mut self.counts.follows,
-            Deed::Unfollow { .. } => &mut self.counts.unfollows,
-            Deed::Broadcast => &mut self.counts.broadcasts,
-            Deed::PrivateMessage { .. } => &mut self.counts.private_messages,
-            Deed::StatusUpdate { .. } => &mut self.counts.status_updates,
+    fn apply(&mut self, (line, action): (Line, Action)) {
+        *match action {
+            Action::Follow { .. } => &mut self.counts.follows,
+            Action::Unfollow { .. } => &mut self.counts.unfollows,
+            Action::Broadcast => &mut self.counts.broadcasts,
+            Action::PrivateMessage { .. } => &mut self.counts.private_messages,
+            Action::StatusUpdate { .. } => &mut self.counts.status_updates,
         } += 1;
-        self.applied.push((line, deed));
+        self.applied.push((line, action));
     }
 
-    fn look_at(&mut self, source: SocketId, line: Line) {
-        let (sequence, event) = match meaning(&line, self.max_line_bytes) {
-            Meaning::Event(sequence, deed) => (sequence, Some((line, deed))),
-            Meaning::Void(sequence) => (sequence, None),
-            Meaning::Nothing => {
+    fn process(&mut self, source: SocketId, line: Line) {
+        let (sequence, event) = match parse_line(&line, self.max_line_bytes) {
+            ParsedLine::Event(sequence, action) => (sequence, Some((line, action))),
+            ParsedLine::Void(sequence) => (sequence, None),
+            ParsedLine::NoSequence => {
                 self.counts.malformed += 1;
                 return;
             }
@@ -233,7 +233,7 @@ impl Order {
         if sequence < self.awaited() {
             self.counts.late += u64::from(is_event);
         } else if sequence - self.awaited() >= self.window {
-            self.too_far.push(source);
+            self.out_of_window.push(source);
             self.pending.remove(&source);
         } else if matches!(self.waiting.get(&sequence), Some(Some(_))) {
             self.counts.duplicate += u64::from(is_event);
@@ -245,9 +245,11 @@ impl Order {
     /// Whether the next step changes no count: a source is given up, or a void gives way.
     fn is_next_silent(&self, sources: &[SocketId]) -> bool {
         let mut next = sources.iter().filter_map(|source| self.pending.get(source)?.front());
-        let meaning = next.next().map(|line| meaning(line, self.max_line_bytes));
-        let Some(Meaning::Event(sequence, _)) = meaning else { return false };
-        let is_too_far = sequence >= self.awaited() && sequence - self.awaited() >= self.window;
-        self.due().is_none() && (is_too_far || matches!(self.waiting.get(&sequence), Some(None)))
+        let parsed = next.next().map(|line| parse_line(line, self.max_line_bytes));
+        let Some(ParsedLine::Event(sequence, _)) = parsed else { return false };
+        let is_out_of_window =
+            sequence >= self.awaited() && sequence - self.awaited() >= self.window;
+        self.due().is_none()
+            && (is_out_of_window || matches!(self.waiting.get(&sequence), Some(None)))
     }
 }

@@ -9,7 +9,7 @@ use eventserver::hub::CloseReason;
 use eventserver::hub::{Hub, NextTurn, Readiness};
 
 use super::kernel::{Kernel, SocketId};
-use super::model::{Ending, Limits, Model};
+use super::model::{Limits, Model, TurnSnapshot};
 use super::network::SimulatedAcceptor;
 use super::peers::{Pace, Peers};
 use super::random::Random;
@@ -17,10 +17,10 @@ use super::scenario::Scenario;
 use super::socket::Side;
 
 /// More turns than this without rest, and the server spins.
-const MOST_TURNS_TO_REST: usize = 100_000;
+const MAX_TURNS_TO_IDLE: usize = 100_000;
 
 /// More rounds than this, and some for each byte on its way, and those who wait will wait for ever.
-const MOST_ROUNDS_TO_SETTLE: usize = 20_000;
+const MAX_ROUNDS_TO_SETTLE: usize = 20_000;
 
 /// A run under way.
 pub(crate) struct Simulation {
@@ -44,16 +44,16 @@ impl Simulation {
     /// Returns how many turns it took.
     pub(crate) fn run(random: Random, is_tracing: bool) -> usize {
         let mut simulation = Simulation::new(random, is_tracing);
-        simulation.play();
+        simulation.run_to_end();
         simulation.turns
     }
 
     fn new(mut random: Random, is_tracing: bool) -> Simulation {
-        let scenario = Scenario::draw(&mut random);
+        let scenario = Scenario::random(&mut random);
         if is_tracing {
             println!("{scenario:#?}");
         }
-        let kernel = Kernel::new(scenario.habits.clone(), random.fork());
+        let kernel = Kernel::new(scenario.kernel_config.clone(), random.fork());
         let kernel = Rc::new(RefCell::new(kernel));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let start = Instant::now();
@@ -83,17 +83,17 @@ impl Simulation {
         }
     }
 
-    fn play(&mut self) {
+    fn run_to_end(&mut self) {
         let stops_early = self.random.one_in(4);
         for step in 0..self.scenario.steps {
-            self.say(format_args!("step {step} at {} ms", self.now));
-            self.let_time_pass();
-            let awaited = self.model.order.awaited();
-            self.peers.act(&mut self.kernel.borrow_mut(), awaited);
+            self.trace(format_args!("step {step} at {} ms", self.now));
+            self.advance_clock();
+            let awaited = self.model.sequencer.awaited();
+            self.peers.step(&mut self.kernel.borrow_mut(), awaited);
             match self.random.below(10) {
                 0 => {}
                 1 => self.turn(),
-                _ => self.turn_until_rest(),
+                _ => self.turn_until_idle(),
             }
         }
         if !stops_early {
@@ -103,17 +103,17 @@ impl Simulation {
         self.stop();
     }
 
-    fn say(&self, what: std::fmt::Arguments<'_>) {
+    fn trace(&self, what: std::fmt::Arguments<'_>) {
         if self.is_tracing {
             println!("{what}");
         }
     }
 
-    fn let_time_pass(&mut self) {
+    fn advance_clock(&mut self) {
         let passing = match self.random.below(40) {
             0..10 => self.random.between(1, 20),
             10..12 => match self.hub.next_turn() {
-                NextTurn::Until(_) => self.until_alarm().saturating_sub(self.random.between(0, 1)),
+                NextTurn::Until(_) => self.until_wakeup().saturating_sub(self.random.between(0, 1)),
                 NextTurn::Now | NextTurn::WhenReady => 0,
             },
             12 => 1000,
@@ -123,7 +123,7 @@ impl Simulation {
     }
 
     /// Milliseconds until the server wants to wake up by itself.
-    fn until_alarm(&self) -> u64 {
+    fn until_wakeup(&self) -> u64 {
         self.wakes_at().map_or(0, |at| at.saturating_sub(self.now))
     }
 
@@ -136,10 +136,10 @@ impl Simulation {
     }
 
     /// Lets the server work as long as it has a reason to.
-    fn turn_until_rest(&mut self) {
-        for _ in 0..MOST_TURNS_TO_REST {
+    fn turn_until_idle(&mut self) {
+        for _ in 0..MAX_TURNS_TO_IDLE {
             let has_ready = self.wakes_at().is_some_and(|at| at <= self.now);
-            if self.hub.is_stopped() || !(has_ready || self.kernel.borrow().is_anything_ready()) {
+            if self.hub.is_stopped() || !(has_ready || self.kernel.borrow().has_ready()) {
                 return;
             }
             self.turn();
@@ -162,10 +162,10 @@ impl Simulation {
         let ready = std::mem::take(&mut self.ready);
         let Simulation { hub, kernel, peers, .. } = self;
         hub.turn(now, &ready, |more| {
-            peers.act_meanwhile(&mut kernel.borrow_mut());
+            peers.step_mid_turn(&mut kernel.borrow_mut());
             kernel.borrow_mut().poll(more)
         });
-        self.say(format_args!("  turn: {ready:?}"));
+        self.trace(format_args!("  turn: {ready:?}"));
         self.observe();
     }
 
@@ -175,20 +175,20 @@ impl Simulation {
             self.kernel.borrow().calls.iter().for_each(|call| println!("    {call}"));
         }
         self.hub.check_invariants();
-        let awaited = self.model.order.awaited();
-        self.model.observe(&self.ending(), &mut self.kernel.borrow_mut());
-        if self.model.order.awaited() < awaited {
-            self.peers.start_anew();
+        let awaited = self.model.sequencer.awaited();
+        self.model.observe(&self.snapshot(), &mut self.kernel.borrow_mut());
+        if self.model.sequencer.awaited() < awaited {
+            self.peers.restart_stream();
         }
     }
 
-    fn ending(&self) -> Ending {
+    fn snapshot(&self) -> TurnSnapshot {
         let next_turn = self.hub.next_turn();
-        Ending {
+        TurnSnapshot {
             now: self.now,
             totals: self.hub.totals(),
             lines_received: self.lines_received(),
-            is_at_rest: next_turn != NextTurn::Now && self.ready.is_empty(),
+            is_idle: next_turn != NextTurn::Now && self.ready.is_empty(),
             wakes_at: self.wakes_at(),
         }
     }
@@ -204,21 +204,21 @@ impl Simulation {
     /// Lets everything come to its end that can: whatever was sent is read, and delivered to
     /// everybody who reads.
     fn settle(&mut self) {
-        self.say(format_args!("settling at {} ms", self.now));
-        self.peers.fall_silent(&mut self.kernel.borrow_mut());
+        self.trace(format_args!("settling at {} ms", self.now));
+        self.peers.stop_acting(&mut self.kernel.borrow_mut());
         let unsent: usize =
             self.kernel.borrow().sockets.iter().map(|socket| socket.unsent.len()).sum();
-        for _ in 0..MOST_ROUNDS_TO_SETTLE + 10 * unsent {
-            self.peers.settle(&mut self.kernel.borrow_mut());
-            self.turn_until_rest();
+        for _ in 0..MAX_ROUNDS_TO_SETTLE + 10 * unsent {
+            self.peers.transfer_all(&mut self.kernel.borrow_mut());
+            self.turn_until_idle();
             if self.is_settled() {
                 return;
             }
-            if !self.kernel.borrow().is_anything_ready() {
-                self.now += self.until_alarm().min(100);
+            if !self.kernel.borrow().has_ready() {
+                self.now += self.until_wakeup().min(100);
             }
         }
-        panic!("those who wait wait for ever: {:?}", self.model.order.due());
+        panic!("those who wait wait for ever: {:?}", self.model.sequencer.due());
     }
 
     fn is_settled(&self) -> bool {
@@ -232,9 +232,9 @@ impl Simulation {
         };
         (0..kernel.sockets.len()).all(is_still)
             && self.peers.clients.iter().all(|client| has_all(&client))
-            && self.model.order.due().is_none()
-            && !kernel.has_told_backlog(Side::Client)
-            && !kernel.has_told_backlog(Side::Source)
+            && self.model.sequencer.due().is_none()
+            && !kernel.has_reported_backlog(Side::Client)
+            && !kernel.has_reported_backlog(Side::Source)
     }
 
     /// Everybody who reads has all that is for them.
@@ -254,20 +254,20 @@ impl Simulation {
         // Whatever is due by now has had its turn.
         self.turn();
         self.poll();
-        self.say(format_args!("stop at {} ms", self.now));
+        self.trace(format_args!("stop at {} ms", self.now));
         self.hub.stop(self.start + Duration::from_millis(self.now));
         let drain = self.scenario.config.drain_timeout.as_millis() as u64;
         self.model.stop(self.now + drain);
         self.observe();
         self.turn_polled();
-        for _ in 0..MOST_ROUNDS_TO_SETTLE {
-            self.turn_until_rest();
+        for _ in 0..MAX_ROUNDS_TO_SETTLE {
+            self.turn_until_idle();
             if self.hub.is_stopped() {
                 return self.check_stopped();
             }
-            self.peers.go_on(&mut self.kernel.borrow_mut());
-            if !self.kernel.borrow().is_anything_ready() {
-                self.now += self.until_alarm().min(1 + drain / 4);
+            self.peers.transfer(&mut self.kernel.borrow_mut());
+            if !self.kernel.borrow().has_ready() {
+                self.now += self.until_wakeup().min(1 + drain / 4);
             }
         }
         panic!("the server does not stop");
@@ -278,7 +278,7 @@ impl Simulation {
         assert!(self.model.clients.is_empty(), "clients are left");
         assert_eq!(self.model.open_sources().count(), 0, "sources are left");
         let mut kernel = self.kernel.borrow_mut();
-        for (&id, (reason, client)) in &self.model.gone {
+        for (&id, (reason, client)) in &self.model.closed_clients {
             let socket = &mut kernel.sockets[id];
             socket.deliver();
             socket.receive(usize::MAX);

@@ -22,9 +22,9 @@ pub(crate) struct Socket {
     /// The connection broke: every call fails.
     pub(crate) is_reset: bool,
     /// A write was refused, and the poll has not said since that there is room.
-    pub(crate) is_known_full: bool,
+    pub(crate) is_write_blocked: bool,
     /// The last write was refused.
-    pub(crate) has_refused: bool,
+    pub(crate) was_write_refused: bool,
     /// All that the peer has taken from its side.
     pub(crate) received: Vec<u8>,
     /// What the peer sent and the receive buffer has no room for.
@@ -39,26 +39,26 @@ pub(crate) struct Socket {
     pub(crate) is_closed: bool,
     inbound: VecDeque<u8>,
     outbound: VecDeque<u8>,
-    inbound_room: usize,
-    outbound_room: usize,
+    inbound_capacity: usize,
+    outbound_capacity: usize,
     /// With less room than this a full send buffer stays quiet.
-    low_water: usize,
+    low_watermark: usize,
     /// The end has come through, behind all bytes.
     end_arrived: bool,
     /// The poll has told of the end.
-    pub(crate) is_end_told: bool,
+    pub(crate) is_end_reported: bool,
     first_line_arrived: bool,
 }
 
 impl Socket {
-    pub(crate) fn new(side: Side, inbound: usize, outbound: usize, low_water: usize) -> Socket {
+    pub(crate) fn new(side: Side, inbound: usize, outbound: usize, low_watermark: usize) -> Socket {
         Socket {
             side,
             token: None,
             edge: false,
             is_reset: false,
-            is_known_full: false,
-            has_refused: false,
+            is_write_blocked: false,
+            was_write_refused: false,
             received: Vec::new(),
             unsent: VecDeque::new(),
             is_finished: false,
@@ -67,11 +67,11 @@ impl Socket {
             is_closed: false,
             inbound: VecDeque::new(),
             outbound: VecDeque::new(),
-            inbound_room: inbound,
-            outbound_room: outbound,
-            low_water,
+            inbound_capacity: inbound,
+            outbound_capacity: outbound,
+            low_watermark,
             end_arrived: false,
-            is_end_told: false,
+            is_end_reported: false,
             first_line_arrived: false,
         }
     }
@@ -83,12 +83,12 @@ impl Socket {
             self.unsent.clear();
             self.outbound.clear();
         }
-        let room = self.inbound_room.saturating_sub(self.inbound.len()).min(self.unsent.len());
-        let is_end = self.is_finished && !self.end_arrived && self.unsent.len() == room;
-        if self.is_closed || self.is_reset || (room == 0 && !is_end) {
+        let space = self.inbound_capacity.saturating_sub(self.inbound.len()).min(self.unsent.len());
+        let is_end = self.is_finished && !self.end_arrived && self.unsent.len() == space;
+        if self.is_closed || self.is_reset || (space == 0 && !is_end) {
             return;
         }
-        let coming = self.unsent.drain(..room);
+        let coming = self.unsent.drain(..space);
         self.inbound.extend(coming);
         self.first_line_arrived |= self.inbound.contains(&b'\n');
         self.end_arrived |= is_end;
@@ -105,10 +105,10 @@ impl Socket {
     }
 
     /// The peer takes up to so many bytes.
-    pub(crate) fn receive(&mut self, most: usize) {
-        let taken = most.min(self.outbound.len());
+    pub(crate) fn receive(&mut self, max: usize) {
+        let taken = max.min(self.outbound.len());
         self.received.extend(self.outbound.drain(..taken));
-        if self.is_known_full && self.has_room() {
+        if self.is_write_blocked && self.is_writable() {
             self.raise();
         }
     }
@@ -129,7 +129,7 @@ impl Socket {
     }
 
     /// Whether the peer's end has come through, or the connection broke.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
         self.end_arrived || self.is_reset
     }
 
@@ -137,8 +137,8 @@ impl Socket {
         self.end_arrived && self.inbound.is_empty()
     }
 
-    pub(crate) fn take_inbound(&mut self, most: usize) -> Vec<u8> {
-        let taken = most.min(self.inbound.len());
+    pub(crate) fn take_inbound(&mut self, max: usize) -> Vec<u8> {
+        let taken = max.min(self.inbound.len());
         self.inbound.drain(..taken).collect()
     }
 
@@ -149,24 +149,24 @@ impl Socket {
             self.reset();
             return bytes.len();
         }
-        let taken = bytes.len().min(self.outbound_room - self.outbound.len());
+        let taken = bytes.len().min(self.outbound_capacity - self.outbound.len());
         self.outbound.extend(&bytes[..taken]);
-        self.has_refused = taken == 0;
-        self.is_known_full |= self.has_refused;
+        self.was_write_refused = taken == 0;
+        self.is_write_blocked |= self.was_write_refused;
         taken
     }
 
     /// The readiness of an edge, or one that is `made_up` (readable, writable).
-    pub(crate) fn take_readiness(&mut self, made_up: Option<[bool; 2]>) -> Option<Readiness> {
+    pub(crate) fn take_readiness(&mut self, spurious: Option<[bool; 2]>) -> Option<Readiness> {
         let token = self.token?;
-        let [mut readable, mut writable] = made_up.unwrap_or_default();
+        let [mut readable, mut writable] = spurious.unwrap_or_default();
         if std::mem::take(&mut self.edge) {
             readable |= self.is_readable();
-            writable |= self.has_room() || self.is_reset;
+            writable |= self.is_writable() || self.is_reset;
         }
-        self.is_known_full &= !writable;
-        let read_closed = readable && self.is_over();
-        self.is_end_told |= read_closed;
+        self.is_write_blocked &= !writable;
+        let read_closed = readable && self.is_closed_by_peer();
+        self.is_end_reported |= read_closed;
         (readable || writable).then_some(Readiness { token, readable, writable, read_closed })
     }
 
@@ -181,8 +181,8 @@ impl Socket {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.outbound_room - self.outbound.len() >= self.low_water
+    fn is_writable(&self) -> bool {
+        self.outbound_capacity - self.outbound.len() >= self.low_watermark
     }
 
     fn raise(&mut self) {

@@ -14,9 +14,9 @@ pub(crate) struct Source {
     /// Nothing more can be read, for this reason.
     pub(crate) end: Option<CloseReason>,
     /// The last read brought nothing.
-    pub(crate) is_dry: bool,
+    pub(crate) is_drained: bool,
     /// It is one too many.
-    pub(crate) is_turned_away: bool,
+    pub(crate) is_rejected: bool,
     /// The server has begun to read it: it counts.
     pub(crate) is_admitted: bool,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Source {
 impl Source {
     /// Takes bytes, and gives the lines that are whole now.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Vec<Line> {
-        self.is_dry = false;
+        self.is_drained = false;
         self.is_admitted = true;
         self.tail.extend(bytes);
         let mut lines: Vec<Line> = self
@@ -39,7 +39,7 @@ impl Source {
     }
 
     pub(crate) fn finish(&mut self, reason: CloseReason) {
-        self.is_dry = true;
+        self.is_drained = true;
         self.is_admitted = true;
         self.end = Some(reason);
     }

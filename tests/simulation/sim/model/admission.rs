@@ -9,9 +9,9 @@ use super::{Client, LINGER_TIMEOUT, Model};
 impl Model {
     /// Whether a user is surely registered: it takes over from itself, or a place is free even if all
     /// the candidates got one.
-    pub(super) fn has_room_for(&self, user: u64) -> bool {
-        let most = self.users.len() + self.candidates.len();
-        self.users.contains_key(&user) || most < self.limits.capacity.max_clients
+    pub(super) fn has_free_slot_for(&self, user: u64) -> bool {
+        let max = self.users.len() + self.candidates.len();
+        self.users.contains_key(&user) || max < self.limits.capacity.max_clients
     }
 
     /// The server has gone on with a client for whom there was no place: so there is one now.
@@ -32,19 +32,19 @@ impl Model {
     }
 
     /// The server closes a connection; if that is because there are too many, there are.
-    pub(super) fn turn_away(&mut self, id: SocketId) {
+    pub(super) fn reject(&mut self, id: SocketId) {
         if self.is_draining() {
             return;
         }
         if self.sources.contains_key(&id) {
-            self.turn_source_away(id);
+            self.reject_source(id);
         } else {
-            self.turn_client_away(id);
+            self.reject_client(id);
         }
     }
 
-    fn turn_source_away(&mut self, id: SocketId) {
-        if self.sources[&id].is_admitted || self.order.is_too_far(id) {
+    fn reject_source(&mut self, id: SocketId) {
+        if self.sources[&id].is_admitted || self.sequencer.is_out_of_window(id) {
             return;
         }
         let others = self.open_sources().filter(|&(other, _)| other != id);
@@ -54,30 +54,30 @@ impl Model {
             "source {id} is turned away, though others have ended"
         );
         if let Some(source) = self.sources.get_mut(&id) {
-            source.is_turned_away = true;
+            source.is_rejected = true;
         }
     }
 
-    fn turn_client_away(&mut self, id: SocketId) {
+    fn reject_client(&mut self, id: SocketId) {
         let client = &self.clients[&id];
         let is_candidate = self.candidates.iter().any(|&(candidate, _)| candidate == id);
         // Nobody times out in the turn in which it came.
         let is_newcomer = client.since == self.now && client.user.is_none();
-        if client.fate.is_some() || !(is_candidate || is_newcomer) {
+        if client.expected_close.is_some() || !(is_candidate || is_newcomer) {
             return;
         }
         if is_candidate && self.ended.contains(&id) {
-            self.client(id).fate = Some(CloseReason::ClosedByPeer);
+            self.client(id).expected_close = Some(CloseReason::ClosedByPeer);
             return;
         }
         let others = || {
             self.clients.iter().filter(|&(&other, client)| {
-                other != id && client.fate.is_none() && !self.ended.contains(&other)
+                other != id && client.expected_close.is_none() && !self.ended.contains(&other)
             })
         };
         let capacity = self.limits.capacity;
         let neighbours = others().filter(|&(&other, _)| address_of(other) == address_of(id));
-        let most_neighbours = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
+        let max_neighbours = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
         let reason = if is_candidate {
             // Of the other candidates any may have been registered before it.
             let is_candidate = |id| self.candidates.iter().any(|&(candidate, _)| candidate == id);
@@ -91,10 +91,10 @@ impl Model {
         } else if others().count() >= capacity.max_clients + capacity.max_awaiting_id {
             CloseReason::TooManyClients
         } else {
-            assert!(neighbours.count() >= most_neighbours, "client {id} could have been let in");
+            assert!(neighbours.count() >= max_neighbours, "client {id} could have been let in");
             CloseReason::TooManyFromAddress
         };
-        self.client(id).fate = Some(reason);
+        self.client(id).expected_close = Some(reason);
     }
 
     /// The server shuts a client down while it accepts and reads clients: one that another has taken
@@ -109,15 +109,15 @@ impl Model {
             let (_, user) = self.candidates.remove(at);
             let client = self.client(id);
             client.user = Some(user);
-            client.fate = Some(CloseReason::TakenOver);
+            client.expected_close = Some(CloseReason::TakenOver);
             client.may_have_ended = has_ended;
             return;
         }
-        let Client { user, fate: None, .. } = self.clients[&id] else { return };
+        let Client { user, expected_close: None, .. } = self.clients[&id] else { return };
         let newer = self.candidates.iter().find(|&&(_, other)| Some(other) == user);
         if has_ended {
-            self.client(id).fate = Some(CloseReason::ClosedByPeer);
-            self.depart(id);
+            self.client(id).expected_close = Some(CloseReason::ClosedByPeer);
+            self.unregister(id);
         } else if let Some(&(newer, _)) = newer {
             self.settle_candidate(newer);
         }
@@ -128,7 +128,7 @@ impl Model {
         let capacity = self.limits.capacity;
         let open = || {
             let clients = self.clients.iter();
-            clients.filter(|(id, client)| client.fate.is_none() && !closed.contains(id))
+            clients.filter(|(id, client)| client.expected_close.is_none() && !closed.contains(id))
         };
         let registered = open().filter(|(_, client)| client.user.is_some()).count();
         assert!(registered <= capacity.max_clients, "too many users are registered");
@@ -144,7 +144,8 @@ impl Model {
             }
         }
         let counted = self.open_sources().filter(|(id, source)| {
-            let is_spent = source.end.is_some() && !self.order.sources_with_lines().contains(id);
+            let is_spent =
+                source.end.is_some() && !self.sequencer.sources_with_lines().contains(id);
             source.is_admitted && !is_spent
         });
         assert!(counted.count() <= self.limits.max_sources, "too many sources are open");
@@ -158,13 +159,13 @@ impl Model {
         let capacity = self.limits.capacity;
         let is_crowded = self.clients.len() + self.lingering.len()
             > capacity.max_clients + capacity.max_awaiting_id;
-        let is_over = kernel.sockets[id].is_over();
+        let is_over = kernel.sockets[id].is_closed_by_peer();
         assert!(is_over || is_late || is_crowded, "{id} had more time to read what was written");
         self.lingering.remove(&id);
         if is_over && !is_late && !is_crowded {
             // It may have been shut down in this very turn.
-            let gone = self.gone.get_mut(&id).map(|(_, client)| client);
-            let client: Option<&mut Client> = gone.or_else(|| self.clients.get_mut(&id));
+            let closed = self.closed_clients.get_mut(&id).map(|(_, client)| client);
+            let client: Option<&mut Client> = closed.or_else(|| self.clients.get_mut(&id));
             if let Some(client) = client {
                 client.has_lingered_out = true;
             }

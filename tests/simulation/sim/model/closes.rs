@@ -3,14 +3,14 @@
 use eventserver::hub::CloseReason;
 
 use super::super::kernel::{Kernel, SocketId};
-use super::{Client, Ending, LINGER_TIMEOUT, Model};
+use super::{Client, LINGER_TIMEOUT, Model, TurnSnapshot};
 
 impl Model {
     /// An event that waits for the queues of all may have found a client's own queue full, too.
-    pub(super) fn give_up_full_clients(&mut self, closed: &[SocketId]) {
+    pub(super) fn disconnect_full_clients(&mut self, closed: &[SocketId]) {
         if !self.limits.pauses {
             for id in self.full_clients().0.into_iter().filter(|id| closed.contains(id)) {
-                self.client(id).fate.get_or_insert(CloseReason::QueueFull);
+                self.client(id).expected_close.get_or_insert(CloseReason::QueueFull);
             }
         }
     }
@@ -30,20 +30,20 @@ impl Model {
 
     fn close_source(&mut self, id: SocketId) -> CloseReason {
         let Some(source) = self.sources.remove(&id) else { panic!("{id} is a source") };
-        if source.is_turned_away {
+        if source.is_rejected {
             return CloseReason::TooManySources;
         }
-        let has_lines = self.order.sources_with_lines().contains(&id);
-        let is_applied = self.order.due().is_none() && !has_lines;
+        let has_lines = self.sequencer.sources_with_lines().contains(&id);
+        let is_applied = self.sequencer.due().is_none() && !has_lines;
         assert!(
             is_applied || self.is_drain_over(),
             "source {id} ends before its lines are applied"
         );
-        let is_too_far = self.order.is_too_far(id);
-        self.unterminated += u64::from(source.has_tail() && !is_too_far);
-        self.order.forget(id);
+        let is_out_of_window = self.sequencer.is_out_of_window(id);
+        self.unterminated += u64::from(source.has_tail() && !is_out_of_window);
+        self.sequencer.forget(id);
         match source.end {
-            _ if is_too_far => CloseReason::WindowExceeded,
+            _ if is_out_of_window => CloseReason::WindowExceeded,
             Some(reason) => reason,
             None if self.is_draining() => CloseReason::Stopped,
             None => panic!("source {id} is closed without a reason"),
@@ -52,15 +52,15 @@ impl Model {
 
     fn close_client(&mut self, id: SocketId, kernel: &Kernel) -> CloseReason {
         let Some(client) = self.clients.remove(&id) else { panic!("{id} is no client") };
-        let reason = client.fate.unwrap_or_else(|| self.reason_to_close(id, &client));
+        let reason = client.expected_close.unwrap_or_else(|| self.reason_to_close(id, &client));
         if matches!(reason, CloseReason::TakenOver | CloseReason::Stopped) {
-            let is_flushed = client.queued() == 0 || kernel.sockets[id].has_refused;
+            let is_flushed = client.queued() == 0 || kernel.sockets[id].was_write_refused;
             let is_excused = client.is_broken || client.may_have_ended;
             self.ended_takeovers += u64::from(client.may_have_ended);
             assert!(is_flushed || is_excused, "{id} could have got {}", client.queued());
         }
-        self.depart(id);
-        self.gone.insert(id, (reason, client));
+        self.unregister(id);
+        self.closed_clients.insert(id, (reason, client));
         reason
     }
 
@@ -75,7 +75,7 @@ impl Model {
             };
         }
         let is_stalled = client
-            .in_the_way_since
+            .blocking_since
             .is_some_and(|since| self.now >= since + self.limits.stall_timeout);
         let is_done = client.queued() == 0 && self.is_all_applied();
         match client.queued() {
@@ -89,14 +89,14 @@ impl Model {
     }
 
     /// Who is to be closed is closed in the same turn.
-    pub(super) fn check_closed(&self, ending: &Ending) {
-        let now = ending.now;
+    pub(super) fn check_closed(&self, snapshot: &TurnSnapshot) {
+        let now = snapshot.now;
         for (&id, client) in &self.clients {
-            assert_eq!(client.fate, None, "client {id} is still open");
+            assert_eq!(client.expected_close, None, "client {id} is still open");
             let is_late = now >= client.since + self.limits.identify_timeout;
             assert!(client.user.is_some() || !is_late, "client {id} never says who it is");
             let stall = client.stall.filter(|stall| stall.is_certain);
-            if let Some(stall) = stall.filter(|stall| client.queued() > stall.target) {
+            if let Some(stall) = stall.filter(|stall| client.queued() > stall.low_watermark) {
                 let is_over = now >= stall.since + self.limits.stall_timeout;
                 assert!(!is_over, "client {id} stands in the way since {}", stall.since);
             }
@@ -107,13 +107,13 @@ impl Model {
             assert!(!is_late, "client {id} lingers for too long");
         }
         for (id, source) in &self.sources {
-            assert!(!source.is_turned_away, "source {id} is one too many");
+            assert!(!source.is_rejected, "source {id} is one too many");
             assert!(!self.is_drain_over(), "source {id} is there after the drain timeout");
         }
     }
 
-    pub(super) fn check_counters(&self, ending: &Ending) {
-        let totals = &ending.totals;
+    pub(super) fn check_counters(&self, snapshot: &TurnSnapshot) {
+        let totals = &snapshot.totals;
         let (least, most) = self.deliveries;
         assert!(
             (least..=most).contains(&totals.deliveries()),

@@ -23,7 +23,7 @@ use eventserver::hub::{Capacity, CloseReason, Stats};
 
 use super::client::{Client, Stall};
 use super::kernel::{Call, Kernel, SocketId};
-use super::sequencer::Order;
+use super::sequencer::Sequencer;
 use super::socket::Side;
 use super::source::Source;
 
@@ -34,14 +34,14 @@ const ACCEPT_BACKOFF: u64 = 500;
 const LINGER_TIMEOUT: u64 = 2000;
 
 /// How a turn ended.
-pub(crate) struct Ending {
+pub(crate) struct TurnSnapshot {
     /// In milliseconds.
     pub(crate) now: u64,
     pub(crate) totals: Stats,
     /// How many lines of each open source were looked at.
     pub(crate) lines_received: BTreeMap<SocketId, u64>,
     /// The server sleeps until something is ready.
-    pub(crate) is_at_rest: bool,
+    pub(crate) is_idle: bool,
     /// But not longer than this.
     pub(crate) wakes_at: Option<u64>,
 }
@@ -86,7 +86,7 @@ mod routing;
 /// The whole server, naively.
 pub(crate) struct Model {
     limits: Limits,
-    pub(crate) order: Order,
+    pub(crate) sequencer: Sequencer,
     sources: BTreeMap<SocketId, Source>,
     pub(crate) clients: BTreeMap<SocketId, Client>,
     /// The one connection of each connected user.
@@ -120,7 +120,7 @@ pub(crate) struct Model {
     /// closed may count or not.
     deliveries: (u64, u64),
     /// Clients that the server has closed, for what reason, and what they were to get.
-    pub(crate) gone: BTreeMap<SocketId, (CloseReason, Client)>,
+    pub(crate) closed_clients: BTreeMap<SocketId, (CloseReason, Client)>,
     now: u64,
 }
 
@@ -128,7 +128,11 @@ impl Model {
     pub(crate) fn new(config: &Config, limits: Limits) -> Model {
         Model {
             limits,
-            order: Order::new(config.first_sequence, config.reorder_window, config.max_line_bytes),
+            sequencer: Sequencer::new(
+                config.first_sequence,
+                config.reorder_window,
+                config.max_line_bytes,
+            ),
             sources: BTreeMap::new(),
             clients: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -148,7 +152,7 @@ impl Model {
             unterminated: 0,
             bytes_written: 0,
             deliveries: (0, 0),
-            gone: BTreeMap::new(),
+            closed_clients: BTreeMap::new(),
             now: 0,
         }
     }
@@ -161,40 +165,42 @@ impl Model {
     }
 
     /// Takes note of a turn, and checks all that is known of it.
-    pub(crate) fn observe(&mut self, ending: &Ending, kernel: &mut Kernel) {
-        self.now = ending.now;
+    pub(crate) fn observe(&mut self, snapshot: &TurnSnapshot, kernel: &mut Kernel) {
+        self.now = snapshot.now;
         let calls = std::mem::take(&mut kernel.calls);
         self.has_write_failed = calls.iter().any(|call| matches!(call, Call::WriteFailed(_)));
         let was_paused = self.is_surely_paused();
         let mut closed = Vec::new();
         for call in &calls {
-            self.take(call, was_paused, &mut closed, kernel);
+            self.on_call(call, was_paused, &mut closed, kernel);
         }
         self.settle_candidates(&closed);
         self.check_limits(&closed);
         self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
         let was_paused = self.is_surely_paused();
-        self.follow_the_order(ending, &closed, was_paused);
-        self.give_up_full_clients(&closed);
+        self.advance_sequencer(snapshot, &closed, was_paused);
+        self.disconnect_full_clients(&closed);
         self.clients.values_mut().for_each(Client::check_written);
-        self.watch_total(ending);
+        self.update_total_stall(snapshot);
         self.close(&closed, kernel);
-        self.check_closed(ending);
-        self.watch_stalls(ending);
-        self.check_counters(ending);
-        if ending.is_at_rest {
-            self.check_rest(ending, kernel);
+        self.check_closed(snapshot);
+        self.update_stalls(snapshot);
+        self.check_counters(snapshot);
+        if snapshot.is_idle {
+            self.check_quiescent(snapshot, kernel);
         }
     }
 
     /// Whether an event is known to wait for a queue as this turn begins, or would but for those
     /// who have left since: then nothing is read and nothing applied.
     fn is_surely_paused(&self) -> bool {
-        let members = || self.users.values().map(|id| &self.clients[id]);
-        let queued: u64 = members().map(Client::queued_before).sum();
-        members().any(|client| client.stall.is_some_and(|stall| stall.is_certain))
+        let registered = || self.users.values().map(|id| &self.clients[id]);
+        let queued: u64 = registered().map(Client::queued_before).sum();
+        registered().any(|client| client.stall.is_some_and(|stall| stall.is_certain))
             || (!self.is_total_stall_stale
-                && self.total_stall.is_some_and(|stall| stall.is_certain && queued > stall.target))
+                && self
+                    .total_stall
+                    .is_some_and(|stall| stall.is_certain && queued > stall.low_watermark))
     }
 
     fn queued_total(&self) -> u64 {
@@ -211,18 +217,24 @@ impl Model {
 
     /// Whether all that was read has been applied, but for what waits behind a gap.
     fn is_all_applied(&self) -> bool {
-        self.order.due().is_none() && self.order.sources_with_lines().is_empty()
+        self.sequencer.due().is_none() && self.sequencer.sources_with_lines().is_empty()
     }
 }
 
 /// What the server did with the kernel.
 impl Model {
-    fn take(&mut self, call: &Call, was_paused: bool, closed: &mut Vec<SocketId>, kernel: &Kernel) {
+    fn on_call(
+        &mut self,
+        call: &Call,
+        was_paused: bool,
+        closed: &mut Vec<SocketId>,
+        kernel: &Kernel,
+    ) {
         let is_draining = self.is_draining();
         match call {
             Call::Accepted(id, side) => {
                 assert!(!is_draining, "a stop ends accepting");
-                self.welcome(*id, *side);
+                self.on_accept(*id, *side);
             }
             Call::AcceptFailed(side) => {
                 self.backoff_until[*side as usize] = Some(self.now + ACCEPT_BACKOFF);
@@ -231,29 +243,33 @@ impl Model {
                 assert!(!is_draining, "a stop ends reading");
                 assert!(!was_paused, "a pause ends reading");
                 let lines = self.sources.get_mut(id).map(|source| source.read(bytes));
-                lines.into_iter().flatten().for_each(|line| self.order.put(*id, line));
+                lines.into_iter().flatten().for_each(|line| self.sequencer.push(*id, line));
             }
             Call::Polled(ended) => self.ended = ended.iter().copied().collect(),
-            Call::Read(id, _) | Call::ReadDry(id) | Call::ReadEnd(id) | Call::ReadFailed(id)
+            Call::Read(id, _)
+            | Call::ReadWouldBlock(id)
+            | Call::ReadEnd(id)
+            | Call::ReadFailed(id)
                 if self.lingering.contains_key(id) => {}
-            Call::Read(id, bytes) => self.introduce(*id, bytes),
-            Call::ReadDry(id) => {
+            Call::Read(id, bytes) => self.on_id_bytes(*id, bytes),
+            Call::ReadWouldBlock(id) => {
                 if let Some(source) = self.sources.get_mut(id) {
-                    source.is_dry = true;
+                    source.is_drained = true;
                     source.is_admitted = true;
                 } else {
                     self.settle_candidate(*id);
                 }
             }
-            Call::ReadEnd(id) => self.end(*id, CloseReason::ClosedByPeer),
-            Call::ReadFailed(id) => self.end(*id, CloseReason::IoError),
-            Call::Wrote(id, bytes) => self.note_written(*id, bytes),
+            Call::ReadEnd(id) => self.on_end(*id, CloseReason::ClosedByPeer),
+            Call::ReadFailed(id) => self.on_end(*id, CloseReason::IoError),
+            Call::Wrote(id, bytes) => self.on_written(*id, bytes),
             Call::WriteFailed(id) => {
                 let client = self.client(*id);
                 client.is_broken = true;
                 // Who is taken over gets a last write, before its end has a reason.
-                let fate = client.fate.filter(|&fate| fate != CloseReason::TakenOver);
-                client.fate = fate.or(Some(CloseReason::IoError));
+                let reason =
+                    client.expected_close.filter(|&reason| reason != CloseReason::TakenOver);
+                client.expected_close = reason.or(Some(CloseReason::IoError));
             }
             Call::ShutDown(id) => {
                 assert!(self.clients.contains_key(id), "{id} is a client");
@@ -263,7 +279,7 @@ impl Model {
             }
             Call::Closed(id) if self.lingering.contains_key(id) => self.end_lingering(*id, kernel),
             Call::Closed(id) => {
-                self.turn_away(*id);
+                self.reject(*id);
                 closed.push(*id);
             }
             Call::StoppedListening(side) => {
@@ -277,7 +293,7 @@ impl Model {
         client
     }
 
-    fn welcome(&mut self, id: SocketId, side: Side) {
+    fn on_accept(&mut self, id: SocketId, side: Side) {
         match side {
             Side::Source => drop(self.sources.insert(id, Source::default())),
             Side::Client => drop(self.clients.insert(id, Client::new(self.now))),
@@ -286,21 +302,21 @@ impl Model {
 
     pub(crate) fn open_sources(&self) -> impl Iterator<Item = (SocketId, &Source)> {
         let sources = self.sources.iter().map(|(&id, source)| (id, source));
-        sources.filter(|(_, source)| !source.is_turned_away)
+        sources.filter(|(_, source)| !source.is_rejected)
     }
 
-    fn introduce(&mut self, id: SocketId, bytes: &[u8]) {
+    fn on_id_bytes(&mut self, id: SocketId, bytes: &[u8]) {
         let is_draining = self.is_draining();
         self.settle_candidate(id);
         let client = self.client(id);
-        if client.user.is_some() || client.fate.is_some() || is_draining {
+        if client.user.is_some() || client.expected_close.is_some() || is_draining {
             return;
         }
-        let introduced = client.introduce(bytes);
-        match introduced {
-            Some(Some(user)) if self.has_room_for(user) => self.register(id, user),
+        let user = client.read_id(bytes);
+        match user {
+            Some(Some(user)) if self.has_free_slot_for(user) => self.register(id, user),
             Some(Some(user)) => self.candidates.push((id, user)),
-            Some(None) => self.client(id).fate = Some(CloseReason::BadId),
+            Some(None) => self.client(id).expected_close = Some(CloseReason::BadId),
             None => {}
         }
     }
@@ -311,13 +327,13 @@ impl Model {
             // Of one that has ended, too, either may be said.
             let has_ended = self.ended.contains(&older);
             let older = self.client(older);
-            older.may_have_ended |= has_ended && older.fate.is_none();
-            older.fate.get_or_insert(CloseReason::TakenOver);
+            older.may_have_ended |= has_ended && older.expected_close.is_none();
+            older.expected_close.get_or_insert(CloseReason::TakenOver);
             self.is_total_stall_stale = true;
         }
     }
 
-    fn end(&mut self, id: SocketId, reason: CloseReason) {
+    fn on_end(&mut self, id: SocketId, reason: CloseReason) {
         if let Some(source) = self.sources.get_mut(&id) {
             source.finish(reason);
             return;
@@ -325,20 +341,20 @@ impl Model {
         self.settle_candidate(id);
         let is_draining = self.is_draining();
         let client = self.client(id);
-        if client.fate.is_none() && !is_draining {
-            client.fate = Some(reason);
-            self.depart(id);
+        if client.expected_close.is_none() && !is_draining {
+            client.expected_close = Some(reason);
+            self.unregister(id);
         }
     }
 
     /// The user is not connected any more, unless by another connection.
-    fn depart(&mut self, id: SocketId) {
+    fn unregister(&mut self, id: SocketId) {
         let before = self.users.len();
-        self.users.retain(|_, &mut member| member != id);
+        self.users.retain(|_, &mut connection| connection != id);
         self.is_total_stall_stale |= self.users.len() < before;
     }
 
-    fn note_written(&mut self, id: SocketId, bytes: &[u8]) {
+    fn on_written(&mut self, id: SocketId, bytes: &[u8]) {
         self.bytes_written += bytes.len() as u64;
         let client = self.client(id);
         client.written += bytes.len() as u64;

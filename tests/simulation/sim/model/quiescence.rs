@@ -2,10 +2,10 @@
 
 use super::super::kernel::{Kernel, SocketId};
 use super::super::socket::Side;
-use super::{Ending, LINGER_TIMEOUT, Model, Stall};
+use super::{LINGER_TIMEOUT, Model, Stall, TurnSnapshot};
 
 /// How far a full queue has to come down before an event of `size` bytes is tried again.
-fn target(limit: u64, size: u64) -> u64 {
+fn low_watermark(limit: u64, size: u64) -> u64 {
     (limit / 2).min(limit.saturating_sub(size))
 }
 
@@ -13,105 +13,112 @@ impl Model {
     /// Every client whose id line was in the kernel when a source was read is registered, or gone.
     pub(super) fn check_registered(&self, whole_id_lines: &[SocketId], kernel: &Kernel) {
         for id in whole_id_lines {
-            let is_outside = self.accepting_rests(Side::Client);
+            let is_outside = self.is_backing_off(Side::Client);
             let is_settled = match self.clients.get(id) {
-                Some(client) => client.user.is_some() || client.fate.is_some(),
-                None => self.gone.contains_key(id) || is_outside || kernel.sockets[*id].is_reset,
+                Some(client) => client.user.is_some() || client.expected_close.is_some(),
+                None => {
+                    self.closed_clients.contains_key(id)
+                        || is_outside
+                        || kernel.sockets[*id].is_reset
+                }
             };
             assert!(is_settled, "client {id} had identified itself before a source was read");
         }
     }
 
-    fn accepting_rests(&self, side: Side) -> bool {
+    fn is_backing_off(&self, side: Side) -> bool {
         self.backoff_until[side as usize].is_some_and(|until| self.now < until)
     }
 
     /// For whom the event that is due does not fit, its size, and how many it is for.
     pub(super) fn full_clients(&self) -> (Vec<SocketId>, u64, usize) {
-        let Some(Some((line, deed))) = self.order.due() else { return (Vec::new(), 0, 0) };
+        let Some(Some((line, action))) = self.sequencer.due() else { return (Vec::new(), 0, 0) };
         let size = line.len() as u64 + 2;
-        let audience = self.audience(*deed);
+        let recipients = self.recipients(*action);
         let limit = self.limits.client_queue;
         let is_full = |id: &&SocketId| self.clients[id].is_full_for(size, limit);
-        (audience.iter().filter(is_full).copied().collect(), size, audience.len())
+        (recipients.iter().filter(is_full).copied().collect(), size, recipients.len())
     }
 
     /// Keeps account of whether all queues together have to come down: for an event that is for
     /// clients about to be closed, too.
-    pub(super) fn watch_total(&mut self, ending: &Ending) {
+    pub(super) fn update_total_stall(&mut self, snapshot: &TurnSnapshot) {
         let (full, size, count) = self.full_clients();
         let (queued, limit) = (self.queued_total(), self.limits.total_queue);
         let added = size * count as u64;
         let is_stale = std::mem::take(&mut self.is_total_stall_stale);
         if let Some(stall) = self.total_stall.as_mut().filter(|_| is_stale) {
-            stall.target = target(limit, added);
+            stall.low_watermark = low_watermark(limit, added);
         }
         let mut stalls = self.users.values().filter_map(|id| {
             let client = &self.clients[id];
-            client.stall.filter(|stall| client.queued() > stall.target)
+            client.stall.filter(|stall| client.queued() > stall.low_watermark)
         });
         let has_stalled = stalls.next().is_some();
         let is_own = has_stalled || (self.limits.pauses && !full.is_empty());
         // Until a client is closed, what it would have got may count or not.
-        let most = queued + self.clients.values().map(|client| client.forgone).sum::<u64>();
-        if self.limits.pauses && !is_own && added > 0 && most > 0 && most + added > limit {
-            let target = target(limit, added);
-            let is_certain = ending.is_at_rest && queued > 0 && queued + added > limit;
+        let max = queued + self.clients.values().map(|client| client.bytes_not_queued).sum::<u64>();
+        if self.limits.pauses && !is_own && added > 0 && max > 0 && max + added > limit {
+            let low_watermark = low_watermark(limit, added);
+            let is_certain = snapshot.is_idle && queued > 0 && queued + added > limit;
             // A pause may have ended and another begun in one turn.
-            self.total_stall = self.total_stall.filter(|stall| queued > stall.target);
-            confirm(&mut self.total_stall, Stall { since: self.now, target, is_certain });
+            self.total_stall = self.total_stall.filter(|stall| queued > stall.low_watermark);
+            merge_stall(
+                &mut self.total_stall,
+                Stall { since: self.now, low_watermark, is_certain },
+            );
         }
     }
 
     /// Keeps account of the queues that have to come down, and of the gap.
-    pub(super) fn watch_stalls(&mut self, ending: &Ending) {
+    pub(super) fn update_stalls(&mut self, snapshot: &TurnSnapshot) {
         let (full, size, _) = self.full_clients();
-        let target = target(self.limits.client_queue, size);
-        let news = Stall { since: self.now, target, is_certain: ending.is_at_rest };
-        let has_ready = self.order.due().is_some();
+        let low_watermark = low_watermark(self.limits.client_queue, size);
+        let latest = Stall { since: self.now, low_watermark, is_certain: snapshot.is_idle };
+        let has_ready = self.sequencer.due().is_some();
         for (id, client) in &mut self.clients {
-            let is_over = |stall: &Stall| !has_ready || client.queued() <= stall.target;
+            let is_over = |stall: &Stall| !has_ready || client.queued() <= stall.low_watermark;
             client.stall = client.stall.filter(|stall| !is_over(stall));
-            let is_in_the_way = has_ready && client.queued() > 0;
-            client.in_the_way_since =
-                is_in_the_way.then(|| client.in_the_way_since.unwrap_or(self.now));
+            let is_blocking = has_ready && client.queued() > 0;
+            client.blocking_since = is_blocking.then(|| client.blocking_since.unwrap_or(self.now));
             if self.limits.pauses && full.contains(id) {
-                confirm(&mut client.stall, news);
+                merge_stall(&mut client.stall, latest);
             }
         }
         let queued = self.queued_total();
-        self.total_stall = self.total_stall.filter(|stall| has_ready && queued > stall.target);
-        let missing = self.order.awaited();
-        let is_missing = self.order.has_gap() && !self.is_draining();
+        self.total_stall =
+            self.total_stall.filter(|stall| has_ready && queued > stall.low_watermark);
+        let missing = self.sequencer.awaited();
+        let is_missing = self.sequencer.has_gap() && !self.is_draining();
         let known = self.gap.filter(|&(sequence, _)| sequence == missing);
         self.gap = is_missing.then(|| known.unwrap_or((missing, self.now)));
     }
 
     /// What must hold when the server sleeps.
-    pub(super) fn check_rest(&self, ending: &Ending, kernel: &Kernel) {
-        let is_waiting = self.order.due().is_some();
+    pub(super) fn check_quiescent(&self, snapshot: &TurnSnapshot, kernel: &Kernel) {
+        let is_waiting = self.sequencer.due().is_some();
         let is_given_up = self.limits.pauses || self.full_clients().0.is_empty();
         assert!(is_given_up, "a client whose queue is full is still there");
         let is_full = self.total_stall.is_some()
             || self.clients.values().any(|client| client.stall.is_some());
         assert!(!is_waiting || is_full, "an event waits though it fits");
         assert!(
-            is_waiting || self.order.sources_with_lines().is_empty(),
+            is_waiting || self.sequencer.sources_with_lines().is_empty(),
             "lines are left lying: {:?}",
-            self.order
+            self.sequencer
         );
-        self.check_sleepers(is_waiting, kernel);
+        self.check_no_missed_work(is_waiting, kernel);
         if !is_waiting {
-            self.check_sources_at_rest();
+            self.check_idle_sources();
         }
-        self.check_alarm(ending);
+        self.check_wakeup(snapshot);
     }
 
     /// Nobody waits for the server while it waits for them.
-    fn check_sleepers(&self, is_paused: bool, kernel: &Kernel) {
+    fn check_no_missed_work(&self, is_paused: bool, kernel: &Kernel) {
         for (&id, client) in &self.clients {
             let socket = &kernel.sockets[id];
-            let is_refused = client.queued() == 0 || socket.is_known_full;
+            let is_refused = client.queued() == 0 || socket.is_write_blocked;
             assert!(is_refused, "{} bytes for {id} could be written", client.queued());
             let is_heard = !socket.is_readable() || socket.edge || self.is_draining();
             assert!(is_heard, "client {id} has sent something, and nobody reads it");
@@ -129,7 +136,7 @@ impl Model {
             if side == Side::Source && is_paused && self.has_undecided_sources() {
                 continue;
             }
-            let is_known = kernel.has_told_backlog(side) && !self.accepting_rests(side);
+            let is_known = kernel.has_reported_backlog(side) && !self.is_backing_off(side);
             assert!(!is_known, "a {side:?} waits, and nobody accepts it");
         }
     }
@@ -138,20 +145,21 @@ impl Model {
         self.open_sources().any(|(_, source)| !source.is_admitted)
     }
 
-    fn check_sources_at_rest(&self) {
+    fn check_idle_sources(&self) {
         for (id, source) in self.open_sources() {
-            let is_over = source.end.is_some() || self.order.is_too_far(id) || self.is_draining();
+            let is_over =
+                source.end.is_some() || self.sequencer.is_out_of_window(id) || self.is_draining();
             assert!(!is_over, "source {id} has ended and is still there");
         }
-        let is_dry = self.open_sources().all(|(_, source)| source.is_dry);
+        let is_drained = self.open_sources().all(|(_, source)| source.is_drained);
         if let (Some((missing, since)), Some(timeout)) = (self.gap, self.limits.gap_timeout) {
-            let is_over = self.now >= since + timeout && is_dry;
+            let is_over = self.now >= since + timeout && is_drained;
             assert!(!is_over, "{missing} is missing since {since}");
         }
     }
 
     /// The server wakes up in time for everything that has a time.
-    fn check_alarm(&self, ending: &Ending) {
+    fn check_wakeup(&self, snapshot: &TurnSnapshot) {
         let unknown = self.clients.values().filter(|client| client.user.is_none());
         let identify = unknown.map(|client| client.since + self.limits.identify_timeout);
         let stalls = self.clients.values().filter_map(|client| client.stall);
@@ -162,15 +170,16 @@ impl Model {
         let others = gap.into_iter().chain(self.drain_deadline).chain(rests);
         let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
         let first = identify.chain(stall).chain(lingering).chain(others).min();
-        let wakes_in_time = first.is_none_or(|first| ending.wakes_at.is_some_and(|at| at <= first));
-        assert!(wakes_in_time, "sleeps until {:?}, past {first:?}", ending.wakes_at);
+        let wakes_in_time =
+            first.is_none_or(|first| snapshot.wakes_at.is_some_and(|at| at <= first));
+        assert!(wakes_in_time, "sleeps until {:?}, past {first:?}", snapshot.wakes_at);
     }
 }
 
 /// A stall that goes on stays as it began, but may become certain.
-fn confirm(stall: &mut Option<Stall>, news: Stall) {
+fn merge_stall(stall: &mut Option<Stall>, latest: Stall) {
     match stall {
-        Some(known) if known.is_certain || !news.is_certain => {}
-        _ => *stall = Some(news),
+        Some(known) if known.is_certain || !latest.is_certain => {}
+        _ => *stall = Some(latest),
     }
 }
