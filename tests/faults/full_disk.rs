@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::RESET;
-use crate::scale::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::Server;
 use crate::verification::passes_verification;
@@ -44,8 +44,8 @@ fn a_disk_that_fills_under_a_capture() {
         }
     };
     let mut stream = Stream::connect(&server);
-    stream.goes_on_while(|| server.logs(&["capture to", "stopped", "No space left on device"]));
-    (0..size(100, 1000)).for_each(|_| stream.round());
+    stream.run_during(|| server.logs(&["capture to", "stopped", "No space left on device"]));
+    (0..scaled(100, 1000)).for_each(|_| stream.round());
 
     let mut captured = 0;
     if !is_full_from_the_start {

@@ -59,7 +59,7 @@ fn a_clock_that_jumps() {
     let mut server = Server::start_under(wrapper, &[&RESET[..], &queue, &timeouts].concat());
 
     let mut stream = Stream::connect(&server);
-    stream.goes_on_while(|| takes_a_timeout(|| Client::connect_unknown(&server).is_closed()));
+    stream.run_during(|| takes_a_timeout(|| Client::connect_unidentified(&server).is_closed()));
     let figures = stream.ends(&server);
 
     let mut client = Client::connect(&server, USER);
@@ -69,20 +69,20 @@ fn a_clock_that_jumps() {
         client.receives(&["2|B"]);
     });
     drop((source, client));
-    server.comes_to_count("sources now", 0);
+    server.wait_for_stat("sources now", 0);
 
     let mut stalled = None;
     takes_a_timeout(|| {
         stalled = Some(flood(&server, 300_000));
-        server.counts("stalled", 1);
+        server.assert_stat_reaches("stalled", 1);
     });
     drop(stalled);
-    server.comes_to_count("sources now", 0);
+    server.wait_for_stat("sources now", 0);
     passes_verification(&server);
 
     // Less than a full queue, and more than the kernel takes.
     let _undrained = flood(&server, 100_000);
-    server.until("much is queued", || (server.total("queued now") > 1 << 20).then_some(()));
+    server.wait_until("much is queued", || (server.stat("queued now") > 1 << 20).then_some(()));
     takes_a_timeout(|| assert_eq!(server.stop(), Some(0)));
     assert!(server.final_totals().contains("drain_timeout 1"));
     let times: Vec<String> = server.log_lines().iter().map(|line| line[..19].to_owned()).collect();

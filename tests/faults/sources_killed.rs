@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::RESET;
-use crate::scale::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source};
 use crate::verification::passes_verification;
-use crate::workload::{Script, WITNESSES};
+use crate::workload::{CHECKED_CLIENTS, Workload};
 
 /// How long a source lives.
 const LIFE: Duration = Duration::from_millis(10);
@@ -37,26 +37,26 @@ fn live(bytes: &[u8], mut send: impl FnMut(&[u8])) {
 }
 
 /// Has all witnesses read what is due to them while `kills` go on.
-fn while_witnesses_read(server: &Server, script: &mut Script, kills: impl FnOnce()) {
-    let due = script.take_due();
+fn while_clients_read(server: &Server, workload: &mut Workload, kills: impl FnOnce()) {
+    let expected = workload.take_expected();
     thread::scope(|scope| {
-        for (user, due) in Script::witnesses().zip(&due) {
-            let mut witness = Client::connect(server, user);
-            scope.spawn(move || witness.receives_bytes(due));
+        for (user, expected) in Workload::checked_users().zip(&expected) {
+            let mut client = Client::connect(server, user);
+            scope.spawn(move || client.receives_bytes(expected));
         }
         kills();
     });
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
 }
 
 #[test]
 fn sources_that_end_in_mid_line_every_ten_milliseconds() {
-    let batches = size(400, 2000) as u64;
+    let batches = scaled(400, 2000) as u64;
     let server = Server::start(&["--on-source-disconnect", "keep"]);
-    let mut script = Script::starting_with(1);
-    let lines: Vec<u8> = (0..batches).flat_map(|_| script.write(BATCH)).collect();
+    let mut workload = Workload::starting_with(1);
+    let lines: Vec<u8> = (0..batches).flat_map(|_| workload.write(BATCH)).collect();
     let mut ends = 0;
-    while_witnesses_read(&server, &mut script, || {
+    while_clients_read(&server, &mut workload, || {
         let mut left = &lines[..];
         while !left.is_empty() {
             let sent = cut_in_mid_line(left);
@@ -68,17 +68,17 @@ fn sources_that_end_in_mid_line_every_ten_milliseconds() {
             left = &left[whole..];
         }
     });
-    server.counts("events", batches * BATCH);
-    server.counts("unterminated", ends);
+    server.assert_stat_reaches("events", batches * BATCH);
+    server.assert_stat_reaches("unterminated", ends);
     for name in ["late", "duplicate", "malformed", "lost"] {
-        assert_eq!(server.total(name), 0, "{name}");
+        assert_eq!(server.stat(name), 0, "{name}");
     }
     // A server that keeps its sequence cannot begin anew: the same script goes on instead.
-    let mut stream = Stream::connect_with(&server, script);
+    let mut stream = Stream::connect_with(&server, workload);
     (0..100).for_each(|_| stream.round());
     stream.ends(&server);
     report(format_args!(
-        "{ends} sources, {} events to {WITNESSES} clients, none lost, none twice",
+        "{ends} sources, {} events to {CHECKED_CLIENTS} clients, none lost, none twice",
         batches * BATCH
     ));
 }
@@ -108,14 +108,14 @@ impl Drop for SourceProcess {
 
 #[test]
 fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
-    let batches = size(200, 2000);
+    let batches = scaled(200, 2000);
     let server = Server::start(&RESET);
-    let mut script = Script::starting_with(1);
-    let lines: Vec<Vec<u8>> = (0..batches).map(|_| script.write(BATCH)).collect();
+    let mut workload = Workload::starting_with(1);
+    let lines: Vec<Vec<u8>> = (0..batches).map(|_| workload.write(BATCH)).collect();
     // As long as this one is there, nothing begins anew.
     let mut steady = Source::connect(&server);
     let mut kills = 0;
-    while_witnesses_read(&server, &mut script, || {
+    while_clients_read(&server, &mut workload, || {
         steady.sends(&lines[0]);
         let mut applied = 0;
         while applied < batches {
@@ -124,20 +124,20 @@ fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
             live(cut_in_mid_line(&left), |piece| source.sends(piece));
             drop(source);
             kills += 1;
-            server.comes_to_count("sources now", 1);
+            server.wait_for_stat("sources now", 1);
             // Nobody knows what has left a killed process. The next one begins where the server is.
-            applied = (server.total("awaited sequence") as usize - 1) / BATCH as usize;
+            applied = (server.stat("awaited sequence") as usize - 1) / BATCH as usize;
         }
     });
-    server.counts("events", batches as u64 * BATCH);
-    let (cut, again) = (server.total("unterminated"), server.total("late"));
+    server.assert_stat_reaches("events", batches as u64 * BATCH);
+    let (cut, again) = (server.stat("unterminated"), server.stat("late"));
     assert!(cut > 0);
-    assert_eq!((server.total("malformed"), server.total("lost")), (0, 0));
+    assert_eq!((server.stat("malformed"), server.stat("lost")), (0, 0));
     drop(steady);
-    server.comes_to_count("sources now", 0);
+    server.wait_for_stat("sources now", 0);
     report(format_args!(
-        "{kills} processes, {cut} lines cut, {again} sent again; {} events to {WITNESSES} clients, \
-         none lost, none twice",
+        "{kills} processes, {cut} lines cut, {again} sent again; {} events to \
+         {CHECKED_CLIENTS} clients, none lost, none twice",
         batches as u64 * BATCH
     ));
     passes_verification(&server);

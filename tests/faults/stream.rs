@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Server, Source};
-use crate::workload::{Script, WITNESSES};
+use crate::workload::{CHECKED_CLIENTS, Workload};
 
 /// Between two rounds, so that the fault has a share of the processor too.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -17,9 +17,9 @@ const REMEMBERED: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Stream {
     source: Source,
-    witnesses: Vec<Client>,
-    script: Script,
-    events_a_round: u64,
+    clients: Vec<Client>,
+    workload: Workload,
+    events_per_round: u64,
     events: u64,
     first_sent: Vec<u8>,
     longest_round: Duration,
@@ -28,28 +28,28 @@ pub(crate) struct Stream {
 impl Stream {
     /// A stream that begins with sequence 1.
     pub(crate) fn connect(server: &Server) -> Stream {
-        Stream::connect_with(server, Script::starting_with(1))
+        Stream::connect_with(server, Workload::starting_with(1))
     }
 
     /// A stream that goes on with a script of which all that was written has been received.
-    pub(crate) fn connect_with(server: &Server, script: Script) -> Stream {
+    pub(crate) fn connect_with(server: &Server, workload: Workload) -> Stream {
         Stream {
             source: Source::connect(server),
-            witnesses: Script::witnesses().map(|user| Client::connect(server, user)).collect(),
-            script,
-            events_a_round: 100,
+            clients: Workload::checked_users().map(|user| Client::connect(server, user)).collect(),
+            workload,
+            events_per_round: 100,
             events: 0,
             first_sent: Vec::new(),
             longest_round: Duration::ZERO,
         }
     }
 
-    pub(crate) fn in_rounds_of(self, events_a_round: u64) -> Stream {
-        Stream { events_a_round, ..self }
+    pub(crate) fn in_rounds_of(self, events_per_round: u64) -> Stream {
+        Stream { events_per_round, ..self }
     }
 
     /// Goes on while `fault` is at work, and for a round afterwards.
-    pub(crate) fn goes_on_while<T: Send>(&mut self, fault: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run_during<T: Send>(&mut self, fault: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let fault = scope.spawn(fault);
             while !fault.is_finished() {
@@ -63,22 +63,22 @@ impl Stream {
 
     pub(crate) fn round(&mut self) {
         let start = Instant::now();
-        let lines = self.script.write(self.events_a_round);
+        let lines = self.workload.write(self.events_per_round);
         self.source.sends(&lines);
         if self.first_sent.len() < REMEMBERED {
             self.first_sent.extend_from_slice(&lines);
         }
-        for (witness, due) in self.witnesses.iter_mut().zip(self.script.take_due()) {
-            witness.receives_bytes(&due);
+        for (client, expected) in self.clients.iter_mut().zip(self.workload.take_expected()) {
+            client.receives_bytes(&expected);
         }
-        self.events += self.events_a_round;
+        self.events += self.events_per_round;
         self.longest_round = self.longest_round.max(start.elapsed());
         thread::sleep(PAUSE);
     }
 
     /// What somebody has to have received who was there from the beginning and is no witness.
     pub(crate) fn broadcasts(&self) -> &[u8] {
-        self.script.broadcasts()
+        self.workload.broadcasts()
     }
 
     /// The first megabyte that was sent, or all of it so far.
@@ -89,10 +89,10 @@ impl Stream {
     /// Source and witnesses leave; returns what the stream came to.
     #[track_caller]
     pub(crate) fn ends(self, server: &Server) -> Figures {
-        drop((self.source, self.witnesses));
-        server.comes_to_count("sources now", 0);
-        server.comes_to_count("clients now", 0);
-        assert_eq!(server.total("queued now"), 0);
+        drop((self.source, self.clients));
+        server.wait_for_stat("sources now", 0);
+        server.wait_for_stat("clients now", 0);
+        assert_eq!(server.stat("queued now"), 0);
         Figures { events: self.events, longest_round: self.longest_round }
     }
 }
@@ -108,6 +108,9 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { events, longest_round } = self;
         let longest = longest_round.as_millis();
-        write!(f, "{events} events meanwhile to {WITNESSES} clients, the slowest {longest} ms")
+        write!(
+            f,
+            "{events} events meanwhile to {CHECKED_CLIENTS} clients, the slowest {longest} ms"
+        )
     }
 }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::RESET;
 use crate::client_process::ClientProcess;
-use crate::scale::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source};
 use crate::verification::{Verification, passes_verification};
@@ -19,15 +19,15 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_server_that_is_suspended_and_goes_on() {
-    let times = size(12, 60);
+    let times = scaled(12, 60);
     let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
     let mut stream = Stream::connect(&server).in_rounds_of(1000);
     let mut identified = 0;
-    stream.goes_on_while(|| {
+    stream.run_during(|| {
         for _ in 0..times {
             let leaving = Client::connect(&server, CROWD);
             let start = Instant::now();
-            let mut coming = Client::connect_unknown(&server);
+            let mut coming = Client::connect_unidentified(&server);
             let is_in_time = server.while_suspended(|| {
                 let is_in_time = start.elapsed() < TIMEOUT;
                 drop(leaving);
@@ -52,7 +52,7 @@ fn a_server_that_is_suspended_and_goes_on() {
 
 #[test]
 fn a_server_that_is_suspended_with_readiness_in_its_hands() {
-    let times = size(12, 60);
+    let times = scaled(12, 60);
     let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
     let mut source = Source::connect(&server);
     let mut talker = Client::connect(&server, CROWD);
@@ -60,7 +60,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
         let mut identified = 0;
         for time in 0..times {
             let start = Instant::now();
-            let mut coming = Client::connect_unknown(&server);
+            let mut coming = Client::connect_unidentified(&server);
             // Whoever came before this one is accepted when it is refused.
             Client::connect(&server, "nobody").is_closed();
             let is_in_time = server.while_suspended(|| {
@@ -86,7 +86,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
         suspended.join().unwrap()
     });
     drop((source, talker));
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
     report(format_args!("{times} times, {identified} clients identified then"));
     passes_verification(&server);
 }
@@ -95,7 +95,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
 fn clients_that_are_suspended_and_go_on() {
     const CLIENTS: u64 = 4;
     const QUEUED: u64 = 256 << 10;
-    let times = size(5, 30);
+    let times = scaled(5, 30);
     let server = Server::start(&RESET);
     let folder = tempfile::tempdir().unwrap();
     let output = |user: u64| folder.path().join(user.to_string());
@@ -106,13 +106,13 @@ fn clients_that_are_suspended_and_go_on() {
         ClientProcess::start(Client::connect_slow(&server, user), file)
     };
     let clients: Vec<ClientProcess> = users.clone().map(start).collect();
-    stream.goes_on_while(|| {
+    stream.run_during(|| {
         for _ in 0..times {
             clients.iter().for_each(|client| client.signal(Signal::STOP));
-            let is_large = || (server.total("queued now") > CLIENTS * QUEUED).then_some(());
-            server.until("the queues are large", is_large);
+            let is_large = || (server.stat("queued now") > CLIENTS * QUEUED).then_some(());
+            server.wait_until("the queues are large", is_large);
             clients.iter().for_each(|client| client.signal(Signal::CONT));
-            server.comes_to_count("queued now", 0);
+            server.wait_for_stat("queued now", 0);
         }
     });
     for user in users {
@@ -121,7 +121,7 @@ fn clients_that_are_suspended_and_go_on() {
             let written = fs::metadata(output(user)).unwrap().len();
             (written >= expected.len() as u64).then_some(())
         };
-        server.until("every broadcast is received", is_whole);
+        server.wait_until("every broadcast is received", is_whole);
         assert!(fs::read(output(user)).unwrap() == expected, "user {user}");
     }
     drop(clients);
@@ -134,10 +134,10 @@ fn clients_that_are_suspended_and_go_on() {
 fn a_verification_whose_server_and_clients_are_suspended_in_turn() {
     const PAUSE: Duration = Duration::from_millis(7);
     let server = Server::start(&RESET);
-    let events = size(500_000, 10_000_000);
+    let events = scaled(500_000, 10_000_000);
     let mut verification = Verification::start(&server, events);
     let mut times = 0;
-    while !verification.is_over() {
+    while !verification.has_ended() {
         verification.signal(Signal::STOP);
         thread::sleep(PAUSE);
         verification.signal(Signal::CONT);

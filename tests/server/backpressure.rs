@@ -11,7 +11,7 @@ const QUEUE_LIMIT: [&str; 2] = ["--client-queue-bytes", "1048576"];
 const MESSAGES: u64 = 250_000;
 
 /// More memory than a small server with these limits needs.
-const ALLOWED: u64 = 64 * MIB + MIB;
+const MAX_RESIDENT_BYTES: u64 = 64 * MIB + MIB;
 
 /// A server with a client 7, who does not read, and a source that sends 250,000 messages to it and a
 /// broadcast.
@@ -38,26 +38,26 @@ impl Flood {
     }
 
     /// Waits until more is queued than what ends a pause.
-    fn awaits_a_full_queue(&self) {
-        let is_full = || (self.server.total("queued now") > MIB / 2).then_some(());
-        self.server.until("the queue is more than half full", is_full);
+    fn wait_for_full_queue(&self) {
+        let is_full = || (self.server.stat("queued now") > MIB / 2).then_some(());
+        self.server.wait_until("the queue is more than half full", is_full);
     }
 }
 
 #[test]
 fn a_full_queue_pauses_the_sources_and_nothing_is_lost() {
     let mut flood = Flood::start(&["--identify-timeout-ms", "50"]);
-    flood.awaits_a_full_queue();
+    flood.wait_for_full_queue();
     // A pause stops neither accepting nor registering nor timeouts nor signals.
     let server = &flood.server;
     let mut newcomer = Client::connect(server, 8);
-    Client::connect_unknown(server).is_closed();
-    server.comes_to_count("clients now", 2);
+    Client::connect_unidentified(server).is_closed();
+    server.wait_for_stat("clients now", 2);
     for _ in 0..10 {
-        assert!(server.total("queued now") <= MIB);
-        assert!(server.total("events") < MESSAGES);
+        assert!(server.stat("queued now") <= MIB);
+        assert!(server.stat("events") < MESSAGES);
     }
-    assert!(server.process().peak_resident_bytes() < ALLOWED);
+    assert!(server.process().peak_resident_bytes() < MAX_RESIDENT_BYTES);
     flood.slow.receives_bytes(&delivered(&flood.stream));
     newcomer.receives(&[&flood.last_line()]);
     flood.sending.join().unwrap();
@@ -66,31 +66,31 @@ fn a_full_queue_pauses_the_sources_and_nothing_is_lost() {
 #[test]
 fn an_end_of_a_source_takes_effect_after_a_pause_when_all_that_it_sent_is_applied() {
     let mut flood = Flood::start(&["--on-source-disconnect", "reset"]);
-    flood.awaits_a_full_queue();
+    flood.wait_for_full_queue();
     let ending = thread::spawn(move || drop(flood.sending.join().unwrap()));
     flood.slow.receives_bytes(&delivered(&flood.stream));
     ending.join().unwrap();
     flood.server.logs(&["closed: closed_by_peer", &format!("after {} lines", MESSAGES + 1)]);
     Source::connect(&flood.server).sends_lines(&["1|B"]);
     flood.slow.receives(&["1|B"]);
-    assert_eq!(flood.server.total("lost"), 0);
+    assert_eq!(flood.server.stat("lost"), 0);
 }
 
 #[test]
 fn a_pause_ends_when_the_client_that_caused_it_leaves() {
     let flood = Flood::start(&[]);
-    let mut witness = Client::connect(&flood.server, 8);
-    flood.awaits_a_full_queue();
+    let mut observer = Client::connect(&flood.server, 8);
+    flood.wait_for_full_queue();
     let last_line = flood.last_line();
     drop(flood.slow);
-    witness.receives(&[&last_line]);
+    observer.receives(&[&last_line]);
     flood.sending.join().unwrap();
 }
 
 #[test]
 fn a_pause_ends_when_the_client_that_caused_it_is_taken_over() {
     let mut flood = Flood::start(&[]);
-    flood.awaits_a_full_queue();
+    flood.wait_for_full_queue();
     let mut newer = Client::connect(&flood.server, 7);
     let stream = delivered(&flood.stream);
     let written = flood.slow.receives_until_closed();
@@ -108,21 +108,21 @@ fn a_pause_ends_when_the_client_that_caused_it_is_taken_over() {
 #[test]
 fn a_client_that_does_not_bring_its_queue_down_in_time_is_disconnected() {
     let flood = Flood::start(&["--stall-timeout-ms", "100"]);
-    let mut witness = Client::connect(&flood.server, 8);
-    witness.receives(&[&flood.last_line()]);
+    let mut observer = Client::connect(&flood.server, 8);
+    observer.receives(&[&flood.last_line()]);
     let line = flood.server.logs(&["user 7", &flood.slow.address().to_string(), "stalled"]);
     assert!(line.contains(" bytes queued") && !line.contains(" 0 bytes queued"), "{line}");
-    assert_eq!((flood.server.total("stalled"), flood.server.total("queue_full")), (1, 0));
+    assert_eq!((flood.server.stat("stalled"), flood.server.stat("queue_full")), (1, 0));
     flood.sending.join().unwrap();
 }
 
 #[test]
 fn a_client_that_trickles_is_disconnected_too() {
     let mut flood = Flood::start(&["--stall-timeout-ms", "300"]);
-    flood.awaits_a_full_queue();
-    flood.server.until("the client is stalled", || {
+    flood.wait_for_full_queue();
+    flood.server.wait_until("the client is stalled", || {
         flood.slow.receives_a_byte();
-        (flood.server.total("stalled") == 1).then_some(())
+        (flood.server.stat("stalled") == 1).then_some(())
     });
     flood.sending.join().unwrap();
 }
@@ -130,13 +130,13 @@ fn a_client_that_trickles_is_disconnected_too() {
 #[test]
 fn a_client_over_its_limit_is_disconnected_at_once_where_that_is_wanted() {
     let mut flood = Flood::start(&["--slow-client", "disconnect"]);
-    let mut witness = Client::connect(&flood.server, 8);
-    witness.receives(&[&flood.last_line()]);
+    let mut observer = Client::connect(&flood.server, 8);
+    observer.receives(&[&flood.last_line()]);
     flood.sending.join().unwrap();
     let line = flood.server.logs(&["user 7", &flood.slow.address().to_string(), "queue_full"]);
     assert!(line.contains(" bytes queued") && !line.contains(" 0 bytes queued"), "{line}");
-    assert_eq!((flood.server.total("stalled"), flood.server.total("queue_full")), (0, 1));
-    assert!(flood.server.process().peak_resident_bytes() < ALLOWED);
+    assert_eq!((flood.server.stat("stalled"), flood.server.stat("queue_full")), (0, 1));
+    assert!(flood.server.process().peak_resident_bytes() < MAX_RESIDENT_BYTES);
     assert!(delivered(&flood.stream).starts_with(&flood.slow.receives_until_closed()));
 }
 
@@ -149,7 +149,7 @@ fn a_client_that_reads_is_never_disconnected_for_its_queue_however_small() {
     let sending = Source::connect(&server).sends_in_background(stream.clone());
     client.receives_bytes(&delivered(&stream));
     sending.join().unwrap();
-    assert_eq!(server.total("bytes"), count * MESSAGE_BYTES);
+    assert_eq!(server.stat("bytes"), count * MESSAGE_BYTES);
 }
 
 /// A server with eight clients that do not read, and a source whose broadcasts for them exceed the
@@ -169,11 +169,11 @@ fn flood_for_eight(
 #[test]
 fn the_total_limit_pauses_and_nothing_is_lost() {
     let (server, clients, stream, sending) = flood_for_eight(&["--slow-client", "pause"], 400_000);
-    let is_full = || (server.total("queued now") > 2 * MIB).then_some(());
-    server.until("the queues are more than half full", is_full);
+    let is_full = || (server.stat("queued now") > 2 * MIB).then_some(());
+    server.wait_until("the queues are more than half full", is_full);
     for _ in 0..10 {
-        assert!(server.total("queued now") <= 4 * MIB);
-        assert!(server.total("events") < 400_000);
+        assert!(server.stat("queued now") <= 4 * MIB);
+        assert!(server.stat("events") < 400_000);
     }
     assert!(server.process().peak_resident_bytes() < 64 * MIB + 4 * MIB);
     let expected = delivered(&stream);
@@ -184,16 +184,16 @@ fn the_total_limit_pauses_and_nothing_is_lost() {
         }
     });
     sending.join().unwrap();
-    assert_eq!((server.total("queue_full"), server.total("stalled")), (0, 0));
+    assert_eq!((server.stat("queue_full"), server.stat("stalled")), (0, 0));
 }
 
 #[test]
 fn while_the_total_limit_pauses_the_stall_timeout_applies() {
     let flags = ["--slow-client", "pause", "--stall-timeout-ms", "500"];
     let (server, clients, stream, sending) = flood_for_eight(&flags, 400_000);
-    server.counts("stalled", clients.len() as u64);
+    server.assert_stat_reaches("stalled", clients.len() as u64);
     sending.join().unwrap();
-    server.counts("events", 400_000);
+    server.assert_stat_reaches("events", 400_000);
     let expected = delivered(&stream);
     for mut client in clients {
         assert!(expected.starts_with(&client.receives_until_closed()));
@@ -205,14 +205,14 @@ fn where_slow_clients_are_disconnected_a_full_total_ends_those_with_the_longest_
     // Two queues fit, more do not.
     let flags = ["--slow-client", "disconnect", "--stall-timeout-ms", "3600000"];
     let (server, clients, stream, sending) = flood_for_eight(&flags, 200_000);
-    let mut witness = Client::connect(&server, 100);
+    let mut observer = Client::connect(&server, 100);
     let last = stream.rsplit(|&byte| byte == b'\n').nth(1).unwrap();
-    let received = witness.receives_up_to(last);
+    let received = observer.receives_up_to(last);
     assert!(delivered(&stream).ends_with(&received), "who reads lacks nothing");
     sending.join().unwrap();
-    let ended = server.total("queue_full");
+    let ended = server.stat("queue_full");
     assert!((1..8).contains(&ended), "{ended} were disconnected: no more than have to be");
-    assert!(server.total("queued now") <= 4 * MIB);
+    assert!(server.stat("queued now") <= 4 * MIB);
     let expected = delivered(&stream);
     drop(server);
     for mut client in clients {

@@ -36,7 +36,7 @@ fn valid_lines_without_audience_are_applied() {
         let marker = format!("{}|B", first + 1);
         source.sends_lines(&[line, &marker]);
         client.receives(&[&marker]);
-        assert_eq!((server.total("malformed"), server.total("events")), (0, 2), "{line}");
+        assert_eq!((server.stat("malformed"), server.stat("events")), (0, 2), "{line}");
     }
 }
 
@@ -78,7 +78,7 @@ fn a_malformed_line_with_a_sequence_is_passed_over_in_its_turn() {
         client.receives(&[&marker]);
     }
     let count = VOID_LINES.len() as u64;
-    assert_eq!((server.total("malformed"), server.total("void")), (count, count));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (count, count));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn bytes_that_are_no_ascii_digits_make_a_field_malformed() {
     let (server, mut client, mut source) = one_user(1, &[]);
     source.sends(b"1|S|\xd9\xa1\n2|S|\xff\n3|S|1\0\n4|B\r\r\n5|B\n");
     client.receives(&["5|B"]);
-    assert_eq!((server.total("malformed"), server.total("void")), (4, 4));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (4, 4));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_malformed_line_without_a_sequence_is_counted_and_ignored() {
         source.sends_lines(&[line, &marker]);
         client.receives(&[&marker]);
     }
-    assert_eq!((server.total("malformed"), server.total("void")), (lines.len() as u64, 0));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (lines.len() as u64, 0));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_line_may_be_as_long_as_the_limit_and_no_longer() {
     let longer = format!("2|{}", "B".repeat(63));
     source.sends(format!("{longest}\r\n{longer}\n3|B\n"));
     client.receives(&[&longest, "3|B"]);
-    assert_eq!((server.total("malformed"), server.total("void")), (1, 1));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (1, 1));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn an_over_long_line_is_discarded_up_to_its_end_and_its_sequence_is_void() {
     let filler = "9".repeat(100_000);
     source.sends(format!("1|S|{filler}\n2|B\n{filler}\n|{filler}\r\n3|B\n"));
     client.receives(&["2|B", "3|B"]);
-    assert_eq!((server.total("malformed"), server.total("void")), (3, 1));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (3, 1));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_short_stream_may_be_split_anywhere_into_two_writes() {
         source.sends(other);
         client.receives(&events_among(&stream));
     }
-    assert_eq!(server.total("malformed"), 2 * (length as u64 - 1));
+    assert_eq!(server.stat("malformed"), 2 * (length as u64 - 1));
 }
 
 /// One line for each `rest`, with sequences from `first` in front.

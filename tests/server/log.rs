@@ -76,7 +76,7 @@ fn a_kind_of_log_line_appears_ten_times_a_second_and_then_as_a_count() {
     let mut source = Source::connect(&server);
     source.sends("x\n".repeat(5000));
     let (mut shown_lines, mut reports) = (0, Vec::new());
-    server.until("every malformed line is logged or counted", || {
+    server.wait_until("every malformed line is logged or counted", || {
         let lines = server.log_lines();
         shown_lines = shown(&lines, "malformed line from source");
         reports = suppressed(&lines, "malformed line");
@@ -91,7 +91,7 @@ fn suppressed_lines_are_told_at_a_stop_too() {
     let mut server = Server::start(&["--on-source-disconnect", "keep"]);
     let mut source = Source::connect(&server);
     source.sends("1|B\n".repeat(501));
-    server.counts("late", 500);
+    server.assert_stat_reaches("late", 500);
     assert_eq!(server.stop(), Some(0));
     let last = server.final_totals();
     let lines = server.log_lines();
@@ -106,7 +106,7 @@ fn suppressed_lines_are_told_at_a_stop_too() {
 fn suppressed_lines_are_told_at_their_own_level() {
     let mut server = Server::start(&["--log-level", "debug"]);
     let clients: Vec<Client> = (0..200).map(|user| Client::connect(&server, user)).collect();
-    server.counts("clients now", 200);
+    server.assert_stat_reaches("clients now", 200);
     server.logs(&["[DEBUG]", "suppressed", "similar messages (client registered)"]);
     for client in clients {
         drop(client);
@@ -123,7 +123,7 @@ fn at_level_trace_nothing_but_the_program_itself_is_logged() {
     for user in 0..100 {
         drop(Client::connect(&server, user));
     }
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
     assert_eq!(server.stop(), Some(0));
     let lines = server.log_lines();
     assert_eq!(shown(&lines, "registering event source"), 0, "{}", lines.join("\n"));

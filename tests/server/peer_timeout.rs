@@ -11,7 +11,7 @@ use crate::support::{Client, Server, Source};
 
 /// Starts a server in a network of its own, and runs `test` on a thread in the same network. Skips it
 /// where the system allows no such thing.
-fn in_its_own_network(flags: &[&str], test: impl FnOnce(&Server) + Send) {
+fn in_network_namespace(flags: &[&str], test: impl FnOnce(&Server) + Send) {
     let own_network = || {
         let mut unshare = Command::new("unshare");
         let script = "ip link set lo up && exec \"$0\" \"$@\"";
@@ -37,18 +37,18 @@ fn in_its_own_network(flags: &[&str], test: impl FnOnce(&Server) + Send) {
 }
 
 /// From here on no packet arrives, and nobody is told.
-fn cut_the_cable() {
+fn disable_loopback() {
     assert!(Command::new("ip").args(["link", "set", "lo", "down"]).status().unwrap().success());
 }
 
 #[test]
 fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
-    in_its_own_network(&["--peer-timeout-ms", "1000"], |server| {
+    in_network_namespace(&["--peer-timeout-ms", "1000"], |server| {
         let client = Client::connect(server, 7);
         let source = Source::connect(server);
-        server.counts("clients now", 1);
-        server.counts("sources now", 1);
-        cut_the_cable();
+        server.assert_stat_reaches("clients now", 1);
+        server.assert_stat_reaches("sources now", 1);
+        disable_loopback();
         server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
         server.logs(&["source", &source.address().to_string(), "io_error", "timed out"]);
     });
@@ -58,14 +58,14 @@ fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
 fn a_client_that_vanishes_while_bytes_are_under_way_is_noticed() {
     // The missing first event is given up when the cable is cut already.
     let flags = ["--peer-timeout-ms", "3000", "--gap-timeout-ms", "1000", "--log-level", "debug"];
-    in_its_own_network(&flags, |server| {
+    in_network_namespace(&flags, |server| {
         let client = Client::connect(server, 7);
         let mut source = Source::connect(server);
         server.logs(&["user 7 connected"]);
         source.sends_lines(&["2|B"]);
-        server.counts("waiting", 1);
-        cut_the_cable();
-        server.counts("lost", 1);
+        server.assert_stat_reaches("waiting", 1);
+        disable_loopback();
+        server.assert_stat_reaches("lost", 1);
         server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
     });
 }

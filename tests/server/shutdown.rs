@@ -18,8 +18,8 @@ fn with_a_full_queue(flags: &[&str]) -> (Server, Client, Source, Vec<u8>) {
     let mut source = Source::connect(&server);
     let stream = messages(1..200_001, 7);
     source.sends(&stream);
-    server.counts("events", 200_000);
-    assert!(server.total("queued now") > 0, "the kernel holds it all");
+    server.assert_stat_reaches("events", 200_000);
+    assert!(server.stat("queued now") > 0, "the kernel holds it all");
     (server, client, source, stream)
 }
 
@@ -67,7 +67,7 @@ fn a_client_that_sends_something_meanwhile_loses_nothing_at_a_stop() {
 fn a_client_that_sends_something_meanwhile_loses_nothing_that_was_written_when_it_is_taken_over() {
     let (server, mut client, _source, stream) = with_a_full_queue(&[]);
     client.sends("heartbeat\n".repeat(10_000));
-    let written = server.total("bytes");
+    let written = server.stat("bytes");
     let newer = Client::connect(&server, 7);
     let line = server.logs(&["user 7", "taken_over"]);
     client.sends_unless_closed(b"once more");
@@ -81,7 +81,7 @@ fn a_client_that_sends_something_meanwhile_loses_nothing_that_was_written_when_i
 fn a_client_that_never_ends_holds_up_a_stop_for_two_seconds_at_most() {
     let mut server = Server::start(&["--drain-timeout-ms", "3600000"]);
     let mut client = Client::connect(&server, 7);
-    server.comes_to_count("clients now", 1);
+    server.wait_for_stat("clients now", 1);
     server.signal(Signal::TERM);
     client.is_closed();
     let status = server.exit_status();
@@ -98,8 +98,8 @@ fn lines_read_before_a_stop_are_applied_within_the_queue_limits() {
     let sent = stream.clone();
     let sending = thread::spawn(move || source.sends_unless_closed(&sent));
     // A pause starts with a line that was read and did not fit any more.
-    server.until("the queue is full", || (server.total("queued now") > 32_768).then_some(()));
-    let applied = server.total("events");
+    server.wait_until("the queue is full", || (server.stat("queued now") > 32_768).then_some(()));
+    let applied = server.stat("events");
     server.signal(Signal::TERM);
     let received = client.receives_until_closed();
     assert_eq!(server.exit_status(), Some(0));
@@ -117,8 +117,8 @@ fn an_idle_client_is_closed_at_once_by_a_stop_while_others_drain() {
     let (mut server, mut slow, _source, stream) =
         with_a_full_queue(&["--drain-timeout-ms", "3600000"]);
     let mut idle = Client::connect(&server, 8);
-    let mut unknown = Client::connect_unknown(&server);
-    server.counts("clients now", 3);
+    let mut unknown = Client::connect_unidentified(&server);
+    server.assert_stat_reaches("clients now", 3);
     server.signal(Signal::TERM);
     idle.is_closed();
     unknown.is_closed();
@@ -132,7 +132,7 @@ fn a_stop_closes_the_listeners_while_it_drains() {
     let (mut server, mut client, _source, stream) = with_a_full_queue(&[]);
     server.signal(Signal::TERM);
     for address in [server.client_address, server.event_address] {
-        server.until("nobody listens", || TcpStream::connect(address).is_err().then_some(()));
+        server.wait_until("nobody listens", || TcpStream::connect(address).is_err().then_some(()));
     }
     client.receives_bytes(&delivered(&stream));
     assert_eq!(server.exit_status(), Some(0));
@@ -152,7 +152,7 @@ fn a_second_signal_a_second_later_ends_at_once_and_the_exit_status_is_1() {
     let (mut server, _client, _source, _) = with_a_full_queue(&["--drain-timeout-ms", "3600000"]);
     let first = Instant::now();
     server.signal(Signal::TERM);
-    assert_eq!(server.signal_until_it_ends(Signal::INT), Some(1));
+    assert_eq!(server.signal_until_exit(Signal::INT), Some(1));
     assert!(first.elapsed() >= Duration::from_secs(1), "too soon: {:?}", first.elapsed());
     assert!(server.final_totals().contains("queued now"));
 }
@@ -206,7 +206,7 @@ fn the_totals_are_logged_on_sigusr1_and_at_the_end() {
     let mut source = Source::connect(&server);
     let mut client = Client::connect(&server, 1);
     let mut leaver = Client::connect(&server, 2);
-    let mut stranger = Client::connect_unknown(&server);
+    let mut stranger = Client::connect_unidentified(&server);
     stranger.sends("x\n");
     stranger.is_closed();
     source.sends_lines(&["3|B", "3|B", "2|B", "1|F|1|2", "4|S|2", "5|U|1|2", "6|S|2", "7|P|2|1"]);

@@ -40,7 +40,7 @@ fn every_user_receives_exactly_its_bytes(flags: &[&str], send: impl FnOnce(&mut 
         captured_users().map(|user| (user, Client::connect(&server, user))).collect();
     assert_eq!(clients.len(), 100);
     send(&mut source);
-    server.counts("events", 20_000);
+    server.assert_stat_reaches("events", 20_000);
     assert_eq!(server.stop(), Some(0));
     for ((user, client), expected) in clients.iter_mut().zip(EXPECTED.lines()) {
         assert_eq!(summary(user, &client.receives_until_closed()), expected);

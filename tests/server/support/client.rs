@@ -22,14 +22,14 @@ pub(crate) struct Client {
 impl Client {
     /// A connection that has not said who it is.
     #[track_caller]
-    pub(crate) fn connect_unknown(server: &Server) -> Client {
+    pub(crate) fn connect_unidentified(server: &Server) -> Client {
         Client::from(TcpStream::connect(server.client_address).unwrap())
     }
 
     /// A connected user.
     #[track_caller]
     pub(crate) fn connect(server: &Server, user: impl Display) -> Client {
-        let mut client = Client::connect_unknown(server);
+        let mut client = Client::connect_unidentified(server);
         client.sends(format!("{user}\n"));
         client
     }

@@ -15,7 +15,7 @@ pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
-pub(crate) use server::{Server, command, run_to_the_end};
+pub(crate) use server::{Server, command, run_to_exit};
 pub(crate) use source::Source;
 pub(crate) use streams::{MESSAGE_BYTES, Random, broadcasts, delivered, messages};
 

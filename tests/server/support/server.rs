@@ -27,7 +27,7 @@ fn piped(mut command: Command, flags: &[&str]) -> Command {
 
 /// Runs a program that ends by itself; returns its exit status and what it wrote to standard error.
 #[track_caller]
-pub(crate) fn run_to_the_end(mut command: Command) -> (Option<i32>, String) {
+pub(crate) fn run_to_exit(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.spawn().unwrap();
     let log = child.stderr.take().map(Log::of);
     let status = wait_for_exit(&mut child);
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// A server that was started by other means and listens on these addresses.
-    pub(crate) fn adopt(
+    pub(crate) fn from_child(
         child: Child,
         event_address: SocketAddr,
         client_address: SocketAddr,
@@ -127,7 +127,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn while_suspended<T>(&self, action: impl FnOnce() -> T) -> T {
         self.signal(Signal::STOP);
-        self.until("the server is suspended", || self.process().is_stopped().then_some(()));
+        self.wait_until("the server is suspended", || self.process().is_stopped().then_some(()));
         let result = action();
         self.signal(Signal::CONT);
         result
@@ -142,7 +142,7 @@ impl Server {
 
     /// Sends a signal over and over until the server has ended.
     #[track_caller]
-    pub(crate) fn signal_until_it_ends(&mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn signal_until_exit(&mut self, signal: Signal) -> Option<i32> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -172,7 +172,7 @@ impl Server {
 
     /// Waits until so many log lines contain this.
     #[track_caller]
-    pub(crate) fn logs_times(&self, part: &str, times: usize) {
+    pub(crate) fn wait_for_log_lines(&self, part: &str, times: usize) {
         self.log.wait_for(&format!("{part:?} {times} times"), |lines| {
             (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(())
         });
@@ -193,8 +193,8 @@ impl Server {
 
     /// One count of the totals: the number behind `name`.
     #[track_caller]
-    pub(crate) fn total(&self, name: &str) -> u64 {
-        number_behind(name, &self.totals())
+    pub(crate) fn stat(&self, name: &str) -> u64 {
+        number_after(name, &self.totals())
     }
 
     /// The totals of a server that has ended: the last in all that it logged.
@@ -209,9 +209,9 @@ impl Server {
 
     /// Waits until a count of the totals has grown to `count`, and asserts that it is no larger.
     #[track_caller]
-    pub(crate) fn counts(&self, name: &str, count: u64) {
-        let reached = self.until(&format!("{name} {count}"), || {
-            let now = self.total(name);
+    pub(crate) fn assert_stat_reaches(&self, name: &str, count: u64) {
+        let reached = self.wait_until(&format!("{name} {count}"), || {
+            let now = self.stat(name);
             (now >= count).then_some(now)
         });
         assert_eq!(reached, count, "{name}");
@@ -219,13 +219,13 @@ impl Server {
 
     /// Waits until a count of the totals is `count`.
     #[track_caller]
-    pub(crate) fn comes_to_count(&self, name: &str, count: u64) {
-        self.until(&format!("{name} {count}"), || (self.total(name) == count).then_some(()));
+    pub(crate) fn wait_for_stat(&self, name: &str, count: u64) {
+        self.wait_until(&format!("{name} {count}"), || (self.stat(name) == count).then_some(()));
     }
 
     /// Waits until `condition` gives something.
     #[track_caller]
-    pub(crate) fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn wait_until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(result) = condition() {
@@ -283,7 +283,7 @@ fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
 /// The number that follows `name` as a word of its own. A reason to close that the totals leave out
 /// has not come up yet.
 #[track_caller]
-fn number_behind(name: &str, totals: &str) -> u64 {
+fn number_after(name: &str, totals: &str) -> u64 {
     let number = totals
         .match_indices(name)
         .filter(|&(place, _)| totals[..place].ends_with([' ', '(']))
