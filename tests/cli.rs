@@ -10,19 +10,19 @@ use tempfile::NamedTempFile;
 
 /// What the program printed, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
-struct Ran {
+struct CommandOutput {
     status: Option<i32>,
     out: String,
     err: String,
 }
 
-fn eventserver<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
+fn eventserver<A: AsRef<OsStr>>(arguments: &[A]) -> CommandOutput {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_eventserver"))
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    Ran {
+    CommandOutput {
         status: status.code(),
         out: String::from_utf8(stdout).unwrap(),
         err: String::from_utf8(stderr).unwrap(),
@@ -30,17 +30,17 @@ fn eventserver<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
 }
 
 /// Runs with wrong flags or configuration, and gives what was said about them.
-fn refused<A: AsRef<OsStr>>(arguments: &[A]) -> String {
-    let ran = eventserver(arguments);
-    assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{ran:?}");
-    ran.err
+fn usage_error<A: AsRef<OsStr>>(arguments: &[A]) -> String {
+    let output = eventserver(arguments);
+    assert_eq!((output.status, output.out.as_str()), (Some(2), ""), "{output:?}");
+    output.err
 }
 
 /// Runs `--check-config` with these flags, and gives the settings printed.
-fn validate(flags: &[&str]) -> Value {
-    let ran = eventserver(&[flags, &["--check-config"]].concat());
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
-    serde_json::from_str(&ran.out).unwrap()
+fn check_config(flags: &[&str]) -> Value {
+    let output = eventserver(&[flags, &["--check-config"]].concat());
+    assert_eq!((output.status, output.err.as_str()), (Some(0), ""));
+    serde_json::from_str(&output.out).unwrap()
 }
 
 fn file(text: &str) -> NamedTempFile {
@@ -55,16 +55,19 @@ fn name(file: &NamedTempFile) -> &str {
 
 #[test]
 fn help_goes_to_standard_output() {
-    let ran = eventserver(&["--help"]);
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
-    assert!(ran.out.starts_with("Usage: eventserver [--config FILE] "), "{}", ran.out);
-    assert!(ran.out.contains("--event-listen"), "{}", ran.out);
+    let output = eventserver(&["--help"]);
+    assert_eq!((output.status, output.err.as_str()), (Some(0), ""));
+    assert!(output.out.starts_with("Usage: eventserver [--config FILE] "), "{}", output.out);
+    assert!(output.out.contains("--event-listen"), "{}", output.out);
 }
 
 #[test]
 fn version_goes_to_standard_output() {
     let out = format!("eventserver {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(eventserver(&["--version"]), Ran { status: Some(0), out, err: String::new() });
+    assert_eq!(
+        eventserver(&["--version"]),
+        CommandOutput { status: Some(0), out, err: String::new() }
+    );
 }
 
 #[test]
@@ -92,7 +95,10 @@ fn check_config_prints_the_defaults_in_the_order_of_the_table() {
 }
 "#
     .to_owned();
-    assert_eq!(eventserver(&["--check-config"]), Ran { status: Some(0), out, err: String::new() });
+    assert_eq!(
+        eventserver(&["--check-config"]),
+        CommandOutput { status: Some(0), out, err: String::new() }
+    );
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
             "gapTimeoutMs": 100, "slowClient": "disconnect", "busyPoll": true}"#,
     );
     let config = ["--config", name(&file)];
-    let settings = validate(&config);
+    let settings = check_config(&config);
     assert_eq!(settings["eventListenerPort"], 7);
     assert_eq!(settings["eventListenerAddress"], "::1");
     assert_eq!(settings["maxSources"], 3);
@@ -123,7 +129,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     // Before or after the file, a flag wins; one for a listener replaces its port and its address.
     let flags = ["--max-sources", "4", "--event-listen", "8", "--slow-client", "pause"];
     for arguments in [[&config[..], &flags[..]].concat(), [&flags[..], &config[..]].concat()] {
-        let settings = validate(&arguments);
+        let settings = check_config(&arguments);
         assert_eq!(settings["eventListenerPort"], 8);
         assert_eq!(settings["eventListenerAddress"], "127.0.0.1");
         assert_eq!(settings["maxSources"], 4);
@@ -136,7 +142,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
 #[test]
 fn a_file_of_two_ports_is_a_complete_one() {
     let file = file(r#"{"eventListenerPort": 9190, "clientListenerPort": 9199}"#);
-    let settings = validate(&["--config", name(&file)]);
+    let settings = check_config(&["--config", name(&file)]);
     assert_eq!(settings["eventListenerPort"], 9190);
     assert_eq!(settings["clientListenerPort"], 9199);
     assert_eq!(settings["clientListenerAddress"], "127.0.0.1");
@@ -145,13 +151,13 @@ fn a_file_of_two_ports_is_a_complete_one() {
 #[test]
 fn wrong_flags_are_refused_with_the_usage() {
     assert_eq!(
-        refused(&["--max-source", "5"]),
+        usage_error(&["--max-source", "5"]),
         "eventserver: unknown argument --max-source; did you mean --max-sources?\n\
          Usage: eventserver [--config FILE] [--FLAG VALUE]...\n\
          eventserver --help lists the flags.\n"
     );
     for arguments in [&["9090"][..], &["--config"], &["--check-config", "yes"], &["-v"], &[""]] {
-        let err = refused(arguments);
+        let err = usage_error(arguments);
         assert!(err.starts_with("eventserver: ") && err.contains("\nUsage: eventserver "), "{err}");
     }
 }
@@ -159,11 +165,11 @@ fn wrong_flags_are_refused_with_the_usage() {
 #[test]
 fn a_wrong_value_of_a_flag_is_refused_by_the_flags_name() {
     assert_eq!(
-        refused(&["--reorder-window", "0"]),
+        usage_error(&["--reorder-window", "0"]),
         "eventserver: --reorder-window 0: must be a whole number from 1 to 67108864\n"
     );
     assert_eq!(
-        refused(&["--slow-client", "wait", "--check-config"]),
+        usage_error(&["--slow-client", "wait", "--check-config"]),
         "eventserver: --slow-client wait: must be one of pause, disconnect\n"
     );
 }
@@ -173,7 +179,7 @@ fn a_wrong_value_in_the_file_is_refused_even_where_a_flag_would_win() {
     let file = file(r#"{"maxSources": 0}"#);
     let name = name(&file);
     assert_eq!(
-        refused(&["--config", name, "--max-sources", "5"]),
+        usage_error(&["--config", name, "--max-sources", "5"]),
         format!("eventserver: {name}: \"maxSources\": 0: must be a whole number from 1 to 1024\n")
     );
 }
@@ -183,7 +189,7 @@ fn an_unknown_key_is_refused_with_the_one_it_resembles() {
     let file = file(r#"{"reorder_window": 5}"#);
     let name = name(&file);
     assert_eq!(
-        refused(&["--config", name]),
+        usage_error(&["--config", name]),
         format!(
             "eventserver: {name}: \"reorder_window\": 5: unknown key; did you mean reorderWindow?\n"
         )
@@ -195,7 +201,7 @@ fn a_file_that_is_not_json_is_refused_with_line_and_column() {
     let file = file("{\n  eventListenerPort: 9090\n}\n");
     let name = name(&file);
     assert_eq!(
-        refused(&["--config", name]),
+        usage_error(&["--config", name]),
         format!("eventserver: {name}: not JSON: key must be a string at line 2 column 3\n")
     );
 }
@@ -203,28 +209,28 @@ fn a_file_that_is_not_json_is_refused_with_line_and_column() {
 #[test]
 fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
     assert_eq!(
-        refused(&["--config", "/nowhere/events.json"]),
+        usage_error(&["--config", "/nowhere/events.json"]),
         "eventserver: cannot read /nowhere/events.json: No such file or directory (os error 2)\n"
     );
-    assert!(refused(&["--config", "/"]).starts_with("eventserver: cannot read /: "));
+    assert!(usage_error(&["--config", "/"]).starts_with("eventserver: cannot read /: "));
 }
 
 #[test]
 fn limits_are_compared_after_file_and_flags_are_merged() {
     let file = file(r#"{"clientQueueBytes": 1073741824}"#);
     let config = ["--config", name(&file)];
-    let err = refused(&config);
+    let err = usage_error(&config);
     assert!(err.contains("536870912 bytes (default)"), "{err}");
     assert!(err.contains(&format!("({}: \"clientQueueBytes\")", name(&file))), "{err}");
 
-    let settings = validate(&[&config[..], &["--total-queue-bytes", "1073741824"]].concat());
+    let settings = check_config(&[&config[..], &["--total-queue-bytes", "1073741824"]].concat());
     assert_eq!(settings["clientQueueBytes"], settings["totalQueueBytes"]);
 }
 
 #[test]
 fn both_listeners_on_one_address_are_refused() {
     assert_eq!(
-        refused(&["--client-listen", "127.0.0.1:9090"]),
+        usage_error(&["--client-listen", "127.0.0.1:9090"]),
         "eventserver: events (default) and clients (--client-listen) cannot both listen on \
          127.0.0.1:9090: give one of them another port\n"
     );
@@ -234,7 +240,7 @@ fn both_listeners_on_one_address_are_refused() {
 #[test]
 fn an_argument_that_is_not_utf8_is_refused() {
     use std::os::unix::ffi::OsStrExt;
-    let err = refused(&[OsStr::from_bytes(b"--capture"), OsStr::from_bytes(b"\xff.txt")]);
+    let err = usage_error(&[OsStr::from_bytes(b"--capture"), OsStr::from_bytes(b"\xff.txt")]);
     assert_eq!(err, "eventserver: the argument \"\\xFF.txt\" is not UTF-8\n");
 }
 
@@ -243,11 +249,11 @@ fn an_argument_that_is_not_utf8_is_refused() {
 fn outputs_that_cannot_be_written_change_no_exit_status() {
     for (argument, status) in [("--help", 0), ("--check-config", 0), ("--foo", 2)] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let ran = Command::new(env!("CARGO_BIN_EXE_eventserver"))
+        let output = Command::new(env!("CARGO_BIN_EXE_eventserver"))
             .arg(argument)
             .stdout(full.try_clone().unwrap())
             .stderr(full)
             .status();
-        assert_eq!(ran.unwrap().code(), Some(status), "{argument}");
+        assert_eq!(output.unwrap().code(), Some(status), "{argument}");
     }
 }

@@ -18,7 +18,7 @@ use eventserver::protocol::{Event, Line, Sequence, UserId};
 use random::Random;
 
 /// Set in the process that measures.
-const MEASURES: &str = "EVENTSERVER_TEST_MEASURES_MEMORY";
+const MEASURE_VARIABLE: &str = "EVENTSERVER_TEST_MEASURES_MEMORY";
 
 const USERS: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 const FOLLOWS: u64 = 10 * USERS;
@@ -28,42 +28,42 @@ const WINDOW: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 const FIRST: u64 = 1_000_000;
 
 /// The one behind it, which has to wait.
-const BEHIND: u64 = FIRST + 1;
+const SECOND: u64 = FIRST + 1;
 
 /// The most that a follow may take, its share of the users included.
-const BYTES_A_FOLLOW: u64 = 24;
+const MAX_BYTES_PER_FOLLOW: u64 = 24;
 
 /// The most that a waiting event may take in a full window, the window's share included.
-const BYTES_A_WAITING_EVENT: u64 = 96;
+const MAX_BYTES_PER_WAITING_EVENT: u64 = 96;
 
 /// The most that a follow may take between two users whom no other names.
-const BYTES_A_LONE_FOLLOW: u64 = 180;
+const MAX_BYTES_PER_LONE_FOLLOW: u64 = 180;
 
 /// The most that a waiting event in a line of 64 bytes may take, in a ring that is full.
-const BYTES_A_WAITING_LONG_LINE: u64 = 120;
+const MAX_BYTES_PER_WAITING_LONG_LINE: u64 = 120;
 
 /// What an allocator may keep for itself after everything was freed.
-const MAX_IDLE_CAPACITY: u64 = 1 << 20;
+const MAX_KEPT_BYTES: u64 = 1 << 20;
 
 #[test]
 fn a_follow_between_random_users_takes_24_bytes_at_most() {
-    in_a_process_of_its_own("a_follow_between_random_users_takes_24_bytes_at_most", || {
+    in_own_process("a_follow_between_random_users_takes_24_bytes_at_most", || {
         let mut graph = FollowerGraph::new();
-        let taken = taken_by(|| follow_at_random(&mut graph, FOLLOWS));
-        assert_bytes_each(taken, FOLLOWS, BYTES_A_FOLLOW, "follow");
+        let taken = resident_growth(|| follow_at_random(&mut graph, FOLLOWS));
+        assert_bytes_each(taken, FOLLOWS, MAX_BYTES_PER_FOLLOW, "follow");
         assert!(graph.users() as u64 > USERS * 99 / 100);
     });
 }
 
 #[test]
 fn a_follow_takes_no_more_where_everybody_follows_a_celebrity() {
-    in_a_process_of_its_own("a_follow_takes_no_more_where_everybody_follows_a_celebrity", || {
+    in_own_process("a_follow_takes_no_more_where_everybody_follows_a_celebrity", || {
         let mut graph = FollowerGraph::new();
-        let taken = taken_by(|| {
+        let taken = resident_growth(|| {
             (1..USERS).for_each(|user| graph.follow(UserId(user), UserId(0)));
             follow_at_random(&mut graph, FOLLOWS - USERS);
         });
-        assert_bytes_each(taken, FOLLOWS, BYTES_A_FOLLOW, "follow");
+        assert_bytes_each(taken, FOLLOWS, MAX_BYTES_PER_FOLLOW, "follow");
         assert_eq!(graph.users() as u64, USERS);
     });
 }
@@ -71,36 +71,33 @@ fn a_follow_takes_no_more_where_everybody_follows_a_celebrity() {
 /// The largest share of the users: as many as can be, with ids that are not small.
 #[test]
 fn a_follow_between_users_named_once_takes_180_bytes_at_most() {
-    in_a_process_of_its_own("a_follow_between_users_named_once_takes_180_bytes_at_most", || {
+    in_own_process("a_follow_between_users_named_once_takes_180_bytes_at_most", || {
         let mut graph = FollowerGraph::new();
-        let taken = taken_by(|| follow_in_pairs(&mut graph, sparse));
-        assert_bytes_each(taken, USERS / 2, BYTES_A_LONE_FOLLOW, "lone follow");
+        let taken = resident_growth(|| follow_in_pairs(&mut graph, sparse));
+        assert_bytes_each(taken, USERS / 2, MAX_BYTES_PER_LONE_FOLLOW, "lone follow");
         assert_eq!(graph.users() as u64, USERS);
     });
 }
 
 #[test]
 fn a_graph_of_small_ids_that_is_emptied_is_given_back() {
-    in_a_process_of_its_own("a_graph_of_small_ids_that_is_emptied_is_given_back", || {
-        follow_and_unfollow(dense, |_| MAX_IDLE_CAPACITY);
+    in_own_process("a_graph_of_small_ids_that_is_emptied_is_given_back", || {
+        follow_and_unfollow(dense, |_| MAX_KEPT_BYTES);
     });
 }
 
 /// The tables of ids are freed piece by piece, of which an allocator may return only those at its end.
 #[test]
 fn a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter() {
-    in_a_process_of_its_own(
-        "a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter",
-        || {
-            follow_and_unfollow(sparse, |taken| taken / 4);
-        },
-    );
+    in_own_process("a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter", || {
+        follow_and_unfollow(sparse, |taken| taken / 4);
+    });
 }
 
 /// Follows far from each other stay, so that no end of anything becomes vacant.
 #[test]
 fn a_graph_of_which_little_stays_is_given_back_but_for_that() {
-    in_a_process_of_its_own("a_graph_of_which_little_stays_is_given_back_but_for_that", || {
+    in_own_process("a_graph_of_which_little_stays_is_given_back_but_for_that", || {
         let mut graph = FollowerGraph::new();
         let before = resident_bytes();
         follow_in_pairs(&mut graph, dense);
@@ -118,41 +115,35 @@ fn a_graph_of_which_little_stays_is_given_back_but_for_that() {
 
 #[test]
 fn a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back() {
-    in_a_process_of_its_own(
-        "a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back",
-        || {
-            let window = WINDOW.next_power_of_two();
-            let mut arriving: Vec<u64> = (BEHIND..FIRST + window).collect();
-            Random::new(8).shuffle(&mut arriving);
-            let line = |number| format!("{number:0>20}|P|{number:0>20}|{:0>20}", 654_321);
-            fill_and_drain_lines(&arriving, line, BYTES_A_WAITING_LONG_LINE);
-        },
-    );
+    in_own_process("a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back", || {
+        let window = WINDOW.next_power_of_two();
+        let mut arriving: Vec<u64> = (SECOND..FIRST + window).collect();
+        Random::new(8).shuffle(&mut arriving);
+        let line = |number| format!("{number:0>20}|P|{number:0>20}|{:0>20}", 654_321);
+        fill_and_drain_lines(&arriving, line, MAX_BYTES_PER_WAITING_LONG_LINE);
+    });
 }
 
 #[test]
 fn a_window_filled_in_reverse_takes_96_bytes_an_event_and_gives_them_back() {
-    in_a_process_of_its_own(
+    in_own_process(
         "a_window_filled_in_reverse_takes_96_bytes_an_event_and_gives_them_back",
-        || fill_and_drain(&(BEHIND..FIRST + WINDOW).rev().collect::<Vec<_>>()),
+        || fill_and_drain(&(SECOND..FIRST + WINDOW).rev().collect::<Vec<_>>()),
     );
 }
 
 #[test]
 fn a_window_filled_at_random_takes_96_bytes_an_event_and_gives_them_back() {
-    in_a_process_of_its_own(
-        "a_window_filled_at_random_takes_96_bytes_an_event_and_gives_them_back",
-        || {
-            let mut arriving: Vec<u64> = (BEHIND..FIRST + WINDOW).collect();
-            Random::new(8).shuffle(&mut arriving);
-            fill_and_drain(&arriving);
-        },
-    );
+    in_own_process("a_window_filled_at_random_takes_96_bytes_an_event_and_gives_them_back", || {
+        let mut arriving: Vec<u64> = (SECOND..FIRST + WINDOW).collect();
+        Random::new(8).shuffle(&mut arriving);
+        fill_and_drain(&arriving);
+    });
 }
 
 #[test]
 fn a_window_filled_in_strides_takes_96_bytes_an_event_and_gives_them_back() {
-    in_a_process_of_its_own(
+    in_own_process(
         "a_window_filled_in_strides_takes_96_bytes_an_event_and_gives_them_back",
         || fill_and_drain(&in_strides(WINDOW)),
     );
@@ -161,7 +152,7 @@ fn a_window_filled_in_strides_takes_96_bytes_an_event_and_gives_them_back() {
 /// A window one larger than a power of two: the largest part of a ring that can stay empty.
 #[test]
 fn a_window_of_the_worst_size_takes_96_bytes_an_event_and_gives_them_back() {
-    in_a_process_of_its_own(
+    in_own_process(
         "a_window_of_the_worst_size_takes_96_bytes_an_event_and_gives_them_back",
         || fill_and_drain(&in_strides(WINDOW.next_power_of_two() + 1)),
     );
@@ -210,10 +201,10 @@ fn sparse(number: u64) -> u64 {
 /// The order of arrival stands in one vector that lives as long as the buffer, made without another
 /// that is freed: a large piece that glibc gets back makes it keep the next ones of up to that size.
 fn fill_and_drain(arriving: &[u64]) {
-    fill_and_drain_lines(arriving, line, BYTES_A_WAITING_EVENT);
+    fill_and_drain_lines(arriving, line, MAX_BYTES_PER_WAITING_EVENT);
 }
 
-fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, most_bytes_each: u64) {
+fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, max_bytes_each: u64) {
     let window = arriving.len() as u64 + 1;
     let mut buffer = ReorderBuffer::new(sequence(FIRST), window as u32);
 
@@ -223,7 +214,7 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, most_byt
     }
     let taken = resident_bytes().saturating_sub(before);
     assert_eq!(buffer.occupied() as u64, window - 1);
-    assert_bytes_each(taken, window, most_bytes_each, "waiting event");
+    assert_bytes_each(taken, window, max_bytes_each, "waiting event");
 
     insert(&mut buffer, &line(FIRST));
     for number in FIRST..FIRST + window {
@@ -232,14 +223,14 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, most_byt
         buffer.advance();
     }
     let kept = resident_bytes().saturating_sub(before);
-    assert!(kept <= MAX_IDLE_CAPACITY, "{kept} bytes are left of {taken}");
+    assert!(kept <= MAX_KEPT_BYTES, "{kept} bytes are left of {taken}");
 }
 
 /// Every thousandth event of a window, then those behind them, and so on; all but the first.
 fn in_strides(window: u64) -> Vec<u64> {
     let mut arriving = Vec::with_capacity(window as usize);
     for start in 0..1_000 {
-        arriving.extend((BEHIND + start..FIRST + window).step_by(1_000));
+        arriving.extend((SECOND + start..FIRST + window).step_by(1_000));
     }
     arriving
 }
@@ -261,15 +252,15 @@ fn sequence(number: u64) -> Sequence {
     Sequence::new(number).unwrap()
 }
 
-fn assert_bytes_each(taken: u64, count: u64, most: u64, what: &str) {
+fn assert_bytes_each(taken: u64, count: u64, max: u64, what: &str) {
     let bytes_each = taken as f64 / count as f64;
     println!("{bytes_each:.1} bytes a {what}");
     assert!(bytes_each > 4.0, "{bytes_each:.1} bytes a {what} cannot be: something is not counted");
-    assert!(bytes_each <= most as f64, "{bytes_each:.1} bytes a {what}, {most} are allowed");
+    assert!(bytes_each <= max as f64, "{bytes_each:.1} bytes a {what}, {max} are allowed");
 }
 
 /// How much more is resident after `work` than before it.
-fn taken_by(work: impl FnOnce()) -> u64 {
+fn resident_growth(work: impl FnOnce()) -> u64 {
     let before = resident_bytes();
     work();
     resident_bytes().saturating_sub(before)
@@ -283,13 +274,13 @@ fn resident_bytes() -> u64 {
 
 /// Runs the calling test, which has this name, in a fresh process and does `measure` there, on the
 /// main thread as in the server: other threads have arenas of their own.
-fn in_a_process_of_its_own(name: &str, measure: impl FnOnce()) {
-    if env::var_os(MEASURES).is_some() {
+fn in_own_process(name: &str, measure: impl FnOnce()) {
+    if env::var_os(MEASURE_VARIABLE).is_some() {
         return measure();
     }
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(MEASURES, "1")
+        .env(MEASURE_VARIABLE, "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

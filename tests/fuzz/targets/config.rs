@@ -80,8 +80,8 @@ fn check_bounds(printed: &Map<String, Value>) {
     }
     let number = |key: &str| printed.get(key).and_then(Value::as_u64);
     assert!(number("clientQueueBytes") <= number("totalQueueBytes"));
-    let place =
+    let listener =
         |side: &str| ["Port", "Address"].map(|part| printed.get(&format!("{side}Listener{part}")));
     let is_any_port = number("eventListenerPort") == Some(0);
-    assert!(is_any_port || place("event") != place("client"), "both at one place");
+    assert!(is_any_port || listener("event") != listener("client"), "both at one listener");
 }

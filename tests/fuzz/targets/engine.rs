@@ -1,12 +1,12 @@
 //! The engine, driven by any operations, against plain maps.
 
-use super::input::Input;
+use super::input::FuzzInput;
 use super::sim::{Differential, LineTemplate, Operation};
 
 /// The first two bytes decide where the order begins and how large its window is; each operation
 /// takes a few of the others.
 pub fn check(bytes: &[u8]) {
-    let mut input = Input(bytes);
+    let mut input = FuzzInput(bytes);
     let first = input.pick(&[1, 0, 1000, 0xffff_fff0, u64::MAX - 1, u64::MAX - 100]);
     let window = input.pick(&[128, 1, 2, 7, 129, 1000, 9000]);
     let mut differential = Differential::new(first, window);
@@ -17,7 +17,7 @@ pub fn check(bytes: &[u8]) {
     differential.check_delivered();
 }
 
-fn operation(input: &mut Input<'_>) -> Operation {
+fn operation(input: &mut FuzzInput<'_>) -> Operation {
     match input.byte() % 16 {
         0..3 => Operation::Receive(distance(input), text(input)),
         3..6 => Operation::Admit(distance(input), text(input)),
@@ -33,15 +33,15 @@ fn operation(input: &mut Input<'_>) -> Operation {
 }
 
 /// Mostly near, now and then as far as the largest window reaches, or behind.
-fn distance(input: &mut Input<'_>) -> i64 {
+fn distance(input: &mut FuzzInput<'_>) -> i64 {
     match input.byte() {
         near @ 0..200 => near.into(),
         far @ 200..250 => i64::from(far - 199) * 200,
-        behind => 249 - i64::from(behind),
+        rest => 249 - i64::from(rest),
     }
 }
 
-fn text(input: &mut Input<'_>) -> LineTemplate {
+fn text(input: &mut FuzzInput<'_>) -> LineTemplate {
     let form = input.byte();
     LineTemplate {
         letter: ['F', 'U', 'B', 'P', 'S'][usize::from(form % 5)],
@@ -51,7 +51,7 @@ fn text(input: &mut Input<'_>) -> LineTemplate {
 }
 
 /// One of few, some of whom have numbers that do not fit 32 bits, or just do.
-fn user(input: &mut Input<'_>) -> u64 {
+fn user(input: &mut FuzzInput<'_>) -> u64 {
     match input.byte() {
         small @ 0..240 => (small % 48).into(),
         large @ 240..248 => u64::from(u32::MAX) - 3 + u64::from(large - 240),

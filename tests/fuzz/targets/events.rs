@@ -6,7 +6,7 @@ use eventserver::protocol::{
     UserId,
 };
 
-use super::input::Input;
+use super::input::FuzzInput;
 use super::lines::put;
 
 /// What was read: the line or the beginning that is shown of it, and what it means.
@@ -15,7 +15,7 @@ type Read = (Vec<u8>, Result<Event, ParseError>);
 /// The first bytes decide how long a line may be, how large the pieces are, and which events are
 /// not taken on the short way; the rest is the stream.
 pub fn check(bytes: &[u8]) {
-    let mut input = Input(bytes);
+    let mut input = FuzzInput(bytes);
     // So long that the head of a line too long shows its sequence and what follows.
     let max_line_bytes = 64 + usize::from(input.byte());
     let piece = 1 + usize::from(input.byte());
@@ -30,7 +30,7 @@ pub fn check(bytes: &[u8]) {
 
 /// What a line is to be read as; parses it once more on the way.
 fn expect(line: &[u8], max_line_bytes: usize) -> Read {
-    let parsed = plainly(line);
+    let parsed = reference(line);
     assert_eq!(Event::parse(line), parsed, "{}", line.escape_ascii());
     if let Some((event, packed)) = parsed.ok().and_then(|it| Some((it, CompactEvent::pack(&it)?))) {
         assert_eq!(Event::from(packed), event);
@@ -44,13 +44,13 @@ fn expect(line: &[u8], max_line_bytes: usize) -> Read {
 
 /// Reads the stream piece by piece. What the bits of `refused` say is left to the long way.
 fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<Read> {
-    let mut reader = EventDecoder::new(max_line_bytes);
+    let mut decoder = EventDecoder::new(max_line_bytes);
     let mut read = Vec::new();
     for piece in stream.chunks(piece) {
-        put(&mut reader.lines, piece);
+        put(&mut decoder.lines, piece);
         loop {
             let before = read.len();
-            let taken = reader.decode_fast(3, |&event, line| {
+            let taken = decoder.decode_fast(3, |&event, line| {
                 let is_taken = refused >> (read.len() % 8) & 1 == 0;
                 if is_taken {
                     read.push((line.as_bytes().to_vec(), Ok(event.into())));
@@ -58,7 +58,7 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
                 is_taken
             });
             assert_eq!(taken, read.len() - before);
-            let Some(next) = reader.next_event() else { break };
+            let Some(next) = decoder.next_event() else { break };
             read.push(match next {
                 Decoded::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
                 Decoded::Malformed(line, error) => (line.to_vec(), Err(error)),
@@ -69,7 +69,7 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
 }
 
 /// What a line means.
-fn plainly(line: &[u8]) -> Result<Event, ParseError> {
+fn reference(line: &[u8]) -> Result<Event, ParseError> {
     let mut fields = line.split(|&byte| byte == b'|');
     let Some(sequence) = fields.next().and_then(number).and_then(Sequence::new) else {
         return Err(ParseError { sequence: None, reason: ParseErrorKind::NoSequence });

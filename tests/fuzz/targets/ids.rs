@@ -13,7 +13,7 @@ use eventserver::hub::{Hub, NextTurn};
 use eventserver::protocol::UserId;
 
 use super::events::number;
-use super::input::Input;
+use super::input::FuzzInput;
 
 /// So many bytes without an LF are no id line, whatever follows: 64, and a CR besides.
 const TOO_MANY_BYTES: usize = 66;
@@ -32,7 +32,7 @@ enum Outcome {
 /// The first byte decides in which pieces the client's bytes come, the second whether it leaves
 /// behind them; they are the rest.
 pub fn check(bytes: &[u8]) {
-    let mut input = Input(bytes);
+    let mut input = FuzzInput(bytes);
     let piece = 1 + usize::from(input.byte());
     let leaves = input.byte() % 2 == 1;
     let sent = input.0;

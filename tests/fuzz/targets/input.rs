@@ -1,9 +1,9 @@
 //! A fuzzer's bytes, read as choices.
 
 /// Takes bytes off the front; behind their end there are zeros.
-pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+pub(crate) struct FuzzInput<'a>(pub(crate) &'a [u8]);
 
-impl Input<'_> {
+impl FuzzInput<'_> {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -17,10 +17,10 @@ pub mod server;
 mod sim;
 
 /// What a target does with bytes.
-pub type Check = fn(&[u8]);
+pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is that of its binary and of its corpus too.
-pub const TARGETS: [(&str, Check); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("lines", lines::check),
     ("events", events::check),
     ("ids", ids::check),
