@@ -7,8 +7,8 @@ use eventserver::engine::{Engine, Progress};
 use eventserver::protocol::{Decoded, EventDecoder, UserId};
 
 use crate::captured::CapturedStream;
-use crate::support::{Arrival, CONNECTED, CountingSink, fill, sequence, size};
-use crate::workload::Load;
+use crate::support::{ArrivalOrder, CONNECTED, CountingSink, fill, scaled, sequence};
+use crate::workload::Workload;
 
 /// Read of the source at a time, which is about what the server reads.
 const READ_BYTES: usize = 1 << 20;
@@ -36,22 +36,22 @@ pub(crate) fn captured_stream(criterion: &mut Criterion) {
 /// A million events of an even mix, of which all but the first wait at once, against the same in
 /// order: what the whole engine loses to the largest disorder that a window of a million allows.
 pub(crate) fn full_disorder(criterion: &mut Criterion) {
-    let events = size(1_000_000, 20_000);
-    let load = Load::even_mix(events);
+    let events = scaled(1_000_000, 20_000);
+    let workload = Workload::even_mix(events);
     let clients: Vec<u64> = (0..CONNECTED).collect();
     let mut group = criterion.benchmark_group("engine, even mix");
     group.throughput(Throughput::Elements(events)).sample_size(10);
     for (name, arrival) in [
-        ("in order", Arrival::InOrder),
-        ("batches of 100", Arrival::Batches(100)),
-        ("reverse", Arrival::Reverse),
-        ("random", Arrival::Random),
+        ("in order", ArrivalOrder::InOrder),
+        ("batches of 100", ArrivalOrder::Batches(100)),
+        ("reverse", ArrivalOrder::Reverse),
+        ("random", ArrivalOrder::Random),
     ] {
-        let bytes = load.arriving(arrival);
+        let bytes = workload.arriving(arrival);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let sink = run(black_box(&bytes), events, &clients);
-                assert_eq!(sink.deliveries(), load.deliveries);
+                assert_eq!(sink.deliveries(), workload.deliveries);
             });
         });
     }
@@ -65,21 +65,21 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     for &user in clients {
         engine.register(UserId(user));
     }
-    let mut reader = EventDecoder::new(256);
+    let mut decoder = EventDecoder::new(256);
     for piece in bytes.chunks(READ_BYTES) {
-        fill(&mut reader.lines, piece);
-        apply(&mut reader, &mut engine, &mut sink);
+        fill(&mut decoder.lines, piece);
+        apply(&mut decoder, &mut engine, &mut sink);
     }
     assert_eq!(engine.counters().applied(), events);
     sink
 }
 
 /// The way of the server: usual lines by the dozen.
-fn apply(reader: &mut EventDecoder, engine: &mut Engine, sink: &mut CountingSink) {
+fn apply(decoder: &mut EventDecoder, engine: &mut Engine, sink: &mut CountingSink) {
     loop {
-        reader.decode_fast(FAST_BATCH_LINES, |event, line| engine.admit(event, line));
+        decoder.decode_fast(FAST_BATCH_LINES, |event, line| engine.admit(event, line));
         while engine.apply_next(sink) == Progress::Applied {}
-        match reader.next_event() {
+        match decoder.next_event() {
             None => return,
             Some(Decoded::Event(event, line)) => engine.receive(&event, line),
             Some(Decoded::Malformed(..)) => panic!("a line is malformed"),

@@ -11,24 +11,26 @@ use eventserver::hub::Capacity;
 use eventserver::hub::{EVENT_LISTENER, Hub, NextTurn, Readiness};
 
 use crate::captured::CapturedStream;
-use crate::in_memory_transport::{Queue, Then};
-use crate::support::{Arrival, CONNECTED, size};
-use crate::workload::Load;
+use crate::in_memory_transport::{AfterSend, InMemoryAcceptor};
+use crate::support::{ArrivalOrder, CONNECTED, scaled};
+use crate::workload::Workload;
 
 /// A server with its clients registered. Each source starts the order and the graph anew, so that
 /// the same stream can be sent again and again.
 struct Server {
-    hub: Hub<Queue>,
-    sources: Queue,
-    clients: Queue,
+    hub: Hub<InMemoryAcceptor>,
+    sources: InMemoryAcceptor,
+    clients: InMemoryAcceptor,
 }
 
 impl Server {
     fn with_clients(users: impl Iterator<Item = u64>) -> Server {
         let config =
             Config { on_source_disconnect: OnSourceDisconnect::Reset, ..Config::default() };
-        let (sources, clients) = (Queue::default(), Queue::default());
-        users.for_each(|user| clients.connect(format!("{user}\n").into_bytes().into(), Then::Stay));
+        let (sources, clients) = (InMemoryAcceptor::default(), InMemoryAcceptor::default());
+        users.for_each(|user| {
+            clients.connect(format!("{user}\n").into_bytes().into(), AfterSend::Stay)
+        });
         let max_clients = CONNECTED as usize;
         let mut hub = Hub::new(
             config,
@@ -46,14 +48,14 @@ impl Server {
     /// bytes written to them.
     fn serve(&mut self, stream: &Rc<[u8]>) -> (u64, u64) {
         let before = self.hub.totals().deliveries();
-        self.sources.connect(Rc::clone(stream), Then::Leave);
-        let knock = Readiness {
+        self.sources.connect(Rc::clone(stream), AfterSend::Leave);
+        let readiness = Readiness {
             token: EVENT_LISTENER,
             readable: true,
             writable: false,
             read_closed: false,
         };
-        turn_until_idle(&mut self.hub, &[knock]);
+        turn_until_idle(&mut self.hub, &[readiness]);
         (self.hub.totals().deliveries() - before, self.clients.take_written())
     }
 }
@@ -75,25 +77,25 @@ pub(crate) fn captured_stream(criterion: &mut Criterion) {
 /// Append and flush at 100 clients: every line to all of them, each line to one, and both mixed.
 pub(crate) fn fan_outs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hub, 100 clients");
-    for (name, load) in [
-        ("broadcasts", Load::broadcasts(size(100_000, 2_000))),
-        ("private messages", Load::private_messages(size(500_000, 10_000))),
-        ("even mix", Load::even_mix(size(200_000, 5_000))),
+    for (name, workload) in [
+        ("broadcasts", Workload::broadcasts(scaled(100_000, 2_000))),
+        ("private messages", Workload::private_messages(scaled(500_000, 10_000))),
+        ("even mix", Workload::even_mix(scaled(200_000, 5_000))),
     ] {
         let mut server = Server::with_clients(0..CONNECTED);
-        let stream = load.arriving(Arrival::Batches(100)).into();
-        group.throughput(Throughput::Elements(load.events()));
+        let stream = workload.arriving(ArrivalOrder::Batches(100)).into();
+        group.throughput(Throughput::Elements(workload.events()));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let served = server.serve(black_box(&stream));
-                assert_eq!(served, (load.deliveries, load.delivered_bytes));
+                assert_eq!(served, (workload.deliveries, workload.delivered_bytes));
             });
         });
     }
     group.finish();
 }
 
-fn turn_until_idle(hub: &mut Hub<Queue>, ready: &[Readiness]) {
+fn turn_until_idle(hub: &mut Hub<InMemoryAcceptor>, ready: &[Readiness]) {
     let now = Instant::now();
     hub.turn(now, ready, |_| false);
     while hub.next_turn() == NextTurn::Now {

@@ -10,7 +10,7 @@ use eventserver::hub::{self, Acceptor};
 
 /// What a peer does once it has sent everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum AfterSend {
     Stay,
     Leave,
 }
@@ -19,22 +19,22 @@ pub(crate) enum Then {
 pub(crate) struct Stream {
     sent: Rc<[u8]>,
     read: usize,
-    then: Then,
+    after_send: AfterSend,
     written: Rc<Cell<u64>>,
 }
 
 /// A line of peers that wait to be accepted.
 #[derive(Clone, Default)]
-pub(crate) struct Queue {
+pub(crate) struct InMemoryAcceptor {
     waiting: Rc<RefCell<VecDeque<Stream>>>,
     /// Bytes written to all who came this way.
     written: Rc<Cell<u64>>,
 }
 
-impl Queue {
+impl InMemoryAcceptor {
     /// A peer connects.
-    pub(crate) fn connect(&self, sent: Rc<[u8]>, then: Then) {
-        let stream = Stream { sent, read: 0, then, written: Rc::clone(&self.written) };
+    pub(crate) fn connect(&self, sent: Rc<[u8]>, after_send: AfterSend) {
+        let stream = Stream { sent, read: 0, after_send, written: Rc::clone(&self.written) };
         self.waiting.borrow_mut().push_back(stream);
     }
 
@@ -44,7 +44,7 @@ impl Queue {
     }
 }
 
-impl Acceptor for Queue {
+impl Acceptor for InMemoryAcceptor {
     type Stream = Stream;
 
     fn accept(&mut self, _token: usize) -> io::Result<(Stream, SocketAddr)> {
@@ -57,7 +57,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = (&self.sent[self.read..]).read(buffer)?;
         self.read += bytes;
-        if bytes == 0 && self.then == Then::Stay {
+        if bytes == 0 && self.after_send == AfterSend::Stay {
             return Err(ErrorKind::WouldBlock.into());
         }
         Ok(bytes)

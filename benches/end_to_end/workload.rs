@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use eventserver::protocol::{EventKind, UserId};
 
-use crate::support::{Arrival, CONNECTED, Random, line};
+use crate::support::{ArrivalOrder, CONNECTED, Random, line};
 
 /// Users that an even mix names. The first [`CONNECTED`] of them are connected.
 const USERS: u64 = 1_000;
 
 /// A stream from sequence 1 on, and what the connected users 0 to 99 must get of it.
-pub(crate) struct Load {
+pub(crate) struct Workload {
     /// In order.
     lines: Vec<String>,
     pub(crate) deliveries: u64,
@@ -18,22 +18,22 @@ pub(crate) struct Load {
     pub(crate) delivered_bytes: u64,
 }
 
-impl Load {
-    pub(crate) fn broadcasts(events: u64) -> Load {
-        Load::of((0..events).map(|_| EventKind::Broadcast))
+impl Workload {
+    pub(crate) fn broadcasts(events: u64) -> Workload {
+        Workload::of((0..events).map(|_| EventKind::Broadcast))
     }
 
     /// Each message is for one of those who are connected.
-    pub(crate) fn private_messages(events: u64) -> Load {
+    pub(crate) fn private_messages(events: u64) -> Workload {
         let mut random = Random::new(6);
         let mut user = || UserId(random.below(CONNECTED));
-        Load::of((0..events).map(|_| EventKind::PrivateMessage { from: user(), to: user() }))
+        Workload::of((0..events).map(|_| EventKind::PrivateMessage { from: user(), to: user() }))
     }
 
     /// A fifth of each type, one user in ten connected.
-    pub(crate) fn even_mix(events: u64) -> Load {
+    pub(crate) fn even_mix(events: u64) -> Workload {
         let mut random = Random::new(7);
-        Load::of((0..events).map(|_| {
+        Workload::of((0..events).map(|_| {
             let mut user = || UserId(random.below(USERS));
             let (a, b) = (user(), user());
             match random.below(5) {
@@ -52,7 +52,7 @@ impl Load {
     }
 
     /// The bytes of the stream, in the order of their arrival.
-    pub(crate) fn arriving(&self, arrival: Arrival) -> Vec<u8> {
+    pub(crate) fn arriving(&self, arrival: ArrivalOrder) -> Vec<u8> {
         let mut lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         arrival.arrange(&mut lines);
         let mut bytes = lines.join("\n").into_bytes();
@@ -60,17 +60,17 @@ impl Load {
         bytes
     }
 
-    fn of(kinds: impl Iterator<Item = EventKind>) -> Load {
-        let mut load = Load { lines: Vec::new(), deliveries: 0, delivered_bytes: 0 };
+    fn of(kinds: impl Iterator<Item = EventKind>) -> Workload {
+        let mut workload = Workload { lines: Vec::new(), deliveries: 0, delivered_bytes: 0 };
         let mut model = Model::default();
         for (sequence, kind) in (1..).zip(kinds) {
             let line = line(sequence, kind);
             let audience = model.audience(kind);
-            load.deliveries += audience;
-            load.delivered_bytes += audience * (line.len() as u64 + 2);
-            load.lines.push(line);
+            workload.deliveries += audience;
+            workload.delivered_bytes += audience * (line.len() as u64 + 2);
+            workload.lines.push(line);
         }
-        load
+        workload
     }
 }
 

@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput};
 use eventserver::engine::{Engine, InsertOutcome, Progress};
 use eventserver::protocol::{Event, EventKind, Line, PADDED_LINE_BYTES, UserId};
 
-use crate::support::{CONNECTED, CountingSink, Random, line, sequence, size};
+use crate::support::{CONNECTED, CountingSink, Random, line, scaled, sequence};
 
 /// Events a run, enough that the check behind them does not count.
 const EVENTS: u64 = 1_000;
@@ -24,7 +24,7 @@ const CELEBRITY: UserId = UserId(1_000_000_001);
 const ELSEWHERE: u64 = 1_000;
 
 /// Events, each with its line, that leave the graph as they found it.
-struct Load {
+struct Batch {
     events: Vec<(EventKind, BufferedLine)>,
     deliveries: u64,
 }
@@ -51,11 +51,11 @@ impl BufferedLine {
 /// Each run applies a thousand events of one type, which come in order. The status updates of a
 /// celebrity are to cost about as much as those of a user without idle followers.
 pub(crate) fn each_type(criterion: &mut Criterion) {
-    let idle_followers = size(1_000_000, 10_000) - CONNECTED_FOLLOWERS;
+    let idle_followers = scaled(1_000_000, 10_000) - CONNECTED_FOLLOWERS;
     let (mut engine, mut sink) = server_with(idle_followers);
-    let mut group = criterion.benchmark_group("route");
+    let mut group = criterion.benchmark_group("apply");
     group.throughput(Throughput::Elements(EVENTS));
-    for (name, load) in [
+    for (name, batch) in [
         ("follow, unfollow", follows_and_unfollows()),
         ("broadcast", repeated(EventKind::Broadcast, CONNECTED)),
         ("private", private_messages()),
@@ -65,8 +65,8 @@ pub(crate) fn each_type(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let before = sink.deliveries();
-                apply(&mut engine, &mut sink, black_box(&load.events));
-                assert_eq!(sink.deliveries() - before, load.deliveries);
+                apply(&mut engine, &mut sink, black_box(&batch.events));
+                assert_eq!(sink.deliveries() - before, batch.deliveries);
             });
         });
     }
@@ -100,7 +100,7 @@ fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, Buf
 }
 
 /// Idle users follow connected ones, who are told, and then no more, of which nobody is told.
-fn follows_and_unfollows() -> Load {
+fn follows_and_unfollows() -> Batch {
     let mut random = Random::new(3);
     let pairs: Vec<(UserId, UserId)> = (ELSEWHERE..ELSEWHERE + EVENTS / 2)
         .map(|follower| (UserId(follower), UserId(random.below(CONNECTED))))
@@ -109,23 +109,23 @@ fn follows_and_unfollows() -> Load {
         pairs.iter().map(|&(follower, followed)| EventKind::Follow { follower, followed });
     let unfollows =
         pairs.iter().map(|&(follower, followed)| EventKind::Unfollow { follower, followed });
-    Load { events: with_lines(follows.chain(unfollows)), deliveries: EVENTS / 2 }
+    Batch { events: with_lines(follows.chain(unfollows)), deliveries: EVENTS / 2 }
 }
 
-fn private_messages() -> Load {
+fn private_messages() -> Batch {
     let mut random = Random::new(3);
     let mut user = || UserId(random.below(CONNECTED));
     let kinds = (0..EVENTS).map(|_| EventKind::PrivateMessage { from: user(), to: user() });
-    Load { events: with_lines(kinds), deliveries: EVENTS }
+    Batch { events: with_lines(kinds), deliveries: EVENTS }
 }
 
-fn status_updates(from: UserId) -> Load {
+fn status_updates(from: UserId) -> Batch {
     repeated(EventKind::StatusUpdate { from }, CONNECTED_FOLLOWERS)
 }
 
-fn repeated(kind: EventKind, deliveries_each: u64) -> Load {
+fn repeated(kind: EventKind, deliveries_each: u64) -> Batch {
     let events = with_lines((0..EVENTS).map(|_| kind));
-    Load { events, deliveries: EVENTS * deliveries_each }
+    Batch { events, deliveries: EVENTS * deliveries_each }
 }
 
 fn with_lines(kinds: impl Iterator<Item = EventKind>) -> Vec<(EventKind, BufferedLine)> {

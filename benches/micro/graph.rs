@@ -6,18 +6,18 @@ use criterion::{BatchSize, Criterion, Throughput};
 use eventserver::engine::{FollowerGraph, Recipient, Registration};
 use eventserver::protocol::UserId;
 
-use crate::support::{Random, size};
+use crate::support::{Random, scaled};
 
 /// Has as many followers, or follows as many, as a graph has users.
-const STAR: UserId = UserId(u64::MAX);
+const CELEBRITY: UserId = UserId(u64::MAX);
 
 /// Users who come to the star and go again in each run.
-const VISITORS: u64 = 1_000;
+const CHURN_USERS: u64 = 1_000;
 
 /// A graph of random pairs, ten follows a user, is put together and taken apart. A tenth of the size
 /// that the server is to hold, yet far too large for a cache; `tests/engine_memory.rs` looks at the rest.
 pub(crate) fn random_follows(criterion: &mut Criterion) {
-    let users = size(100_000, 1_000);
+    let users = scaled(100_000, 1_000);
     let pairs = random_pairs(users, 10 * users);
     let mut group = criterion.benchmark_group("graph");
     group.throughput(Throughput::Elements(pairs.len() as u64)).sample_size(10);
@@ -43,53 +43,53 @@ pub(crate) fn random_follows(criterion: &mut Criterion) {
 
 /// A star's edges come and go for the price of anybody's, on either end. The star itself comes and goes
 /// for the price of its edges.
-pub(crate) fn at_a_star(criterion: &mut Criterion) {
-    let edges = size(1_000_000, 10_000);
-    let idle_users = (VISITORS..VISITORS + edges).map(UserId);
-    let mut group = criterion.benchmark_group("graph at a star");
-    group.throughput(Throughput::Elements(2 * VISITORS));
+pub(crate) fn at_a_celebrity(criterion: &mut Criterion) {
+    let edges = scaled(1_000_000, 10_000);
+    let idle_users = (CHURN_USERS..CHURN_USERS + edges).map(UserId);
+    let mut group = criterion.benchmark_group("graph at a celebrity");
+    group.throughput(Throughput::Elements(2 * CHURN_USERS));
 
-    let mut graph = graph_of(&idle_users.clone().map(|user| (user, STAR)).collect::<Vec<_>>());
-    for user in visitors() {
+    let mut graph = graph_of(&idle_users.clone().map(|user| (user, CELEBRITY)).collect::<Vec<_>>());
+    for user in churn_users() {
         graph.register(user);
     }
     group.bench_function("followed by 1,000,000", |bencher| {
         bencher.iter(|| {
-            visitors().for_each(|user| graph.follow(user, STAR));
-            assert_eq!(graph.indexed_followers(STAR).len() as u64, VISITORS);
-            visitors().for_each(|user| graph.unfollow(user, STAR));
-            assert!(graph.indexed_followers(STAR).is_empty());
+            churn_users().for_each(|user| graph.follow(user, CELEBRITY));
+            assert_eq!(graph.indexed_followers(CELEBRITY).len() as u64, CHURN_USERS);
+            churn_users().for_each(|user| graph.unfollow(user, CELEBRITY));
+            assert!(graph.indexed_followers(CELEBRITY).is_empty());
         });
     });
 
-    let mut graph = graph_of(&idle_users.map(|user| (STAR, user)).collect::<Vec<_>>());
-    let Registration { recipient: Recipient(star), .. } = graph.register(STAR);
+    let mut graph = graph_of(&idle_users.map(|user| (CELEBRITY, user)).collect::<Vec<_>>());
+    let Registration { recipient: Recipient(celebrity), .. } = graph.register(CELEBRITY);
     graph.index_some(usize::MAX);
     group.bench_function("following 1,000,000", |bencher| {
         bencher.iter(|| {
-            visitors().for_each(|user| graph.follow(STAR, user));
-            assert!(visitors().all(|user| graph.indexed_followers(user) == [star]));
-            visitors().for_each(|user| graph.unfollow(STAR, user));
+            churn_users().for_each(|user| graph.follow(CELEBRITY, user));
+            assert!(churn_users().all(|user| graph.indexed_followers(user) == [celebrity]));
+            churn_users().for_each(|user| graph.unfollow(CELEBRITY, user));
             assert_eq!(graph.users() as u64, edges + 1);
         });
     });
-    let followed = UserId(VISITORS);
+    let followed = UserId(CHURN_USERS);
     group.throughput(Throughput::Elements(2 * edges));
     group.bench_function("coming and going, following 1,000,000", |bencher| {
         bencher.iter(|| {
-            graph.unregister(STAR);
+            graph.unregister(CELEBRITY);
             graph.index_some(usize::MAX);
             assert!(graph.indexed_followers(followed).is_empty());
-            let Registration { recipient: Recipient(star), .. } = graph.register(STAR);
+            let Registration { recipient: Recipient(celebrity), .. } = graph.register(CELEBRITY);
             graph.index_some(usize::MAX);
-            assert_eq!(graph.indexed_followers(followed), [star]);
+            assert_eq!(graph.indexed_followers(followed), [celebrity]);
         });
     });
     group.finish();
 }
 
-fn visitors() -> impl Iterator<Item = UserId> {
-    (0..VISITORS).map(|user| black_box(UserId(user)))
+fn churn_users() -> impl Iterator<Item = UserId> {
+    (0..CHURN_USERS).map(|user| black_box(UserId(user)))
 }
 
 fn random_pairs(users: u64, count: u64) -> Vec<(UserId, UserId)> {

@@ -23,7 +23,7 @@ fn main() {
     reorder::every_disorder(&mut criterion);
     apply::each_type(&mut criterion);
     graph::random_follows(&mut criterion);
-    graph::at_a_star(&mut criterion);
+    graph::at_a_celebrity(&mut criterion);
     criterion.final_summary();
 }
 
@@ -32,8 +32,8 @@ fn main() {
 fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> + Clone {
     let mut start = 0;
     bytes.split_inclusive(|&byte| byte == b'\n').map(move |line| {
-        let behind = &bytes[start..];
+        let rest = &bytes[start..];
         start += line.len();
-        Line::prefix_of(behind, line.len() - 1)
+        Line::prefix_of(rest, line.len() - 1)
     })
 }

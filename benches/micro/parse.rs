@@ -6,7 +6,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use eventserver::protocol::{Decoded, EventDecoder, EventKind, UserId};
 
 use crate::lines;
-use crate::support::{Random, captured_bytes, fill, line, size};
+use crate::support::{Random, captured_bytes, fill, line, scaled};
 
 /// One type's lines after another: what a branch that is always foreseen costs.
 pub(crate) fn each_type(criterion: &mut Criterion) {
@@ -35,7 +35,7 @@ pub(crate) fn each_type(criterion: &mut Criterion) {
 /// The types as the verification program mixes them: no branch can be foreseen.
 pub(crate) fn verification_mix(criterion: &mut Criterion) {
     let captured = captured_bytes();
-    let count = size(usize::MAX, 1_000);
+    let count = scaled(usize::MAX, 1_000);
     let end = lines(&captured).take(count).map(|line| line.len() + 1).sum();
     let mut group = criterion.benchmark_group("parse");
     measure(&mut group, "verification mix", &captured[..end]);
@@ -54,10 +54,10 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, stream: &[u8]) 
 
 /// Reads every event, none of which the compiler can leave out.
 fn sum_of_sequences(stream: &[u8]) -> u64 {
-    let mut reader = EventDecoder::new(256);
-    fill(&mut reader.lines, stream);
+    let mut decoder = EventDecoder::new(256);
+    fill(&mut decoder.lines, stream);
     let mut sum = 0;
-    while let Some(received) = reader.next_event() {
+    while let Some(received) = decoder.next_event() {
         let Decoded::Event(event, _) = black_box(received) else { panic!("a line is malformed") };
         sum += event.sequence.get();
     }

@@ -7,21 +7,21 @@ use criterion::{Criterion, Throughput};
 use eventserver::engine::{Head, ReorderBuffer};
 use eventserver::protocol::{Event, EventKind, Line, UserId};
 
-use crate::support::{Arrival, Random, line, sequence, size};
+use crate::support::{ArrivalOrder, Random, line, scaled, sequence};
 
 /// The first sequence: all of a stream have the same number of digits.
 const FIRST: u64 = 1_000_000;
 
 /// What came out. The digest is another one for every other order.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Passed {
+struct Released {
     events: u64,
     bytes: usize,
     digest: u64,
 }
 
-impl Passed {
-    fn take(&mut self, line: Line<'_>) {
+impl Released {
+    fn add(&mut self, line: Line<'_>) {
         self.events += 1;
         self.bytes += line.len();
         let last_byte = u64::from(line.as_bytes()[line.len() - 1]);
@@ -40,16 +40,16 @@ struct Stream {
 /// orders all of them wait at once, which is the largest disorder that a window of a million allows;
 /// the time to grow the buffer, and to give it back, is part of the whole.
 pub(crate) fn every_disorder(criterion: &mut Criterion) {
-    let lines = private_messages(size(1_000_000, 20_000));
-    let expected = passed_in_order(&lines);
+    let lines = private_messages(scaled(1_000_000, 20_000));
+    let expected = released_in_order(&lines);
     let mut group = criterion.benchmark_group("reorder");
     group.throughput(Throughput::Elements(expected.events)).sample_size(10);
     for (name, arrival) in [
-        ("in order", Arrival::InOrder),
-        ("batches of 100", Arrival::Batches(100)),
-        ("batches of 10,000", Arrival::Batches(10_000)),
-        ("reverse", Arrival::Reverse),
-        ("random", Arrival::Random),
+        ("in order", ArrivalOrder::InOrder),
+        ("batches of 100", ArrivalOrder::Batches(100)),
+        ("batches of 10,000", ArrivalOrder::Batches(10_000)),
+        ("reverse", ArrivalOrder::Reverse),
+        ("random", ArrivalOrder::Random),
     ] {
         let stream = arriving(&lines, arrival);
         group.bench_function(name, |bencher| {
@@ -67,13 +67,13 @@ fn private_messages(count: u64) -> Vec<String> {
         .collect()
 }
 
-fn passed_in_order(lines: &[String]) -> Passed {
-    let mut passed = Passed::default();
-    lines.iter().for_each(|line| passed.take(Line::Slice(line.as_bytes())));
-    passed
+fn released_in_order(lines: &[String]) -> Released {
+    let mut released = Released::default();
+    lines.iter().for_each(|line| released.add(Line::Slice(line.as_bytes())));
+    released
 }
 
-fn arriving(lines: &[String], arrival: Arrival) -> Stream {
+fn arriving(lines: &[String], arrival: ArrivalOrder) -> Stream {
     let mut numbered: Vec<(u64, &String)> = (FIRST..).zip(lines).collect();
     arrival.arrange(&mut numbered);
     let mut stream = Stream::default();
@@ -88,17 +88,17 @@ fn arriving(lines: &[String], arrival: Arrival) -> Stream {
 }
 
 /// Takes out what is due after each line that comes.
-fn put_in_order(stream: &Stream) -> Passed {
+fn put_in_order(stream: &Stream) -> Released {
     let mut buffer = ReorderBuffer::new(sequence(FIRST), stream.lines.len() as u32);
-    let mut passed = Passed::default();
+    let mut released = Released::default();
     for (event, line) in &stream.lines {
-        let behind = &stream.bytes[line.start as usize..];
-        buffer.insert(event, Line::prefix_of(behind, line.len()));
+        let rest = &stream.bytes[line.start as usize..];
+        buffer.insert(event, Line::prefix_of(rest, line.len()));
         while let Head::Event(_, line) = buffer.head() {
-            passed.take(line);
+            released.add(line);
             buffer.advance();
         }
     }
     assert_eq!(buffer.occupied(), 0);
-    passed
+    released
 }

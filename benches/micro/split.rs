@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput};
 use eventserver::protocol::{LineBuffer, LineFrame};
 
 use crate::lines;
-use crate::support::{captured_bytes, fill, size};
+use crate::support::{captured_bytes, fill, scaled};
 
 /// What the server allows by default.
 const MAX_LINE_BYTES: usize = 256;
@@ -29,13 +29,13 @@ struct Stream {
 pub(crate) fn each_terminator(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("split");
     for (name, terminator) in [("LF", "\n"), ("CRLF", "\r\n")] {
-        let stream = stream(size(1 << 20, 64 << 10), terminator);
-        let mut splitter = LineBuffer::new(MAX_LINE_BYTES);
+        let stream = stream(scaled(1 << 20, 64 << 10), terminator);
+        let mut buffer = LineBuffer::new(MAX_LINE_BYTES);
         group.throughput(Throughput::Bytes(stream.bytes.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                fill(&mut splitter, black_box(&stream.bytes));
-                assert_eq!(take_all(&mut splitter), stream.expected);
+                fill(&mut buffer, black_box(&stream.bytes));
+                assert_eq!(take_all(&mut buffer), stream.expected);
             });
         });
     }
@@ -43,11 +43,11 @@ pub(crate) fn each_terminator(criterion: &mut Criterion) {
 }
 
 /// The lines of the captured stream, over and over, as many as fit into `most` bytes.
-fn stream(most: usize, terminator: &str) -> Stream {
+fn stream(max_bytes: usize, terminator: &str) -> Stream {
     let captured = captured_bytes();
-    let mut stream = Stream { bytes: Vec::with_capacity(most), expected: Found::default() };
+    let mut stream = Stream { bytes: Vec::with_capacity(max_bytes), expected: Found::default() };
     for line in lines(&captured).cycle() {
-        if stream.bytes.len() + line.len() + terminator.len() > most {
+        if stream.bytes.len() + line.len() + terminator.len() > max_bytes {
             break;
         }
         stream.bytes.extend_from_slice(line.as_bytes());
@@ -58,9 +58,9 @@ fn stream(most: usize, terminator: &str) -> Stream {
     stream
 }
 
-fn take_all(splitter: &mut LineBuffer) -> Found {
+fn take_all(buffer: &mut LineBuffer) -> Found {
     let mut found = Found::default();
-    while let Some(line) = splitter.next_frame() {
+    while let Some(line) = buffer.next_frame() {
         let LineFrame::Complete(line) = black_box(line) else { panic!("a line is too long") };
         found.lines += 1;
         found.bytes += line.len();

@@ -4,7 +4,7 @@ use super::Random;
 
 /// How far a stream is out of order.
 #[derive(Clone, Copy)]
-pub(crate) enum Arrival {
+pub(crate) enum ArrivalOrder {
     InOrder,
     /// In batches of so many, each shuffled: what a well-behaved source does.
     Batches(usize),
@@ -14,17 +14,17 @@ pub(crate) enum Arrival {
     Random,
 }
 
-impl Arrival {
+impl ArrivalOrder {
     /// Brings items that stand in order into the order in which they arrive.
     pub(crate) fn arrange<T>(self, items: &mut [T]) {
         let mut random = Random::new(4);
         match self {
-            Arrival::InOrder => {}
-            Arrival::Batches(size) => {
+            ArrivalOrder::InOrder => {}
+            ArrivalOrder::Batches(size) => {
                 items.chunks_mut(size).for_each(|batch| random.shuffle(batch));
             }
-            Arrival::Reverse => items.reverse(),
-            Arrival::Random => random.shuffle(items),
+            ArrivalOrder::Reverse => items.reverse(),
+            ArrivalOrder::Random => random.shuffle(items),
         }
     }
 }

@@ -9,7 +9,7 @@ mod sinks;
 use criterion::Criterion;
 use eventserver::protocol::{LineBuffer, Sequence};
 
-pub(crate) use arrival_order::Arrival;
+pub(crate) use arrival_order::ArrivalOrder;
 pub(crate) use captured::captured_bytes;
 pub(crate) use encode::line;
 pub(crate) use random::Random;
@@ -20,7 +20,7 @@ pub(crate) const CONNECTED: u64 = 100;
 
 /// `full` where time is taken, under `cargo bench`; `small` where `cargo test` runs each bench once
 /// to see that its result is right.
-pub(crate) fn size<T>(full: T, small: T) -> T {
+pub(crate) fn scaled<T>(full: T, small: T) -> T {
     if std::env::args().any(|argument| argument == "--bench") { full } else { small }
 }
 
@@ -36,12 +36,12 @@ pub(crate) fn sequence(number: u64) -> Sequence {
 }
 
 /// Hands bytes to a splitter the way a source's socket does: as much at a time as there is room.
-pub(crate) fn fill(splitter: &mut LineBuffer, mut bytes: &[u8]) {
+pub(crate) fn fill(buffer: &mut LineBuffer, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let spare = splitter.unfilled_mut(bytes.len());
+        let spare = buffer.unfilled_mut(bytes.len());
         let (now, later) = bytes.split_at(spare.len());
         spare.copy_from_slice(now);
-        splitter.advance(now.len());
+        buffer.advance(now.len());
         bytes = later;
     }
 }
