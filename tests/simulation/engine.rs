@@ -1,5 +1,4 @@
-//! The engine alone, against plain maps: what is received, applied and refused in any order, by
-//! whoever comes and goes.
+//! The engine against its reference, under any operations in any order.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Gaps and resets, one step at a time.
+//! Gaps and resets, step by step.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_gap_after_a_reset_is_as_young_as_the_reset() {
     });
     let source = harness.source_sends(b"2|B\n");
     harness.run_until_idle_at(0);
-    // The one ends and the next begins before anything else is looked at.
+    // The end of one source and the start of the next are processed in one turn.
     harness.source_ends(source);
     harness.source_sends(b"2|B\n");
     harness.run_until_idle_at(9);
@@ -53,8 +53,8 @@ fn half_a_line_that_nobody_has_looked_at_does_not_hold_up_a_reset() {
     silent.push(harness.source_sends(b""));
     harness.run_until_idle_at(0);
     harness.turn_at(10);
-    assert_eq!(harness.awaited(), 2, "the gap is given up, and three events are due");
-    // The next turn applies them, which is all that it may, and looks at no line.
+    assert_eq!(harness.awaited(), 2, "the gap is skipped, and three events are due");
+    // The next turn applies them, which uses up its budget, and processes no line.
     harness.source_ends(source);
     silent.iter().for_each(|&id| harness.send(id, b"5|"));
     harness.turn_at(10);

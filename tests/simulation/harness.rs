@@ -1,4 +1,4 @@
-//! A server under the simulation's kernel, one step at a time.
+//! A hub on the simulated kernel, run step by step.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,10 +13,10 @@ use crate::sim::kernel::{Call, Kernel, KernelConfig, SocketId};
 use crate::sim::network::SimulatedAcceptor;
 use crate::sim::socket::Side;
 
-/// Clients that the server takes.
+/// Capacity of the server.
 const CAPACITY: Capacity = Capacity { max_clients: 16, max_awaiting_id: 16 };
 
-/// A server that nobody plays tricks on.
+/// A hub on a kernel without faults.
 pub(crate) struct Harness {
     kernel: Rc<RefCell<Kernel>>,
     pub(crate) hub: Hub<SimulatedAcceptor>,
@@ -39,7 +39,7 @@ impl Harness {
         Harness { kernel, hub, start }
     }
 
-    /// The same with other budgets.
+    /// Replaces the budgets.
     pub(crate) fn with_budgets(self, budgets: Budgets) -> Harness {
         Harness { hub: self.hub.with_budgets(budgets), ..self }
     }
@@ -54,7 +54,7 @@ impl Harness {
 
     fn connect(&self, side: Side, bytes: &[u8]) -> SocketId {
         let mut kernel = self.kernel.borrow_mut();
-        let Some(id) = kernel.connect(side) else { panic!("nobody listens") };
+        let Some(id) = kernel.connect(side) else { panic!("the {side:?} listener is closed") };
         drop(kernel);
         self.send(id, bytes);
         id
@@ -68,12 +68,12 @@ impl Harness {
         self.kernel.borrow_mut().sockets[id].is_finished = true;
     }
 
-    /// Lets everything arrive and be served, `millis` after the start.
+    /// Delivers all sent bytes and runs turns until the hub is idle, `millis` after the start.
     pub(crate) fn run_until_idle_at(&mut self, millis: u64) {
         (0..10).for_each(|_| self.turn_at(millis));
     }
 
-    /// Lets everything arrive, and takes one turn.
+    /// Delivers all sent bytes, and runs one turn.
     pub(crate) fn turn_at(&mut self, millis: u64) {
         let now = self.start + Duration::from_millis(millis);
         let mut ready = Vec::new();
@@ -84,8 +84,8 @@ impl Harness {
         self.hub.turn(now, &ready, |_| false);
     }
 
-    /// One turn, `millis` after the start, that begins without knowing what has become ready: the
-    /// process stood still after the poll.
+    /// Runs one turn, `millis` after the start, without the readiness of a poll, as if the process
+    /// had been suspended after it.
     pub(crate) fn turn_with_missed_poll_at(&mut self, millis: u64) {
         let now = self.start + Duration::from_millis(millis);
         let Harness { kernel, hub, .. } = self;
@@ -93,7 +93,7 @@ impl Harness {
         hub.turn(now, &[], |more| kernel.borrow_mut().poll(more));
     }
 
-    /// The peer takes all that is under way to it.
+    /// Lets the peer read everything sent to it.
     pub(crate) fn client_reads(&self, id: SocketId) {
         self.kernel.borrow_mut().sockets[id].receive(usize::MAX);
     }
@@ -102,7 +102,7 @@ impl Harness {
         self.hub.totals().awaited()
     }
 
-    /// What the server has done since this was asked last.
+    /// Takes the calls since the last time.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.kernel.borrow_mut().calls)
     }

@@ -1,14 +1,15 @@
-//! The whole server on simulated sockets, in simulated time, against a naive model.
+//! The hub on simulated sockets, in simulated time, checked against a simple model.
 //!
-//! One number decides everything that happens in a run. `cargo test` plays two thousand; more with
+//! One number, the seed, decides everything in a run. `cargo test` runs two thousand seeds; to run
+//! more:
 //!
 //! ```text
 //! SIMULATION_SEEDS=1000..2000000 cargo test --release --test simulation
 //! ```
 //!
-//! A failure names its seed, and `SIMULATION_SEED=n cargo test --release --test simulation --
-//! --nocapture` plays that one again, step by step; `SIMULATION_SCRIPT=FILE` does so with what the
-//! fuzzer has found for its target `server`.
+//! A failure prints its seed. `SIMULATION_SEED=n cargo test --release --test simulation --
+//! --nocapture` runs that seed again and prints each step; `SIMULATION_SCRIPT=FILE` does the same
+//! with an input that the fuzzer found for its target `server`.
 
 mod engine;
 mod gaps;
@@ -23,10 +24,10 @@ use std::{fs, thread};
 
 use sim::{Random, Simulation};
 
-/// What `cargo test` plays.
+/// The seeds of `cargo test`.
 const DEFAULT_SEEDS: Range<u64> = 0..2000;
 
-/// Tells which seed failed, and lets no other begin.
+/// Prints the seed of a failed run, and stops the other threads.
 struct SeedReporter<'a> {
     seed: u64,
     next: &'a AtomicU64,
@@ -48,7 +49,7 @@ impl Drop for SeedReporter<'_> {
 #[test]
 fn the_server_does_what_the_model_says() {
     if let Some(seed) = variable("SIMULATION_SEED") {
-        let Ok(seed) = seed.parse() else { panic!("SIMULATION_SEED is a number, not {seed}") };
+        let Ok(seed) = seed.parse() else { panic!("SIMULATION_SEED must be a number, not {seed}") };
         Simulation::run(Random::new(&[], seed), true);
         return;
     }
@@ -59,7 +60,7 @@ fn the_server_does_what_the_model_says() {
     }
     let seeds = variable("SIMULATION_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
         parse_range(&seeds)
-            .unwrap_or_else(|| panic!("SIMULATION_SEEDS is a count or FROM..TO, not {seeds}"))
+            .unwrap_or_else(|| panic!("SIMULATION_SEEDS must be a count or FROM..TO, not {seeds}"))
     });
     run_seeds(seeds);
 }
@@ -76,7 +77,7 @@ fn parse_range(text: &str) -> Option<Range<u64>> {
     }
 }
 
-/// Plays these seeds on all cores.
+/// Runs these seeds on all cores.
 fn run_seeds(seeds: Range<u64>) {
     let start = Instant::now();
     let next = AtomicU64::new(seeds.start);
@@ -102,7 +103,7 @@ fn run_seeds(seeds: Range<u64>) {
     let seconds = start.elapsed().as_secs_f64();
     let (count, turns) = (seeds.end - seeds.start, turns.into_inner());
     println!(
-        "{count} seeds, {turns} turns in {seconds:.1} s: {:.0} a second",
+        "{count} seeds, {turns} turns in {seconds:.1} s: {:.0} per second",
         count as f64 / seconds
     );
 }

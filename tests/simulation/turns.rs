@@ -1,4 +1,4 @@
-//! What comes first in a turn.
+//! The order of work within a turn.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use eventserver::config::Config;
 use crate::harness::Harness;
 use crate::sim::kernel::{Call, SocketId};
 
-/// Who was written to or closed, in order.
+/// Returns the sockets written to or closed, in order.
 fn served(harness: &Harness) -> Vec<SocketId> {
     let calls = harness.take_calls().into_iter();
     let served = calls.filter_map(|call| match call {

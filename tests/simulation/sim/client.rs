@@ -1,45 +1,45 @@
-//! What the model knows of one client.
+//! The model of one client.
 
 use eventserver::hub::CloseReason;
 
 use super::event::number;
 
-/// A queue that has to come down.
+/// A queue that must drain below its low watermark.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stall {
     pub(crate) since: u64,
-    /// It is over when no more bytes than this are queued.
+    /// The stall ends when at most this many bytes are queued.
     pub(crate) low_watermark: u64,
-    /// It was seen at rest, where nothing else explains that an event waits.
+    /// It was seen while the server was idle, when nothing else explains why an event waits.
     pub(crate) is_certain: bool,
 }
 
-/// A client that the server has accepted and not closed.
+/// A client between accept and close.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
-    /// When it was accepted, in milliseconds.
+    /// Time of its accept, in milliseconds.
     pub(crate) since: u64,
     first_line: Vec<u8>,
-    /// Who it is, once its id line was read.
+    /// Its user, once its ID line was read.
     pub(crate) user: Option<u64>,
-    /// All that it is to receive.
+    /// All bytes that it must receive.
     pub(crate) expected: Vec<u8>,
-    /// How much of that its socket has taken.
+    /// How many of them its socket has accepted.
     pub(crate) written: u64,
-    /// The server has shut its side down, and waited for the client to end.
+    /// The server has shut down its sending side, and waited for the client's end.
     pub(crate) has_lingered_out: bool,
-    /// What its socket has taken in this turn.
+    /// Bytes that its socket accepted in this turn.
     pub(crate) just_written: Vec<u8>,
-    /// Why it is to be closed in this turn.
+    /// The reason for which it must be closed in this turn.
     pub(crate) expected_close: Option<CloseReason>,
-    /// It was taken over when it had ended already.
+    /// It had ended already when it was taken over.
     pub(crate) may_have_ended: bool,
-    /// Bytes that it would have got since its fate was sealed.
+    /// Bytes for it since its close was decided.
     pub(crate) bytes_not_queued: u64,
-    /// A write failed in this turn: how much it got is anyone's guess.
+    /// A write failed in this turn: how many bytes arrived is unknown.
     pub(crate) is_broken: bool,
     pub(crate) stall: Option<Stall>,
-    /// Since when it may hold up the order.
+    /// Since when its queue may block the order.
     pub(crate) blocking_since: Option<u64>,
 }
 
@@ -48,7 +48,8 @@ impl Client {
         Client { since, ..Client::default() }
     }
 
-    /// Takes bytes of its first line. Once that is whole, says who it is, if it says so rightly.
+    /// Appends bytes of the first line. Once it is complete, returns the ID, or `Some(None)` if it
+    /// is invalid.
     pub(crate) fn read_id(&mut self, bytes: &[u8]) -> Option<Option<u64>> {
         self.first_line.extend(bytes);
         let Some(end) = self.first_line.iter().position(|&byte| byte == b'\n') else {
@@ -58,7 +59,7 @@ impl Client {
         Some(number(line.strip_suffix(b"\r").unwrap_or(line)))
     }
 
-    /// Bytes that wait for it.
+    /// Returns the queued bytes.
     pub(crate) fn queued(&self) -> u64 {
         self.queued_at(self.written)
     }
@@ -67,21 +68,21 @@ impl Client {
         (self.expected.len() as u64).saturating_sub(written)
     }
 
-    /// Bytes that waited for it as the turn began; to be asked before anything is applied.
+    /// Returns the bytes queued at the start of the turn; valid only before anything is applied.
     pub(crate) fn queued_before(&self) -> u64 {
         self.queued_at(self.written - self.just_written.len() as u64)
     }
 
-    /// Whether an event of this size does not fit.
+    /// Returns whether an event of this size exceeds the limit.
     pub(crate) fn is_full_for(&self, size: u64, limit: u64) -> bool {
         self.queued() > 0 && self.queued() + size > limit
     }
 
-    /// Compares what was written with what was to be.
+    /// Checks the bytes written in this turn.
     pub(crate) fn check_written(&mut self) {
         let end = self.written as usize;
         let start = end - self.just_written.len();
-        let expected = self.expected.get(start..end).unwrap_or(b"not so much");
+        let expected = self.expected.get(start..end).unwrap_or(b"(nothing more)");
         assert!(
             self.just_written == expected,
             "from byte {start} on \"{}\" was written instead of \"{}\"",

@@ -1,5 +1,5 @@
-//! The engine alone, and beside it another one of plain maps: whatever is done to both, the same has
-//! to come out.
+//! Differential test of the engine: the same operations on the engine and on a reference made of
+//! maps must give the same results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,36 +11,36 @@ use eventserver::protocol::{CompactEvent, Event, Line, Sequence, UserId};
 
 use super::event::{Action, ParsedLine, parse_line};
 
-/// What is done to both.
+/// An operation on both.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
-    /// A line comes with a sequence so far ahead of the awaited one, or behind it where negative.
+    /// A line whose sequence is at this distance from the awaited one.
     Receive(i64, LineTemplate),
-    /// The same, on the short way where the engine allows it.
+    /// The same, by the fast path where the engine accepts it.
     Admit(i64, LineTemplate),
     ReceiveVoid(i64),
     Apply,
     Register(u64),
     Unregister(u64),
-    /// Lists of followers are brought up to date, by so many steps.
+    /// Updates the lists of followers, by this many steps.
     Index(usize),
-    /// So many offers are refused from now on.
+    /// The sink refuses this many offers.
     Refuse(usize),
     SkipGap,
     Reset,
 }
 
-/// What a line says, but for its sequence.
+/// A line without its sequence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LineTemplate {
     pub(crate) letter: char,
     pub(crate) users: [u64; 2],
-    /// Every number is filled up with zeros to so many digits, at most 20.
+    /// Every number is padded with zeros to this many digits, at most 20.
     pub(crate) digits: usize,
 }
 
 impl LineTemplate {
-    /// The whole line.
+    /// Returns the line with this sequence.
     pub(crate) fn with(&self, sequence: u64) -> String {
         let LineTemplate { letter, users: [one, other], digits } = *self;
         let head = format!("{sequence:0digits$}|{letter}");
@@ -52,10 +52,10 @@ impl LineTemplate {
     }
 }
 
-/// Recipients, in ascending order, and the line they are told.
+/// Recipients in ascending order, and the line delivered to them.
 type Delivered = (Vec<u32>, String);
 
-/// Takes what the engine offers, but for so many offers that it refuses first.
+/// A sink that records deliveries, and can refuse a number of offers first.
 #[derive(Default)]
 pub(crate) struct RecordingSink {
     everybody: BTreeSet<u32>,
@@ -68,7 +68,7 @@ impl Sink for RecordingSink {
         let mut recipients = match audience {
             Recipients::One(Recipient(number)) => vec![number],
             Recipients::Many(numbers) => {
-                // Some may have been registered before.
+                // Some may be unregistered.
                 numbers.iter().filter(|number| self.everybody.contains(number)).copied().collect()
             }
             Recipients::All => self.everybody.iter().copied().collect(),
@@ -86,7 +86,7 @@ impl Sink for RecordingSink {
     }
 }
 
-/// The engine, naively.
+/// A simple implementation of the engine.
 struct ReferenceEngine {
     first: u64,
     window: u64,
@@ -152,7 +152,7 @@ impl ReferenceEngine {
 
     fn apply(&mut self, line: &str) -> bool {
         let ParsedLine::Event(_, action) = parse_line(line.as_bytes(), usize::MAX) else {
-            panic!("{line} is an event")
+            panic!("{line} is no event")
         };
         let connected = self.connected.iter();
         let is_recipient = |user: u64| match action {
@@ -215,14 +215,14 @@ impl ReferenceEngine {
         lost
     }
 
-    /// How many users there is a reason to remember.
+    /// Returns the number of users that are connected or take part in a follow.
     fn users(&self) -> usize {
         let of_follows = self.follows.iter().flat_map(|&(follower, followed)| [follower, followed]);
         of_follows.chain(self.connected.keys().copied()).collect::<BTreeSet<u64>>().len()
     }
 }
 
-/// Engine and model side by side.
+/// The engine and its reference.
 pub(crate) struct Differential {
     pub(crate) engine: Engine,
     pub(crate) sink: RecordingSink,
@@ -231,7 +231,7 @@ pub(crate) struct Differential {
 
 impl Differential {
     pub(crate) fn new(first: u64, window: u32) -> Differential {
-        let Some(sequence) = Sequence::new(first) else { panic!("{first} is a sequence") };
+        let Some(sequence) = Sequence::new(first) else { panic!("{first} is no sequence") };
         Differential {
             engine: Engine::new(sequence, window),
             sink: RecordingSink::default(),
@@ -282,21 +282,22 @@ impl Differential {
         assert_eq!(*engine.counters(), reference.counters);
     }
 
-    /// Panics unless both have told the same so far, and remember as many users.
+    /// Panics unless both have delivered the same and hold the same number of users.
     pub(crate) fn check_delivered(&mut self) {
         assert_eq!(self.sink.delivered, self.reference.delivered);
         self.engine.index_some(usize::MAX);
         assert_eq!(self.engine.graph().users(), self.reference.users());
     }
 
-    /// A line on the way that is always open.
+    /// Inserts a line by the general path.
     pub(crate) fn receive(&mut self, text: &str) {
         let event = event(text);
         let receipt = self.engine.receive(&event, text.as_bytes().into());
         assert_eq!(receipt, self.reference.receive(event.sequence.get(), Some(text)), "{text}");
     }
 
-    /// A line as a source sends it: on the short way if it is short and the engine wants it so.
+    /// Inserts a line as the server does: by the fast path if it is short and the engine accepts
+    /// it.
     fn admit(&mut self, text: &str) {
         let bytes = format!("{text}\r\n7|S|7\r\n{text}\r\n{text}");
         let line = Line::prefix_of(bytes.as_bytes(), text.len());
@@ -319,7 +320,7 @@ impl Differential {
         let before = self.reference.connected.insert(user, recipient.0);
         assert_eq!(was_registered, before.is_some());
         let is_new = self.sink.everybody.insert(recipient.0);
-        assert_ne!(is_new, was_registered, "each user has a number of its own");
+        assert_ne!(is_new, was_registered, "each user has its own number");
     }
 
     fn unregister(&mut self, user: u64) {
@@ -329,7 +330,7 @@ impl Differential {
         }
     }
 
-    /// The sequence so far from the awaited one, if there is one.
+    /// Returns the sequence at this distance from the awaited one, if it exists.
     fn sequence_at(&self, distance: i64) -> Option<u64> {
         let sequence = self.reference.awaited.checked_add_signed(distance);
         sequence.filter(|&sequence| sequence < u64::MAX)
@@ -337,6 +338,6 @@ impl Differential {
 }
 
 fn event(text: &str) -> Event {
-    let Ok(event) = Event::parse(text.as_bytes()) else { panic!("{text} is an event") };
+    let Ok(event) = Event::parse(text.as_bytes()) else { panic!("{text} is no event") };
     event
 }

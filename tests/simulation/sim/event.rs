@@ -1,6 +1,6 @@
-//! A source's line, read once more by other means than the server's.
+//! A second parser of source lines that shares no code with the server's.
 
-/// What an event does, and to whom.
+/// The effect of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Follow { follower: u64, followed: u64 },
@@ -10,24 +10,24 @@ pub(crate) enum Action {
     StatusUpdate { from: u64 },
 }
 
-/// What a line means.
+/// The result of parsing a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParsedLine {
     Event(u64, Action),
-    /// Malformed, but with a sequence.
+    /// Malformed, with a readable sequence.
     Void(u64),
-    /// Malformed, without one.
+    /// Malformed, without a readable sequence.
     NoSequence,
 }
 
-/// 1 to 20 digits that fit 64 bits.
+/// Parses 1 to 20 digits that fit 64 bits.
 pub(crate) fn number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let is_plain = (1..=20).contains(&text.len()) && text.chars().all(|c| c.is_ascii_digit());
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// What a line without its terminator means.
+/// Parses a line without its terminator.
 pub(crate) fn parse_line(line: &[u8], max_line_bytes: usize) -> ParsedLine {
     let fields: Vec<&[u8]> = line.split(|&byte| byte == b'|').collect();
     let Some(sequence) = number(fields[0]).filter(|&sequence| sequence != u64::MAX) else {

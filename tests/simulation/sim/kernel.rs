@@ -1,4 +1,4 @@
-//! What stands in for the operating system: sockets, backlogs and edge-triggered readiness.
+//! The simulated operating system: sockets, backlogs and edge-triggered readiness.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,26 +9,26 @@ use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER, Readiness};
 use super::random::Random;
 use super::socket::{Side, Socket};
 
-/// Names a socket for the whole run, unlike its token.
+/// Identifies a socket for the whole run, unlike its token.
 pub(crate) type SocketId = usize;
 
-/// What the server did with the kernel, as the kernel saw it.
+/// A call of the server, as the kernel saw it.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Accepted(SocketId, Side),
     AcceptFailed(Side),
     Read(SocketId, Vec<u8>),
-    /// A read that brought nothing for now.
+    /// A read that would have blocked.
     ReadWouldBlock(SocketId),
     ReadEnd(SocketId),
     ReadFailed(SocketId),
     Wrote(SocketId, Vec<u8>),
     WriteFailed(SocketId),
-    /// The server will write nothing more.
+    /// The server has shut down its sending side.
     ShutDown(SocketId),
     Closed(SocketId),
     StoppedListening(Side),
-    /// The server has polled; the ends of these had arrived, or they were reset.
+    /// A poll; the ends of these sockets have been reported so far.
     Polled(Vec<SocketId>),
 }
 
@@ -42,18 +42,18 @@ impl fmt::Display for Call {
     }
 }
 
-/// How the kernel of one run behaves.
+/// Parameters of a run's kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct KernelConfig {
-    /// Connections that a listener holds until they are accepted.
+    /// Capacity of a listener's backlog.
     pub(crate) backlog: usize,
-    /// The largest buffer of a socket, in bytes.
+    /// Upper bound of a socket's buffer sizes.
     pub(crate) max_buffer_bytes: u64,
-    /// A call is interrupted, cut short, or a readiness made up, in one of so many cases.
+    /// One in this many calls is interrupted or shortened, or its readiness spurious; 0 for none.
     pub(crate) fault_rate: usize,
-    /// Sockets that the server may have open at once.
+    /// Upper bound of the server's open sockets.
     pub(crate) descriptors: usize,
-    /// Readiness told in one poll.
+    /// Upper bound of the readiness events of one poll.
     pub(crate) events_per_poll: usize,
 }
 
@@ -61,12 +61,12 @@ pub(crate) struct KernelConfig {
 #[derive(Debug, Default)]
 struct Listener {
     backlog: VecDeque<SocketId>,
-    /// A connection came that the poll has not told of yet.
+    /// A connection arrived that the poll has not reported yet.
     edge: bool,
     is_closed: bool,
 }
 
-/// All sockets, and what the server has done with them since the last look.
+/// All sockets, and the server's calls since they were last taken.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) random: Random,
@@ -74,7 +74,7 @@ pub(crate) struct Kernel {
     pub(crate) config: KernelConfig,
     pub(crate) is_out_of_descriptors: bool,
     pub(crate) calls: Vec<Call>,
-    /// Clients whose id line was here, whole, when a source was read in this turn.
+    /// Clients whose complete ID line was here when a source was read in this turn.
     pub(crate) to_be_registered: Vec<SocketId>,
     listeners: [Listener; 2],
 }
@@ -92,7 +92,7 @@ impl Kernel {
         }
     }
 
-    /// A peer connects. `None` if the backlog is full or nobody listens.
+    /// Connects a peer. Returns `None` if the backlog is full or the listener closed.
     pub(crate) fn connect(&mut self, side: Side) -> Option<SocketId> {
         let listener = &mut self.listeners[side as usize];
         if listener.is_closed || listener.backlog.len() >= self.config.backlog {
@@ -108,25 +108,24 @@ impl Kernel {
         Some(id)
     }
 
-    /// Moves what a peer has sent into the receive buffer, as far as it fits.
+    /// Moves sent bytes into the receive buffer, up to its capacity.
     pub(crate) fn deliver(&mut self, id: SocketId) {
         self.sockets[id].deliver();
     }
 
-    /// Whether connections wait that the poll has told of, all of them.
+    /// Returns whether connections wait in the backlog, all of them reported by the poll.
     pub(crate) fn has_reported_backlog(&self, side: Side) -> bool {
         let listener = &self.listeners[side as usize];
         !listener.is_closed && !listener.backlog.is_empty() && !listener.edge
     }
 
-    /// Whether a poll would return at once.
+    /// Returns whether a poll would return at once.
     pub(crate) fn has_ready(&self) -> bool {
         self.listeners.iter().any(|listener| listener.edge)
             || self.sockets.iter().any(|socket| socket.edge)
     }
 
-    /// Tells of edges, each once, and now and then of one that was none. Returns whether the list
-    /// came back full.
+    /// Reports each edge once, and sometimes a spurious one. Returns whether the bound was reached.
     pub(crate) fn poll(&mut self, ready: &mut Vec<Readiness>) -> bool {
         let max_events = self.config.events_per_poll;
         let before = ready.len();
@@ -180,10 +179,10 @@ impl Kernel {
         }
         assert!(
             self.descriptors() < self.config.descriptors,
-            "more sockets open than there may be"
+            "more sockets are open than the limits allow"
         );
         let is_taken = self.sockets.iter().any(|socket| socket.token == Some(token));
-        assert!(!is_taken, "token {token} has a tenant already");
+        assert!(!is_taken, "token {token} is in use already");
         let Some(id) = self.listeners[side as usize].backlog.pop_front() else {
             return Err(ErrorKind::WouldBlock.into());
         };
@@ -194,7 +193,7 @@ impl Kernel {
     }
 
     pub(crate) fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> io::Result<usize> {
-        assert!(!buffer.is_empty(), "to read nothing looks like an end");
+        assert!(!buffer.is_empty(), "an empty read buffer would look like an end");
         if self.inject_fault() {
             return Err(ErrorKind::Interrupted.into());
         }
@@ -223,7 +222,7 @@ impl Kernel {
     }
 
     pub(crate) fn write(&mut self, id: SocketId, bytes: &[u8]) -> io::Result<usize> {
-        assert!(!bytes.is_empty(), "there is no reason to write nothing");
+        assert!(!bytes.is_empty(), "an empty write is useless");
         if self.inject_fault() {
             return Err(ErrorKind::Interrupted.into());
         }
@@ -241,7 +240,7 @@ impl Kernel {
         Ok(taken)
     }
 
-    /// The server ends its sending side.
+    /// Shuts down the server's sending side.
     pub(crate) fn shut_down(&mut self, id: SocketId) -> io::Result<()> {
         self.sockets[id].is_shut_down = true;
         self.calls.push(Call::ShutDown(id));
@@ -251,13 +250,13 @@ impl Kernel {
         }
     }
 
-    /// The server lets go of a connection.
+    /// Closes a connection of the server.
     pub(crate) fn close(&mut self, id: SocketId) {
         self.sockets[id].close();
         self.calls.push(Call::Closed(id));
     }
 
-    /// The server lets go of a listener: what waits behind it is refused.
+    /// Closes a listener, and refuses the connections in its backlog.
     pub(crate) fn close_listener(&mut self, side: Side) {
         let listener = &mut self.listeners[side as usize];
         listener.is_closed = true;
@@ -268,7 +267,7 @@ impl Kernel {
         self.calls.push(Call::StoppedListening(side));
     }
 
-    /// Sockets that the server has open.
+    /// Returns the number of the server's open sockets.
     fn descriptors(&self) -> usize {
         self.sockets.iter().filter(|socket| socket.token.is_some()).count()
     }
@@ -282,7 +281,7 @@ impl Kernel {
         self.random.one_in(self.config.fault_rate)
     }
 
-    /// Often the whole length, otherwise less, but never nothing.
+    /// Returns the length, or at random a smaller one, but never 0.
     fn short_length(&mut self, length: usize) -> usize {
         if self.config.fault_rate > 0 && self.random.one_in(3) {
             1 + self.random.below(length)

@@ -1,17 +1,17 @@
-//! What sources have to tell.
+//! Generator of the sources' lines.
 
 use std::collections::BTreeMap;
 
 use super::random::Random;
 
-/// Events by sequence. What was once told of a sequence is told of it again.
+/// Generates event lines by sequence: the same line whenever a sequence is repeated.
 pub(crate) struct LineGenerator {
     random: Random,
     users: Vec<u64>,
     lines: BTreeMap<u64, String>,
-    /// One of so many lines is not as it should be; 0 for none.
+    /// One in this many lines is faulty; 0 for none.
     error_rate: usize,
-    /// Whether what was told may be contradicted.
+    /// Whether a repeated sequence may carry another event.
     may_contradict: bool,
     max_line_bytes: usize,
 }
@@ -34,7 +34,7 @@ impl LineGenerator {
         }
     }
 
-    /// These sequences as bytes of a stream, in disorder, some twice and some not at all.
+    /// Returns the lines of these sequences, shuffled, some repeated and some left out.
     pub(crate) fn generate(&mut self, mut sequences: Vec<u64>) -> Vec<u8> {
         if self.random.one_in(2) {
             self.random.shuffle(&mut sequences);
@@ -94,9 +94,9 @@ impl LineGenerator {
         }
     }
 
-    /// No event, but its sequence can be read.
+    /// Returns a malformed line with a readable sequence.
     fn malformed(&mut self, sequence: u64) -> Vec<u8> {
-        // Its end, read alone, would be an event.
+        // The end of this line, parsed alone, would be an event.
         let long = format!("{}|B", "9".repeat(self.max_line_bytes));
         let forms =
             ["", "|", "|b", "|X|1|10", "|B|2", "|F|12", "|P|-1|2", "|U|12|9.456", "|S|23|23"];
@@ -106,7 +106,7 @@ impl LineGenerator {
         }
     }
 
-    /// Not even a sequence.
+    /// Returns a line without a readable sequence.
     fn garbage(&mut self) -> Vec<u8> {
         let long = format!("{}|B", "7".repeat(self.max_line_bytes + 1));
         let forms =

@@ -1,5 +1,5 @@
-//! What a run is made of: the kernel, the peers, and the model that watches the server. The fuzz
-//! targets play with the same.
+//! The parts of a run: kernel, peers, and the model that checks the server. The fuzz targets use
+//! them too.
 
 mod client;
 mod differential;

@@ -1,4 +1,4 @@
-//! The server's side of the simulated kernel.
+//! Acceptor and streams over the simulated kernel.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ pub(crate) struct SimulatedAcceptor {
     pub(crate) side: Side,
 }
 
-/// Where a peer comes from: one of few places.
+/// Returns the address of a peer, one of three.
 pub(crate) fn address_of(socket: SocketId) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, (socket % 3) as u8)
 }

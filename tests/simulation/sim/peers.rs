@@ -1,4 +1,4 @@
-//! Everybody outside the server: clients and sources, and what they do.
+//! The peers of the server: clients and sources, and their actions.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::random::Random;
 use super::scenario::Scenario;
 use super::socket::Side;
 
-/// How a client reads.
+/// The speed at which a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     Fast,
@@ -16,15 +16,15 @@ pub(crate) enum Pace {
     Never,
 }
 
-/// A client's far end.
+/// The peer's side of a client connection.
 pub(crate) struct ClientPeer {
     pub(crate) socket: SocketId,
     pub(crate) pace: Pace,
-    /// What it will send, piece by piece.
+    /// Pieces of its ID line that it will send.
     pieces: VecDeque<Vec<u8>>,
 }
 
-/// All far ends.
+/// All peers.
 pub(crate) struct Peers {
     random: Random,
     scenario: Scenario,
@@ -33,12 +33,12 @@ pub(crate) struct Peers {
     pub(crate) sources: Vec<SocketId>,
     /// The first sequence that no source has sent since the stream began.
     cursor: u64,
-    /// Nobody begins anything any more.
+    /// No peer acts any more.
     has_stopped: bool,
     pub(crate) is_tracing: bool,
 }
 
-/// Connections in one run.
+/// Upper bound of the connections of one run.
 const MAX_SOCKETS: usize = 200;
 
 impl Peers {
@@ -62,7 +62,7 @@ impl Peers {
         }
     }
 
-    /// Somebody does something. `awaited` is how far the server has come.
+    /// Lets one peer act. `awaited` is the sequence that the server waits for.
     pub(crate) fn step(&mut self, kernel: &mut Kernel, awaited: u64) {
         match self.random.below(100) {
             0..14 => self.client_connects(kernel),
@@ -80,7 +80,7 @@ impl Peers {
         self.transfer(kernel);
     }
 
-    /// What happens in the middle of a turn.
+    /// Lets one peer act in the middle of a turn.
     pub(crate) fn step_mid_turn(&mut self, kernel: &mut Kernel) {
         if self.has_stopped || !self.random.one_in(3) {
             return;
@@ -95,7 +95,7 @@ impl Peers {
         self.transfer(kernel);
     }
 
-    /// What is under way arrives, and who reads reads.
+    /// Delivers sent bytes, and lets clients read, at random.
     pub(crate) fn transfer(&mut self, kernel: &mut Kernel) {
         for id in 0..kernel.sockets.len() {
             if self.random.below(3) > 0 {
@@ -124,13 +124,13 @@ impl Peers {
         }
     }
 
-    /// Everything that was sent arrives; no one has anything to add.
+    /// Ends all actions; only sent bytes still arrive.
     pub(crate) fn stop_acting(&mut self, kernel: &mut Kernel) {
         self.has_stopped = true;
         kernel.is_out_of_descriptors = false;
     }
 
-    /// Everybody who reads at all reads all there is.
+    /// Delivers all sent bytes, and lets every client that reads read everything.
     pub(crate) fn transfer_all(&mut self, kernel: &mut Kernel) {
         (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
         for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
@@ -139,7 +139,7 @@ impl Peers {
         self.close_after_eof(kernel);
     }
 
-    /// The stream starts anew.
+    /// Restarts the stream at the first sequence.
     pub(crate) fn restart_stream(&mut self) {
         self.cursor = self.scenario.config.first_sequence;
     }
@@ -154,7 +154,7 @@ impl Peers {
         self.random.one_in(self.scenario.disconnect_rate)
     }
 
-    /// One of the clients that the server may still have.
+    /// Picks one of the clients that the server may still have open.
     fn random_client(&mut self, kernel: &Kernel) -> Option<usize> {
         self.clients.retain(|client| !kernel.sockets[client.socket].is_closed);
         (!self.clients.is_empty()).then(|| self.random.below(self.clients.len()))
@@ -179,7 +179,7 @@ impl Peers {
         let Some(socket) = kernel.connect(Side::Client) else { return };
         let line = self.id_line();
         let pace = self.random_pace();
-        self.trace(format_args!("client {socket} comes: {}, {pace:?}", line.escape_ascii()));
+        self.trace(format_args!("client {socket} connects: {}, {pace:?}", line.escape_ascii()));
         let pieces = if self.random.one_in(3) {
             let size = 1 + self.random.below(3);
             line.chunks(size).map(<[u8]>::to_vec).collect()
@@ -278,8 +278,8 @@ impl Peers {
 /// Sources.
 impl Peers {
     fn source_connects(&mut self, kernel: &mut Kernel) {
-        // A source that has ended makes room for another, even if the server does not know yet. Where
-        // the same sequence may come with different bytes, it has to be the only one that is heard.
+        // A source that has ended is replaced by another, even if the server has not read its end.
+        // Where the same sequence may come with different bytes, only one source may be connected.
         let may_overlap = self.scenario.sources > 1;
         self.sources.retain(|&id| {
             let socket = &kernel.sockets[id];
@@ -289,14 +289,14 @@ impl Peers {
             && kernel.sockets.len() < MAX_SOCKETS
             && let Some(id) = kernel.connect(Side::Source)
         {
-            self.trace(format_args!("source {id} comes"));
+            self.trace(format_args!("source {id} connects"));
             self.sources.push(id);
         }
     }
 
     fn source_sends(&mut self, kernel: &mut Kernel, awaited: u64) {
         let Some(id) = self.random_source(kernel) else { return };
-        // No more than buffers and budgets pass in a bounded number of turns.
+        // At most what buffers and budgets pass in a bounded number of turns.
         let Scenario { kernel_config, budgets, .. } = &self.scenario;
         let max =
             (10 * kernel_config.max_buffer_bytes as usize + 20).min(200 * budgets.source_bytes);
@@ -310,8 +310,8 @@ impl Peers {
         kernel.deliver(id);
     }
 
-    /// What to send next: something new within the window, or old things again, as one does who
-    /// does not know what was lost.
+    /// Picks the sequences to send: new ones within the window, or old ones again, as a source does
+    /// that does not know what was lost.
     fn next_sequences(&mut self, awaited: u64) -> Vec<u64> {
         let window = u64::from(self.scenario.config.reorder_window);
         let count = 1 + self.random.below(self.scenario.batch as usize) as u64;
@@ -341,7 +341,7 @@ impl Peers {
         }
         socket.is_finished = true;
         socket.deliver();
-        let how = ["resets", "breaks off", "ends", "ends"][how];
+        let how = ["resets", "ends mid-line", "ends", "ends"][how];
         self.trace(format_args!("source {id} {how}"));
     }
 }

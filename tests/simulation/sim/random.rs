@@ -1,16 +1,16 @@
-//! Randomness that one number decides, or a script of bytes.
+//! Random choices that a seed or a script of bytes decides.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// A byte of a script from here on leaves the choice to the generator.
+/// A script byte of this value or above leaves the choice to the generator.
 const NO_CHOICE: u8 = 0xf0;
 
-/// A small generator (SplitMix64): the same seed gives the same numbers everywhere and for ever.
+/// A small generator (SplitMix64): the same seed gives the same numbers on every platform.
 ///
-/// In front of its numbers a script may stand, which whoever [forks](Random::fork) off reads on from:
-/// so each byte of it decides the next choice, whosever it is.
+/// A script may precede its numbers. All generators that were [forked](Random::fork) off share it,
+/// so that each byte decides the next choice of any of them.
 #[derive(Debug)]
 pub(crate) struct Random {
     state: u64,
@@ -18,13 +18,13 @@ pub(crate) struct Random {
 }
 
 impl Random {
-    /// Numbers as the script says, and once it is at its end those of the seed.
+    /// Creates a generator that takes its choices from the script, and from the seed after its end.
     pub(crate) fn new(script: &[u8], seed: u64) -> Random {
         let script = RefCell::new(script.iter().copied().collect());
         Random { state: seed, script: Rc::new(script) }
     }
 
-    /// A generator for somebody else.
+    /// Returns an independent generator that shares the script.
     pub(crate) fn fork(&mut self) -> Random {
         Random { state: self.generate(), script: Rc::clone(&self.script) }
     }
@@ -42,17 +42,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to `end` - 1; 0 where there is none.
+    /// Returns a number below `end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// A number from `low` to `high`.
+    /// Returns a number from `low` to `high`, inclusive.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
 
-    /// True in one of so many cases; never for 0.
+    /// Returns true in one of `cases` cases; never for 0.
     pub(crate) fn one_in(&mut self, cases: usize) -> bool {
         cases > 0 && self.below(cases) == 0
     }
@@ -61,9 +61,9 @@ impl Random {
         &of[self.below(of.len())]
     }
 
-    pub(crate) fn shuffle<T>(&mut self, what: &mut [T]) {
-        for end in (1..what.len()).rev() {
-            what.swap(end, self.below(end + 1));
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for end in (1..items.len()).rev() {
+            items.swap(end, self.below(end + 1));
         }
     }
 }

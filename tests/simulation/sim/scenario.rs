@@ -1,4 +1,4 @@
-//! What kind of run a seed makes: the settings, the budgets, the kernel_config of kernel and peers.
+//! The parameters of a run: settings, budgets, kernel and peers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use eventserver::hub::{Budgets, Capacity};
 use super::kernel::KernelConfig;
 use super::random::Random;
 
-/// The circumstances of one run.
+/// The parameters of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) config: Config,
@@ -16,19 +16,19 @@ pub(crate) struct Scenario {
     pub(crate) budgets: Budgets,
     pub(crate) kernel_config: KernelConfig,
     pub(crate) steps: usize,
-    /// Sources that are connected at once. With more than one, the same sequence always comes with
-    /// the same bytes, since it is not defined which of two sources is heard first.
+    /// Upper bound of the sources connected at once. With more than one, the same sequence always
+    /// comes with the same bytes, because it is not defined which of two sources is read first.
     pub(crate) sources: usize,
-    /// Whether a source may send what is too far ahead on purpose.
+    /// Whether a source may exceed the reorder window.
     pub(crate) exceeds_window: bool,
     pub(crate) users: Vec<u64>,
-    /// Lines that a source sends at once, at most.
+    /// Upper bound of the lines that a source sends at once.
     pub(crate) batch: u64,
-    /// One of so many lines is not as it should be; 0 for none.
+    /// One in this many lines is faulty; 0 for none.
     pub(crate) error_rate: usize,
-    /// One of so many things that clients and sources do is to leave.
+    /// One in this many actions of clients and sources is to disconnect.
     pub(crate) disconnect_rate: usize,
-    /// In one of so many clients reading is slow or does not happen; 0 for none.
+    /// One in this many clients reads slowly or never; 0 for none.
     pub(crate) slow_reader_rate: usize,
 }
 
@@ -88,8 +88,8 @@ fn random_config(random: &mut Random) -> Config {
     }
 }
 
-/// Budgets that a few bytes use up. Where applying ends in the middle of a source, and others have
-/// sent something too, only a lone source leaves no doubt about who is heard next.
+/// Budgets that a few bytes exhaust. Applying may stop in the middle of a source only if it is the
+/// only one; otherwise it would be undefined which source is read next.
 fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
     let default = Budgets::default();
     if random.one_in(2) {
@@ -118,7 +118,7 @@ fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
     }
 }
 
-/// The sockets that are set aside for the reserve.
+/// Descriptors kept in reserve.
 const RESERVE: usize = 16;
 
 fn random_kernel_config(random: &mut Random, config: &Config, capacity: &Capacity) -> KernelConfig {

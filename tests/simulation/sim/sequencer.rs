@@ -1,4 +1,4 @@
-//! The order of events, by plain maps.
+//! The reference sequencer, made of ordered maps.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -11,8 +11,8 @@ use super::kernel::SocketId;
 /// A line of a source, without its terminator.
 pub(crate) type Line = Rc<[u8]>;
 
-/// All that can be seen from outside of how far the order has come. Hardly a step leaves it as it
-/// is, so that it tells where the server stands.
+/// The observable progress of the sequencer. Hardly any step leaves all of it unchanged, so that it
+/// identifies the server's position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) awaited: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// What the server says.
+    /// Returns the server's counts.
     pub(crate) fn of(totals: &Stats) -> Counts {
         let engine = totals.engine();
         Counts {
@@ -50,22 +50,22 @@ impl Counts {
     }
 }
 
-/// Lines in the order of their sequences. Takes one small step at a time.
+/// Puts lines in the order of their sequences, one small step at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequencer {
     first: u64,
     window: u64,
     max_line_bytes: usize,
     counts: Counts,
-    /// What has arrived, by sequence: an event, or a void.
+    /// Events and voids that have arrived, by sequence.
     waiting: BTreeMap<u64, Option<(Line, Action)>>,
-    /// Lines read and not yet looked at, by source.
+    /// Lines that were read and not processed yet, by source.
     pending: BTreeMap<SocketId, VecDeque<Line>>,
-    /// How many lines of each source were looked at.
+    /// Processed lines of each source.
     processed: BTreeMap<SocketId, u64>,
-    /// Sources that were too far ahead.
+    /// Sources that exceeded the window.
     out_of_window: Vec<SocketId>,
-    /// Events whose turn came, since they were last taken.
+    /// Events applied since they were last taken.
     applied: Vec<(Line, Action)>,
 }
 
@@ -98,7 +98,7 @@ impl Sequencer {
         }
     }
 
-    /// Sources with lines not yet looked at.
+    /// Returns the sources with unprocessed lines.
     pub(crate) fn sources_with_lines(&self) -> Vec<SocketId> {
         self.pending.iter().filter(|(_, lines)| !lines.is_empty()).map(|(&id, _)| id).collect()
     }
@@ -111,12 +111,12 @@ impl Sequencer {
         self.out_of_window.contains(&source)
     }
 
-    /// What is due: `None` is nothing, `Some(None)` a void.
+    /// Returns what can be applied next: `None` for nothing, `Some(None)` for a void.
     pub(crate) fn due(&self) -> Option<&Option<(Line, Action)>> {
         self.waiting.get(&self.awaited())
     }
 
-    /// Whether something waits behind a missing sequence.
+    /// Returns whether something waits for a missing sequence.
     pub(crate) fn has_gap(&self) -> bool {
         self.due().is_none() && !self.waiting.is_empty()
     }
@@ -125,12 +125,12 @@ impl Sequencer {
         std::mem::take(&mut self.applied)
     }
 
-    /// Goes on, with the sources in this order, until the counts are these and so many lines of each
-    /// source were looked at as `received` says, where it says so. False if that never happens; then
-    /// everything that could be done is done.
+    /// Advances, with the sources in this order, until the counts equal `seen` and as many lines of
+    /// each source were processed as `received` lists. Returns false if that never happens; then
+    /// everything possible has been done.
     ///
-    /// What is due may wait while lines behind it are looked at: the server takes usual lines by the
-    /// dozen.
+    /// A due event may wait while later lines are processed, because the server inserts lines in
+    /// batches.
     pub(crate) fn run_to(
         &mut self,
         sources: &[SocketId],
@@ -157,12 +157,12 @@ impl Sequencer {
         }
     }
 
-    /// Does all that can be done, with the sources in this order.
+    /// Advances as far as possible, with the sources in this order.
     pub(crate) fn run(&mut self, sources: &[SocketId]) {
         while self.step(sources) {}
     }
 
-    /// Gives up the missing sequences in front of the first that waits.
+    /// Skips the missing sequences before the first that waits.
     pub(crate) fn skip_gap(&mut self) {
         if let Some((&next, _)) = self.waiting.first_key_value() {
             self.counts.lost += next - self.awaited();
@@ -170,7 +170,7 @@ impl Sequencer {
         }
     }
 
-    /// Starts anew; events that wait are lost.
+    /// Resets to the first sequence; waiting events are lost.
     pub(crate) fn reset(&mut self) {
         self.counts.lost += self.waiting.values().flatten().count() as u64;
         self.waiting.clear();
@@ -181,12 +181,12 @@ impl Sequencer {
         self.pending.remove(&source);
     }
 
-    /// Applies what is due, or else looks at the next line. False if there is neither.
+    /// Applies what is due, or else processes the next line. Returns false if there is neither.
     fn step(&mut self, sources: &[SocketId]) -> bool {
         self.apply_due() || self.process_next(sources)
     }
 
-    /// Applies what is due, if anything is.
+    /// Applies what is due. Returns false if nothing is.
     fn apply_due(&mut self) -> bool {
         let Some(due) = self.waiting.remove(&self.counts.awaited) else { return false };
         self.counts.awaited += 1;
@@ -242,7 +242,7 @@ impl Sequencer {
         }
     }
 
-    /// Whether the next step changes no count: a source is given up, or a void gives way.
+    /// Returns whether the next step changes no count: it closes a source, or replaces a void.
     fn is_next_silent(&self, sources: &[SocketId]) -> bool {
         let mut next = sources.iter().filter_map(|source| self.pending.get(source)?.front());
         let parsed = next.next().map(|line| parse_line(line, self.max_line_bytes));

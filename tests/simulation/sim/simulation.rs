@@ -1,4 +1,4 @@
-//! One run: a server, a kernel, peers, and the model that watches.
+//! One run: a hub, a kernel, peers, and the model that checks the hub.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,19 +16,19 @@ use super::random::Random;
 use super::scenario::Scenario;
 use super::socket::Side;
 
-/// More turns than this without rest, and the server spins.
+/// Turns after which a hub that is still not idle counts as spinning.
 const MAX_TURNS_TO_IDLE: usize = 100_000;
 
-/// More rounds than this, and some for each byte on its way, and those who wait will wait for ever.
+/// Rounds, besides ten for each unsent byte, after which unfinished work counts as stuck.
 const MAX_ROUNDS_TO_SETTLE: usize = 20_000;
 
-/// A run under way.
+/// A run in progress.
 pub(crate) struct Simulation {
     random: Random,
     scenario: Scenario,
     kernel: Rc<RefCell<Kernel>>,
     hub: Hub<SimulatedAcceptor>,
-    /// What the poll has told of and no turn knows yet.
+    /// Readiness that was polled and not yet passed to a turn.
     ready: Vec<Readiness>,
     peers: Peers,
     model: Model,
@@ -40,8 +40,8 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
-    /// Does the whole run that `random` decides, and panics if anything is not as it should be.
-    /// Returns how many turns it took.
+    /// Runs everything that `random` decides, and panics on a violation. Returns the number of
+    /// turns.
     pub(crate) fn run(random: Random, is_tracing: bool) -> usize {
         let mut simulation = Simulation::new(random, is_tracing);
         simulation.run_to_end();
@@ -122,7 +122,7 @@ impl Simulation {
         self.now += passing;
     }
 
-    /// Milliseconds until the server wants to wake up by itself.
+    /// Returns the milliseconds until the hub's next deadline.
     fn until_wakeup(&self) -> u64 {
         self.wakes_at().map_or(0, |at| at.saturating_sub(self.now))
     }
@@ -135,7 +135,7 @@ impl Simulation {
         }
     }
 
-    /// Lets the server work as long as it has a reason to.
+    /// Runs turns until the hub has nothing to do.
     fn turn_until_idle(&mut self) {
         for _ in 0..MAX_TURNS_TO_IDLE {
             let has_ready = self.wakes_at().is_some_and(|at| at <= self.now);
@@ -144,7 +144,7 @@ impl Simulation {
             }
             self.turn();
         }
-        panic!("the server does not come to rest");
+        panic!("the server spins");
     }
 
     fn turn(&mut self) {
@@ -169,7 +169,7 @@ impl Simulation {
         self.observe();
     }
 
-    /// Checks all that is known of what the server just did.
+    /// Checks the last turn against the model.
     fn observe(&mut self) {
         if self.is_tracing {
             self.kernel.borrow().calls.iter().for_each(|call| println!("    {call}"));
@@ -193,7 +193,7 @@ impl Simulation {
         }
     }
 
-    /// How many lines of each open source the server has looked at.
+    /// Returns how many lines of each open source the hub has processed.
     fn lines_received(&self) -> BTreeMap<SocketId, u64> {
         let kernel = self.kernel.borrow();
         let sockets = kernel.sockets.iter().enumerate();
@@ -201,8 +201,7 @@ impl Simulation {
         sockets.filter_map(|(id, socket)| Some((id, lines(socket.token)?))).collect()
     }
 
-    /// Lets everything come to its end that can: whatever was sent is read, and delivered to
-    /// everybody who reads.
+    /// Runs until everything sent has been read, and delivered to every client that reads.
     fn settle(&mut self) {
         self.trace(format_args!("settling at {} ms", self.now));
         self.peers.stop_acting(&mut self.kernel.borrow_mut());
@@ -218,7 +217,7 @@ impl Simulation {
                 self.now += self.until_wakeup().min(100);
             }
         }
-        panic!("those who wait wait for ever: {:?}", self.model.sequencer.due());
+        panic!("work is stuck; next event: {:?}", self.model.sequencer.due());
     }
 
     fn is_settled(&self) -> bool {
@@ -237,21 +236,24 @@ impl Simulation {
             && !kernel.has_reported_backlog(Side::Source)
     }
 
-    /// Everybody who reads has all that is for them.
+    /// Checks that every client that reads has received all its lines.
     fn check_received(&self) {
         let kernel = self.kernel.borrow();
         for peer in self.peers.clients.iter().filter(|client| client.pace != Pace::Never) {
             if let Some(client) = self.model.clients.get(&peer.socket) {
                 let received = &kernel.sockets[peer.socket].received;
-                assert!(*received == client.expected, "client {} lacks something", peer.socket);
+                assert!(
+                    *received == client.expected,
+                    "client {} has not received everything",
+                    peer.socket
+                );
             }
         }
     }
 
-    /// Stops the server, as a signal does of which the poll has told among other things, and sees it
-    /// out.
+    /// Stops the hub between a poll and its turn, as a signal does, and runs until it has stopped.
     fn stop(&mut self) {
-        // Whatever is due by now has had its turn.
+        // Timeouts that are due fire before the stop.
         self.turn();
         self.poll();
         self.trace(format_args!("stop at {} ms", self.now));
@@ -273,7 +275,8 @@ impl Simulation {
         panic!("the server does not stop");
     }
 
-    /// Nobody is left, and who was closed after all was written has all of it.
+    /// Checks that no connection is left, and that clients closed in order have received all that
+    /// was written.
     fn check_stopped(&self) {
         assert!(self.model.clients.is_empty(), "clients are left");
         assert_eq!(self.model.open_sources().count(), 0, "sources are left");
@@ -288,7 +291,7 @@ impl Simulation {
             if client.has_lingered_out {
                 assert!(
                     socket.received == client.expected[..client.written as usize],
-                    "client {id} lacks something that was written"
+                    "client {id} has not received all that was written"
                 );
             }
             if *reason == CloseReason::Stopped && client.user.is_some() {

@@ -1,10 +1,10 @@
-//! One connection, as the kernel and its far end see it.
+//! A simulated connection.
 
 use std::collections::VecDeque;
 
 use eventserver::hub::Readiness;
 
-/// Which listener a peer comes to.
+/// The listener that a peer connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Source,
@@ -15,25 +15,25 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) side: Side,
-    /// What its readiness is told under; `None` unless the server has it open.
+    /// Token of its readiness; `None` unless the server has it open.
     pub(crate) token: Option<usize>,
-    /// Something happened that the poll has not told of yet.
+    /// Something happened that the poll has not reported yet.
     pub(crate) edge: bool,
-    /// The connection broke: every call fails.
+    /// The connection was reset: every call fails.
     pub(crate) is_reset: bool,
-    /// A write was refused, and the poll has not said since that there is room.
+    /// A write was refused, and the poll has not reported writability since.
     pub(crate) is_write_blocked: bool,
     /// The last write was refused.
     pub(crate) was_write_refused: bool,
-    /// All that the peer has taken from its side.
+    /// All bytes that the peer has read.
     pub(crate) received: Vec<u8>,
-    /// What the peer sent and the receive buffer has no room for.
+    /// Sent bytes that exceed the receive buffer.
     pub(crate) unsent: VecDeque<u8>,
     /// The peer sends nothing after `unsent`.
     pub(crate) is_finished: bool,
-    /// The peer reads no more: bytes that reach it break the connection.
+    /// The peer has closed: bytes that reach it reset the connection.
     pub(crate) is_abandoned: bool,
-    /// The server writes nothing more.
+    /// The server has shut down its sending side.
     pub(crate) is_shut_down: bool,
     /// The server has closed it.
     pub(crate) is_closed: bool,
@@ -41,11 +41,11 @@ pub(crate) struct Socket {
     outbound: VecDeque<u8>,
     inbound_capacity: usize,
     outbound_capacity: usize,
-    /// With less room than this a full send buffer stays quiet.
+    /// A full send buffer becomes writable once this much is free.
     low_watermark: usize,
-    /// The end has come through, behind all bytes.
+    /// The peer's end has arrived, after all bytes.
     end_arrived: bool,
-    /// The poll has told of the end.
+    /// The poll has reported the end.
     pub(crate) is_end_reported: bool,
     first_line_arrived: bool,
 }
@@ -76,10 +76,10 @@ impl Socket {
         }
     }
 
-    /// Moves what was sent into the receive buffer, as far as it fits, and the end behind it.
+    /// Moves sent bytes into the receive buffer, up to its capacity, and then the end.
     pub(crate) fn deliver(&mut self) {
         if self.is_closed && !self.unsent.is_empty() {
-            // Nobody is there for it: that is answered by a reset.
+            // Bytes for a closed socket are answered by a reset.
             self.unsent.clear();
             self.outbound.clear();
         }
@@ -95,7 +95,7 @@ impl Socket {
         self.raise();
     }
 
-    /// The connection breaks.
+    /// Resets the connection.
     pub(crate) fn reset(&mut self) {
         self.is_reset = true;
         self.is_finished = true;
@@ -104,7 +104,7 @@ impl Socket {
         self.raise();
     }
 
-    /// The peer takes up to so many bytes.
+    /// Lets the peer read up to `max` bytes.
     pub(crate) fn receive(&mut self, max: usize) {
         let taken = max.min(self.outbound.len());
         self.received.extend(self.outbound.drain(..taken));
@@ -113,22 +113,22 @@ impl Socket {
         }
     }
 
-    /// Whether the peer has taken all that is under way to it.
+    /// Returns whether the peer has read everything sent to it.
     pub(crate) fn is_drained(&self) -> bool {
         self.outbound.is_empty()
     }
 
-    /// Whether the server has something to read of it.
+    /// Returns whether the server has something to read.
     pub(crate) fn is_readable(&self) -> bool {
         self.is_reset || !self.inbound.is_empty() || self.end_arrived
     }
 
-    /// Whether the client's first line is here, or was.
+    /// Returns whether the client's first line has arrived completely.
     pub(crate) fn holds_first_line(&self) -> bool {
         self.side == Side::Client && self.first_line_arrived && !self.is_closed && !self.is_reset
     }
 
-    /// Whether the peer's end has come through, or the connection broke.
+    /// Returns whether the peer's end has arrived, or the connection was reset.
     pub(crate) fn is_closed_by_peer(&self) -> bool {
         self.end_arrived || self.is_reset
     }
@@ -142,9 +142,9 @@ impl Socket {
         self.inbound.drain(..taken).collect()
     }
 
-    /// Takes bytes as far as there is room; none means that the write is refused.
+    /// Accepts bytes up to the free capacity; 0 means that the write is refused.
     pub(crate) fn put_outbound(&mut self, bytes: &[u8]) -> usize {
-        assert!(!self.is_shut_down, "nothing is written after the end");
+        assert!(!self.is_shut_down, "nothing is written after the shutdown");
         if self.is_abandoned {
             self.reset();
             return bytes.len();
@@ -156,7 +156,7 @@ impl Socket {
         taken
     }
 
-    /// The readiness of an edge, or one that is `made_up` (readable, writable).
+    /// Returns the readiness of an edge, or a `spurious` one (readable, writable).
     pub(crate) fn take_readiness(&mut self, spurious: Option<[bool; 2]>) -> Option<Readiness> {
         let token = self.token?;
         let [mut readable, mut writable] = spurious.unwrap_or_default();
@@ -170,8 +170,8 @@ impl Socket {
         (readable || writable).then_some(Readiness { token, readable, writable, read_closed })
     }
 
-    /// The server closes. With bytes unread that breaks the connection, and what is under way to
-    /// the peer is lost.
+    /// Closes the server's side. With unread bytes that resets the connection, and sent bytes that
+    /// the peer has not read are lost.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
         self.token = None;

@@ -1,4 +1,4 @@
-//! What the model knows of one source.
+//! The model of one source.
 
 use std::rc::Rc;
 
@@ -6,23 +6,23 @@ use eventserver::hub::CloseReason;
 
 use super::sequencer::Line;
 
-/// A source that the server has accepted and not closed.
+/// A source between accept and close.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
-    /// What was read behind the last whole line.
+    /// Bytes read after the last complete line.
     tail: Vec<u8>,
-    /// Nothing more can be read, for this reason.
+    /// The reason why nothing more can be read.
     pub(crate) end: Option<CloseReason>,
-    /// The last read brought nothing.
+    /// The last read would have blocked.
     pub(crate) is_drained: bool,
-    /// It is one too many.
+    /// It exceeds the limit of sources.
     pub(crate) is_rejected: bool,
-    /// The server has begun to read it: it counts.
+    /// The server has read it, so it counts against the limit.
     pub(crate) is_admitted: bool,
 }
 
 impl Source {
-    /// Takes bytes, and gives the lines that are whole now.
+    /// Appends bytes, and returns the lines that they complete.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Vec<Line> {
         self.is_drained = false;
         self.is_admitted = true;
@@ -44,7 +44,7 @@ impl Source {
         self.end = Some(reason);
     }
 
-    /// Whether it stands in the middle of a line.
+    /// Returns whether an incomplete line is left.
     pub(crate) fn has_tail(&self) -> bool {
         !self.tail.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Who is let in, who is turned away, and how a closed connection lingers.
+//! Admission of connections, rejection, and lingering close.
 
 use eventserver::hub::CloseReason;
 
@@ -7,14 +7,14 @@ use super::super::network::address_of;
 use super::{Client, LINGER_TIMEOUT, Model};
 
 impl Model {
-    /// Whether a user is surely registered: it takes over from itself, or a place is free even if all
-    /// the candidates got one.
+    /// Returns whether a user is certainly registered: it takes over its own connection, or a slot
+    /// is free even if every candidate got one.
     pub(super) fn has_free_slot_for(&self, user: u64) -> bool {
         let max = self.users.len() + self.candidates.len();
         self.users.contains_key(&user) || max < self.limits.capacity.max_clients
     }
 
-    /// The server has gone on with a client for whom there was no place: so there is one now.
+    /// Registers a candidate that the server has gone on serving: a slot was free for it.
     pub(super) fn settle_candidate(&mut self, id: SocketId) {
         if let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) {
             let (_, user) = self.candidates.remove(at);
@@ -22,7 +22,7 @@ impl Model {
         }
     }
 
-    /// Candidates that were not closed are registered.
+    /// Registers the candidates that were not closed.
     pub(super) fn settle_candidates(&mut self, closed: &[SocketId]) {
         for (id, user) in std::mem::take(&mut self.candidates) {
             if !closed.contains(&id) {
@@ -31,7 +31,7 @@ impl Model {
         }
     }
 
-    /// The server closes a connection; if that is because there are too many, there are.
+    /// Records the rejection of a connection, and checks that a limit was reached.
     pub(super) fn reject(&mut self, id: SocketId) {
         if self.is_draining() {
             return;
@@ -51,7 +51,7 @@ impl Model {
         let alive = others.filter(|(id, source)| source.end.is_none() && !self.ended.contains(id));
         assert!(
             alive.count() >= self.limits.max_sources,
-            "source {id} is turned away, though others have ended"
+            "source {id} is rejected, though others have ended"
         );
         if let Some(source) = self.sources.get_mut(&id) {
             source.is_rejected = true;
@@ -61,7 +61,7 @@ impl Model {
     fn reject_client(&mut self, id: SocketId) {
         let client = &self.clients[&id];
         let is_candidate = self.candidates.iter().any(|&(candidate, _)| candidate == id);
-        // Nobody times out in the turn in which it came.
+        // No client times out in the turn that accepted it.
         let is_newcomer = client.since == self.now && client.user.is_none();
         if client.expected_close.is_some() || !(is_candidate || is_newcomer) {
             return;
@@ -79,7 +79,7 @@ impl Model {
         let neighbours = others().filter(|&(&other, _)| address_of(other) == address_of(id));
         let max_neighbours = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
         let reason = if is_candidate {
-            // Of the other candidates any may have been registered before it.
+            // Any of the other candidates may have been registered before it.
             let is_candidate = |id| self.candidates.iter().any(|&(candidate, _)| candidate == id);
             let registered =
                 others().filter(|&(&id, client)| client.user.is_some() || is_candidate(id));
@@ -91,21 +91,22 @@ impl Model {
         } else if others().count() >= capacity.max_clients + capacity.max_awaiting_id {
             CloseReason::TooManyClients
         } else {
-            assert!(neighbours.count() >= max_neighbours, "client {id} could have been let in");
+            assert!(neighbours.count() >= max_neighbours, "client {id} could have been admitted");
             CloseReason::TooManyFromAddress
         };
         self.client(id).expected_close = Some(reason);
     }
 
-    /// The server shuts a client down while it accepts and reads clients: one that another has taken
-    /// over, or one whose end the kernel knows of, whether or not all that it sent was read.
+    /// Records that the server shut a client down while it accepted and read clients: one that was
+    /// taken over, or whose end the kernel has reported, whether or not all its input was read.
     pub(super) fn shut_down(&mut self, id: SocketId) {
         if self.is_draining() {
             return;
         }
         let has_ended = self.ended.contains(&id);
         if let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) {
-            // Only who was registered is shut down. So it was, and another has its user by now.
+            // Only registered clients are shut down. So this one was, and another has taken its
+            // user over.
             let (_, user) = self.candidates.remove(at);
             let client = self.client(id);
             client.user = Some(user);
@@ -123,7 +124,7 @@ impl Model {
         }
     }
 
-    /// The limits are never exceeded, whoever came.
+    /// Checks that the connection limits are never exceeded.
     pub(super) fn check_limits(&self, closed: &[SocketId]) {
         let capacity = self.limits.capacity;
         let open = || {
@@ -151,8 +152,8 @@ impl Model {
         assert!(counted.count() <= self.limits.max_sources, "too many sources are open");
     }
 
-    /// The server lets go of a connection that it has shut down: not before its peer has ended or
-    /// had its time, unless others need the descriptor.
+    /// Checks that the server closes a lingering connection only after its peer's end or the
+    /// timeout, unless others need the descriptor.
     pub(super) fn end_lingering(&mut self, id: SocketId, kernel: &Kernel) {
         let since = self.lingering[&id];
         let is_late = self.now >= since + LINGER_TIMEOUT || self.is_drain_over();
@@ -160,10 +161,10 @@ impl Model {
         let is_crowded = self.clients.len() + self.lingering.len()
             > capacity.max_clients + capacity.max_awaiting_id;
         let is_over = kernel.sockets[id].is_closed_by_peer();
-        assert!(is_over || is_late || is_crowded, "{id} had more time to read what was written");
+        assert!(is_over || is_late || is_crowded, "{id} is closed before the linger timeout");
         self.lingering.remove(&id);
         if is_over && !is_late && !is_crowded {
-            // It may have been shut down in this very turn.
+            // It may have been shut down in this turn.
             let closed = self.closed_clients.get_mut(&id).map(|(_, client)| client);
             let client: Option<&mut Client> = closed.or_else(|| self.clients.get_mut(&id));
             if let Some(client) = client {

@@ -1,4 +1,4 @@
-//! Who was closed in a turn, and who should have been.
+//! Checks of the connections that a turn closed or should have closed.
 
 use eventserver::hub::CloseReason;
 
@@ -6,7 +6,7 @@ use super::super::kernel::{Kernel, SocketId};
 use super::{Client, LINGER_TIMEOUT, Model, TurnSnapshot};
 
 impl Model {
-    /// An event that waits for the queues of all may have found a client's own queue full, too.
+    /// An event that waits for the total limit may have found a client's own queue full, too.
     pub(super) fn disconnect_full_clients(&mut self, closed: &[SocketId]) {
         if !self.limits.pauses {
             for id in self.full_clients().0.into_iter().filter(|id| closed.contains(id)) {
@@ -15,7 +15,7 @@ impl Model {
         }
     }
 
-    /// Takes note of the connections closed in this turn; each must have a reason.
+    /// Records the connections closed in this turn; each must have a reason.
     pub(super) fn close(&mut self, closed: &[SocketId], kernel: &Kernel) {
         for &id in closed {
             if self.sources.contains_key(&id) {
@@ -29,7 +29,7 @@ impl Model {
     }
 
     fn close_source(&mut self, id: SocketId) -> CloseReason {
-        let Some(source) = self.sources.remove(&id) else { panic!("{id} is a source") };
+        let Some(source) = self.sources.remove(&id) else { panic!("{id} is no source") };
         if source.is_rejected {
             return CloseReason::TooManySources;
         }
@@ -37,7 +37,7 @@ impl Model {
         let is_applied = self.sequencer.due().is_none() && !has_lines;
         assert!(
             is_applied || self.is_drain_over(),
-            "source {id} ends before its lines are applied"
+            "source {id} is closed before its lines are applied"
         );
         let is_out_of_window = self.sequencer.is_out_of_window(id);
         self.unterminated += u64::from(source.has_tail() && !is_out_of_window);
@@ -57,18 +57,25 @@ impl Model {
             let is_flushed = client.queued() == 0 || kernel.sockets[id].was_write_refused;
             let is_excused = client.is_broken || client.may_have_ended;
             self.ended_takeovers += u64::from(client.may_have_ended);
-            assert!(is_flushed || is_excused, "{id} could have got {}", client.queued());
+            assert!(
+                is_flushed || is_excused,
+                "{id} is closed with {} bytes that could be written",
+                client.queued()
+            );
         }
         self.unregister(id);
         self.closed_clients.insert(id, (reason, client));
         reason
     }
 
-    /// Why a client may be closed that did nothing for it.
+    /// Returns the reason to close a client that neither ended nor failed.
     fn reason_to_close(&self, id: SocketId, client: &Client) -> CloseReason {
         if client.user.is_none() {
             let is_late = self.now >= client.since + self.limits.identify_timeout;
-            assert!(is_late || self.is_draining(), "client {id} had more time to identify itself");
+            assert!(
+                is_late || self.is_draining(),
+                "client {id} is closed before the identify timeout"
+            );
             return match self.is_draining() {
                 true => CloseReason::Stopped,
                 false => CloseReason::IdentifyTimeout,
@@ -82,33 +89,37 @@ impl Model {
             0 if self.is_draining() && (is_done || self.is_drain_over()) => CloseReason::Stopped,
             _ if self.is_drain_over() => CloseReason::DrainTimeout,
             _ if is_stalled => CloseReason::Stalled,
-            // What was queued for one whose write failed may have counted until that was known.
+            // Bytes queued for a client whose write failed may have counted until the failure.
             1.. if !self.limits.pauses && self.has_write_failed => CloseReason::QueueFull,
             queued => panic!("client {id} is closed without a reason, {queued} bytes queued"),
         }
     }
 
-    /// Who is to be closed is closed in the same turn.
+    /// Checks that every connection that must close was closed in the same turn.
     pub(super) fn check_closed(&self, snapshot: &TurnSnapshot) {
         let now = snapshot.now;
         for (&id, client) in &self.clients {
             assert_eq!(client.expected_close, None, "client {id} is still open");
             let is_late = now >= client.since + self.limits.identify_timeout;
-            assert!(client.user.is_some() || !is_late, "client {id} never says who it is");
+            assert!(client.user.is_some() || !is_late, "client {id} is past its identify timeout");
             let stall = client.stall.filter(|stall| stall.is_certain);
             if let Some(stall) = stall.filter(|stall| client.queued() > stall.low_watermark) {
                 let is_over = now >= stall.since + self.limits.stall_timeout;
-                assert!(!is_over, "client {id} stands in the way since {}", stall.since);
+                assert!(
+                    !is_over,
+                    "client {id} is past its stall timeout, stalled since {}",
+                    stall.since
+                );
             }
-            assert!(!self.is_drain_over(), "client {id} is there after the drain timeout");
+            assert!(!self.is_drain_over(), "client {id} is open after the drain timeout");
         }
         for (id, since) in &self.lingering {
             let is_late = now >= since + LINGER_TIMEOUT || self.is_drain_over();
-            assert!(!is_late, "client {id} lingers for too long");
+            assert!(!is_late, "client {id} is past its linger timeout");
         }
         for (id, source) in &self.sources {
-            assert!(!source.is_rejected, "source {id} is one too many");
-            assert!(!self.is_drain_over(), "source {id} is there after the drain timeout");
+            assert!(!source.is_rejected, "source {id} was rejected and is still open");
+            assert!(!self.is_drain_over(), "source {id} is open after the drain timeout");
         }
     }
 
@@ -125,7 +136,7 @@ impl Model {
         assert_eq!(totals.unterminated(), self.unterminated, "unterminated lines");
         let merged = |closed: &dyn Fn(CloseReason) -> u64| {
             CloseReason::ALL.map(|reason| match reason {
-                // When both are true, either may be said.
+                // Where both apply, either reason is valid.
                 CloseReason::Stalled | CloseReason::TakenOver | CloseReason::TooManyFromAddress => {
                     0
                 }

@@ -1,20 +1,21 @@
-//! What PROTOCOL.md says, as plainly as it can be said.
+//! A simple model of `src/protocol/PROTOCOL.md`.
 //!
-//! After each turn the model is shown what the server did with the kernel, in order: what it
-//! accepted, read, wrote and closed. From that it knows what has to be true:
+//! After each turn the model processes the server's kernel calls in order: accepts, reads, writes
+//! and closes. From them it derives what must hold:
 //!
-//! - The bytes read from the sources give the lines; the lines give the order, whatever the order in
-//!   which the sources were served. How far the server has come in it is told by its counters, all
-//!   of which have to be those of one and the same moment of the model's own run.
-//! - A client is registered from the turn on in which its id line was read; every client whose id
-//!   line was in the kernel when a source was read is registered by the end of that turn, and thus
-//!   before what was read can be applied.
-//! - So for each event it is known who is to get it. What a client's socket has taken is always the
-//!   beginning of all that it is to get; the rest is its queue, and the limits hold for that.
-//! - A turn ends at rest only if nothing can be done: no client has bytes that its socket has not
-//!   refused, no socket has anything to read that the poll has told of, and an event waits only for
-//!   a queue that has to come down first.
-//! - Connections are closed for the reasons, and by the times, that the settings name; not before.
+//! - The bytes read from the sources give the lines, and the lines give the order of events,
+//!   whatever the order in which the sources were read. The server's counters show how far it has
+//!   applied them; all of them must match one moment of the model's own run.
+//! - A client is registered from the turn on in which its ID line was read. A client whose ID line
+//!   was in the kernel when a source was read is registered by the end of that turn, and so before
+//!   the source's bytes can be applied.
+//! - So the recipients of each event are known. What a client's socket has accepted is always a
+//!   prefix of what the client must receive; the rest is its queue, to which the limits apply.
+//! - A turn ends idle only if there is nothing to do: no client has bytes that its socket has not
+//!   refused, no socket has unread input that the poll has reported, and an event waits only for a
+//!   queue above its low watermark.
+//! - Connections are closed for the reasons, and no earlier or later than at the times, that the
+//!   settings define.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,26 +28,26 @@ use super::sequencer::Sequencer;
 use super::socket::Side;
 use super::source::Source;
 
-/// How long accepting rests for want of descriptors, in milliseconds.
+/// Back-off after a failed accept, in milliseconds.
 const ACCEPT_BACKOFF: u64 = 500;
 
-/// How long a closed connection may wait for its peer to end, in milliseconds.
+/// Time for which a closed connection may wait for its peer's end, in milliseconds.
 const LINGER_TIMEOUT: u64 = 2000;
 
-/// How a turn ended.
+/// The server's observable state after a turn.
 pub(crate) struct TurnSnapshot {
     /// In milliseconds.
     pub(crate) now: u64,
     pub(crate) totals: Stats,
-    /// How many lines of each open source were looked at.
+    /// Lines of each open source that were processed.
     pub(crate) lines_received: BTreeMap<SocketId, u64>,
-    /// The server sleeps until something is ready.
+    /// Whether the server sleeps until something is ready.
     pub(crate) is_idle: bool,
-    /// But not longer than this.
+    /// The server's next deadline.
     pub(crate) wakes_at: Option<u64>,
 }
 
-/// The limits of a run, as plain numbers; times are in milliseconds.
+/// The limits of a run as integers; times are in milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     capacity: Capacity,
@@ -83,7 +84,7 @@ mod closes;
 mod quiescence;
 mod routing;
 
-/// The whole server, naively.
+/// A simple implementation of the whole server.
 pub(crate) struct Model {
     limits: Limits,
     pub(crate) sequencer: Sequencer,
@@ -91,35 +92,36 @@ pub(crate) struct Model {
     pub(crate) clients: BTreeMap<SocketId, Client>,
     /// The one connection of each connected user.
     pub(crate) users: BTreeMap<u64, SocketId>,
-    /// Clients whose id line was read in this turn while no place was free.
+    /// Clients whose ID line was read in this turn while no slot was free.
     candidates: Vec<(SocketId, u64)>,
-    /// Connections that had ended when the server polled last, as far as it was told.
+    /// Connections whose end the last poll had reported.
     ended: BTreeSet<SocketId>,
-    /// Connections that the server has shut down, and when.
+    /// Connections that the server has shut down, with the time.
     lingering: BTreeMap<SocketId, u64>,
-    /// Who follows whom.
+    /// Pairs of follower and followed.
     follows: BTreeSet<(u64, u64)>,
-    /// The missing sequence that holds up others, and since when.
+    /// The missing sequence that others wait for, and since when.
     gap: Option<(u64, u64)>,
     total_stall: Option<Stall>,
-    /// A user has left since that began: for those who remain less may be needed.
+    /// Whether a user has left since it began: the low watermark may be different for the remaining
+    /// ones.
     is_total_stall_stale: bool,
-    /// Accepting rests until then, by side.
+    /// End of the accept back-off, by side.
     backoff_until: [Option<u64>; 2],
-    /// When a stop gives up.
+    /// Deadline of a shutdown.
     pub(crate) drain_deadline: Option<u64>,
     clients_closed: [u64; CloseReason::COUNT],
-    /// Of those taken over, how many the server may have closed for their end.
+    /// Taken-over clients that the server may have closed as ended by the peer.
     ended_takeovers: u64,
-    /// A write has failed in this turn.
+    /// Whether a write has failed in this turn.
     has_write_failed: bool,
     sources_closed: [u64; CloseReason::COUNT],
     unterminated: u64,
     bytes_written: u64,
-    /// The least and the most that the server may have counted: an event for a client about to be
-    /// closed may count or not.
+    /// Lower and upper bound of the server's count: an event for a client about to be closed may
+    /// count or not.
     deliveries: (u64, u64),
-    /// Clients that the server has closed, for what reason, and what they were to get.
+    /// Clients that the server has closed, with the reason.
     pub(crate) closed_clients: BTreeMap<SocketId, (CloseReason, Client)>,
     now: u64,
 }
@@ -157,14 +159,14 @@ impl Model {
         }
     }
 
-    /// The server was told to stop, and to give up at `deadline`.
+    /// Records a shutdown with this deadline.
     pub(crate) fn stop(&mut self, deadline: u64) {
         self.drain_deadline.get_or_insert(deadline);
         self.backoff_until = [None; 2];
         self.gap = None;
     }
 
-    /// Takes note of a turn, and checks all that is known of it.
+    /// Processes a turn, and checks it.
     pub(crate) fn observe(&mut self, snapshot: &TurnSnapshot, kernel: &mut Kernel) {
         self.now = snapshot.now;
         let calls = std::mem::take(&mut kernel.calls);
@@ -191,8 +193,8 @@ impl Model {
         }
     }
 
-    /// Whether an event is known to wait for a queue as this turn begins, or would but for those
-    /// who have left since: then nothing is read and nothing applied.
+    /// Returns whether an event certainly waits for a queue as this turn begins, or would but for
+    /// clients that left since: then nothing is read and nothing applied.
     fn is_surely_paused(&self) -> bool {
         let registered = || self.users.values().map(|id| &self.clients[id]);
         let queued: u64 = registered().map(Client::queued_before).sum();
@@ -215,13 +217,13 @@ impl Model {
         self.drain_deadline.is_some_and(|deadline| self.now >= deadline)
     }
 
-    /// Whether all that was read has been applied, but for what waits behind a gap.
+    /// Returns whether all that was read has been applied, except for events after a gap.
     fn is_all_applied(&self) -> bool {
         self.sequencer.due().is_none() && self.sequencer.sources_with_lines().is_empty()
     }
 }
 
-/// What the server did with the kernel.
+/// Kernel calls of the server.
 impl Model {
     fn on_call(
         &mut self,
@@ -233,15 +235,15 @@ impl Model {
         let is_draining = self.is_draining();
         match call {
             Call::Accepted(id, side) => {
-                assert!(!is_draining, "a stop ends accepting");
+                assert!(!is_draining, "nothing is accepted during a shutdown");
                 self.on_accept(*id, *side);
             }
             Call::AcceptFailed(side) => {
                 self.backoff_until[*side as usize] = Some(self.now + ACCEPT_BACKOFF);
             }
             Call::Read(id, bytes) if self.sources.contains_key(id) => {
-                assert!(!is_draining, "a stop ends reading");
-                assert!(!was_paused, "a pause ends reading");
+                assert!(!is_draining, "nothing is read during a shutdown");
+                assert!(!was_paused, "nothing is read during a pause");
                 let lines = self.sources.get_mut(id).map(|source| source.read(bytes));
                 lines.into_iter().flatten().for_each(|line| self.sequencer.push(*id, line));
             }
@@ -266,13 +268,13 @@ impl Model {
             Call::WriteFailed(id) => {
                 let client = self.client(*id);
                 client.is_broken = true;
-                // Who is taken over gets a last write, before its end has a reason.
+                // A client that is taken over gets a last write before its close reason is decided.
                 let reason =
                     client.expected_close.filter(|&reason| reason != CloseReason::TakenOver);
                 client.expected_close = reason.or(Some(CloseReason::IoError));
             }
             Call::ShutDown(id) => {
-                assert!(self.clients.contains_key(id), "{id} is a client");
+                assert!(self.clients.contains_key(id), "{id} must be a client");
                 self.lingering.insert(*id, self.now);
                 self.shut_down(*id);
                 closed.push(*id);
@@ -283,7 +285,7 @@ impl Model {
                 closed.push(*id);
             }
             Call::StoppedListening(side) => {
-                assert!(is_draining, "{side:?}s are not heard any more");
+                assert!(is_draining, "the {side:?} listener closes only at a shutdown");
             }
         }
     }
@@ -324,7 +326,7 @@ impl Model {
     fn register(&mut self, id: SocketId, user: u64) {
         self.client(id).user = Some(user);
         if let Some(older) = self.users.insert(user, id) {
-            // Of one that has ended, too, either may be said.
+            // If it has ended too, both reasons are valid.
             let has_ended = self.ended.contains(&older);
             let older = self.client(older);
             older.may_have_ended |= has_ended && older.expected_close.is_none();
@@ -347,7 +349,7 @@ impl Model {
         }
     }
 
-    /// The user is not connected any more, unless by another connection.
+    /// Unregisters the user, unless another connection has taken over.
     fn unregister(&mut self, id: SocketId) {
         let before = self.users.len();
         self.users.retain(|_, &mut connection| connection != id);

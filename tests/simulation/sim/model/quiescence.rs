@@ -1,16 +1,17 @@
-//! What must hold when a turn is over, and what more when nothing is left to do.
+//! Checks of a turn's end, and of an idle server.
 
 use super::super::kernel::{Kernel, SocketId};
 use super::super::socket::Side;
 use super::{LINGER_TIMEOUT, Model, Stall, TurnSnapshot};
 
-/// How far a full queue has to come down before an event of `size` bytes is tried again.
+/// Returns the low watermark below which an event of `size` bytes is retried.
 fn low_watermark(limit: u64, size: u64) -> u64 {
     (limit / 2).min(limit.saturating_sub(size))
 }
 
 impl Model {
-    /// Every client whose id line was in the kernel when a source was read is registered, or gone.
+    /// Checks that every client whose ID line was in the kernel when a source was read is
+    /// registered or closed.
     pub(super) fn check_registered(&self, whole_id_lines: &[SocketId], kernel: &Kernel) {
         for id in whole_id_lines {
             let is_outside = self.is_backing_off(Side::Client);
@@ -22,7 +23,7 @@ impl Model {
                         || kernel.sockets[*id].is_reset
                 }
             };
-            assert!(is_settled, "client {id} had identified itself before a source was read");
+            assert!(is_settled, "client {id} had sent its ID before a source was read");
         }
     }
 
@@ -30,7 +31,8 @@ impl Model {
         self.backoff_until[side as usize].is_some_and(|until| self.now < until)
     }
 
-    /// For whom the event that is due does not fit, its size, and how many it is for.
+    /// Returns the clients for which the next event does not fit, its size, and its number of
+    /// recipients.
     pub(super) fn full_clients(&self) -> (Vec<SocketId>, u64, usize) {
         let Some(Some((line, action))) = self.sequencer.due() else { return (Vec::new(), 0, 0) };
         let size = line.len() as u64 + 2;
@@ -40,8 +42,7 @@ impl Model {
         (recipients.iter().filter(is_full).copied().collect(), size, recipients.len())
     }
 
-    /// Keeps account of whether all queues together have to come down: for an event that is for
-    /// clients about to be closed, too.
+    /// Updates the stall of the total limit. Recipients that are about to be closed count too.
     pub(super) fn update_total_stall(&mut self, snapshot: &TurnSnapshot) {
         let (full, size, count) = self.full_clients();
         let (queued, limit) = (self.queued_total(), self.limits.total_queue);
@@ -56,12 +57,12 @@ impl Model {
         });
         let has_stalled = stalls.next().is_some();
         let is_own = has_stalled || (self.limits.pauses && !full.is_empty());
-        // Until a client is closed, what it would have got may count or not.
+        // Bytes for a client that is not closed yet may count or not.
         let max = queued + self.clients.values().map(|client| client.bytes_not_queued).sum::<u64>();
         if self.limits.pauses && !is_own && added > 0 && max > 0 && max + added > limit {
             let low_watermark = low_watermark(limit, added);
             let is_certain = snapshot.is_idle && queued > 0 && queued + added > limit;
-            // A pause may have ended and another begun in one turn.
+            // One pause may have ended and another begun within the turn.
             self.total_stall = self.total_stall.filter(|stall| queued > stall.low_watermark);
             merge_stall(
                 &mut self.total_stall,
@@ -70,7 +71,7 @@ impl Model {
         }
     }
 
-    /// Keeps account of the queues that have to come down, and of the gap.
+    /// Updates the stalls of the client limits, and the gap.
     pub(super) fn update_stalls(&mut self, snapshot: &TurnSnapshot) {
         let (full, size, _) = self.full_clients();
         let low_watermark = low_watermark(self.limits.client_queue, size);
@@ -94,17 +95,17 @@ impl Model {
         self.gap = is_missing.then(|| known.unwrap_or((missing, self.now)));
     }
 
-    /// What must hold when the server sleeps.
+    /// Checks what must hold while the server sleeps.
     pub(super) fn check_quiescent(&self, snapshot: &TurnSnapshot, kernel: &Kernel) {
         let is_waiting = self.sequencer.due().is_some();
         let is_given_up = self.limits.pauses || self.full_clients().0.is_empty();
-        assert!(is_given_up, "a client whose queue is full is still there");
+        assert!(is_given_up, "a client with a full queue is still connected");
         let is_full = self.total_stall.is_some()
             || self.clients.values().any(|client| client.stall.is_some());
-        assert!(!is_waiting || is_full, "an event waits though it fits");
+        assert!(!is_waiting || is_full, "an event waits, though it fits");
         assert!(
             is_waiting || self.sequencer.sources_with_lines().is_empty(),
-            "lines are left lying: {:?}",
+            "lines are left unprocessed: {:?}",
             self.sequencer
         );
         self.check_no_missed_work(is_waiting, kernel);
@@ -114,30 +115,30 @@ impl Model {
         self.check_wakeup(snapshot);
     }
 
-    /// Nobody waits for the server while it waits for them.
+    /// Checks that the server does not sleep with work left to do.
     fn check_no_missed_work(&self, is_paused: bool, kernel: &Kernel) {
         for (&id, client) in &self.clients {
             let socket = &kernel.sockets[id];
             let is_refused = client.queued() == 0 || socket.is_write_blocked;
             assert!(is_refused, "{} bytes for {id} could be written", client.queued());
             let is_heard = !socket.is_readable() || socket.edge || self.is_draining();
-            assert!(is_heard, "client {id} has sent something, and nobody reads it");
+            assert!(is_heard, "input of client {id} is left unread");
             let is_done = self.is_draining() && client.queued() == 0 && self.is_all_applied();
-            assert!(!is_done, "client {id} has got everything");
+            assert!(!is_done, "client {id} has received everything and is still connected");
         }
         for (id, source) in self.open_sources() {
             let socket = &kernel.sockets[id];
             let is_heard = !socket.is_readable() || socket.edge || source.end.is_some();
             let may_wait = is_paused || self.is_draining();
-            assert!(is_heard || may_wait, "source {id} has sent something, and nobody reads it");
+            assert!(is_heard || may_wait, "input of source {id} is left unread");
         }
         for side in [Side::Source, Side::Client] {
-            // Sources over the limit wait for the lines of those that have ended.
+            // Sources over the limit wait until the lines of ended ones are applied.
             if side == Side::Source && is_paused && self.has_undecided_sources() {
                 continue;
             }
             let is_known = kernel.has_reported_backlog(side) && !self.is_backing_off(side);
-            assert!(!is_known, "a {side:?} waits, and nobody accepts it");
+            assert!(!is_known, "a {side:?} in the backlog is not accepted");
         }
     }
 
@@ -149,16 +150,16 @@ impl Model {
         for (id, source) in self.open_sources() {
             let is_over =
                 source.end.is_some() || self.sequencer.is_out_of_window(id) || self.is_draining();
-            assert!(!is_over, "source {id} has ended and is still there");
+            assert!(!is_over, "source {id} has ended and is still connected");
         }
         let is_drained = self.open_sources().all(|(_, source)| source.is_drained);
         if let (Some((missing, since)), Some(timeout)) = (self.gap, self.limits.gap_timeout) {
             let is_over = self.now >= since + timeout && is_drained;
-            assert!(!is_over, "{missing} is missing since {since}");
+            assert!(!is_over, "the gap at {missing}, open since {since}, is not skipped");
         }
     }
 
-    /// The server wakes up in time for everything that has a time.
+    /// Checks that the server wakes up for the first deadline.
     fn check_wakeup(&self, snapshot: &TurnSnapshot) {
         let unknown = self.clients.values().filter(|client| client.user.is_none());
         let identify = unknown.map(|client| client.since + self.limits.identify_timeout);
@@ -176,7 +177,7 @@ impl Model {
     }
 }
 
-/// A stall that goes on stays as it began, but may become certain.
+/// Keeps a stall that continues, which may become certain.
 fn merge_stall(stall: &mut Option<Stall>, latest: Stall) {
     match stall {
         Some(known) if known.is_certain || !latest.is_certain => {}

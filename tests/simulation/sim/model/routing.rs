@@ -1,4 +1,4 @@
-//! Which events were applied in a turn, and who is to get them.
+//! The events that a turn applied, and their recipients.
 
 use eventserver::hub::CloseReason;
 
@@ -7,19 +7,20 @@ use super::super::kernel::SocketId;
 use super::super::sequencer::{Counts, Sequencer};
 use super::{Model, TurnSnapshot};
 
-/// What ends every line that a client gets.
+/// Terminator of the lines to clients.
 const TERMINATOR: &[u8] = b"\r\n";
 
-/// What the order was found to have done in a turn.
+/// The sequencer's state after a turn.
 struct SequencerRun {
     sequencer: Sequencer,
     was_reset: bool,
 }
 
 impl Model {
-    /// Finds out what was applied in this turn, and gives it to whom it is for.
+    /// Finds out what was applied in this turn, and delivers it to the recipients.
     ///
-    /// The sources may have been served in any order; one that explains the counters must exist.
+    /// The sources may have been read in any order; one order that explains the counters must
+    /// exist.
     pub(super) fn advance_sequencer(
         &mut self,
         snapshot: &TurnSnapshot,
@@ -31,16 +32,16 @@ impl Model {
         let found =
             orders.iter().find_map(|sources| self.explain(sources, &seen, snapshot, closed));
         let Some(SequencerRun { sequencer, was_reset }) = found else {
-            panic!("{seen:?} is not what the lines lead to, from {:?} on", self.sequencer.counts())
+            panic!("no order of the sources leads from {0:?} to {seen:?}", self.sequencer.counts())
         };
         if sequencer.counts() != self.sequencer.counts() {
-            // Whatever has held up the order is over.
+            // Progress ends every stall.
             self.total_stall = None;
             self.clients.values_mut().for_each(|client| client.stall = None);
         }
         self.sequencer = sequencer;
         let applied = self.sequencer.take_applied();
-        assert!(!was_paused || applied.is_empty(), "a pause ends applying");
+        assert!(!was_paused || applied.is_empty(), "nothing is applied during a pause");
         for (line, action) in applied {
             self.deliver(&line, action, closed);
         }
@@ -69,7 +70,8 @@ impl Model {
             return (sequencer.counts() == *seen)
                 .then_some(SequencerRun { sequencer, was_reset: false });
         }
-        // With several sources only a full queue ends a turn's work, not a budget; a void needs no room.
+        // With several sources only a full queue ends a turn's work, not a budget; a void needs no
+        // queue space.
         let is_through = match sequencer.due() {
             Some(event) => event.is_some(),
             None => sequencer.sources_with_lines().is_empty(),
@@ -77,8 +79,8 @@ impl Model {
         (is_through || sources.len() < 2).then_some(SequencerRun { sequencer, was_reset: false })
     }
 
-    /// Whether the last source that had sent a line is among those closed in this turn, before
-    /// which everything that was read is applied.
+    /// Returns whether the last source that had sent a line was closed in this turn. Everything
+    /// read is applied before a reset.
     fn is_reset_by(&self, closed: &[SocketId], sources: &[SocketId]) -> bool {
         let has_sent = |id| self.sequencer.lines_of(id) > 0 || sources.contains(&id);
         let mut senders = self.open_sources().map(|(id, _)| id).filter(|&id| has_sent(id));
@@ -90,22 +92,24 @@ impl Model {
             && others.into_iter().all(|id| closed.contains(&id))
     }
 
-    /// A gap is given up after its time, once all sources have been read dry.
+    /// Checks that a gap is skipped only after its timeout, with all sources drained.
     fn check_skip(&self, sequencer: &Sequencer, seen: &Counts) {
         if seen.lost == sequencer.counts().lost {
             return;
         }
         let Some((_, since)) = self.gap.filter(|&(missing, _)| missing == sequencer.awaited())
         else {
-            panic!("{} was given up at once: {seen:?}", sequencer.awaited())
+            panic!("{} was skipped at once: {seen:?}", sequencer.awaited())
         };
-        let Some(timeout) = self.limits.gap_timeout else { panic!("a gap was given up: {seen:?}") };
-        assert!(self.now >= since + timeout, "a gap that came at {since} was given up too early");
+        let Some(timeout) = self.limits.gap_timeout else {
+            panic!("a gap was skipped without a gap timeout: {seen:?}")
+        };
+        assert!(self.now >= since + timeout, "the gap of {since} was skipped too early");
         let mut sources = self.open_sources();
         let are_drained =
             sources.all(|(id, source)| source.is_drained || sequencer.is_out_of_window(id));
-        assert!(are_drained, "a source may bring it yet");
-        assert!(!self.is_draining(), "a stop gives no gap up");
+        assert!(are_drained, "a source is not drained and may still deliver it");
+        assert!(!self.is_draining(), "no gap is skipped during a shutdown");
     }
 
     fn deliver(&mut self, line: &[u8], action: Action, closed: &[SocketId]) {
@@ -135,7 +139,7 @@ impl Model {
         }
     }
 
-    /// The connections of those whom an event is for.
+    /// Returns the connections that receive an event.
     pub(super) fn recipients(&self, action: Action) -> Vec<SocketId> {
         let users = self.users.iter();
         let concerned = users.filter(|&(&user, _)| match action {
@@ -148,20 +152,24 @@ impl Model {
         concerned.map(|(_, &id)| id).collect()
     }
 
-    /// Only what a socket refused counts against the limits, and no socket takes more in the turn
-    /// in which it refused; so what it took in the whole turn is what it had taken by now, or more
-    /// than there was.
+    /// Checks the client limit. Only bytes that a socket refused count, and a socket that has
+    /// refused accepts nothing more in the same turn. So what it accepted in the whole turn is what
+    /// it had accepted by now, or more than there was.
     fn check_client_limit(&mut self, id: SocketId, size: u64) {
         let (limit, pauses) = (self.limits.client_queue, self.limits.pauses);
         let client = self.client(id);
         if client.expected_close.is_none() && !client.is_broken && client.is_full_for(size, limit) {
-            assert!(!pauses, "{size} bytes do not fit behind the {} of {id}", client.queued());
+            assert!(
+                !pauses,
+                "{size} bytes do not fit after the {} queued for {id}",
+                client.queued()
+            );
             client.expected_close = Some(CloseReason::QueueFull);
         }
     }
 
-    /// Where all queues together are full, those with the longest are disconnected until there is
-    /// room. Of equal ones it may be any.
+    /// Disconnects the clients with the longest queues until the total limit is met. Among equal
+    /// queues any may be chosen.
     fn disconnect_longest_queues(&mut self, added: u64, closed: &[SocketId]) {
         let limit = self.limits.total_queue;
         while self.queued_by_open() > 0 && self.queued_by_open() + added > limit {
@@ -175,7 +183,7 @@ impl Model {
             assert!(
                 self.has_write_failed
                     || most.is_none_or(|most| most <= self.clients[&longest].queued()),
-                "client {longest} with {} bytes is disconnected, though another has {most:?}",
+                "client {longest} with {} bytes is disconnected, though another has {most:?} queued",
                 self.clients[&longest].queued()
             );
             self.client(longest).expected_close = Some(CloseReason::QueueFull);
@@ -195,7 +203,7 @@ impl Model {
         }
         client.expected.extend(line);
         client.expected.extend(TERMINATOR);
-        // Bytes for a client that is closed in this turn may have come too late for it.
+        // A client that is closed in this turn may have been closed before these bytes were queued.
         let is_certain = !client.is_broken && !closed.contains(&id);
         self.deliveries.0 += u64::from(is_certain);
     }
@@ -203,11 +211,11 @@ impl Model {
     fn check_total_limit(&self, size: u64) {
         let queued = self.queued_by_open();
         let fits = size == 0 || queued == 0 || queued + size <= self.limits.total_queue;
-        assert!(fits, "{size} bytes for all do not fit behind {queued}");
+        assert!(fits, "{size} bytes do not fit after the {queued} queued in total");
     }
 }
 
-/// Every order of these few.
+/// Returns all permutations.
 fn permutations(sources: &[SocketId]) -> Vec<Vec<SocketId>> {
     let [first, others @ ..] = sources else { return vec![Vec::new()] };
     let mut orders = Vec::new();
