@@ -1,5 +1,5 @@
-//! Flags and configuration through the real program: what it prints, where, and its exit status.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
+//! Command line and configuration of the real program: its output and its exit status.
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-/// What the program printed, and its exit status.
+/// Output and exit status of the program.
 #[derive(Debug, PartialEq, Eq)]
 struct CommandOutput {
     status: Option<i32>,
@@ -29,14 +29,14 @@ fn eventserver<A: AsRef<OsStr>>(arguments: &[A]) -> CommandOutput {
     }
 }
 
-/// Runs with wrong flags or configuration, and gives what was said about them.
+/// Runs with invalid flags or configuration, and returns the error message.
 fn usage_error<A: AsRef<OsStr>>(arguments: &[A]) -> String {
     let output = eventserver(arguments);
     assert_eq!((output.status, output.out.as_str()), (Some(2), ""), "{output:?}");
     output.err
 }
 
-/// Runs `--check-config` with these flags, and gives the settings printed.
+/// Runs `--check-config` with these flags, and returns the printed settings.
 fn check_config(flags: &[&str]) -> Value {
     let output = eventserver(&[flags, &["--check-config"]].concat());
     assert_eq!((output.status, output.err.as_str()), (Some(0), ""));
@@ -126,7 +126,7 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(settings["maxSources"], 3);
     assert_eq!(settings["firstSequence"], 1);
 
-    // Before or after the file, a flag wins; one for a listener replaces its port and its address.
+    // A flag wins before or after the file; one for a listener replaces both port and address.
     let flags = ["--max-sources", "4", "--event-listen", "8", "--slow-client", "pause"];
     for arguments in [[&config[..], &flags[..]].concat(), [&flags[..], &config[..]].concat()] {
         let settings = check_config(&arguments);

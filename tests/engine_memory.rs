@@ -1,9 +1,9 @@
-//! What the follower graph and the reorder buffer take of the machine, as the kernel counts it.
+//! Resident memory of the follower graph and the reorder buffer.
 //!
-//! Resident memory is a property of a process, and what was freed before hides what is taken now. So
-//! each test runs itself once more, in a process of its own, and measures there; allocator, growth
-//! and rounding up are all in the figure. A build without optimisation measures smaller sizes.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
+//! Resident memory is a property of a process, and memory that was freed earlier hides what is
+//! allocated now. So each test runs itself again in a separate process, and measures there; the
+//! figures include the allocator, growth and rounding. An unoptimised build measures smaller sizes.
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
 #[path = "../benches/support/random.rs"]
 mod random;
@@ -17,32 +17,32 @@ use eventserver::protocol::{Event, Line, Sequence, UserId};
 
 use random::Random;
 
-/// Set in the process that measures.
+/// Environment variable that is set in the measuring process.
 const MEASURE_VARIABLE: &str = "EVENTSERVER_TEST_MEASURES_MEMORY";
 
 const USERS: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 const FOLLOWS: u64 = 10 * USERS;
 const WINDOW: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 
-/// The first sequence of a window: all in it have seven digits.
+/// The first sequence of a window: all of a window have seven digits.
 const FIRST: u64 = 1_000_000;
 
-/// The one behind it, which has to wait.
+/// The sequence after it, which has to wait.
 const SECOND: u64 = FIRST + 1;
 
-/// The most that a follow may take, its share of the users included.
+/// Limit per follow, its share of the users included.
 const MAX_BYTES_PER_FOLLOW: u64 = 24;
 
-/// The most that a waiting event may take in a full window, the window's share included.
+/// Limit per waiting event in a full window, the window's share included.
 const MAX_BYTES_PER_WAITING_EVENT: u64 = 96;
 
-/// The most that a follow may take between two users whom no other names.
+/// Limit per follow between two users that have no other follow.
 const MAX_BYTES_PER_LONE_FOLLOW: u64 = 180;
 
-/// The most that a waiting event in a line of 64 bytes may take, in a ring that is full.
+/// Limit per waiting event with a line of 64 bytes, in a full ring.
 const MAX_BYTES_PER_WAITING_LONG_LINE: u64 = 120;
 
-/// What an allocator may keep for itself after everything was freed.
+/// Limit of what the allocator may keep after everything was freed.
 const MAX_KEPT_BYTES: u64 = 1 << 20;
 
 #[test]
@@ -68,7 +68,7 @@ fn a_follow_takes_no_more_where_everybody_follows_a_celebrity() {
     });
 }
 
-/// The largest share of the users: as many as can be, with ids that are not small.
+/// The largest share of users per follow, with IDs that are not small.
 #[test]
 fn a_follow_between_users_named_once_takes_180_bytes_at_most() {
     in_own_process("a_follow_between_users_named_once_takes_180_bytes_at_most", || {
@@ -86,7 +86,8 @@ fn a_graph_of_small_ids_that_is_emptied_is_given_back() {
     });
 }
 
-/// The tables of ids are freed piece by piece, of which an allocator may return only those at its end.
+/// The ID tables are freed in pieces, of which an allocator may return only those at the end of its
+/// heap.
 #[test]
 fn a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter() {
     in_own_process("a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter", || {
@@ -94,7 +95,7 @@ fn a_graph_of_any_ids_that_is_emptied_is_given_back_but_for_a_quarter() {
     });
 }
 
-/// Follows far from each other stay, so that no end of anything becomes vacant.
+/// Keeps follows that are far apart, so that no end of any table becomes vacant.
 #[test]
 fn a_graph_of_which_little_stays_is_given_back_but_for_that() {
     in_own_process("a_graph_of_which_little_stays_is_given_back_but_for_that", || {
@@ -149,7 +150,7 @@ fn a_window_filled_in_strides_takes_96_bytes_an_event_and_gives_them_back() {
     );
 }
 
-/// A window one larger than a power of two: the largest part of a ring that can stay empty.
+/// A window one larger than a power of two leaves the largest possible part of a ring empty.
 #[test]
 fn a_window_of_the_worst_size_takes_96_bytes_an_event_and_gives_them_back() {
     in_own_process(
@@ -165,7 +166,7 @@ fn follow_at_random(graph: &mut FollowerGraph, follows: u64) {
     }
 }
 
-/// Every user follows or is followed, and once.
+/// Makes every user follow or be followed exactly once.
 fn follow_in_pairs(graph: &mut FollowerGraph, id: fn(u64) -> u64) {
     for pair in 0..USERS / 2 {
         graph.follow(UserId(id(2 * pair)), UserId(id(2 * pair + 1)));
@@ -190,16 +191,15 @@ fn dense(number: u64) -> u64 {
     number
 }
 
-/// A different id for each number, anywhere in the range.
+/// Returns a distinct ID for each number, anywhere in the range.
 fn sparse(number: u64) -> u64 {
     (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Lets all of a window but its first event arrive, then the first one, behind which everything
-/// leaves.
+/// Inserts all of a window except its first event, then the first one, which releases all.
 ///
-/// The order of arrival stands in one vector that lives as long as the buffer, made without another
-/// that is freed: a large piece that glibc gets back makes it keep the next ones of up to that size.
+/// The order of arrival is one vector that lives as long as the buffer, built without another that
+/// is freed: after a large piece is freed, glibc keeps later ones of up to that size.
 fn fill_and_drain(arriving: &[u64]) {
     fill_and_drain_lines(arriving, line, MAX_BYTES_PER_WAITING_EVENT);
 }
@@ -226,7 +226,8 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, max_byte
     assert!(kept <= MAX_KEPT_BYTES, "{kept} bytes are left of {taken}");
 }
 
-/// Every thousandth event of a window, then those behind them, and so on; all but the first.
+/// Returns every thousandth event of a window, then the ones after those, and so on, without the
+/// first.
 fn in_strides(window: u64) -> Vec<u64> {
     let mut arriving = Vec::with_capacity(window as usize);
     for start in 0..1_000 {
@@ -235,14 +236,14 @@ fn in_strides(window: u64) -> Vec<u64> {
     arriving
 }
 
-/// Inserts the event as it arrives: in a buffer, with more behind it.
+/// Inserts the event as from a read buffer, with more lines after it.
 fn insert(buffer: &mut ReorderBuffer, line: &str) -> InsertOutcome {
     let arrived = format!("{line}\n{}", "7|B\n".repeat(8));
     let event = Event::parse(line.as_bytes()).unwrap();
     buffer.insert(&event, Line::prefix_of(arrived.as_bytes(), line.len()))
 }
 
-/// A private message between users of six digits.
+/// Returns a private message between users of six digits.
 fn line(number: u64) -> String {
     let user = 100_000 + number % 900_000;
     format!("{number}|P|{user}|654321")
@@ -254,12 +255,12 @@ fn sequence(number: u64) -> Sequence {
 
 fn assert_bytes_each(taken: u64, count: u64, max: u64, what: &str) {
     let bytes_each = taken as f64 / count as f64;
-    println!("{bytes_each:.1} bytes a {what}");
-    assert!(bytes_each > 4.0, "{bytes_each:.1} bytes a {what} cannot be: something is not counted");
-    assert!(bytes_each <= max as f64, "{bytes_each:.1} bytes a {what}, {max} are allowed");
+    println!("{bytes_each:.1} bytes per {what}");
+    assert!(bytes_each > 4.0, "{bytes_each:.1} bytes per {what}: something is not counted");
+    assert!(bytes_each <= max as f64, "{bytes_each:.1} bytes per {what}, {max} are allowed");
 }
 
-/// How much more is resident after `work` than before it.
+/// Returns how much resident memory `work` adds.
 fn resident_growth(work: impl FnOnce()) -> u64 {
     let before = resident_bytes();
     work();
@@ -272,8 +273,8 @@ fn resident_bytes() -> u64 {
     kibibytes.unwrap().trim().parse::<u64>().unwrap() << 10
 }
 
-/// Runs the calling test, which has this name, in a fresh process and does `measure` there, on the
-/// main thread as in the server: other threads have arenas of their own.
+/// Runs the calling test, which has this name, in a new process, and `measure` there on the main
+/// thread as in the server: other threads have their own arenas.
 fn in_own_process(name: &str, measure: impl FnOnce()) {
     if env::var_os(MEASURE_VARIABLE).is_some() {
         return measure();

@@ -1,5 +1,4 @@
-//! What the fuzzer has found worth keeping, run once more: every file of `tests/fuzz/corpus` through
-//! its target.
+//! The fuzzer's corpus as a test: runs every file of `tests/fuzz/corpus` through its target.
 
 #[path = "fuzz/targets/mod.rs"]
 mod targets;
@@ -20,12 +19,12 @@ fn every_file_of_the_corpus_passes_its_target() {
             let bytes =
                 fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             if panic::catch_unwind(|| check(&bytes)).is_err() {
-                eprintln!("that was {}", file.display());
+                eprintln!("failed: {}", file.display());
                 failed.push(file);
             }
         }
     }
-    assert!(failed.is_empty(), "these do not pass: {failed:#?}");
+    assert!(failed.is_empty(), "these files fail: {failed:#?}");
 }
 
 #[test]

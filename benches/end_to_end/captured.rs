@@ -1,23 +1,23 @@
-//! The captured stream together with what it has to cause.
+//! The captured stream and its expected deliveries.
 
 use crate::support::captured_bytes;
 
 const EXPECTED: &str = include_str!("../../tests/data/verification-20k.expected");
 
-/// What one of the connected users must receive.
+/// Expected deliveries of one connected user.
 pub(crate) struct Expected {
     pub(crate) user: u64,
     pub(crate) events: u64,
 }
 
-/// A source's bytes, and what they mean for whom.
+/// A source's bytes, and the expected deliveries.
 pub(crate) struct CapturedStream {
     pub(crate) bytes: Vec<u8>,
     pub(crate) expected: Vec<Expected>,
 }
 
 impl CapturedStream {
-    /// How many events it has.
+    /// Number of its events.
     pub(crate) const EVENTS: u64 = 20_000;
 
     pub(crate) fn open() -> CapturedStream {
@@ -28,7 +28,7 @@ impl CapturedStream {
     }
 }
 
-/// A user id, a count and a digest of the lines, which is not looked at.
+/// Parses a user ID and a count; the digest after them is not used.
 fn expected(line: &str) -> Expected {
     let mut fields = line.split('\t').map(str::parse);
     let mut number = || fields.next().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Bytes in, deliveries out, without a queue for anybody.
+//! The engine from bytes to deliveries, without send queues.
 
 use std::hint::black_box;
 
@@ -10,13 +10,13 @@ use crate::captured::CapturedStream;
 use crate::support::{ArrivalOrder, CONNECTED, CountingSink, fill, scaled, sequence};
 use crate::workload::Workload;
 
-/// Read of the source at a time, which is about what the server reads.
+/// Bytes per read, about what the server reads.
 const READ_BYTES: usize = 1 << 20;
 
-/// What the server takes before it applies what has become due.
+/// Lines that the server inserts before it applies what is due.
 const FAST_BATCH_LINES: usize = 128;
 
-/// The verification program's stream: split, parsed, put in order and routed to its 100 clients.
+/// The verification program's stream: split, parsed, ordered and routed to its 100 clients.
 pub(crate) fn captured_stream(criterion: &mut Criterion) {
     let CapturedStream { bytes, expected } = CapturedStream::open();
     let clients: Vec<u64> = expected.iter().map(|each| each.user).collect();
@@ -33,8 +33,8 @@ pub(crate) fn captured_stream(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A million events of an even mix, of which all but the first wait at once, against the same in
-/// order: what the whole engine loses to the largest disorder that a window of a million allows.
+/// A million events of an even mix, all but the first waiting at once, compared with the same
+/// events in order: the cost of the largest disorder that a window of a million allows.
 pub(crate) fn full_disorder(criterion: &mut Criterion) {
     let events = scaled(1_000_000, 20_000);
     let workload = Workload::even_mix(events);
@@ -58,7 +58,7 @@ pub(crate) fn full_disorder(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A new engine takes the whole stream, with a window that holds all of it.
+/// Passes the whole stream to a new engine with a window that holds all of it.
 fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     let mut engine = Engine::new(sequence(1), events as u32);
     let mut sink = CountingSink::new(clients.len());
@@ -74,7 +74,7 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     sink
 }
 
-/// The way of the server: usual lines by the dozen.
+/// Inserts typical lines in batches, as the server does.
 fn apply(decoder: &mut EventDecoder, engine: &mut Engine, sink: &mut CountingSink) {
     loop {
         decoder.decode_fast(FAST_BATCH_LINES, |event, line| engine.admit(event, line));

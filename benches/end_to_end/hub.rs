@@ -1,5 +1,4 @@
-//! The server's own turns, with sockets that take everything for nothing: what is left is what the
-//! server itself costs, send queues included.
+//! The hub's turns, with in-memory connections: the server's own cost, send queues included.
 
 use std::hint::black_box;
 use std::rc::Rc;
@@ -15,8 +14,8 @@ use crate::in_memory_transport::{AfterSend, InMemoryAcceptor};
 use crate::support::{ArrivalOrder, CONNECTED, scaled};
 use crate::workload::Workload;
 
-/// A server with its clients registered. Each source starts the order and the graph anew, so that
-/// the same stream can be sent again and again.
+/// A hub with registered clients. The end of each source resets sequence and graph, so that the
+/// same stream can be sent repeatedly.
 struct Server {
     hub: Hub<InMemoryAcceptor>,
     sources: InMemoryAcceptor,
@@ -74,7 +73,7 @@ pub(crate) fn captured_stream(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Append and flush at 100 clients: every line to all of them, each line to one, and both mixed.
+/// Fan-out to 100 clients: every line to all of them, each line to one, and both mixed.
 pub(crate) fn fan_outs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hub, 100 clients");
     for (name, workload) in [

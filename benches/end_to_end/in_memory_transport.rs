@@ -1,4 +1,4 @@
-//! Connections without a kernel: what is read stands ready, what is written is counted.
+//! Connections in memory: input is available at once, output is counted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -8,14 +8,14 @@ use std::rc::Rc;
 
 use eventserver::hub::{self, Acceptor};
 
-/// What a peer does once it has sent everything.
+/// What a peer does after it has sent everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterSend {
     Stay,
     Leave,
 }
 
-/// A connection whose peer has sent all it ever will, and takes whatever comes.
+/// A connection whose peer has sent everything, and accepts all output.
 pub(crate) struct Stream {
     sent: Rc<[u8]>,
     read: usize,
@@ -23,22 +23,22 @@ pub(crate) struct Stream {
     written: Rc<Cell<u64>>,
 }
 
-/// A line of peers that wait to be accepted.
+/// A backlog of peers that wait to be accepted.
 #[derive(Clone, Default)]
 pub(crate) struct InMemoryAcceptor {
     waiting: Rc<RefCell<VecDeque<Stream>>>,
-    /// Bytes written to all who came this way.
+    /// Bytes written to all its connections.
     written: Rc<Cell<u64>>,
 }
 
 impl InMemoryAcceptor {
-    /// A peer connects.
+    /// Connects a peer.
     pub(crate) fn connect(&self, sent: Rc<[u8]>, after_send: AfterSend) {
         let stream = Stream { sent, read: 0, after_send, written: Rc::clone(&self.written) };
         self.waiting.borrow_mut().push_back(stream);
     }
 
-    /// The bytes written since this was asked last.
+    /// Takes the number of bytes written since the last call.
     pub(crate) fn take_written(&self) -> u64 {
         self.written.take()
     }

@@ -1,9 +1,9 @@
-//! What the way of an event costs from the first byte to the last: through the engine alone, and
-//! through the hub with sockets that cost nothing.
+//! The cost of an event from the first byte to the last: through the engine alone, and through the
+//! hub with in-memory connections.
 //!
-//! `cargo bench --bench end_to_end`; one is chosen by its name behind it, as in
-//! `cargo bench --bench end_to_end -- hub`. Every bench checks what was delivered.
-#![allow(clippy::unwrap_used, reason = "a bench may stop at what is not as it should be")]
+//! Run with `cargo bench --bench end_to_end`, or a selection with `cargo bench --bench end_to_end
+//! -- hub`. Every bench checks its deliveries.
+#![allow(clippy::unwrap_used, reason = "a bench may panic on anything unexpected")]
 
 mod captured;
 mod engine;

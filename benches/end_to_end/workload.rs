@@ -1,4 +1,4 @@
-//! Streams to measure with, and what they are to cause.
+//! Generated streams and their expected deliveries.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,15 +6,15 @@ use eventserver::protocol::{EventKind, UserId};
 
 use crate::support::{ArrivalOrder, CONNECTED, Random, line};
 
-/// Users that an even mix names. The first [`CONNECTED`] of them are connected.
+/// Users of an even mix. The first [`CONNECTED`] of them are connected.
 const USERS: u64 = 1_000;
 
-/// A stream from sequence 1 on, and what the connected users 0 to 99 must get of it.
+/// A stream from sequence 1, and the expected deliveries to the connected users 0 to 99.
 pub(crate) struct Workload {
-    /// In order.
+    /// The lines in order.
     lines: Vec<String>,
     pub(crate) deliveries: u64,
-    /// Of all deliveries, terminators included.
+    /// Bytes of all deliveries, terminators included.
     pub(crate) delivered_bytes: u64,
 }
 
@@ -23,14 +23,14 @@ impl Workload {
         Workload::of((0..events).map(|_| EventKind::Broadcast))
     }
 
-    /// Each message is for one of those who are connected.
+    /// Creates messages, each to one connected user.
     pub(crate) fn private_messages(events: u64) -> Workload {
         let mut random = Random::new(6);
         let mut user = || UserId(random.below(CONNECTED));
         Workload::of((0..events).map(|_| EventKind::PrivateMessage { from: user(), to: user() }))
     }
 
-    /// A fifth of each type, one user in ten connected.
+    /// Creates a fifth of each type, with one user in ten connected.
     pub(crate) fn even_mix(events: u64) -> Workload {
         let mut random = Random::new(7);
         Workload::of((0..events).map(|_| {
@@ -46,12 +46,12 @@ impl Workload {
         }))
     }
 
-    /// How many events it has.
+    /// Returns the number of events.
     pub(crate) fn events(&self) -> u64 {
         self.lines.len() as u64
     }
 
-    /// The bytes of the stream, in the order of their arrival.
+    /// Returns the bytes of the stream in the order of arrival.
     pub(crate) fn arriving(&self, arrival: ArrivalOrder) -> Vec<u8> {
         let mut lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         arrival.arrange(&mut lines);
@@ -74,14 +74,14 @@ impl Workload {
     }
 }
 
-/// The follower graph, put as plainly as can be.
+/// A reference follower graph.
 #[derive(Default)]
 struct Model {
     followers: HashMap<UserId, HashSet<UserId>>,
 }
 
 impl Model {
-    /// How many connected users are told of an event, once all before it have been applied.
+    /// Applies an event, and returns the number of connected recipients.
     fn audience(&mut self, kind: EventKind) -> u64 {
         match kind {
             EventKind::Follow { follower, followed } => {

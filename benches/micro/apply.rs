@@ -1,4 +1,4 @@
-//! What an event costs once its turn has come, by type: who is concerned, and what it changes.
+//! The cost of applying an event, by type: finding its recipients, and updating the graph.
 
 use std::hint::black_box;
 
@@ -8,28 +8,28 @@ use eventserver::protocol::{Event, EventKind, Line, PADDED_LINE_BYTES, UserId};
 
 use crate::support::{CONNECTED, CountingSink, Random, line, scaled, sequence};
 
-/// Events a run, enough that the check behind them does not count.
+/// Events per run, enough to make the check after them negligible.
 const EVENTS: u64 = 1_000;
 
-/// How many of a user's followers are connected.
+/// Number of a user's connected followers.
 const CONNECTED_FOLLOWERS: u64 = 10;
 
-/// Everybody who follows `KNOWN` is connected.
+/// A user whose followers are all connected.
 const KNOWN: UserId = UserId(1_000_000_000);
 
-/// Followed by the same users, and by a million who are not connected.
+/// A user with the same followers, and a million that are not connected.
 const CELEBRITY: UserId = UserId(1_000_000_001);
 
-/// Where users start who are not connected.
+/// The first user that is not connected.
 const ELSEWHERE: u64 = 1_000;
 
-/// Events, each with its line, that leave the graph as they found it.
+/// Events with their lines that leave the graph unchanged.
 struct Batch {
     events: Vec<(EventKind, BufferedLine)>,
     deliveries: u64,
 }
 
-/// A line as it stands in a read buffer: in front of those behind it.
+/// A line followed by others, as in a read buffer.
 struct BufferedLine {
     bytes: Vec<u8>,
     len: usize,
@@ -48,8 +48,8 @@ impl BufferedLine {
     }
 }
 
-/// Each run applies a thousand events of one type, which come in order. The status updates of a
-/// celebrity are to cost about as much as those of a user without idle followers.
+/// Applies a thousand events of one type per run, in order. The status updates of a celebrity must
+/// cost about as much as those of a user without idle followers.
 pub(crate) fn each_type(criterion: &mut Criterion) {
     let idle_followers = scaled(1_000_000, 10_000) - CONNECTED_FOLLOWERS;
     let (mut engine, mut sink) = server_with(idle_followers);
@@ -73,7 +73,7 @@ pub(crate) fn each_type(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Users 0 to 99 are connected, the first ten of them follow two others.
+/// Creates an engine with users 0 to 99 connected, the first ten of which follow two others.
 fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
     let mut engine = Engine::new(sequence(1), 1);
     let mut sink = CountingSink::new(CONNECTED as usize);
@@ -99,7 +99,8 @@ fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, Buf
     }
 }
 
-/// Idle users follow connected ones, who are told, and then no more, of which nobody is told.
+/// Creates follows of connected users by idle ones, each with a delivery, and unfollows without
+/// any.
 fn follows_and_unfollows() -> Batch {
     let mut random = Random::new(3);
     let pairs: Vec<(UserId, UserId)> = (ELSEWHERE..ELSEWHERE + EVENTS / 2)

@@ -1,4 +1,4 @@
-//! Follow and unfollow: in a large graph, and at one user with very many edges.
+//! Follow and unfollow in a large graph, and at one user with very many edges.
 
 use std::hint::black_box;
 
@@ -8,14 +8,14 @@ use eventserver::protocol::UserId;
 
 use crate::support::{Random, scaled};
 
-/// Has as many followers, or follows as many, as a graph has users.
+/// A user with as many followers, or followed users, as the graph has users.
 const CELEBRITY: UserId = UserId(u64::MAX);
 
-/// Users who come to the star and go again in each run.
+/// Users that follow and unfollow the celebrity in each run.
 const CHURN_USERS: u64 = 1_000;
 
-/// A graph of random pairs, ten follows a user, is put together and taken apart. A tenth of the size
-/// that the server is to hold, yet far too large for a cache; `tests/engine_memory.rs` looks at the rest.
+/// Builds and empties a graph of random pairs with ten follows per user. It has a tenth of the
+/// supported size, yet far exceeds the caches; `tests/engine_memory.rs` measures its memory.
 pub(crate) fn random_follows(criterion: &mut Criterion) {
     let users = scaled(100_000, 1_000);
     let pairs = random_pairs(users, 10 * users);
@@ -41,8 +41,8 @@ pub(crate) fn random_follows(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A star's edges come and go for the price of anybody's, on either end. The star itself comes and goes
-/// for the price of its edges.
+/// Measures edges of a celebrity, which must cost as much as any other on either end, and its
+/// registration, which costs in proportion to its edges.
 pub(crate) fn at_a_celebrity(criterion: &mut Criterion) {
     let edges = scaled(1_000_000, 10_000);
     let idle_users = (CHURN_USERS..CHURN_USERS + edges).map(UserId);

@@ -1,9 +1,9 @@
-//! What each part on the way of an event costs by itself.
+//! The cost of each part of the data path.
 //!
-//! `cargo bench --bench micro`; a part is chosen by its name behind it, as in
-//! `cargo bench --bench micro -- reorder`. Every bench checks what it has produced, inside the time
-//! that is taken: the checks are comparisons of sums.
-#![allow(clippy::unwrap_used, reason = "a bench may stop at what is not as it should be")]
+//! Run with `cargo bench --bench micro`, or a selection with `cargo bench --bench micro --
+//! reorder`. Every bench checks its result within the measured time; the checks are comparisons of
+//! sums.
+#![allow(clippy::unwrap_used, reason = "a bench may panic on anything unexpected")]
 
 mod apply;
 mod graph;
@@ -27,8 +27,8 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The lines of a stream that ends each with LF, each in front of those behind it, as they stand in
-/// a read buffer.
+/// Returns the lines of a stream, each ended by LF and followed by the rest of the stream, as in a
+/// read buffer.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> + Clone {
     let mut start = 0;
     bytes.split_inclusive(|&byte| byte == b'\n').map(move |line| {

@@ -1,4 +1,4 @@
-//! Reading a stream as events, every byte of it checked.
+//! Decoding a stream into events.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use eventserver::protocol::{Decoded, EventDecoder, EventKind, UserId};
 use crate::lines;
 use crate::support::{Random, captured_bytes, fill, line, scaled};
 
-/// One type's lines after another: what a branch that is always foreseen costs.
+/// Measures the lines of one type at a time, with well-predicted branches.
 pub(crate) fn each_type(criterion: &mut Criterion) {
     let mut random = Random::new(1);
     let mut user = || UserId(random.below(1_000_000));
@@ -24,7 +24,7 @@ pub(crate) fn each_type(criterion: &mut Criterion) {
         let stream: String = (1_000_000..).take(1_000).map(|at| line(at, kind) + "\n").collect();
         measure(&mut group, name, stream.as_bytes());
     }
-    // Ids of more than eight digits make the lines too long for the quick way.
+    // IDs of more than eight digits make the lines too long for the fast path.
     let (a, b) = (UserId(u64::MAX), UserId(u64::MAX - 1));
     let long = EventKind::PrivateMessage { from: a, to: b };
     let stream: String = (1_000_000..).take(1_000).map(|at| line(at, long) + "\n").collect();
@@ -32,7 +32,7 @@ pub(crate) fn each_type(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The types as the verification program mixes them: no branch can be foreseen.
+/// Measures the types as the verification program mixes them, with unpredictable branches.
 pub(crate) fn verification_mix(criterion: &mut Criterion) {
     let captured = captured_bytes();
     let count = scaled(usize::MAX, 1_000);
@@ -52,7 +52,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, stream: &[u8]) 
     });
 }
 
-/// Reads every event, none of which the compiler can leave out.
+/// Decodes every event so that the compiler cannot remove any.
 fn sum_of_sequences(stream: &[u8]) -> u64 {
     let mut decoder = EventDecoder::new(256);
     fill(&mut decoder.lines, stream);

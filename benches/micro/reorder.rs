@@ -1,4 +1,4 @@
-//! Putting a stream in order, by how far it is out of order.
+//! Putting a stream in order, by its degree of disorder.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -9,10 +9,10 @@ use eventserver::protocol::{Event, EventKind, Line, UserId};
 
 use crate::support::{ArrivalOrder, Random, line, scaled, sequence};
 
-/// The first sequence: all of a stream have the same number of digits.
+/// The first sequence, so that all sequences have the same number of digits.
 const FIRST: u64 = 1_000_000;
 
-/// What came out. The digest is another one for every other order.
+/// The released events. The digest depends on their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Released {
     events: u64,
@@ -29,16 +29,16 @@ impl Released {
     }
 }
 
-/// A stream in the order of its arrival. The lines stand one behind another, as in a read buffer.
+/// A stream in the order of arrival. The lines follow each other as in a read buffer.
 #[derive(Default)]
 struct Stream {
     bytes: Vec<u8>,
     lines: Vec<(Event, Range<u32>)>,
 }
 
-/// A buffer that is new for each run takes a whole stream of a million events. With the two last
-/// orders all of them wait at once, which is the largest disorder that a window of a million allows;
-/// the time to grow the buffer, and to give it back, is part of the whole.
+/// Passes a stream of a million events to a new buffer per run. In the last two orders all of them
+/// wait at once, the largest disorder that a window of a million allows. The time to grow and free
+/// the buffer is included.
 pub(crate) fn every_disorder(criterion: &mut Criterion) {
     let lines = private_messages(scaled(1_000_000, 20_000));
     let expected = released_in_order(&lines);
@@ -87,7 +87,7 @@ fn arriving(lines: &[String], arrival: ArrivalOrder) -> Stream {
     stream
 }
 
-/// Takes out what is due after each line that comes.
+/// Releases what is due after each inserted line.
 fn put_in_order(stream: &Stream) -> Released {
     let mut buffer = ReorderBuffer::new(sequence(FIRST), stream.lines.len() as u32);
     let mut released = Released::default();

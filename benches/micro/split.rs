@@ -1,4 +1,4 @@
-//! Cutting a source's bytes into lines.
+//! Splitting a source's bytes into lines.
 
 use std::hint::black_box;
 
@@ -8,24 +8,24 @@ use eventserver::protocol::{LineBuffer, LineFrame};
 use crate::lines;
 use crate::support::{captured_bytes, fill, scaled};
 
-/// What the server allows by default.
+/// The server's default.
 const MAX_LINE_BYTES: usize = 256;
 
-/// Lines found, and their bytes without terminators.
+/// Number of lines found, and of their bytes without terminators.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     lines: usize,
     bytes: usize,
 }
 
-/// A stream, and what a splitter must find in it.
+/// A stream, and the expected result.
 struct Stream {
     bytes: Vec<u8>,
     expected: Found,
 }
 
-/// What a turn of the loop does with a MiB that it has read of a source. The copy into the splitter's
-/// buffer stands for the kernel's, and is part of the time.
+/// Splits a MiB, as a turn does after reading a source. The copy into the buffer stands for the
+/// kernel's, and is part of the time.
 pub(crate) fn each_terminator(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("split");
     for (name, terminator) in [("LF", "\n"), ("CRLF", "\r\n")] {
@@ -42,7 +42,7 @@ pub(crate) fn each_terminator(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The lines of the captured stream, over and over, as many as fit into `most` bytes.
+/// Repeats the lines of the captured stream up to `max_bytes` bytes.
 fn stream(max_bytes: usize, terminator: &str) -> Stream {
     let captured = captured_bytes();
     let mut stream = Stream { bytes: Vec::with_capacity(max_bytes), expected: Found::default() };

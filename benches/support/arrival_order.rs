@@ -1,21 +1,21 @@
-//! In which order the events of a stream arrive.
+//! The order in which the events of a stream arrive.
 
 use super::Random;
 
-/// How far a stream is out of order.
+/// The degree of disorder of a stream.
 #[derive(Clone, Copy)]
 pub(crate) enum ArrivalOrder {
     InOrder,
-    /// In batches of so many, each shuffled: what a well-behaved source does.
+    /// In shuffled batches of this size, as a well-behaved source sends.
     Batches(usize),
-    /// The last one first: everything waits for the very last line.
+    /// The last one first, so that everything waits for the last line.
     Reverse,
-    /// One shuffle of all.
+    /// Shuffled as a whole.
     Random,
 }
 
 impl ArrivalOrder {
-    /// Brings items that stand in order into the order in which they arrive.
+    /// Rearranges ordered items into the order of arrival.
     pub(crate) fn arrange<T>(self, items: &mut [T]) {
         let mut random = Random::new(4);
         match self {

@@ -1,4 +1,4 @@
-//! The captured stream of `tests/data`: the verification mix as it really comes.
+//! The captured stream of `tests/data`, in the verification program's mix.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 
 const COMPRESSED: &[u8] = include_bytes!("../../tests/data/verification-20k.events.gz");
 
-/// What the source sent, each line ended by LF.
+/// Returns the bytes of the source, each line ended by LF.
 pub(crate) fn captured_bytes() -> Vec<u8> {
     let mut bytes = Vec::new();
     GzDecoder::new(COMPRESSED).read_to_end(&mut bytes).unwrap();

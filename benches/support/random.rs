@@ -1,20 +1,21 @@
-//! Numbers without order, the same in every run.
+//! Pseudo-random numbers, the same in every run.
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014): a few instructions a number, good enough to scatter ids.
+/// `SplitMix64` (Steele, Lea and Flood, 2014): a few instructions per number, good enough to
+/// scatter IDs.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Each seed gives a series of its own.
+    /// Creates a generator with this seed.
     pub(crate) fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    /// A number below `bound`, which is at most 2³².
+    /// Returns a number below `bound`, which is at most 2³².
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((self.next() >> 32) * bound) >> 32
     }
 
-    /// Puts the items into a random order.
+    /// Shuffles the items.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);

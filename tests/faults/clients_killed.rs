@@ -1,4 +1,4 @@
-//! Clients that die while much is being written to them.
+//! Clients that are killed while large queues are written to them.
 
 use std::process::Stdio;
 
@@ -12,10 +12,10 @@ use crate::support::{Client, Server};
 use crate::verification::passes_verification;
 use crate::workload::{CHECKED_CLIENTS, CROWD};
 
-/// Of each kind, in each round.
+/// Killed clients per kind and round.
 const VICTIMS: u64 = 5;
 
-/// Queued before the kills begin, for each victim that does not read.
+/// Bytes queued before the kills start, per client that does not read.
 const QUEUED: u64 = 512 << 10;
 
 #[test]

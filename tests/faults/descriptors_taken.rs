@@ -1,4 +1,4 @@
-//! A limit of descriptors that changes while the server runs.
+//! A descriptor limit that changes while the server runs.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn limit_descriptors(server: &Server, current: Option<u64>) {
     prlimit(Some(server.process().0), Resource::Nofile, limit).unwrap();
 }
 
-/// The number of the next descriptor: all below are in use.
+/// Returns the number of the next descriptor: all below are in use.
 fn next_descriptor(server: &Server) -> u64 {
     let folder = format!("/proc/{}/fd", server.process().0.as_raw_nonzero());
     (0..).find(|number| !fs::exists(format!("{folder}/{number}")).unwrap()).unwrap()
@@ -34,7 +34,7 @@ fn descriptors_that_are_taken_from_a_running_server_and_given_back() {
     stream.run_during(|| {
         for time in 0..times {
             let in_use = next_descriptor(&server);
-            // What is in use, and every second time less than that.
+            // Only the descriptors in use, and every second time fewer.
             limit_descriptors(&server, Some(if time % 2 == 0 { in_use } else { 3 }));
             let connect = |user| Client::connect(&server, user);
             let mut coming: Vec<Client> = (CROWD..CROWD + COMING).map(connect).collect();
@@ -55,7 +55,7 @@ fn descriptors_that_are_taken_from_a_running_server_and_given_back() {
     });
     let figures = stream.ends(&server);
     report(format_args!(
-        "{times} times, {COMING} clients waiting then, accepting rested {failures} times; {figures}"
+        "{times} times, {COMING} clients waiting then, {failures} accept back-offs; {figures}"
     ));
     passes_verification(&server);
 }

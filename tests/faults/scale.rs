@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::support::raise_descriptor_limit;
 
-/// `small` under `cargo test`, `full` where the environment asks for `FAULTS=full`.
+/// Returns `small` under `cargo test`, `full` with `FAULTS=full` in the environment.
 pub(crate) fn scaled(small: usize, full: usize) -> usize {
     match std::env::var("FAULTS") {
         Ok(wish) if wish == "full" => full,
@@ -13,16 +13,16 @@ pub(crate) fn scaled(small: usize, full: usize) -> usize {
     }
 }
 
-/// Says what a fault came to, for people and for `perf/faults.sh`.
+/// Prints the figures of a fault, also for `perf/faults.sh`.
 pub(crate) fn report(figures: fmt::Arguments<'_>) {
     println!("fault: {figures}");
 }
 
-/// Descriptors of this process and of the server that are kept for other things than a crowd.
+/// Descriptors of this process and of the server that no crowd may use.
 const RESERVED: u64 = 256;
 
-/// ConnectionQuota for a crowd of connections. Tests with crowds take turns, since all of them have their
-/// descriptors in this process.
+/// Descriptors for a crowd of connections. Tests with crowds run one at a time, because each needs
+/// the descriptors of this process.
 pub(crate) struct ConnectionQuota {
     pub(crate) connections: usize,
     wanted: usize,
@@ -30,7 +30,8 @@ pub(crate) struct ConnectionQuota {
 }
 
 impl ConnectionQuota {
-    /// For so many connections, or as many as the descriptor limit allows.
+    /// Waits for the other crowds, and returns a quota of `wanted` connections, or of as many as
+    /// the descriptor limit allows.
     pub(crate) fn for_connections(wanted: usize) -> ConnectionQuota {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +47,7 @@ impl fmt::Display for ConnectionQuota {
         let ConnectionQuota { connections, wanted, .. } = self;
         write!(f, "{connections} clients")?;
         if connections < wanted {
-            write!(f, " (for {wanted} the descriptor limit is too low)")?;
+            write!(f, " (the descriptor limit is too low for {wanted})")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Clients that do not say who they are.
+//! Clients that do not identify themselves.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,8 +37,8 @@ fn clients_that_never_say_who_they_are_by_the_ten_thousand() {
     passes_verification(&server);
 }
 
-/// Time between two bytes of an id line: too long for the 64 that are refused, too short for the
-/// timeout to pass between two.
+/// Time between two bytes of an ID line: too long for the 64 bytes that end it, too short for the
+/// timeout to expire between two.
 const BETWEEN_BYTES: Duration = Duration::from_millis(40);
 
 #[test]
@@ -51,7 +51,7 @@ fn id_lines_that_come_a_byte_at_a_time_and_never_end() {
         let start = Instant::now();
         let connect = |_| Client::connect_unidentified(&server);
         let mut crowd: Vec<Client> = (0..quota.connections).map(connect).collect();
-        // One among them that is slow, but comes to its end.
+        // A slow client among them that completes its ID line.
         let mut slow = Client::connect_unidentified(&server);
         let mut rest = format!("{CROWD}\n").into_bytes().into_iter();
         while !crowd.is_empty() {

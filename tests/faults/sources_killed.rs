@@ -1,4 +1,4 @@
-//! Sources that die in the middle of a line, over and over.
+//! Sources that are killed in the middle of a line, repeatedly.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -12,23 +12,24 @@ use crate::support::{Client, Server, Source};
 use crate::verification::passes_verification;
 use crate::workload::{CHECKED_CLIENTS, Workload};
 
-/// How long a source lives.
+/// Lifetime of a source.
 const LIFE: Duration = Duration::from_millis(10);
-/// What it sends in that time, about, in so many pieces.
+/// Approximate number of bytes that it sends in that time, and of pieces.
 const LIFE_BYTES: usize = 6000;
 const PIECES: usize = 5;
 
-/// Events that are in disorder among each other.
+/// Number of events that are shuffled together.
 const BATCH: u64 = 100;
 
-/// What a source sends that is killed in the middle of a line; all that is left where that is little.
+/// Returns the bytes that a source sends before it is killed in the middle of a line, or all that
+/// are left.
 fn cut_in_mid_line(lines: &[u8]) -> &[u8] {
     let cut = LIFE_BYTES.min(lines.len());
     let is_at_an_end = lines[cut - 1] == b'\n' && cut < lines.len();
     &lines[..cut + usize::from(is_at_an_end)]
 }
 
-/// Calls `send` with one piece after the other, for as long as a source lives.
+/// Calls `send` with one piece after the other during the lifetime of a source.
 fn live(bytes: &[u8], mut send: impl FnMut(&[u8])) {
     for piece in bytes.chunks(bytes.len().div_ceil(PIECES)) {
         send(piece);
@@ -36,7 +37,7 @@ fn live(bytes: &[u8], mut send: impl FnMut(&[u8])) {
     }
 }
 
-/// Has all witnesses read what is due to them while `kills` go on.
+/// Runs `kills` while all checked clients read what they must receive.
 fn while_clients_read(server: &Server, workload: &mut Workload, kills: impl FnOnce()) {
     let expected = workload.take_expected();
     thread::scope(|scope| {
@@ -62,7 +63,7 @@ fn sources_that_end_in_mid_line_every_ten_milliseconds() {
             let sent = cut_in_mid_line(left);
             let mut source = Source::connect(&server);
             live(sent, |piece| source.sends(piece));
-            // The next one sends the line again that this one has cut.
+            // The next source repeats the line that this one cut.
             let whole = sent.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
             ends += u64::from(whole < sent.len());
             left = &left[whole..];
@@ -73,7 +74,7 @@ fn sources_that_end_in_mid_line_every_ten_milliseconds() {
     for name in ["late", "duplicate", "malformed", "lost"] {
         assert_eq!(server.stat(name), 0, "{name}");
     }
-    // A server that keeps its sequence cannot begin anew: the same script goes on instead.
+    // A server that keeps its sequence cannot restart: the same workload continues instead.
     let mut stream = Stream::connect_with(&server, workload);
     (0..100).for_each(|_| stream.round());
     stream.ends(&server);
@@ -83,7 +84,7 @@ fn sources_that_end_in_mid_line_every_ten_milliseconds() {
     ));
 }
 
-/// A source that is a process of its own: `cat`, its standard output the connection.
+/// A source that is a separate process: `cat` with the connection as its standard output.
 struct SourceProcess(Child);
 
 impl SourceProcess {
@@ -98,7 +99,7 @@ impl SourceProcess {
     }
 }
 
-/// Ends the process with SIGKILL, in whatever it is doing.
+/// Kills the process with SIGKILL, whatever it is doing.
 impl Drop for SourceProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -112,7 +113,7 @@ fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
     let server = Server::start(&RESET);
     let mut workload = Workload::starting_with(1);
     let lines: Vec<Vec<u8>> = (0..batches).map(|_| workload.write(BATCH)).collect();
-    // As long as this one is there, nothing begins anew.
+    // While this source is connected, the server does not reset.
     let mut steady = Source::connect(&server);
     let mut kills = 0;
     while_clients_read(&server, &mut workload, || {
@@ -125,7 +126,8 @@ fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
             drop(source);
             kills += 1;
             server.wait_for_stat("sources now", 1);
-            // Nobody knows what has left a killed process. The next one begins where the server is.
+            // How much a killed process has sent is unknown. The next one starts where the server
+            // is.
             applied = (server.stat("awaited sequence") as usize - 1) / BATCH as usize;
         }
     });

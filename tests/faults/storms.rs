@@ -1,4 +1,4 @@
-//! Clients that come and go faster than anybody could use them.
+//! Storms of clients that connect and disconnect.
 
 use std::fs;
 use std::io::Write;
@@ -15,11 +15,11 @@ use crate::support::{Client, Server, Source, delivered, messages};
 use crate::verification::passes_verification;
 use crate::workload::{CHECKED_CLIENTS, CROWD};
 
-/// Storms at the same time.
+/// Storms at the same time, one thread each.
 const STORMS: usize = 4;
 
-/// Visits from one address. Each takes a port for a while longer than it lasts, and the fewer are left,
-/// the longer it takes to find one.
+/// Connections from one address. Each occupies a port for a while after it ends, and the fewer are
+/// left, the longer it takes to find one.
 const CONNECTIONS_PER_ADDRESS: usize = 5000;
 
 fn connect_from(storm: usize, number: usize, server: &Server) -> TcpStream {
@@ -30,7 +30,7 @@ fn connect_from(storm: usize, number: usize, server: &Server) -> TcpStream {
     socket.into()
 }
 
-/// A visit that ends as soon as it has begun, each time in another way.
+/// Connects and disconnects at once, in one of six ways.
 fn connect_and_leave(storm: usize, server: &Server, number: usize) {
     let mut stream = connect_from(storm, number, server);
     let user = CROWD + (number % 100) as u64;
@@ -70,7 +70,7 @@ fn clients_that_connect_and_disconnect_by_the_ten_thousand() {
         });
         server.wait_for_stat("clients now", CHECKED_CLIENTS);
     });
-    // One that ends with a reset before it is accepted may be none for the server.
+    // A connection that is reset before it is accepted may not count for the server.
     let ever = server.stat("ever");
     assert!(ever <= connections as u64 + CHECKED_CLIENTS, "{ever} clients ever");
     assert_eq!(open_descriptors(&server), descriptors);
@@ -102,7 +102,7 @@ fn takeovers_of_one_id_by_the_thousand() {
             received.extend(client.receives_until_closed());
         }
     }
-    // Every line was for whoever was the newest then: together they have them all.
+    // Every line was delivered to the newest client at that time: together they have all of them.
     let takeovers = rounds * AT_ONCE;
     let last = messages(takeovers * MESSAGES + 1..takeovers * MESSAGES + 2, USER);
     source.sends(&last);

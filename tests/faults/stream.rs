@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::support::{Client, Server, Source};
 use crate::workload::{CHECKED_CLIENTS, Workload};
 
-/// Between two rounds, so that the fault has a share of the processor too.
+/// Pause between two rounds, so that the fault gets CPU time too.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The first so many bytes sent, at least, are remembered.
+/// Lower bound of the sent bytes that are kept.
 const REMEMBERED: usize = 1 << 20;
 
-/// A stream that goes on while something happens to the server: a source sends a few events in
-/// disorder, every witness receives exactly what it must, and so forth.
+/// A stream during a fault. In each round a source sends some events in disorder, and every checked
+/// client must receive exactly its bytes.
 #[derive(Debug)]
 pub(crate) struct Stream {
     source: Source,
@@ -26,12 +26,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream that begins with sequence 1.
+    /// Starts a stream at sequence 1.
     pub(crate) fn connect(server: &Server) -> Stream {
         Stream::connect_with(server, Workload::starting_with(1))
     }
 
-    /// A stream that goes on with a script of which all that was written has been received.
+    /// Starts a stream that continues a workload of which everything written has been received.
     pub(crate) fn connect_with(server: &Server, workload: Workload) -> Stream {
         Stream {
             source: Source::connect(server),
@@ -48,7 +48,7 @@ impl Stream {
         Stream { events_per_round, ..self }
     }
 
-    /// Goes on while `fault` is at work, and for a round afterwards.
+    /// Runs rounds while `fault` runs, and one after it.
     pub(crate) fn run_during<T: Send>(&mut self, fault: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let fault = scope.spawn(fault);
@@ -76,17 +76,18 @@ impl Stream {
         thread::sleep(PAUSE);
     }
 
-    /// What somebody has to have received who was there from the beginning and is no witness.
+    /// Returns what a client must have received that was connected from the start and is not
+    /// checked.
     pub(crate) fn broadcasts(&self) -> &[u8] {
         self.workload.broadcasts()
     }
 
-    /// The first megabyte that was sent, or all of it so far.
+    /// Returns the first megabyte sent, or everything so far.
     pub(crate) fn first_sent(&self) -> &[u8] {
         &self.first_sent
     }
 
-    /// Source and witnesses leave; returns what the stream came to.
+    /// Disconnects source and clients; returns the stream's figures.
     #[track_caller]
     pub(crate) fn ends(self, server: &Server) -> Figures {
         drop((self.source, self.clients));
@@ -97,7 +98,7 @@ impl Stream {
     }
 }
 
-/// How many events went to the witnesses, and how long the longest round took.
+/// Number of events, and duration of the longest round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     events: u64,
@@ -110,7 +111,7 @@ impl fmt::Display for Figures {
         let longest = longest_round.as_millis();
         write!(
             f,
-            "{events} events meanwhile to {CHECKED_CLIENTS} clients, the slowest {longest} ms"
+            "{events} events meanwhile to {CHECKED_CLIENTS} clients, slowest round {longest} ms"
         )
     }
 }

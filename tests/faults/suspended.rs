@@ -1,4 +1,4 @@
-//! Processes that are stopped for a while, and go on.
+//! Processes that are suspended and resumed.
 
 use std::fs::{self, File};
 use std::thread;
@@ -14,7 +14,7 @@ use crate::support::{Client, Server, Source};
 use crate::verification::{Verification, passes_verification};
 use crate::workload::CROWD;
 
-/// For a client to say who it is, and how long the server is suspended.
+/// The identify timeout, and the duration of a suspension.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
 #[test]
@@ -35,7 +35,7 @@ fn a_server_that_is_suspended_and_goes_on() {
                 thread::sleep(TIMEOUT);
                 is_in_time
             });
-            // Its time was over when the server went on, but it had said who it is.
+            // Its timeout had expired when the server resumed, but its ID had arrived.
             if is_in_time {
                 assert!(coming.receives_a_byte().is_some());
                 identified += 1;
@@ -61,7 +61,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
         for time in 0..times {
             let start = Instant::now();
             let mut coming = Client::connect_unidentified(&server);
-            // Whoever came before this one is accepted when it is refused.
+            // Earlier connections are accepted by the time this one is refused.
             Client::connect(&server, "nobody").is_closed();
             let is_in_time = server.while_suspended(|| {
                 let is_in_time = start.elapsed() < TIMEOUT;
@@ -79,7 +79,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
     };
     let identified: usize = thread::scope(|scope| {
         let suspended = scope.spawn(suspend);
-        // Input that is ignored: there is hardly a moment without news for the server.
+        // Ignored input, so that there is always readiness to report.
         while !suspended.is_finished() {
             talker.sends("x");
         }

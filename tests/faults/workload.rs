@@ -1,25 +1,26 @@
 use std::collections::BTreeSet;
 
-/// Users who must receive something.
+/// Number of clients whose every byte is checked.
 pub(crate) const CHECKED_CLIENTS: u64 = 10;
 
-/// Witnesses follow this user, and stop it again.
+/// Followed and unfollowed by the checked clients.
 const CELEBRITY: u64 = 1000;
 
-/// Follows every witness.
+/// Follows every checked client.
 const OUTSIDER: u64 = 1001;
 
-/// Ids from here on stand in no script.
+/// The first ID that no event names.
 pub(crate) const CROWD: u64 = 1_000_000;
 
-/// Events of all kinds that never end, and what each witness must receive for them.
+/// An endless generator of events of all kinds, and the bytes that each checked client must
+/// receive.
 #[derive(Debug)]
 pub(crate) struct Workload {
     next_sequence: u64,
     followers: BTreeSet<u64>,
-    /// What was written and is not taken yet, for each witness.
+    /// Expected bytes of each checked client, not yet taken.
     expected: Vec<Vec<u8>>,
-    /// What anybody else receives for all that was written.
+    /// Everything that any other client receives.
     broadcasts: Vec<u8>,
 }
 
@@ -33,12 +34,12 @@ impl Workload {
         }
     }
 
-    /// The ids of the witnesses.
+    /// Returns the IDs of the checked clients.
     pub(crate) fn checked_users() -> impl Iterator<Item = u64> {
         0..CHECKED_CLIENTS
     }
 
-    /// The next so many events, the last one in front.
+    /// Returns the next events in reverse order.
     pub(crate) fn write(&mut self, events: u64) -> Vec<u8> {
         let mut lines: Vec<String> = (0..events).map(|_| self.write_event()).collect();
         lines.reverse();
@@ -76,12 +77,12 @@ impl Workload {
         line + "\n"
     }
 
-    /// What each witness must receive for the events written since the last time.
+    /// Takes what each checked client must receive for the events since the last call.
     pub(crate) fn take_expected(&mut self) -> Vec<Vec<u8>> {
         self.expected.iter_mut().map(std::mem::take).collect()
     }
 
-    /// What somebody receives who is no witness.
+    /// Returns what any other client receives.
     pub(crate) fn broadcasts(&self) -> &[u8] {
         &self.broadcasts
     }

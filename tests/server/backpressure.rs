@@ -1,4 +1,4 @@
-//! What happens when clients do not take their bytes as fast as sources send them.
+//! Back-pressure: clients that read more slowly than sources send.
 
 use std::thread;
 
@@ -6,15 +6,15 @@ use crate::support::{Client, MESSAGE_BYTES, Server, Source, broadcasts, delivere
 
 const MIB: u64 = 1 << 20;
 
-/// Limits that 16 MB exceed by far, whatever the kernel holds.
+/// Limits that 16 MB exceed by far, even with the kernel's buffers.
 const QUEUE_LIMIT: [&str; 2] = ["--client-queue-bytes", "1048576"];
 const MESSAGES: u64 = 250_000;
 
-/// More memory than a small server with these limits needs.
+/// An upper bound for a small server with these limits.
 const MAX_RESIDENT_BYTES: u64 = 64 * MIB + MIB;
 
-/// A server with a client 7, who does not read, and a source that sends 250,000 messages to it and a
-/// broadcast.
+/// A server with a client of user 7 that does not read, and a source that sends it 250,000 messages
+/// and a broadcast.
 struct Flood {
     server: Server,
     slow: Client,
@@ -32,12 +32,12 @@ impl Flood {
         Flood { server, slow, stream, sending }
     }
 
-    /// The broadcast at the end.
+    /// Returns the broadcast at the end.
     fn last_line(&self) -> String {
         format!("{:020}|B", MESSAGES + 1)
     }
 
-    /// Waits until more is queued than what ends a pause.
+    /// Waits until the queue is above its low watermark.
     fn wait_for_full_queue(&self) {
         let is_full = || (self.server.stat("queued now") > MIB / 2).then_some(());
         self.server.wait_until("the queue is more than half full", is_full);
@@ -48,7 +48,7 @@ impl Flood {
 fn a_full_queue_pauses_the_sources_and_nothing_is_lost() {
     let mut flood = Flood::start(&["--identify-timeout-ms", "50"]);
     flood.wait_for_full_queue();
-    // A pause stops neither accepting nor registering nor timeouts nor signals.
+    // A pause stops neither accepting, registering, timeouts nor signals.
     let server = &flood.server;
     let mut newcomer = Client::connect(server, 8);
     Client::connect_unidentified(server).is_closed();
@@ -95,7 +95,8 @@ fn a_pause_ends_when_the_client_that_caused_it_is_taken_over() {
     let stream = delivered(&flood.stream);
     let written = flood.slow.receives_until_closed();
     assert!(stream.starts_with(&written));
-    // Until the newer one had come, all was for the older one: what it lacks was queued for it.
+    // Until the newer client connected, everything was for the older one: the bytes it lacks were
+    // in its queue.
     let line = flood.server.logs(&["user 7", "taken_over", "bytes queued"]);
     let queued: usize = line
         .rsplit_once(" bytes queued")
@@ -152,8 +153,8 @@ fn a_client_that_reads_is_never_disconnected_for_its_queue_however_small() {
     assert_eq!(server.stat("bytes"), count * MESSAGE_BYTES);
 }
 
-/// A server with eight clients that do not read, and a source whose broadcasts for them exceed the
-/// total limit by far, but not the limit of any one of them first.
+/// A server with eight clients that do not read, and a source whose broadcasts to them exceed the
+/// total limit by far before any client's own limit.
 fn flood_for_eight(
     flags: &[&str],
     events: u64,
@@ -202,16 +203,16 @@ fn while_the_total_limit_pauses_the_stall_timeout_applies() {
 
 #[test]
 fn where_slow_clients_are_disconnected_a_full_total_ends_those_with_the_longest_queues() {
-    // Two queues fit, more do not.
+    // Two queues fit, three do not.
     let flags = ["--slow-client", "disconnect", "--stall-timeout-ms", "3600000"];
     let (server, clients, stream, sending) = flood_for_eight(&flags, 200_000);
     let mut observer = Client::connect(&server, 100);
     let last = stream.rsplit(|&byte| byte == b'\n').nth(1).unwrap();
     let received = observer.receives_up_to(last);
-    assert!(delivered(&stream).ends_with(&received), "who reads lacks nothing");
+    assert!(delivered(&stream).ends_with(&received), "a client that reads receives everything");
     sending.join().unwrap();
     let ended = server.stat("queue_full");
-    assert!((1..8).contains(&ended), "{ended} were disconnected: no more than have to be");
+    assert!((1..8).contains(&ended), "{ended} clients were disconnected");
     assert!(server.stat("queued now") <= 4 * MIB);
     let expected = delivered(&stream);
     drop(server);

@@ -1,4 +1,4 @@
-//! The capture of accepted lines: what it holds, and that nothing about it hurts the server.
+//! The capture of accepted lines: its content, and that it never hurts the server.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -22,7 +22,7 @@ fn start_capturing(file: &Path) -> (Server, Source) {
 
 #[test]
 fn every_accepted_line_is_captured_in_the_order_of_arrival_and_no_other() {
-    // A malformed line that ends a sequence's turn is one: without it a replay would stall.
+    // A malformed line with a sequence is captured: without it a replay would stall.
     let folder = folder();
     let file = folder.path().join("stream.events");
     let (mut server, mut source) = start_capturing(&file);
@@ -68,7 +68,7 @@ fn a_capture_is_never_overwritten() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "1|B\n");
 }
 
-/// A named pipe in this folder.
+/// Creates a named pipe in this folder.
 fn named_pipe(folder: &TempDir) -> PathBuf {
     let path = folder.path().join("stream.pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -124,7 +124,7 @@ fn a_reader_that_stands_still_does_not_outlast_the_drain_timeout() {
     let error = server.logs(&["ERROR", "capture to", " bytes were not written"]);
     let number = error.split_once(" ms: ").unwrap().1.split(' ').next().unwrap();
     let number: usize = number.parse().unwrap();
-    // The pipe holds some of them.
+    // The pipe's buffer holds some of them.
     assert!((lines.len() - (128 << 10)..lines.len()).contains(&number), "{error}");
 }
 

@@ -1,8 +1,8 @@
-//! How user clients say who they are, are replaced, and go.
+//! User clients: identification, takeover, and disconnect.
 
 use crate::support::{Client, Server, Source};
 
-/// A server, and a source that is connected before any client.
+/// Starts a server, and connects a source before any client.
 fn source_first(flags: &[&str]) -> (Server, Source) {
     let server = Server::start(flags);
     let source = Source::connect(&server);
@@ -132,7 +132,7 @@ fn the_end_of_a_replaced_connection_does_not_disturb_the_newer_one() {
         source.sends_lines(&[&line]);
         current.receives(&[&line]);
         let newer = Client::connect(&server, 7);
-        // The older one leaves while it is being replaced.
+        // The older one disconnects while it is being replaced.
         drop(std::mem::replace(&mut current, newer));
     }
     source.sends_lines(&["21|P|1|7"]);

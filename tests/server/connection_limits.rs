@@ -1,8 +1,8 @@
-//! Limits on connections, and peers that come and go: whoever has ended makes room.
+//! Connection limits: connections that have ended do not count against them.
 
 use crate::support::{Client, Server, Source};
 
-/// Lines of so many sources, one at a time, each of which connects, sends one line, and closes.
+/// Sends each line from a source of its own that connects, sends it and closes.
 fn one_line_each(server: &Server, lines: impl IntoIterator<Item = String>) {
     for line in lines {
         Source::connect(server).sends(format!("{line}\n"));
@@ -47,7 +47,7 @@ fn sources_beyond_the_limit_that_are_alive_are_turned_away() {
     client.receives(&["2|B"]);
 }
 
-/// Clients that come as soon as the one before has closed.
+/// Connects clients one after the other, each as soon as the one before has closed.
 fn each_client_is_served(limit: &str) {
     let server = Server::start(&[limit, "1"]);
     let mut source = Source::connect(&server);
@@ -78,7 +78,7 @@ fn an_end_behind_bytes_that_nobody_reads_makes_room_too() {
     source.sends_lines(&["1|B"]);
     first.receives(&["1|B"]);
     let mut second = server.while_suspended(|| {
-        // More than a turn reads of a client, and less than the kernel holds for one.
+        // More than one turn reads from a client, and less than the kernel buffers.
         first.sends(vec![b'x'; 50 << 10]);
         drop(first);
         Client::connect(&server, 2)

@@ -1,10 +1,10 @@
-//! Which lines are events, and what becomes of those that are none.
+//! Framing and parsing of lines, valid and malformed.
 
 use std::iter;
 
 use crate::support::{Client, Server, Source};
 
-/// A server, a client and a source.
+/// Starts a server with one client and one source.
 fn one_user(user: u64, flags: &[&str]) -> (Server, Client, Source) {
     let server = Server::start(flags);
     let client = Client::connect(&server, user);
@@ -40,7 +40,7 @@ fn valid_lines_without_audience_are_applied() {
     }
 }
 
-/// What makes a line malformed whose sequence, put in front, can be read.
+/// Remainders that make a line malformed after a readable sequence.
 const VOID_LINES: [&str; 24] = [
     "|F",
     "|F|12",
@@ -152,7 +152,7 @@ fn a_short_stream_may_be_split_anywhere_into_two_writes() {
         let first = (split - 1) * (1 + rest.len()) + 1;
         let stream = lines_from(first + 1, &rest);
         let (one, other) = stream.split_at(split);
-        // The server has read the first part once the broadcast in front of it has come.
+        // The server has read the first part once the broadcast before it has arrived.
         let marker = format!("{first:04}|B");
         source.sends(format!("{marker}\n{one}"));
         client.receives(&[&marker]);
@@ -162,7 +162,7 @@ fn a_short_stream_may_be_split_anywhere_into_two_writes() {
     assert_eq!(server.stat("malformed"), 2 * (length as u64 - 1));
 }
 
-/// One line for each `rest`, with sequences from `first` in front.
+/// Returns a line for each of `rest`, with sequences from `first` on as prefixes.
 fn lines_from(first: usize, rest: &[&str]) -> String {
     iter::zip(first.., rest).map(|(sequence, rest)| format!("{sequence:04}{rest}")).collect()
 }

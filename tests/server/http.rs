@@ -1,8 +1,8 @@
-//! Web pages that send requests to the ports: nothing of them is taken for events.
+//! HTTP requests of web pages: no line of them is taken for an event.
 
 use crate::support::{Client, Server, Source};
 
-/// A server with a client that would see a broadcast.
+/// Starts a server with a client that would receive a broadcast.
 fn server_with_client() -> (Server, Client) {
     let server = Server::start(&[]);
     let observer = Client::connect(&server, 7);

@@ -1,4 +1,4 @@
-//! What the system does not give.
+//! Limits of the operating system: descriptors and ports.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ fn out_of_descriptors_accepting_rests_without_spinning_and_goes_on_by_itself() {
     let (start, ticks) = (Instant::now(), server.process().ticks());
     let mut crowd: Vec<Client> = (0..80).map(|user| Client::connect(&server, user)).collect();
 
-    // Between four failures there are three rests of half a second.
+    // Between four failures there are three back-offs of half a second.
     server.wait_for_log_lines("cannot accept another client", 4);
     let (elapsed, used) = (start.elapsed(), server.process().ticks() - ticks);
-    assert!(elapsed >= Duration::from_millis(1500), "tried again too soon: {elapsed:?}");
-    assert!(used < 30, "{used} hundredths of a second of processor time in {elapsed:?}");
+    assert!(elapsed >= Duration::from_millis(1500), "retried too soon: {elapsed:?}");
+    assert!(used < 30, "{used} hundredths of a second of CPU time in {elapsed:?}");
 
     source.sends_lines(&["2|B"]);
     served.receives(&["2|B"]);
     let accepted = server.stat("clients now") as usize - 1;
-    assert!((40..80).contains(&accepted), "{accepted} of the crowd were accepted");
+    assert!((40..80).contains(&accepted), "{accepted} clients were accepted");
 
     let mut waiting = crowd.split_off(accepted);
     drop(crowd);
@@ -35,7 +35,7 @@ fn out_of_descriptors_accepting_rests_without_spinning_and_goes_on_by_itself() {
     }
 }
 
-/// Asserts that each client receives this line or is closed. Returns how many receive it.
+/// Asserts that each client receives this line or is closed. Returns the number of receivers.
 fn served(crowd: &mut [Client], line: &str) -> usize {
     let expected = format!("{line}\r\n");
     let is_served = |client: &mut Client| {
@@ -51,14 +51,17 @@ fn served(crowd: &mut [Client], line: &str) -> usize {
 fn without_max_clients_the_descriptor_limit_decides_and_is_never_reached() {
     let server = Server::start_with_descriptors(200, &["--max-sources", "20"]);
     let mut crowd: Vec<Client> = (0..150).map(|user| Client::connect(&server, user)).collect();
-    server.wait_until("all have come", || server.totals().contains("ever 150").then_some(()));
+    server.wait_until("all have been accepted", || {
+        server.totals().contains("ever 150").then_some(())
+    });
     let mut sources: Vec<Source> = (0..20).map(|_| Source::connect(&server)).collect();
     for (sequence, source) in (1..).zip(&mut sources) {
         source.sends_lines(&[&format!("{sequence}|S|1000")]);
     }
     sources[0].sends_lines(&["21|B"]);
     let served = served(&mut crowd, "21|B");
-    // Of 200: 20 for sources, 16 in reserve, a quarter of the rest for newcomers, and what is open.
+    // Of 200 descriptors 20 are for sources, 16 in reserve, a quarter of the rest for clients
+    // awaiting their ID, and some open already.
     assert!((100..123).contains(&served), "{served} clients are served");
     server.logs(&["descriptor limit 200", "20 sources", &format!("{served} clients")]);
     assert_eq!(server.stat("accept failures"), 0);
@@ -87,7 +90,8 @@ fn sources_that_do_not_fit_the_descriptor_limit_are_not_promised() {
     server.logs(&["WARN", "max_sources lowered from 64 to"]);
     let _sources: Vec<Source> = (0..64).map(|_| Source::connect(&server)).collect();
     let mut client = Client::connect(&server, 1);
-    server.wait_until("all have come", || server.totals().contains("ever 64").then_some(()));
+    server
+        .wait_until("all have been accepted", || server.totals().contains("ever 64").then_some(()));
     server
         .wait_until("the client is registered", || (server.stat("clients now") == 1).then_some(()));
     assert!(server.stat("too_many_sources") > 0);

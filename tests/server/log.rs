@@ -1,10 +1,10 @@
-//! What the log shows and leaves out, and that its reader cannot hold anything up.
+//! The log: its rate limits, and that a blocked reader blocks nothing.
 
 use rustix::process::Signal;
 
 use crate::support::{Client, Log, Server, Source, full_pipe};
 
-/// Lets the server log some 600 bytes, so often, while it serves.
+/// Makes the server log some 600 bytes per round while it serves.
 fn logs_much(server: &Server, rounds: u64) {
     let (mut source, mut client) = (Source::connect(server), Client::connect(server, 1));
     for sequence in 1..=rounds {
@@ -37,9 +37,12 @@ fn what_a_log_reader_does_not_take_is_counted() {
     assert_eq!(server.stop(), Some(0));
     let whole = log.whole();
     let totals = whole.matches("totals: ").count();
-    assert!((100..=2001).contains(&totals) && suppressed > 0, "{totals} shown, {suppressed} not");
-    // Signals that come together count once.
-    assert!(totals + suppressed <= 2010, "{totals} shown, {suppressed} not");
+    assert!(
+        (100..=2001).contains(&totals) && suppressed > 0,
+        "{totals} shown, {suppressed} suppressed"
+    );
+    // Signals that arrive together count once.
+    assert!(totals + suppressed <= 2010, "{totals} shown, {suppressed} suppressed");
     assert!(whole.lines().last().unwrap().contains("totals: "), "the end is not logged");
 }
 
@@ -56,7 +59,7 @@ fn times_are_shown_in_milliseconds() {
     assert!(time.len() == form.len() && time.chars().zip(form.chars()).all(is_digit_or), "{line}");
 }
 
-/// The numbers in lines such as `suppressed N similar messages (KIND)`.
+/// Returns the numbers in lines such as `suppressed N similar messages (KIND)`.
 fn suppressed(lines: &[String], kind: &str) -> Vec<usize> {
     let number = |line: &String| {
         let (_, rest) = line.split_once("suppressed ")?;
@@ -97,8 +100,12 @@ fn suppressed_lines_are_told_at_a_stop_too() {
     let lines = server.log_lines();
     let told = shown(&lines, "late event from source")
         + suppressed(&lines, "late event").iter().sum::<usize>();
-    // The first one is not late, the second is pointed out with a hint.
-    assert!((499..=500).contains(&told), "{told} late events are told of:\n{}", lines.join("\n"));
+    // The first one is not late, the second is logged with a hint.
+    assert!(
+        (499..=500).contains(&told),
+        "{told} late events are accounted for:\n{}",
+        lines.join("\n")
+    );
     assert_eq!(lines.last(), Some(&last), "the totals come last");
 }
 

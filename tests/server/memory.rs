@@ -1,4 +1,4 @@
-//! Memory stays bounded whatever comes in.
+//! Memory stays bounded under any input.
 
 use crate::support::{Client, Random, Server, Source, messages};
 
@@ -7,7 +7,7 @@ const CHUNK: usize = MIB as usize;
 /// 100 MB, in chunks.
 const CHUNKS: usize = 100;
 
-/// What the server may need beside the queue limits in force.
+/// Memory that the server may need besides the queue limits.
 const MAX_RESIDENT_BYTES: u64 = 64 * MIB;
 const QUEUE_LIMITS: [&str; 4] =
     ["--client-queue-bytes", "4194304", "--total-queue-bytes", "16777216"];
@@ -19,7 +19,7 @@ fn assert_peak_below(server: &Server, bytes: u64) {
     assert!(peak < bytes, "{peak} bytes were resident, {bytes} are allowed");
 }
 
-/// Asserts that the server still orders and delivers, whatever it has been sent.
+/// Asserts that the server still orders and delivers events.
 #[track_caller]
 fn still_serves(server: &Server, client: &mut Client) {
     let line = format!("{}|B", server.stat("awaited sequence"));
@@ -99,7 +99,7 @@ fn random_bytes_from_clients_are_survived() {
     assert_peak_below(&server, MAX_RESIDENT_BYTES);
 }
 
-/// Sends 200 MB to a client that never reads, and asserts that another one is served after it.
+/// Sends 200 MB to a client that never reads, and asserts that another client is still served.
 fn survives_flood(flags: &[&str]) {
     const COUNT: u64 = 200_000_000 / 65;
     const PART: u64 = 100_000;

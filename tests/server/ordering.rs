@@ -1,4 +1,4 @@
-//! In which order events are applied, and what becomes of those that do not fit it.
+//! The order in which events are applied, and events that do not fit it.
 
 use std::thread;
 use std::time::Duration;
@@ -96,7 +96,7 @@ fn a_source_a_window_ahead_is_closed_with_an_error_that_names_all_three_numbers(
             server.logs(&["ERROR", &address, "sequence 103", "3 is awaited", "window of 100"]);
         server.logs(&[&format!("source {address} closed: window_exceeded")]);
         assert_eq!(server.stat("window_exceeded"), 1, "{error}");
-        // What came before it counts, what came behind it was not read; nobody else is concerned.
+        // Earlier lines count, later ones are not read, and no other peer is affected.
         client.receives(&["1|B", "2|B"]);
         Source::connect(&server).sends_lines(&["5|B", "3|B"]);
         client.receives(&["3|B", "4|B", "5|B"]);
@@ -171,7 +171,7 @@ fn an_order_with_nothing_behind_it_has_no_gap_however_long_it_rests() {
     let (server, mut client, mut source) = one_user(7, &["--gap-timeout-ms", "10"]);
     source.sends_lines(&["1|B", "3|B"]);
     client.receives(&["1|B", "3|B"]);
-    // The log shows that time passes: another gap comes and goes.
+    // The log proves that time passes: another gap opens and closes.
     source.sends_lines(&["5|B"]);
     server.logs(&["gave up the missing sequences 4 to 4"]);
     source.sends_lines(&["6|B"]);
@@ -179,8 +179,8 @@ fn an_order_with_nothing_behind_it_has_no_gap_however_long_it_rests() {
     assert_eq!(server.stat("lost"), 2);
 }
 
-/// Suspends the server until a gap is due while the missing event lies in the source's socket, and
-/// something in those of `crowd` clients, which became ready before.
+/// Suspends the server past a gap's timeout while the missing event is in the source's socket, and
+/// input is in those of `crowd` clients, which became ready before.
 fn a_gap_does_not_expire_while_a_source_holds_something_unread(crowd: u64) {
     let timeout = Duration::from_secs(2);
     let (server, mut client, mut source) =
@@ -196,7 +196,7 @@ fn a_gap_does_not_expire_while_a_source_holds_something_unread(crowd: u64) {
     server.while_suspended(|| {
         crowd.iter_mut().for_each(|client| client.sends("x"));
         source.sends_lines(&["2|P|1|7"]);
-        // Not to let something settle: the timeout itself has to pass.
+        // The timeout itself has to pass.
         thread::sleep(timeout);
     });
     client.receives(&["2|P|1|7", "3|P|1|7"]);

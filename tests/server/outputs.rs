@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{Client, Log, Server, Source, command, full_pipe, run_to_exit};
 
-/// Starts a server that cannot tell its ports, at an address of the loopback net that no other
+/// Starts a server that cannot print its ports, at an address of the loopback network that no other
 /// test run uses.
 fn start_without_ready_line(command: &mut Command, port: u16) -> Server {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
@@ -44,7 +44,7 @@ fn outputs_that_nobody_reads_are_no_reason_to_die() {
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
     drop(reader);
     let server = start_without_ready_line(&mut command, 9090);
-    // The command keeps the other end of the pipe as long as it lives.
+    // The command keeps the other end of the pipe open for as long as it lives.
     drop(command);
     serves_without_ready_line(server);
 }
@@ -63,7 +63,7 @@ fn a_full_standard_output_does_not_hold_the_server_up() {
     command.stdout(writer).stderr(Stdio::null());
     let server = start_without_ready_line(&mut command, 9290);
     drop(command);
-    // The line comes once somebody reads.
+    // The line arrives once the pipe is read.
     Log::of(reader).wait_for("the server is ready", |lines| {
         lines.iter().any(|line| line.starts_with("eventserver ready: ")).then_some(())
     });
@@ -94,7 +94,7 @@ fn a_full_standard_error_does_not_hold_an_error_up() {
     }
 }
 
-/// The program under a limit of one or two kilobytes for each file that it writes.
+/// Returns the program under a limit of one or two kilobytes per written file.
 fn with_file_size_limit(redirection: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -f 2 && exec \"$0\" \"$@\" {redirection}")]);

@@ -1,4 +1,4 @@
-//! Peers that vanish without a word.
+//! Peers that vanish without closing their connection.
 
 use std::fs::File;
 use std::process::Command;
@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 
 use crate::support::{Client, Server, Source};
 
-/// Starts a server in a network of its own, and runs `test` on a thread in the same network. Skips it
-/// where the system allows no such thing.
+/// Starts a server in a network namespace, and runs `test` on a thread in the same one. Skips it
+/// where the system does not allow that.
 fn in_network_namespace(flags: &[&str], test: impl FnOnce(&Server) + Send) {
     let own_network = || {
         let mut unshare = Command::new("unshare");
@@ -36,7 +36,7 @@ fn in_network_namespace(flags: &[&str], test: impl FnOnce(&Server) + Send) {
     });
 }
 
-/// From here on no packet arrives, and nobody is told.
+/// Drops all packets from now on, without any notification.
 fn disable_loopback() {
     assert!(Command::new("ip").args(["link", "set", "lo", "down"]).status().unwrap().success());
 }
@@ -56,7 +56,7 @@ fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
 
 #[test]
 fn a_client_that_vanishes_while_bytes_are_under_way_is_noticed() {
-    // The missing first event is given up when the cable is cut already.
+    // The missing first event is skipped after the loopback device is down.
     let flags = ["--peer-timeout-ms", "3000", "--gap-timeout-ms", "1000", "--log-level", "debug"];
     in_network_namespace(&flags, |server| {
         let client = Client::connect(server, 7);

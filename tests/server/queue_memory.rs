@@ -1,7 +1,7 @@
-//! Queues take hardly more memory than they hold bytes, however the bytes are spread over clients.
+//! Queues take hardly more memory than the bytes they hold, however these are spread over clients.
 //!
 //! Each test fills the queues of clients that do not read up to the total limit, and compares the
-//! most memory that the process ever had with that limit.
+//! peak memory of the process with that limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,11 @@ use crate::support::{
 const MIB: u64 = 1 << 20;
 const TOTAL_LIMIT: u64 = 64 * MIB;
 
-/// Bytes queued in one turn are below this, so that the queues stop at most so far below the limit.
+/// Upper bound of the bytes queued in one turn, so that the queues stop at most this far below the
+/// limit.
 const LAST_STEP: u64 = MIB;
 
-/// A server with the limit for all queues, and `client_limit` for each.
+/// Starts a server with the total limit, and `client_limit` per client.
 fn server_with(client_limit: u64) -> Server {
     raise_descriptor_limit();
     Server::start(&[
@@ -34,14 +35,14 @@ fn slow_clients(server: &Server, count: u64) -> Vec<Client> {
     clients
 }
 
-/// A source that sends private messages, round after round, until it is told to stop.
+/// A source that sends rounds of private messages until it is stopped.
 struct EndlessSource {
     is_stopped: Arc<AtomicBool>,
     sending: JoinHandle<()>,
 }
 
 impl EndlessSource {
-    /// In each round the user `shares[i].0` gets `shares[i].1` messages.
+    /// Sends `shares[i].1` messages to the user `shares[i].0` in each round.
     fn start(server: &Server, mut source: Source, shares: Vec<(u64, u64)>) -> EndlessSource {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let mut sequence = server.stat("awaited sequence");
@@ -59,7 +60,7 @@ impl EndlessSource {
         EndlessSource { is_stopped, sending }
     }
 
-    /// Ends the source, once the clients are gone that it may wait for.
+    /// Stops the source after disconnecting the clients that it may wait for.
     fn stops_after(self, clients: Vec<Client>) {
         self.is_stopped.store(true, Ordering::Relaxed);
         drop(clients);
@@ -67,8 +68,8 @@ impl EndlessSource {
     }
 }
 
-/// Waits until the queues are full, and asserts that the process never took more than a tenth and
-/// 8 MiB beyond the limit.
+/// Waits until the queues are full, and asserts that the peak memory is at most a tenth and 8 MiB
+/// above the limit.
 #[track_caller]
 fn full_queues_fit(server: &Server) {
     let is_full = || (server.stat("queued now") > TOTAL_LIMIT - LAST_STEP).then_some(());
@@ -88,7 +89,7 @@ fn full_queues_of_thirty_clients_fit_and_their_memory_is_given_back() {
     let source = EndlessSource::start(&server, source, (0..30).map(|user| (user, 50)).collect());
     full_queues_fit(&server);
     source.stops_after(clients);
-    server.wait_until("the memory is given back", || {
+    server.wait_until("the memory is returned", || {
         (server.process().resident_bytes() < TOTAL_LIMIT / 4).then_some(())
     });
 }
@@ -111,7 +112,7 @@ fn uneven_queues_that_drain_in_part_and_fill_again_fit() {
     let source = EndlessSource::start(&server, Source::connect(&server), shares.clone());
     for round in 0..3 {
         full_queues_fit(&server);
-        // Two in three read, until the server goes on; those with the longest queues the most.
+        // Two in three read until the server resumes, those with the longest queues the most.
         let applied = server.stat("events");
         while server.stat("events") == applied {
             for &(user, share) in shares.iter().filter(|(user, _)| (user + round) % 3 > 0) {

@@ -1,4 +1,4 @@
-//! How the server ends: by which signals, with which exit status, and what it delivers before.
+//! Shutdown: signals, exit status, and what is delivered before it.
 
 use std::net::TcpStream;
 use std::thread;
@@ -8,10 +8,10 @@ use rustix::process::Signal;
 
 use crate::support::{Client, MESSAGE_BYTES, Server, Source, delivered, messages};
 
-/// Queues for everything that these tests send to a client that does not read.
+/// A client limit above everything that these tests send to a client that does not read.
 const LARGE_QUEUES: [&str; 2] = ["--client-queue-bytes", "67108864"];
 
-/// A server that has messages queued for user 7, who does not read: so many, this is the stream.
+/// Starts a server with messages queued for user 7, who does not read. Returns the stream, too.
 fn with_a_full_queue(flags: &[&str]) -> (Server, Client, Source, Vec<u8>) {
     let server = Server::start(&[&LARGE_QUEUES[..], flags].concat());
     let client = Client::connect_slow(&server, 7);
@@ -19,7 +19,7 @@ fn with_a_full_queue(flags: &[&str]) -> (Server, Client, Source, Vec<u8>) {
     let stream = messages(1..200_001, 7);
     source.sends(&stream);
     server.assert_stat_reaches("events", 200_000);
-    assert!(server.stat("queued now") > 0, "the kernel holds it all");
+    assert!(server.stat("queued now") > 0, "the kernel's buffers hold everything");
     (server, client, source, stream)
 }
 
@@ -37,8 +37,8 @@ fn a_stop_delivers_all_that_is_queued_and_the_exit_status_is_0() {
     }
 }
 
-/// Reads all that comes until the server closes, and sends a byte whenever something came: one that
-/// the server has not read when it closes would reset the connection.
+/// Reads until the server closes, and sends a byte after each read: a byte that is unread when the
+/// server closes would reset the connection.
 fn reads_and_chatters(client: &mut Client) -> Vec<u8> {
     let mut received = Vec::new();
     loop {
@@ -97,13 +97,13 @@ fn lines_read_before_a_stop_are_applied_within_the_queue_limits() {
     let stream = messages(1..400_001, 7);
     let sent = stream.clone();
     let sending = thread::spawn(move || source.sends_unless_closed(&sent));
-    // A pause starts with a line that was read and did not fit any more.
+    // A pause starts with a line that was read and did not fit.
     server.wait_until("the queue is full", || (server.stat("queued now") > 32_768).then_some(()));
     let applied = server.stat("events");
     server.signal(Signal::TERM);
     let received = client.receives_until_closed();
     assert_eq!(server.exit_status(), Some(0));
-    assert!(delivered(&stream).starts_with(&received), "a gap or a stranger in the stream");
+    assert!(delivered(&stream).starts_with(&received), "a line is missing or foreign");
     let count = received.len() as u64 / MESSAGE_BYTES;
     assert_eq!(received.len() as u64 % MESSAGE_BYTES, 0, "an incomplete line at the end");
     assert!((applied + 1..400_000).contains(&count), "{applied} applied, {count} received");
@@ -132,7 +132,9 @@ fn a_stop_closes_the_listeners_while_it_drains() {
     let (mut server, mut client, _source, stream) = with_a_full_queue(&[]);
     server.signal(Signal::TERM);
     for address in [server.client_address, server.event_address] {
-        server.wait_until("nobody listens", || TcpStream::connect(address).is_err().then_some(()));
+        server.wait_until("the listeners are closed", || {
+            TcpStream::connect(address).is_err().then_some(())
+        });
     }
     client.receives_bytes(&delivered(&stream));
     assert_eq!(server.exit_status(), Some(0));
@@ -189,11 +191,12 @@ fn a_server_without_connections_stops_at_once() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Stats after each kind of event, mishap and close has happened a different number of times.
+/// Totals after each kind of event, error and close has happened a different number of times.
 const EXPECTED_TOTALS: [&str; 6] = [
     "totals: events 9 (follow 1, unfollow 1, broadcast 3, private 2, status 2)",
     "; malformed 2, void 1, duplicate 1, late 2, lost 0, unterminated 0",
-    // The follow to 2; two broadcasts to 1 and 2 and one to 1; one message; one status update.
+    // Deliveries: the follow to 2; two broadcasts to 1 and 2 and one to 1; one message; one status
+    // update.
     "; deliveries 8, bytes 51, queued now 0",
     "; clients now 1, ever 3, closed (closed_by_peer 1, bad_id 1)",
     "; sources now 1, ever 1, closed (none); accept failures 0",

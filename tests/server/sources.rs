@@ -1,4 +1,4 @@
-//! How sources come, share the order, and go.
+//! Sources: one order for all, disconnect, and reset.
 
 use crate::support::{Client, Server, Source, broadcasts, delivered};
 
@@ -27,7 +27,7 @@ fn half_lines_of_two_sources_do_not_mix() {
     let server = Server::start(&[]);
     let mut client = Client::connect(&server, 1);
     let [mut one, mut other] = [Source::connect(&server), Source::connect(&server)];
-    // A broadcast in front shows when a half line has been read.
+    // A broadcast before it shows when an incomplete line has been read.
     one.sends("1|B\n3|");
     client.receives(&["1|B"]);
     other.sends("2|B\n4|P|9");
@@ -225,7 +225,7 @@ fn with_reset_a_run_that_follows_at_once_on_another_is_one_of_its_own() {
     let mut client = Client::connect(&server, 1);
     first.sends_lines(&["1|B"]);
     client.receives(&["1|B"]);
-    // The server finds the end of the one and the beginning of the other in the same turn.
+    // The server finds the end of one and the start of the other in the same turn.
     let _second = server.while_suspended(|| {
         drop(first);
         let mut second = Source::connect(&server);

@@ -1,4 +1,4 @@
-//! How many system calls the deliveries cost: the hub over real sockets whose writes are counted.
+//! The number of system calls per delivery: the hub over real sockets with counted writes.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -15,7 +15,7 @@ use crate::verification_stream::{captured_stream, captured_users};
 
 const CAPACITY: Capacity = Capacity { max_clients: 1000, max_awaiting_id: 64 };
 
-/// The writes to one socket since somebody last looked.
+/// The number of writes to one socket since the last check.
 type Writes = Rc<Cell<u64>>;
 
 struct CountingListener {
@@ -82,7 +82,7 @@ impl Write for CountingStream {
     }
 }
 
-/// The captured stream, with sequences that go on from those of so many rounds before.
+/// Returns the captured stream with sequences that continue after `round` earlier rounds.
 fn captured_round(stream: &str, round: u64) -> String {
     let renumbered = stream.lines().map(|line| {
         let (sequence, rest) = line.split_once('|').unwrap();
@@ -104,7 +104,7 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
         .collect();
     let writes = Rc::clone(&clients.accepted);
     let mut hub = Hub::new(Config::default(), CAPACITY, sources, clients, Instant::now());
-    // The hub may be told of more than there is: two listeners, a source and the clients.
+    // Spurious readiness is allowed: two listeners, a source and the clients.
     let tokens = (0..=captured_users().count()).chain([EVENT_LISTENER, CLIENT_LISTENER]);
     let ready: Vec<Readiness> = tokens.map(ready).collect();
 

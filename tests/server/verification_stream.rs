@@ -1,5 +1,5 @@
-//! The captured stream of the original verification program: each of its 100 users receives
-//! exactly the right bytes, however the stream is cut into pieces.
+//! The captured stream of the original verification program: each of its 100 users receives exactly
+//! its bytes, in every chunking of the stream.
 
 use std::io::Read;
 
@@ -17,13 +17,13 @@ pub(crate) fn captured_stream() -> Vec<u8> {
     stream
 }
 
-/// The users who were connected.
+/// Returns the users that were connected.
 pub(crate) fn captured_users() -> impl Iterator<Item = &'static str> {
     EXPECTED.lines().filter_map(|line| line.split('\t').next())
 }
 
-/// The user, how many events it receives, and the digest of all of them, as it is written in
-/// the file of expectations.
+/// Returns the user, the number of its events, and their digest, as a line of the file of
+/// expectations.
 fn summary(user: &str, received: &[u8]) -> String {
     let count = received.iter().filter(|&&byte| byte == b'\n').count();
     let digest: String =
@@ -31,8 +31,8 @@ fn summary(user: &str, received: &[u8]) -> String {
     format!("{user}\t{count}\t{digest}")
 }
 
-/// Lets `send` send the 20,000 events, and compares what each user has received once the server
-/// has drained.
+/// Lets `send` send the 20,000 events, and compares what each user received after the server has
+/// drained.
 fn every_user_receives_exactly_its_bytes(flags: &[&str], send: impl FnOnce(&mut Source)) {
     let mut server = Server::start(flags);
     let mut source = Source::connect(&server);

@@ -1,10 +1,9 @@
-//! The engine, driven by any operations, against plain maps.
+//! The engine under arbitrary operations, against its reference.
 
 use super::input::FuzzInput;
 use super::sim::{Differential, LineTemplate, Operation};
 
-/// The first two bytes decide where the order begins and how large its window is; each operation
-/// takes a few of the others.
+/// Takes the first sequence and the window from the first two bytes, and operations from the rest.
 pub fn check(bytes: &[u8]) {
     let mut input = FuzzInput(bytes);
     let first = input.pick(&[1, 0, 1000, 0xffff_fff0, u64::MAX - 1, u64::MAX - 100]);
@@ -32,7 +31,7 @@ fn operation(input: &mut FuzzInput<'_>) -> Operation {
     }
 }
 
-/// Mostly near, now and then as far as the largest window reaches, or behind.
+/// Returns a distance that is mostly small, sometimes up to the largest window, or negative.
 fn distance(input: &mut FuzzInput<'_>) -> i64 {
     match input.byte() {
         near @ 0..200 => near.into(),
@@ -50,7 +49,7 @@ fn text(input: &mut FuzzInput<'_>) -> LineTemplate {
     }
 }
 
-/// One of few, some of whom have numbers that do not fit 32 bits, or just do.
+/// Returns one of a few users, some of whose IDs just fit 32 bits or exceed them.
 fn user(input: &mut FuzzInput<'_>) -> u64 {
     match input.byte() {
         small @ 0..240 => (small % 48).into(),

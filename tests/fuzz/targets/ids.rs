@@ -1,4 +1,4 @@
-//! Id lines: as a number, and as the server takes one from a client.
+//! ID lines: parsed alone, and received by the server from a client.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,22 +15,22 @@ use eventserver::protocol::UserId;
 use super::events::number;
 use super::input::FuzzInput;
 
-/// So many bytes without an LF are no id line, whatever follows: 64, and a CR besides.
+/// As many bytes without an LF are no ID line, whatever follows: 64, a CR, and one more.
 const TOO_MANY_BYTES: usize = 66;
 
 const CAPACITY: Capacity = Capacity { max_clients: 1, max_awaiting_id: 1 };
 
-/// What becomes of a client.
+/// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Registered(u64),
-    /// Its line is not complete.
+    /// The line is incomplete.
     Waits,
     Closed(CloseReason),
 }
 
-/// The first byte decides in which pieces the client's bytes come, the second whether it leaves
-/// behind them; they are the rest.
+/// Takes the piece size from the first byte, and whether the client disconnects afterwards from the
+/// second; the rest is what it sends.
 pub fn check(bytes: &[u8]) {
     let mut input = FuzzInput(bytes);
     let piece = 1 + usize::from(input.byte());
@@ -42,7 +42,7 @@ pub fn check(bytes: &[u8]) {
     check_served(sent, piece, leaves);
 }
 
-/// Lets a server have the client, and then an event for whom the client should be.
+/// Serves the client, and then an event for its expected user.
 fn check_served(sent: &[u8], piece: usize, leaves: bool) {
     let outcome = expected_outcome(sent, leaves);
     let user = match outcome {
@@ -87,7 +87,7 @@ fn expected_outcome(sent: &[u8], leaves: bool) -> Outcome {
     }
 }
 
-/// Why a first line that is no id ends the connection.
+/// Returns the close reason of a first line that is no ID.
 fn reason_to_refuse(line: &[u8], is_cut: bool) -> CloseReason {
     let words: Vec<&[u8]> = line.splitn(3, |&byte| byte == b' ').collect();
     let is_method = |word: &[u8]| {
@@ -113,7 +113,7 @@ fn reason_to_close(outcome: Outcome, leaves: bool) -> Option<CloseReason> {
     }
 }
 
-/// A listener with one connection behind it.
+/// An acceptor with one connection.
 struct Once(Option<Wire>);
 
 impl Acceptor for Once {
@@ -125,10 +125,10 @@ impl Acceptor for Once {
     }
 }
 
-/// A connection whose peer has sent all it ever will, and takes whatever comes.
+/// A connection whose peer has sent everything, and accepts all output.
 struct Wire {
     sent: VecDeque<u8>,
-    /// No read brings more bytes than these.
+    /// Upper bound of the bytes per read.
     piece: usize,
     leaves: bool,
     written: Rc<RefCell<Vec<u8>>>,

@@ -1,6 +1,6 @@
-//! A fuzzer's bytes, read as choices.
+//! A fuzzer's bytes as a sequence of choices.
 
-/// Takes bytes off the front; behind their end there are zeros.
+/// Reads bytes in order, and zeros after their end.
 pub(crate) struct FuzzInput<'a>(pub(crate) &'a [u8]);
 
 impl FuzzInput<'_> {

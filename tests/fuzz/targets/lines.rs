@@ -1,17 +1,17 @@
-//! Line splitting: any bytes in any pieces, against the standard library's `split`.
+//! Line splitting: arbitrary bytes in arbitrary pieces, against the standard library's `split`.
 
 use eventserver::protocol::{LineBuffer, LineFrame};
 
 use super::input::FuzzInput;
 
-/// How much of a line too long is kept.
+/// Length of the prefix that is kept of a too long line.
 const KEPT_PREFIX_BYTES: usize = 64;
 
-/// A line, or the first bytes of one too long.
+/// A line, or the prefix of a too long one.
 type Line = Result<Vec<u8>, Vec<u8>>;
 
-/// The first byte decides how long a line may be, the second how many bytes follow that decide the
-/// pieces; the rest is the stream.
+/// Takes the line limit from the first byte, and the number of bytes that decide the pieces from
+/// the second; the rest after these is the stream.
 pub fn check(bytes: &[u8]) {
     let mut input = FuzzInput(bytes);
     let max_line_bytes = 1 + usize::from(input.byte() % 128);
@@ -38,9 +38,9 @@ pub fn check(bytes: &[u8]) {
     assert!(buffer.capacity() <= max, "{} bytes for {max}", buffer.capacity());
 }
 
-/// What is left behind the last whole line.
+/// Checks what is left after the last complete line.
 fn check_partial_line(buffer: &LineBuffer, tail: &[u8], max_line_bytes: usize) {
-    // One byte more may be the CR of a terminator.
+    // One more byte may be the CR of a terminator.
     let is_discarding = tail.len() > max_line_bytes + 1;
     assert_eq!(buffer.is_discarding(), is_discarding);
     let kept = if is_discarding { prefix(tail, max_line_bytes) } else { tail };
@@ -48,8 +48,8 @@ fn check_partial_line(buffer: &LineBuffer, tail: &[u8], max_line_bytes: usize) {
     assert_eq!(buffer.pending_bytes(), if is_discarding { 0 } else { tail.len() });
 }
 
-/// The stream in pieces, over and over as `cuts` says, each with whether only one line is taken
-/// before the next piece comes.
+/// Splits the stream into pieces as `cuts` says, repeated, each with whether only one line is taken
+/// before the next piece.
 fn pieces<'a>(cuts: &'a [u8], stream: &'a [u8]) -> impl Iterator<Item = (&'a [u8], bool)> {
     let cuts = if cuts.is_empty() { &[0x7f] } else { cuts };
     let mut rest = stream;
@@ -62,7 +62,7 @@ fn pieces<'a>(cuts: &'a [u8], stream: &'a [u8]) -> impl Iterator<Item = (&'a [u8
     })
 }
 
-/// Hands bytes to a splitter the way a socket does: as many at a time as there is room for.
+/// Appends bytes to a line buffer as a socket does: as much at a time as it has space for.
 pub(crate) fn put(buffer: &mut LineBuffer, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let spare = buffer.unfilled_mut(bytes.len());
@@ -80,7 +80,7 @@ fn next_line(buffer: &mut LineBuffer) -> Option<Line> {
     })
 }
 
-/// What a line is that ended with LF.
+/// Returns the expected result of a line that ended with LF.
 fn whole(line: &[u8], max_line_bytes: usize) -> Line {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() <= max_line_bytes {

@@ -1,4 +1,4 @@
-//! Servers, sources and clients that read as sentences.
+//! Servers, sources and clients with methods that read as sentences.
 
 mod client;
 mod descriptors;
@@ -19,8 +19,8 @@ pub(crate) use server::{Server, command, run_to_exit};
 pub(crate) use source::Source;
 pub(crate) use streams::{MESSAGE_BYTES, Random, broadcasts, delivered, messages};
 
-/// How long anything may take before a test gives up: far longer than it ever does.
+/// Time after which a test fails: far longer than anything takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often a condition is looked at that nothing announces.
+/// Polling interval for conditions without a notification.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(5);

@@ -2,7 +2,7 @@ use std::fs;
 
 use rustix::process::Pid;
 
-/// What the kernel says of a process.
+/// The kernel's figures of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) Pid);
 
@@ -17,27 +17,27 @@ impl Process {
         line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().unwrap()
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident_bytes(self) -> u64 {
         self.kilobytes("VmRSS") << 10
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// Returns the peak resident memory in bytes.
     pub(crate) fn peak_resident_bytes(self) -> u64 {
         self.kilobytes("VmHWM") << 10
     }
 
-    /// Processor time used so far, in the kernel's ticks: a hundred a second.
+    /// Returns the CPU time so far in kernel ticks, a hundred per second.
     pub(crate) fn ticks(self) -> u64 {
         let stat = self.read("stat");
-        // The second field, the name in parentheses, may hold spaces.
+        // The second field, the name in parentheses, may contain spaces.
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let [user, system] = [fields[11], fields[12]];
         user.parse::<u64>().unwrap() + system.parse::<u64>().unwrap()
     }
 
-    /// Whether it is stopped by a signal.
+    /// Returns whether it is stopped by a signal.
     pub(crate) fn is_stopped(self) -> bool {
         self.read("stat").rsplit_once(')').unwrap().1.trim_start().starts_with('T')
     }
