@@ -53,7 +53,10 @@ fn a_disk_that_fills_under_a_capture() {
         let lines = fs::read(root + file.to_str().unwrap()).unwrap();
         captured = lines.len();
         assert!(captured > DISK_BYTES / 2, "{captured} bytes are captured");
-        assert!(stream.first_sent().starts_with(&lines), "the captured bytes differ from the sent ones");
+        assert!(
+            stream.first_sent().starts_with(&lines),
+            "the captured bytes differ from the sent ones"
+        );
     }
     let figures = stream.ends(&server);
     report(format_args!("a capture that ends after {captured} bytes; {figures}"));

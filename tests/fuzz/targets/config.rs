@@ -83,5 +83,8 @@ fn check_bounds(printed: &Map<String, Value>) {
     let listener =
         |side: &str| ["Port", "Address"].map(|part| printed.get(&format!("{side}Listener{part}")));
     let is_any_port = number("eventListenerPort") == Some(0);
-    assert!(is_any_port || listener("event") != listener("client"), "both at one listener");
+    assert!(
+        is_any_port || listener("event") != listener("client"),
+        "both listeners have one address"
+    );
 }

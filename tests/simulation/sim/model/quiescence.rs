@@ -167,8 +167,8 @@ impl Model {
         let stalls = stalls.filter(|stall| stall.is_certain);
         let stall = stalls.map(|stall| stall.since + self.limits.stall_timeout);
         let gap = self.gap.and_then(|(_, since)| Some(since + self.limits.gap_timeout?));
-        let rests = self.backoff_until.into_iter().flatten().filter(|&until| self.now < until);
-        let others = gap.into_iter().chain(self.drain_deadline).chain(rests);
+        let backoffs = self.backoff_until.into_iter().flatten().filter(|&until| self.now < until);
+        let others = gap.into_iter().chain(self.drain_deadline).chain(backoffs);
         let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
         let first = identify.chain(stall).chain(lingering).chain(others).min();
         let wakes_in_time =
