@@ -5,17 +5,21 @@
 //! figures include the allocator, growth and rounding. An unoptimised build measures smaller sizes.
 #![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
-#[path = "../benches/support/random.rs"]
-mod random;
+#[path = "support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod process;
 
 use std::env;
-use std::fs;
 use std::process::Command;
 
 use eventserver::engine::{FollowerGraph, Head, InsertOutcome, ReorderBuffer};
 use eventserver::protocol::{Event, Line, Sequence, UserId};
 
-use random::Random;
+use prng::Prng;
+use process::Process;
 
 /// Environment variable that is set in the measuring process.
 const MEASURE_VARIABLE: &str = "EVENTSERVER_TEST_MEASURES_MEMORY";
@@ -119,7 +123,7 @@ fn a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back() {
     in_own_process("a_window_of_long_lines_takes_120_bytes_an_event_and_gives_them_back", || {
         let window = WINDOW.next_power_of_two();
         let mut arriving: Vec<u64> = (SECOND..FIRST + window).collect();
-        Random::new(8).shuffle(&mut arriving);
+        Prng::new(8).shuffle(&mut arriving);
         let line = |number| format!("{number:0>20}|P|{number:0>20}|{:0>20}", 654_321);
         fill_and_drain_lines(&arriving, line, MAX_BYTES_PER_WAITING_LONG_LINE);
     });
@@ -137,7 +141,7 @@ fn a_window_filled_in_reverse_takes_96_bytes_an_event_and_gives_them_back() {
 fn a_window_filled_at_random_takes_96_bytes_an_event_and_gives_them_back() {
     in_own_process("a_window_filled_at_random_takes_96_bytes_an_event_and_gives_them_back", || {
         let mut arriving: Vec<u64> = (SECOND..FIRST + WINDOW).collect();
-        Random::new(8).shuffle(&mut arriving);
+        Prng::new(8).shuffle(&mut arriving);
         fill_and_drain(&arriving);
     });
 }
@@ -160,7 +164,7 @@ fn a_window_of_the_worst_size_takes_96_bytes_an_event_and_gives_them_back() {
 }
 
 fn follow_at_random(graph: &mut FollowerGraph, follows: u64) {
-    let mut random = Random::new(9);
+    let mut random = Prng::new(9);
     for _ in 0..follows {
         graph.follow(UserId(random.below(USERS)), UserId(random.below(USERS)));
     }
@@ -268,9 +272,7 @@ fn resident_growth(work: impl FnOnce()) -> u64 {
 }
 
 fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
-    kibibytes.unwrap().trim().parse::<u64>().unwrap() << 10
+    Process(rustix::process::getpid()).resident_bytes()
 }
 
 /// Runs the calling test, which has this name, in a new process, and `measure` there on the main

@@ -28,7 +28,7 @@ impl Server {
             Config { on_source_disconnect: OnSourceDisconnect::Reset, ..Config::default() };
         let (sources, clients) = (InMemoryAcceptor::default(), InMemoryAcceptor::default());
         users.for_each(|user| {
-            clients.connect(format!("{user}\n").into_bytes().into(), AfterSend::Stay)
+            clients.connect(format!("{user}\n").into_bytes().into(), AfterSend::Stay);
         });
         let max_clients = CONNECTED as usize;
         let mut hub = Hub::new(

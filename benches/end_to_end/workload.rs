@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use eventserver::protocol::{EventKind, UserId};
 
-use crate::support::{ArrivalOrder, CONNECTED, Random, line};
+use crate::support::{ArrivalOrder, CONNECTED, Prng, line};
 
 /// Users of an even mix. The first [`CONNECTED`] of them are connected.
 const USERS: u64 = 1_000;
@@ -25,14 +25,14 @@ impl Workload {
 
     /// Creates messages, each to one connected user.
     pub(crate) fn private_messages(events: u64) -> Workload {
-        let mut random = Random::new(6);
+        let mut random = Prng::new(6);
         let mut user = || UserId(random.below(CONNECTED));
         Workload::of((0..events).map(|_| EventKind::PrivateMessage { from: user(), to: user() }))
     }
 
     /// Creates a fifth of each type, with one user in ten connected.
     pub(crate) fn even_mix(events: u64) -> Workload {
-        let mut random = Random::new(7);
+        let mut random = Prng::new(7);
         Workload::of((0..events).map(|_| {
             let mut user = || UserId(random.below(USERS));
             let (a, b) = (user(), user());

@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput};
 use eventserver::engine::{Engine, InsertOutcome, Progress};
 use eventserver::protocol::{Event, EventKind, Line, PADDED_LINE_BYTES, UserId};
 
-use crate::support::{CONNECTED, CountingSink, Random, line, scaled, sequence};
+use crate::support::{CONNECTED, CountingSink, Prng, line, scaled, sequence};
 
 /// Events per run, enough to make the check after them negligible.
 const EVENTS: u64 = 1_000;
@@ -102,7 +102,7 @@ fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, Buf
 /// Creates follows of connected users by idle ones, each with a delivery, and unfollows without
 /// any.
 fn follows_and_unfollows() -> Batch {
-    let mut random = Random::new(3);
+    let mut random = Prng::new(3);
     let pairs: Vec<(UserId, UserId)> = (ELSEWHERE..ELSEWHERE + EVENTS / 2)
         .map(|follower| (UserId(follower), UserId(random.below(CONNECTED))))
         .collect();
@@ -114,7 +114,7 @@ fn follows_and_unfollows() -> Batch {
 }
 
 fn private_messages() -> Batch {
-    let mut random = Random::new(3);
+    let mut random = Prng::new(3);
     let mut user = || UserId(random.below(CONNECTED));
     let kinds = (0..EVENTS).map(|_| EventKind::PrivateMessage { from: user(), to: user() });
     Batch { events: with_lines(kinds), deliveries: EVENTS }

@@ -6,7 +6,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use eventserver::engine::{FollowerGraph, Recipient, Registration};
 use eventserver::protocol::UserId;
 
-use crate::support::{Random, scaled};
+use crate::support::{Prng, scaled};
 
 /// A user with as many followers, or followed users, as the graph has users.
 const CELEBRITY: UserId = UserId(u64::MAX);
@@ -93,7 +93,7 @@ fn churn_users() -> impl Iterator<Item = UserId> {
 }
 
 fn random_pairs(users: u64, count: u64) -> Vec<(UserId, UserId)> {
-    let mut random = Random::new(5);
+    let mut random = Prng::new(5);
     let mut user = || UserId(random.below(users));
     (0..count).map(|_| (user(), user())).collect()
 }

@@ -6,11 +6,11 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use eventserver::protocol::{Decoded, EventDecoder, EventKind, UserId};
 
 use crate::lines;
-use crate::support::{Random, captured_bytes, fill, line, scaled};
+use crate::support::{Prng, captured_bytes, fill, line, scaled};
 
 /// Measures the lines of one type at a time, with well-predicted branches.
 pub(crate) fn each_type(criterion: &mut Criterion) {
-    let mut random = Random::new(1);
+    let mut random = Prng::new(1);
     let mut user = || UserId(random.below(1_000_000));
     let (a, b) = (user(), user());
     let mut group = criterion.benchmark_group("parse");

@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput};
 use eventserver::engine::{Head, ReorderBuffer};
 use eventserver::protocol::{Event, EventKind, Line, UserId};
 
-use crate::support::{ArrivalOrder, Random, line, scaled, sequence};
+use crate::support::{ArrivalOrder, Prng, line, scaled, sequence};
 
 /// The first sequence, so that all sequences have the same number of digits.
 const FIRST: u64 = 1_000_000;
@@ -60,7 +60,7 @@ pub(crate) fn every_disorder(criterion: &mut Criterion) {
 }
 
 fn private_messages(count: u64) -> Vec<String> {
-    let mut random = Random::new(2);
+    let mut random = Prng::new(2);
     let mut user = || UserId(random.below(1_000_000));
     (FIRST..FIRST + count)
         .map(|sequence| line(sequence, EventKind::PrivateMessage { from: user(), to: user() }))

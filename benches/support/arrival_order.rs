@@ -1,6 +1,6 @@
 //! The order in which the events of a stream arrive.
 
-use super::Random;
+use super::Prng;
 
 /// The degree of disorder of a stream.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ pub(crate) enum ArrivalOrder {
 impl ArrivalOrder {
     /// Rearranges ordered items into the order of arrival.
     pub(crate) fn arrange<T>(self, items: &mut [T]) {
-        let mut random = Random::new(4);
+        let mut random = Prng::new(4);
         match self {
             ArrivalOrder::InOrder => {}
             ArrivalOrder::Batches(size) => {

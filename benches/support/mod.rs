@@ -3,7 +3,9 @@
 mod arrival_order;
 mod captured;
 mod encode;
-mod random;
+#[path = "../../tests/support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
 mod sinks;
 
 use criterion::Criterion;
@@ -12,7 +14,7 @@ use eventserver::protocol::{LineBuffer, Sequence};
 pub(crate) use arrival_order::ArrivalOrder;
 pub(crate) use captured::captured_bytes;
 pub(crate) use encode::line;
-pub(crate) use random::Random;
+pub(crate) use prng::Prng;
 pub(crate) use sinks::CountingSink;
 
 /// Number of connected clients in all benches.

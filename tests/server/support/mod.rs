@@ -4,6 +4,10 @@ mod client;
 mod descriptors;
 mod log;
 mod pipes;
+#[path = "../../support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
+#[path = "../../support/process.rs"]
 mod process;
 mod server;
 mod source;
@@ -15,9 +19,10 @@ pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
+pub(crate) use prng::Prng;
 pub(crate) use server::{Server, command, run_to_exit};
 pub(crate) use source::Source;
-pub(crate) use streams::{MESSAGE_BYTES, Random, broadcasts, delivered, messages};
+pub(crate) use streams::{MESSAGE_BYTES, broadcasts, delivered, messages};
 
 /// Time after which a test fails: far longer than anything takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

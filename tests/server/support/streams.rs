@@ -32,28 +32,3 @@ pub(crate) fn delivered(lines: &[u8]) -> Vec<u8> {
     }
     delivered
 }
-
-/// A pseudo-random generator (xorshift64) with a seed.
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// Creates a generator, and prints the seed, which is shown if the test fails.
-    pub(crate) fn seeded(seed: u64) -> Random {
-        println!("seed {seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
-        for piece in bytes.chunks_mut(8) {
-            piece.copy_from_slice(&self.next().to_le_bytes()[..piece.len()]);
-        }
-    }
-}

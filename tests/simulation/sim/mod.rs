@@ -9,6 +9,9 @@ mod line_generator;
 mod model;
 pub(crate) mod network;
 mod peers;
+#[path = "../../support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
 mod random;
 mod scenario;
 mod sequencer;

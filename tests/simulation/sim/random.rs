@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::prng::Prng;
+
 /// A script byte of this value or above leaves the choice to the generator.
 const NO_CHOICE: u8 = 0xf0;
 
-/// A small generator (SplitMix64): the same seed gives the same numbers on every platform.
+/// A generator: the same seed gives the same numbers on every platform.
 ///
 /// A script may precede its numbers. All generators that were [forked](Random::fork) off share it,
 /// so that each byte decides the next choice of any of them.
 #[derive(Debug)]
 pub(crate) struct Random {
-    state: u64,
+    prng: Prng,
     script: Rc<RefCell<VecDeque<u8>>>,
 }
 
@@ -21,25 +23,17 @@ impl Random {
     /// Creates a generator that takes its choices from the script, and from the seed after its end.
     pub(crate) fn new(script: &[u8], seed: u64) -> Random {
         let script = RefCell::new(script.iter().copied().collect());
-        Random { state: seed, script: Rc::new(script) }
+        Random { prng: Prng::new(seed), script: Rc::new(script) }
     }
 
     /// Returns an independent generator that shares the script.
     pub(crate) fn fork(&mut self) -> Random {
-        Random { state: self.generate(), script: Rc::clone(&self.script) }
+        Random { prng: Prng::new(self.prng.next()), script: Rc::clone(&self.script) }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
         let choice = self.script.borrow_mut().pop_front().filter(|&choice| choice < NO_CHOICE);
-        choice.map_or_else(|| self.generate(), u64::from)
-    }
-
-    fn generate(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        choice.map_or_else(|| self.prng.next(), u64::from)
     }
 
     /// Returns a number below `end`; 0 if `end` is 0.

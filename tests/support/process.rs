@@ -1,3 +1,5 @@
+//! Figures of a process, read from `/proc`.
+
 use std::fs;
 
 use rustix::process::Pid;
