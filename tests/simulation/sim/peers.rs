@@ -113,7 +113,7 @@ impl Peers {
         self.close_after_eof(kernel);
     }
 
-    /// Clients that have read the end of the stream close, max of them.
+    /// Closes most of the clients that have read the end of the stream.
     fn close_after_eof(&mut self, kernel: &mut Kernel) {
         for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
             let socket = &mut kernel.sockets[client.socket];
