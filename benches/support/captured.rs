@@ -1,14 +1,14 @@
-//! The captured stream of `tests/data`: the verification mix as it really comes.
+//! The captured stream of `tests/data`, in the verification program's mix.
 
 use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-const PACKED: &[u8] = include_bytes!("../../tests/data/verification-20k.events.gz");
+const COMPRESSED: &[u8] = include_bytes!("../../tests/data/verification-20k.events.gz");
 
-/// What the source sent, each line ended by LF.
+/// Returns the bytes of the source, each line ended by LF.
 pub(crate) fn captured_bytes() -> Vec<u8> {
     let mut bytes = Vec::new();
-    GzDecoder::new(PACKED).read_to_end(&mut bytes).unwrap();
+    GzDecoder::new(COMPRESSED).read_to_end(&mut bytes).unwrap();
     bytes
 }

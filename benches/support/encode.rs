@@ -1,8 +1,8 @@
-//! Events as a source writes them.
+//! Encoding of events.
 
 use eventserver::protocol::EventKind;
 
-/// The line of an event, without its terminator.
+/// Returns the line of an event without its terminator.
 pub(crate) fn line(sequence: u64, kind: EventKind) -> String {
     match kind {
         EventKind::Follow { follower, followed } => format!("{sequence}|F|{follower}|{followed}"),

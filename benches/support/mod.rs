@@ -1,47 +1,49 @@
-//! What more than one bench needs.
+//! Helpers shared by the benches.
 
-mod arrivals;
+mod arrival_order;
 mod captured;
 mod encode;
-mod random;
+#[path = "../../tests/support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
 mod sinks;
 
 use criterion::Criterion;
 use eventserver::protocol::{LineBuffer, Sequence};
 
-pub(crate) use arrivals::Arrival;
+pub(crate) use arrival_order::ArrivalOrder;
 pub(crate) use captured::captured_bytes;
 pub(crate) use encode::line;
-pub(crate) use random::Random;
+pub(crate) use prng::Prng;
 pub(crate) use sinks::CountingSink;
 
-/// How many clients a broadcast goes to, wherever one is measured.
+/// Number of connected clients in all benches.
 pub(crate) const CONNECTED: u64 = 100;
 
-/// `full` where time is taken, under `cargo bench`; `small` where `cargo test` runs each bench once
-/// to see that its result is right.
-pub(crate) fn size<T>(full: T, small: T) -> T {
+/// Returns `full` under `cargo bench`; `small` under `cargo test`, which runs each bench once to
+/// check its result.
+pub(crate) fn scaled<T>(full: T, small: T) -> T {
     if std::env::args().any(|argument| argument == "--bench") { full } else { small }
 }
 
-/// Criterion as the command line asks for. An iteration of the larger benches takes up to a second,
-/// so fewer samples than usual have to do.
+/// Returns Criterion configured by the command line. An iteration of the larger benches takes up to
+/// a second, hence fewer samples than by default.
 pub(crate) fn criterion() -> Criterion {
     Criterion::default().sample_size(20).configure_from_args()
 }
 
-/// A sequence that is known to be one.
+/// Returns a sequence that is known to be valid.
 pub(crate) fn sequence(number: u64) -> Sequence {
     Sequence::new(number).unwrap()
 }
 
-/// Hands bytes to a splitter the way a source's socket does: as much at a time as there is room.
-pub(crate) fn fill(splitter: &mut LineBuffer, mut bytes: &[u8]) {
+/// Appends bytes to a line buffer as a socket does: as much at a time as it has space for.
+pub(crate) fn fill(buffer: &mut LineBuffer, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let spare = splitter.unfilled_mut(bytes.len());
+        let spare = buffer.unfilled_mut(bytes.len());
         let (now, later) = bytes.split_at(spare.len());
         spare.copy_from_slice(now);
-        splitter.advance(now.len());
+        buffer.advance(now.len());
         bytes = later;
     }
 }

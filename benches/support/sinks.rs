@@ -1,15 +1,15 @@
-//! Where an engine's deliveries go while it is measured alone.
+//! A sink for an engine that is measured alone.
 
 use eventserver::engine::{Offer, Recipients, Sink};
 use eventserver::protocol::Line;
 
-/// Counts what each recipient gets, and keeps nothing. Recipients are numbered from 0.
+/// Counts the deliveries of each recipient, and keeps nothing. Recipients are numbered from 0.
 pub(crate) struct CountingSink {
-    /// Lines for each recipient alone or among several.
+    /// Lines addressed to each recipient, alone or among several.
     addressed: Vec<u64>,
-    /// Lines for everybody.
+    /// Lines for all recipients.
     broadcasts: u64,
-    /// Bytes of all lines, each counted once for whomever it went to.
+    /// Bytes of all lines, each counted once for any number of recipients.
     pub(crate) bytes: u64,
 }
 
@@ -18,12 +18,12 @@ impl CountingSink {
         CountingSink { addressed: vec![0; recipients], broadcasts: 0, bytes: 0 }
     }
 
-    /// Lines for one recipient so far.
+    /// Returns the number of lines for one recipient so far.
     pub(crate) fn received(&self, recipient: usize) -> u64 {
         self.addressed[recipient] + self.broadcasts
     }
 
-    /// Lines for all recipients so far.
+    /// Returns the number of lines for all recipients so far.
     pub(crate) fn deliveries(&self) -> u64 {
         (0..self.addressed.len()).map(|recipient| self.received(recipient)).sum()
     }

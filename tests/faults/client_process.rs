@@ -4,14 +4,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::Client;
 
-/// A user client that is a process of its own: `cat`, its standard input the connection.
+/// A user client that is a separate process: `cat` with the connection as its standard input.
 #[derive(Debug)]
 pub(crate) struct ClientProcess {
     child: Child,
 }
 
 impl ClientProcess {
-    /// Hands a connection over to a process that writes what it receives to `output`.
+    /// Passes a connection to a process that writes what it receives to `output`.
     pub(crate) fn start(client: Client, output: impl Into<Stdio>) -> ClientProcess {
         let child = Command::new("cat").stdin(client).stdout(output).spawn().unwrap();
         ClientProcess { child }
@@ -22,7 +22,7 @@ impl ClientProcess {
     }
 }
 
-/// Ends the process with SIGKILL, in whatever it is doing.
+/// Kills the process with SIGKILL, whatever it is doing.
 impl Drop for ClientProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -1,4 +1,4 @@
-//! Clients that die while much is being written to them.
+//! Clients that are killed while large queues are written to them.
 
 use std::process::Stdio;
 
@@ -6,26 +6,26 @@ use rustix::process::Signal;
 
 use crate::RESET;
 use crate::client_process::ClientProcess;
-use crate::script::{CROWD, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::{Client, Server};
 use crate::verification::passes_verification;
+use crate::workload::{CHECKED_CLIENTS, CROWD};
 
-/// Of each kind, in each round.
+/// Killed clients per kind and round.
 const VICTIMS: u64 = 5;
 
-/// Queued before the kills begin, for each victim that does not read.
+/// Bytes queued before the kills start, per client that does not read.
 const QUEUED: u64 = 512 << 10;
 
 #[test]
 fn clients_killed_while_large_queues_are_written_to_them() {
-    let rounds = size(3, 30);
+    let rounds = scaled(3, 30);
     let server = Server::start(&RESET);
     let mut stream = Stream::connect(&server).in_rounds_of(5000);
     let mut queued = 0;
     for _ in 0..rounds {
-        stream.goes_on_while(|| {
+        stream.run_during(|| {
             let users = |kind| (0..VICTIMS).map(move |number| CROWD + kind * VICTIMS + number);
             let connect = |user| Client::connect_slow(&server, user);
             let process = |user| ClientProcess::start(connect(user), Stdio::null());
@@ -33,17 +33,17 @@ fn clients_killed_while_large_queues_are_written_to_them() {
             let stopped: Vec<ClientProcess> = users(1).map(process).collect();
             stopped.iter().for_each(|victim| victim.signal(Signal::STOP));
             let deaf: Vec<Client> = users(2).map(connect).collect();
-            queued += server.until("the queues are large", || {
-                Some(server.total("queued now")).filter(|&queued| queued > 2 * VICTIMS * QUEUED)
+            queued += server.wait_until("the queues are large", || {
+                Some(server.stat("queued now")).filter(|&queued| queued > 2 * VICTIMS * QUEUED)
             });
             for ((busy, stopped), deaf) in busy.into_iter().zip(stopped).zip(deaf) {
                 drop(stopped);
                 deaf.resets();
                 drop(busy);
             }
-            server.comes_to_count("clients now", WITNESSES);
+            server.wait_for_stat("clients now", CHECKED_CLIENTS);
         });
-        assert_eq!(server.total("queued now"), 0);
+        assert_eq!(server.stat("queued now"), 0);
     }
     let figures = stream.ends(&server);
     report(format_args!(

@@ -1,4 +1,4 @@
-//! A disk that fills while a stream is captured on it.
+//! A disk that fills up during a capture.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,16 +6,16 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::RESET;
-use crate::size::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::Server;
 use crate::verification::passes_verification;
 
-/// What the disk holds, lines and times together.
+/// Capacity of the disk, for lines and times together.
 const DISK_BYTES: usize = 256 << 10;
 
-/// Runs a program with a small disk in `folder` that only it sees. `None` where the system allows no
-/// such thing.
+/// Returns a command that runs a program with a small disk in `folder` that only it sees, or `None`
+/// where the system does not allow that.
 fn with_a_small_disk(folder: &Path) -> Option<Command> {
     let command = || {
         let mut unshare = Command::new("unshare");
@@ -38,14 +38,14 @@ fn a_disk_that_fills_under_a_capture() {
     let mut server = match disk {
         Some(wrapper) => Server::start_under(wrapper, &flags),
         None => {
-            println!("no disk of its own for the server: it captures to /dev/full");
+            println!("cannot mount a small disk: the server captures to /dev/full");
             symlink("/dev/full", &file).unwrap();
             Server::start(&flags)
         }
     };
     let mut stream = Stream::connect(&server);
-    stream.goes_on_while(|| server.logs(&["capture to", "stopped", "No space left on device"]));
-    (0..size(100, 1000)).for_each(|_| stream.round());
+    stream.run_during(|| server.logs(&["capture to", "stopped", "No space left on device"]));
+    (0..scaled(100, 1000)).for_each(|_| stream.round());
 
     let mut captured = 0;
     if !is_full_from_the_start {
@@ -53,7 +53,10 @@ fn a_disk_that_fills_under_a_capture() {
         let lines = fs::read(root + file.to_str().unwrap()).unwrap();
         captured = lines.len();
         assert!(captured > DISK_BYTES / 2, "{captured} bytes are captured");
-        assert!(stream.first_sent().starts_with(&lines), "what was captured is not what was sent");
+        assert!(
+            stream.first_sent().starts_with(&lines),
+            "the captured bytes differ from the sent ones"
+        );
     }
     let figures = stream.ends(&server);
     report(format_args!("a capture that ends after {captured} bytes; {figures}"));

@@ -1,22 +1,23 @@
-//! A time of day that jumps back and forth by hours. TimeoutQueue have nothing to do with it: none comes
-//! too early, none too late. (`clippy.toml` keeps the time of day out of the source.)
+//! A wall clock that jumps back and forth by hours. Timeouts do not depend on it: none expires
+//! early or late. (`clippy.toml` bans the wall clock from the source.)
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::RESET;
-use crate::size::report;
+use crate::scale::report;
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source, messages};
 use crate::verification::passes_verification;
 
-/// All timeouts of the server.
+/// Value of all the server's timeouts.
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 const USER: u64 = 7;
 
-/// The clock as a library, made by the compiler that Rust links with; `None` where that is another.
+/// Builds the clock as a library with the compiler that Rust links with; `None` where that is
+/// another one.
 fn jumping_clock(folder: &Path) -> Option<PathBuf> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/jumping_clock.c");
     let library = folder.join("jumping_clock.so");
@@ -25,8 +26,8 @@ fn jumping_clock(folder: &Path) -> Option<PathBuf> {
     made.is_ok_and(|status| status.success()).then_some(library)
 }
 
-/// Asserts that what `wait` waits for takes as long as a timeout, or somewhat longer. A jump ahead
-/// would bring it at once, a jump back after everybody's patience.
+/// Asserts that `wait` takes at least a timeout. A jump ahead would end it at once; a jump back
+/// would exceed the deadline of the tests.
 #[track_caller]
 fn takes_a_timeout<T>(wait: impl FnOnce() -> T) {
     let start = Instant::now();
@@ -34,7 +35,7 @@ fn takes_a_timeout<T>(wait: impl FnOnce() -> T) {
     assert!(start.elapsed() >= TIMEOUT, "after {:?}", start.elapsed());
 }
 
-/// Messages for a client that does not read them.
+/// Sends messages to a client that does not read.
 fn flood(server: &Server, messages_sent: u64) -> Client {
     let client = Client::connect_slow(server, USER);
     let mut source = Source::connect(server);
@@ -46,7 +47,7 @@ fn flood(server: &Server, messages_sent: u64) -> Client {
 fn a_clock_that_jumps() {
     let folder = tempfile::tempdir().unwrap();
     let Some(library) = jumping_clock(folder.path()) else {
-        println!("there is no C compiler by the name of `cc`: nothing can be shown here");
+        println!("skipped: no C compiler named `cc`");
         return;
     };
     let millis = TIMEOUT.as_millis().to_string();
@@ -59,7 +60,7 @@ fn a_clock_that_jumps() {
     let mut server = Server::start_under(wrapper, &[&RESET[..], &queue, &timeouts].concat());
 
     let mut stream = Stream::connect(&server);
-    stream.goes_on_while(|| takes_a_timeout(|| Client::connect_unknown(&server).is_closed()));
+    stream.run_during(|| takes_a_timeout(|| Client::connect_unidentified(&server).is_closed()));
     let figures = stream.ends(&server);
 
     let mut client = Client::connect(&server, USER);
@@ -69,20 +70,20 @@ fn a_clock_that_jumps() {
         client.receives(&["2|B"]);
     });
     drop((source, client));
-    server.comes_to_count("sources now", 0);
+    server.wait_for_stat("sources now", 0);
 
     let mut stalled = None;
     takes_a_timeout(|| {
         stalled = Some(flood(&server, 300_000));
-        server.counts("stalled", 1);
+        server.assert_stat_reaches("stalled", 1);
     });
     drop(stalled);
-    server.comes_to_count("sources now", 0);
+    server.wait_for_stat("sources now", 0);
     passes_verification(&server);
 
-    // Less than a full queue, and more than the kernel takes.
+    // Less than a full queue, and more than the kernel buffers.
     let _undrained = flood(&server, 100_000);
-    server.until("much is queued", || (server.total("queued now") > 1 << 20).then_some(()));
+    server.wait_until("much is queued", || (server.stat("queued now") > 1 << 20).then_some(()));
     takes_a_timeout(|| assert_eq!(server.stop(), Some(0)));
     assert!(server.final_totals().contains("drain_timeout 1"));
     let times: Vec<String> = server.log_lines().iter().map(|line| line[..19].to_owned()).collect();

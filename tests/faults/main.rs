@@ -1,14 +1,14 @@
-//! What the world does to a server: crowds, storms, kills, suspensions, a lack of descriptors, a full
-//! disk, a clock that jumps. Each fault happens to the real program while a stream goes on, every byte
-//! of which is checked; afterwards the same server passes `loadgen verify`.
+//! Faults from outside: crowds, connection storms, kills, suspensions, a lack of descriptors, a
+//! full disk, a clock that jumps. Each fault is injected into the real program during a stream of
+//! which every byte is checked; afterwards the same server passes `loadgen verify`.
 //!
-//! `cargo test` plays each fault in a small size. `perf/faults.sh` plays the same ones in full, by
-//! setting `FAULTS=full`. A fault that needs more descriptors than the system gives scales itself to
-//! what there is, and says so.
+//! `cargo test` runs each fault in a small size, `perf/faults.sh` in full, by setting
+//! `FAULTS=full`. A fault that needs more descriptors than the system allows scales itself down,
+//! and says so.
 //!
-//! Where a test sleeps, the length of time is the fault's own pace; nothing is waited for that way.
+//! A sleep in these tests is the pace of the fault; no test waits for a condition that way.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
 mod client_process;
 mod clients_killed;
@@ -16,9 +16,8 @@ mod descriptors_taken;
 mod full_disk;
 #[cfg(target_env = "gnu")]
 mod jumping_clock;
-mod script;
+mod scale;
 mod silent_clients;
-mod size;
 mod sources_killed;
 mod storms;
 mod stream;
@@ -27,6 +26,7 @@ mod stream;
 mod support;
 mod suspended;
 mod verification;
+mod workload;
 
-/// Each source's end begins everything anew, so that a verification can follow on the same server.
+/// The end of the last source resets the server, so that a verification can follow on it.
 const RESET: [&str; 2] = ["--on-source-disconnect", "reset"];

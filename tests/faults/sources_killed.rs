@@ -1,4 +1,4 @@
-//! Sources that die in the middle of a line, over and over.
+//! Sources that are killed in the middle of a line, repeatedly.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -6,29 +6,30 @@ use std::thread;
 use std::time::Duration;
 
 use crate::RESET;
-use crate::script::{Script, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source};
 use crate::verification::passes_verification;
+use crate::workload::{CHECKED_CLIENTS, Workload};
 
-/// How long a source lives.
+/// Lifetime of a source.
 const LIFE: Duration = Duration::from_millis(10);
-/// What it sends in that time, about, in so many pieces.
+/// Approximate number of bytes that it sends in that time, and of pieces.
 const LIFE_BYTES: usize = 6000;
 const PIECES: usize = 5;
 
-/// Events that are in disorder among each other.
+/// Number of events that are shuffled together.
 const BATCH: u64 = 100;
 
-/// What a source sends that is killed in the middle of a line; all that is left where that is little.
+/// Returns the bytes that a source sends before it is killed in the middle of a line, or all that
+/// are left.
 fn cut_in_mid_line(lines: &[u8]) -> &[u8] {
     let cut = LIFE_BYTES.min(lines.len());
     let is_at_an_end = lines[cut - 1] == b'\n' && cut < lines.len();
     &lines[..cut + usize::from(is_at_an_end)]
 }
 
-/// Calls `send` with one piece after the other, for as long as a source lives.
+/// Calls `send` with one piece after the other during the lifetime of a source.
 fn live(bytes: &[u8], mut send: impl FnMut(&[u8])) {
     for piece in bytes.chunks(bytes.len().div_ceil(PIECES)) {
         send(piece);
@@ -36,54 +37,54 @@ fn live(bytes: &[u8], mut send: impl FnMut(&[u8])) {
     }
 }
 
-/// Has all witnesses read what is due to them while `kills` go on.
-fn while_witnesses_read(server: &Server, script: &mut Script, kills: impl FnOnce()) {
-    let due = script.take_due();
+/// Runs `kills` while all checked clients read what they must receive.
+fn while_clients_read(server: &Server, workload: &mut Workload, kills: impl FnOnce()) {
+    let expected = workload.take_expected();
     thread::scope(|scope| {
-        for (user, due) in Script::witnesses().zip(&due) {
-            let mut witness = Client::connect(server, user);
-            scope.spawn(move || witness.receives_bytes(due));
+        for (user, expected) in Workload::checked_users().zip(&expected) {
+            let mut client = Client::connect(server, user);
+            scope.spawn(move || client.receives_bytes(expected));
         }
         kills();
     });
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
 }
 
 #[test]
 fn sources_that_end_in_mid_line_every_ten_milliseconds() {
-    let batches = size(400, 2000) as u64;
+    let batches = scaled(400, 2000) as u64;
     let server = Server::start(&["--on-source-disconnect", "keep"]);
-    let mut script = Script::starting_with(1);
-    let lines: Vec<u8> = (0..batches).flat_map(|_| script.write(BATCH)).collect();
+    let mut workload = Workload::starting_with(1);
+    let lines: Vec<u8> = (0..batches).flat_map(|_| workload.write(BATCH)).collect();
     let mut ends = 0;
-    while_witnesses_read(&server, &mut script, || {
+    while_clients_read(&server, &mut workload, || {
         let mut left = &lines[..];
         while !left.is_empty() {
             let sent = cut_in_mid_line(left);
             let mut source = Source::connect(&server);
             live(sent, |piece| source.sends(piece));
-            // The next one sends the line again that this one has cut.
+            // The next source repeats the line that this one cut.
             let whole = sent.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
             ends += u64::from(whole < sent.len());
             left = &left[whole..];
         }
     });
-    server.counts("events", batches * BATCH);
-    server.counts("unterminated", ends);
+    server.assert_stat_reaches("events", batches * BATCH);
+    server.assert_stat_reaches("unterminated", ends);
     for name in ["late", "duplicate", "malformed", "lost"] {
-        assert_eq!(server.total(name), 0, "{name}");
+        assert_eq!(server.stat(name), 0, "{name}");
     }
-    // A server that keeps its sequence cannot begin anew: the same script goes on instead.
-    let mut stream = Stream::connect_with(&server, script);
+    // A server that keeps its sequence cannot restart: the same workload continues instead.
+    let mut stream = Stream::connect_with(&server, workload);
     (0..100).for_each(|_| stream.round());
     stream.ends(&server);
     report(format_args!(
-        "{ends} sources, {} events to {WITNESSES} clients, none lost, none twice",
+        "{ends} sources, {} events to {CHECKED_CLIENTS} clients, none lost, none twice",
         batches * BATCH
     ));
 }
 
-/// A source that is a process of its own: `cat`, its standard output the connection.
+/// A source that is a separate process: `cat` with the connection as its standard output.
 struct SourceProcess(Child);
 
 impl SourceProcess {
@@ -98,7 +99,7 @@ impl SourceProcess {
     }
 }
 
-/// Ends the process with SIGKILL, in whatever it is doing.
+/// Kills the process with SIGKILL, whatever it is doing.
 impl Drop for SourceProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -108,14 +109,14 @@ impl Drop for SourceProcess {
 
 #[test]
 fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
-    let batches = size(200, 2000);
+    let batches = scaled(200, 2000);
     let server = Server::start(&RESET);
-    let mut script = Script::starting_with(1);
-    let lines: Vec<Vec<u8>> = (0..batches).map(|_| script.write(BATCH)).collect();
-    // As long as this one is there, nothing begins anew.
+    let mut workload = Workload::starting_with(1);
+    let lines: Vec<Vec<u8>> = (0..batches).map(|_| workload.write(BATCH)).collect();
+    // While this source is connected, the server does not reset.
     let mut steady = Source::connect(&server);
     let mut kills = 0;
-    while_witnesses_read(&server, &mut script, || {
+    while_clients_read(&server, &mut workload, || {
         steady.sends(&lines[0]);
         let mut applied = 0;
         while applied < batches {
@@ -124,20 +125,21 @@ fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
             live(cut_in_mid_line(&left), |piece| source.sends(piece));
             drop(source);
             kills += 1;
-            server.comes_to_count("sources now", 1);
-            // Nobody knows what has left a killed process. The next one begins where the server is.
-            applied = (server.total("awaited sequence") as usize - 1) / BATCH as usize;
+            server.wait_for_stat("sources now", 1);
+            // How much a killed process has sent is unknown. The next one starts where the server
+            // is.
+            applied = (server.stat("awaited sequence") as usize - 1) / BATCH as usize;
         }
     });
-    server.counts("events", batches as u64 * BATCH);
-    let (cut, again) = (server.total("unterminated"), server.total("late"));
+    server.assert_stat_reaches("events", batches as u64 * BATCH);
+    let (cut, again) = (server.stat("unterminated"), server.stat("late"));
     assert!(cut > 0);
-    assert_eq!((server.total("malformed"), server.total("lost")), (0, 0));
+    assert_eq!((server.stat("malformed"), server.stat("lost")), (0, 0));
     drop(steady);
-    server.comes_to_count("sources now", 0);
+    server.wait_for_stat("sources now", 0);
     report(format_args!(
-        "{kills} processes, {cut} lines cut, {again} sent again; {} events to {WITNESSES} clients, \
-         none lost, none twice",
+        "{kills} processes, {cut} lines cut, {again} sent again; {} events to \
+         {CHECKED_CLIENTS} clients, none lost, none twice",
         batches as u64 * BATCH
     ));
     passes_verification(&server);

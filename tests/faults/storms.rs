@@ -1,4 +1,4 @@
-//! Clients that come and go faster than anybody could use them.
+//! Storms of clients that connect and disconnect.
 
 use std::fs;
 use std::io::Write;
@@ -9,29 +9,29 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::RESET;
-use crate::script::{CROWD, WITNESSES};
-use crate::size::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source, delivered, messages};
 use crate::verification::passes_verification;
+use crate::workload::{CHECKED_CLIENTS, CROWD};
 
-/// Storms at the same time.
+/// Storms at the same time, one thread each.
 const STORMS: usize = 4;
 
-/// Visits from one address. Each takes a port for a while longer than it lasts, and the fewer are left,
-/// the longer it takes to find one.
-const VISITS_AN_ADDRESS: usize = 5000;
+/// Connections from one address. Each occupies a port for a while after it ends, and the fewer are
+/// left, the longer it takes to find one.
+const CONNECTIONS_PER_ADDRESS: usize = 5000;
 
 fn connect_from(storm: usize, number: usize, server: &Server) -> TcpStream {
-    let own = Ipv4Addr::new(127, 90, storm as u8, (number / VISITS_AN_ADDRESS) as u8);
+    let own = Ipv4Addr::new(127, 90, storm as u8, (number / CONNECTIONS_PER_ADDRESS) as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((own, 0)).into()).unwrap();
     socket.connect(&server.client_address.into()).unwrap();
     socket.into()
 }
 
-/// A visit that ends as soon as it has begun, each time in another way.
-fn visit(storm: usize, server: &Server, number: usize) {
+/// Connects and disconnects at once, in one of six ways.
+fn connect_and_leave(storm: usize, server: &Server, number: usize) {
     let mut stream = connect_from(storm, number, server);
     let user = CROWD + (number % 100) as u64;
     match number % 6 {
@@ -53,29 +53,30 @@ fn open_descriptors(server: &Server) -> usize {
 
 #[test]
 fn clients_that_connect_and_disconnect_by_the_ten_thousand() {
-    let visits = size(50_000, 200_000) / STORMS * STORMS;
+    let connections = scaled(50_000, 200_000) / STORMS * STORMS;
     let server = Server::start(&RESET);
     let mut stream = Stream::connect(&server);
     stream.round();
     let descriptors = open_descriptors(&server);
-    stream.goes_on_while(|| {
+    stream.run_during(|| {
         thread::scope(|scope| {
             for storm in 0..STORMS {
                 let server = &server;
                 scope.spawn(move || {
-                    (0..visits / STORMS).for_each(|number| visit(storm, server, number));
+                    (0..connections / STORMS)
+                        .for_each(|number| connect_and_leave(storm, server, number));
                 });
             }
         });
-        server.comes_to_count("clients now", WITNESSES);
+        server.wait_for_stat("clients now", CHECKED_CLIENTS);
     });
-    // One that ends with a reset before it is accepted may be none for the server.
-    let ever = server.total("ever");
-    assert!(ever <= visits as u64 + WITNESSES, "{ever} clients ever");
+    // A connection that is reset before it is accepted may not count for the server.
+    let ever = server.stat("ever");
+    assert!(ever <= connections as u64 + CHECKED_CLIENTS, "{ever} clients ever");
     assert_eq!(open_descriptors(&server), descriptors);
     let memory = server.process().resident_bytes() >> 20;
     let figures = stream.ends(&server);
-    report(format_args!("{visits} clients, {memory} MB resident afterwards; {figures}"));
+    report(format_args!("{connections} clients, {memory} MB resident afterwards; {figures}"));
     passes_verification(&server);
 }
 
@@ -84,7 +85,7 @@ fn takeovers_of_one_id_by_the_thousand() {
     const USER: u64 = 7;
     const AT_ONCE: u64 = 10;
     const MESSAGES: u64 = 5;
-    let rounds = size(100, 1000) as u64;
+    let rounds = scaled(100, 1000) as u64;
     let server = Server::start(&RESET);
     let mut source = Source::connect(&server);
     let mut newest = Client::connect(&server, USER);
@@ -101,7 +102,7 @@ fn takeovers_of_one_id_by_the_thousand() {
             received.extend(client.receives_until_closed());
         }
     }
-    // Every line was for whoever was the newest then: together they have them all.
+    // Every line was delivered to the newest client at that time: together they have all of them.
     let takeovers = rounds * AT_ONCE;
     let last = messages(takeovers * MESSAGES + 1..takeovers * MESSAGES + 2, USER);
     source.sends(&last);
@@ -109,9 +110,9 @@ fn takeovers_of_one_id_by_the_thousand() {
     let rest = delivered(&sent).split_off(received.len());
     assert!(delivered(&sent).starts_with(&received));
     newest.receives_bytes(&rest);
-    server.counts("taken_over", takeovers);
+    server.assert_stat_reaches("taken_over", takeovers);
     drop((source, newest));
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
     report(format_args!(
         "{takeovers} takeovers, {AT_ONCE} at once; {} messages, none lost, none twice",
         takeovers * MESSAGES + 1

@@ -3,53 +3,53 @@ use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::script::{Script, WITNESSES};
 use crate::support::{Client, Server, Source};
+use crate::workload::{CHECKED_CLIENTS, Workload};
 
-/// Between two rounds, so that the fault has a share of the processor too.
+/// Pause between two rounds, so that the fault gets CPU time too.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The first so many bytes sent, at least, are remembered.
+/// Lower bound of the sent bytes that are kept.
 const REMEMBERED: usize = 1 << 20;
 
-/// A stream that goes on while something happens to the server: a source sends a few events in
-/// disorder, every witness receives exactly what it must, and so forth.
+/// A stream during a fault. In each round a source sends some events in disorder, and every checked
+/// client must receive exactly its bytes.
 #[derive(Debug)]
 pub(crate) struct Stream {
     source: Source,
-    witnesses: Vec<Client>,
-    script: Script,
-    events_a_round: u64,
+    clients: Vec<Client>,
+    workload: Workload,
+    events_per_round: u64,
     events: u64,
     first_sent: Vec<u8>,
     longest_round: Duration,
 }
 
 impl Stream {
-    /// A stream that begins with sequence 1.
+    /// Starts a stream at sequence 1.
     pub(crate) fn connect(server: &Server) -> Stream {
-        Stream::connect_with(server, Script::starting_with(1))
+        Stream::connect_with(server, Workload::starting_with(1))
     }
 
-    /// A stream that goes on with a script of which all that was written has been received.
-    pub(crate) fn connect_with(server: &Server, script: Script) -> Stream {
+    /// Starts a stream that continues a workload of which everything written has been received.
+    pub(crate) fn connect_with(server: &Server, workload: Workload) -> Stream {
         Stream {
             source: Source::connect(server),
-            witnesses: Script::witnesses().map(|user| Client::connect(server, user)).collect(),
-            script,
-            events_a_round: 100,
+            clients: Workload::checked_users().map(|user| Client::connect(server, user)).collect(),
+            workload,
+            events_per_round: 100,
             events: 0,
             first_sent: Vec::new(),
             longest_round: Duration::ZERO,
         }
     }
 
-    pub(crate) fn in_rounds_of(self, events_a_round: u64) -> Stream {
-        Stream { events_a_round, ..self }
+    pub(crate) fn in_rounds_of(self, events_per_round: u64) -> Stream {
+        Stream { events_per_round, ..self }
     }
 
-    /// Goes on while `fault` is at work, and for a round afterwards.
-    pub(crate) fn goes_on_while<T: Send>(&mut self, fault: impl FnOnce() -> T + Send) -> T {
+    /// Runs rounds while `fault` runs, and one after it.
+    pub(crate) fn run_during<T: Send>(&mut self, fault: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let fault = scope.spawn(fault);
             while !fault.is_finished() {
@@ -63,41 +63,42 @@ impl Stream {
 
     pub(crate) fn round(&mut self) {
         let start = Instant::now();
-        let lines = self.script.write(self.events_a_round);
+        let lines = self.workload.write(self.events_per_round);
         self.source.sends(&lines);
         if self.first_sent.len() < REMEMBERED {
             self.first_sent.extend_from_slice(&lines);
         }
-        for (witness, due) in self.witnesses.iter_mut().zip(self.script.take_due()) {
-            witness.receives_bytes(&due);
+        for (client, expected) in self.clients.iter_mut().zip(self.workload.take_expected()) {
+            client.receives_bytes(&expected);
         }
-        self.events += self.events_a_round;
+        self.events += self.events_per_round;
         self.longest_round = self.longest_round.max(start.elapsed());
         thread::sleep(PAUSE);
     }
 
-    /// What somebody has to have received who was there from the beginning and is no witness.
+    /// Returns what a client must have received that was connected from the start and is not
+    /// checked.
     pub(crate) fn broadcasts(&self) -> &[u8] {
-        self.script.broadcasts()
+        self.workload.broadcasts()
     }
 
-    /// The first megabyte that was sent, or all of it so far.
+    /// Returns the first megabyte sent, or everything so far.
     pub(crate) fn first_sent(&self) -> &[u8] {
         &self.first_sent
     }
 
-    /// Source and witnesses leave; returns what the stream came to.
+    /// Disconnects source and clients; returns the stream's figures.
     #[track_caller]
     pub(crate) fn ends(self, server: &Server) -> Figures {
-        drop((self.source, self.witnesses));
-        server.comes_to_count("sources now", 0);
-        server.comes_to_count("clients now", 0);
-        assert_eq!(server.total("queued now"), 0);
+        drop((self.source, self.clients));
+        server.wait_for_stat("sources now", 0);
+        server.wait_for_stat("clients now", 0);
+        assert_eq!(server.stat("queued now"), 0);
         Figures { events: self.events, longest_round: self.longest_round }
     }
 }
 
-/// How many events went to the witnesses, and how long the longest round took.
+/// Number of events, and duration of the longest round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     events: u64,
@@ -108,6 +109,9 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { events, longest_round } = self;
         let longest = longest_round.as_millis();
-        write!(f, "{events} events meanwhile to {WITNESSES} clients, the slowest {longest} ms")
+        write!(
+            f,
+            "{events} events meanwhile to {CHECKED_CLIENTS} clients, slowest round {longest} ms"
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! Processes that are stopped for a while, and go on.
+//! Processes that are suspended and resumed.
 
 use std::fs::{self, File};
 use std::thread;
@@ -8,26 +8,26 @@ use rustix::process::Signal;
 
 use crate::RESET;
 use crate::client_process::ClientProcess;
-use crate::script::CROWD;
-use crate::size::{report, size};
+use crate::scale::{report, scaled};
 use crate::stream::Stream;
 use crate::support::{Client, Server, Source};
 use crate::verification::{Verification, passes_verification};
+use crate::workload::CROWD;
 
-/// For a client to say who it is, and how long the server is suspended.
+/// The identify timeout, and the duration of a suspension.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_server_that_is_suspended_and_goes_on() {
-    let times = size(12, 60);
+    let times = scaled(12, 60);
     let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
     let mut stream = Stream::connect(&server).in_rounds_of(1000);
     let mut identified = 0;
-    stream.goes_on_while(|| {
+    stream.run_during(|| {
         for _ in 0..times {
             let leaving = Client::connect(&server, CROWD);
             let start = Instant::now();
-            let mut coming = Client::connect_unknown(&server);
+            let mut coming = Client::connect_unidentified(&server);
             let is_in_time = server.while_suspended(|| {
                 let is_in_time = start.elapsed() < TIMEOUT;
                 drop(leaving);
@@ -35,7 +35,7 @@ fn a_server_that_is_suspended_and_goes_on() {
                 thread::sleep(TIMEOUT);
                 is_in_time
             });
-            // Its time was over when the server went on, but it had said who it is.
+            // Its timeout had expired when the server resumed, but its ID had arrived.
             if is_in_time {
                 assert!(coming.receives_a_byte().is_some());
                 identified += 1;
@@ -52,7 +52,7 @@ fn a_server_that_is_suspended_and_goes_on() {
 
 #[test]
 fn a_server_that_is_suspended_with_readiness_in_its_hands() {
-    let times = size(12, 60);
+    let times = scaled(12, 60);
     let server = Server::start(&[&RESET[..], &["--identify-timeout-ms", "100"]].concat());
     let mut source = Source::connect(&server);
     let mut talker = Client::connect(&server, CROWD);
@@ -60,8 +60,8 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
         let mut identified = 0;
         for time in 0..times {
             let start = Instant::now();
-            let mut coming = Client::connect_unknown(&server);
-            // Whoever came before this one is accepted when it is refused.
+            let mut coming = Client::connect_unidentified(&server);
+            // Earlier connections are accepted by the time this one is refused.
             Client::connect(&server, "nobody").is_closed();
             let is_in_time = server.while_suspended(|| {
                 let is_in_time = start.elapsed() < TIMEOUT;
@@ -79,14 +79,14 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
     };
     let identified: usize = thread::scope(|scope| {
         let suspended = scope.spawn(suspend);
-        // Input that is ignored: there is hardly a moment without news for the server.
+        // Ignored input, so that there is always readiness to report.
         while !suspended.is_finished() {
             talker.sends("x");
         }
         suspended.join().unwrap()
     });
     drop((source, talker));
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
     report(format_args!("{times} times, {identified} clients identified then"));
     passes_verification(&server);
 }
@@ -95,7 +95,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
 fn clients_that_are_suspended_and_go_on() {
     const CLIENTS: u64 = 4;
     const QUEUED: u64 = 256 << 10;
-    let times = size(5, 30);
+    let times = scaled(5, 30);
     let server = Server::start(&RESET);
     let folder = tempfile::tempdir().unwrap();
     let output = |user: u64| folder.path().join(user.to_string());
@@ -106,13 +106,13 @@ fn clients_that_are_suspended_and_go_on() {
         ClientProcess::start(Client::connect_slow(&server, user), file)
     };
     let clients: Vec<ClientProcess> = users.clone().map(start).collect();
-    stream.goes_on_while(|| {
+    stream.run_during(|| {
         for _ in 0..times {
             clients.iter().for_each(|client| client.signal(Signal::STOP));
-            let is_large = || (server.total("queued now") > CLIENTS * QUEUED).then_some(());
-            server.until("the queues are large", is_large);
+            let is_large = || (server.stat("queued now") > CLIENTS * QUEUED).then_some(());
+            server.wait_until("the queues are large", is_large);
             clients.iter().for_each(|client| client.signal(Signal::CONT));
-            server.comes_to_count("queued now", 0);
+            server.wait_for_stat("queued now", 0);
         }
     });
     for user in users {
@@ -121,7 +121,7 @@ fn clients_that_are_suspended_and_go_on() {
             let written = fs::metadata(output(user)).unwrap().len();
             (written >= expected.len() as u64).then_some(())
         };
-        server.until("every broadcast is received", is_whole);
+        server.wait_until("every broadcast is received", is_whole);
         assert!(fs::read(output(user)).unwrap() == expected, "user {user}");
     }
     drop(clients);
@@ -134,10 +134,10 @@ fn clients_that_are_suspended_and_go_on() {
 fn a_verification_whose_server_and_clients_are_suspended_in_turn() {
     const PAUSE: Duration = Duration::from_millis(7);
     let server = Server::start(&RESET);
-    let events = size(500_000, 10_000_000);
+    let events = scaled(500_000, 10_000_000);
     let mut verification = Verification::start(&server, events);
     let mut times = 0;
-    while !verification.is_over() {
+    while !verification.has_ended() {
         verification.signal(Signal::STOP);
         thread::sleep(PAUSE);
         verification.signal(Signal::CONT);

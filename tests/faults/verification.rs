@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::Server;
 
-/// `loadgen verify` under way.
+/// A running `loadgen verify`.
 #[derive(Debug)]
 pub(crate) struct Verification {
     child: Child,
@@ -30,11 +30,11 @@ impl Verification {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    pub(crate) fn is_over(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end: it gives up by itself when nothing moves.
+    /// Waits for its exit and asserts success; it fails by itself when nothing moves.
     #[track_caller]
     pub(crate) fn passes(self) {
         let output = self.child.wait_with_output().unwrap();
@@ -45,7 +45,7 @@ impl Verification {
     }
 }
 
-/// Asserts that the server, which nobody else uses any more, is as good as new.
+/// Asserts that the server, which has no other peers left, passes a verification.
 #[track_caller]
 pub(crate) fn passes_verification(server: &Server) {
     Verification::start(server, 100_000).passes();

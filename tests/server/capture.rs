@@ -1,4 +1,4 @@
-//! The capture of accepted lines: what it holds, and that nothing about it hurts the server.
+//! The capture of accepted lines: its content, and that it never hurts the server.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Client, Log, Server, Source, command, messages, run_to_the_end};
+use crate::support::{Client, Log, Server, Source, command, messages, run_to_exit};
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -22,7 +22,7 @@ fn start_capturing(file: &Path) -> (Server, Source) {
 
 #[test]
 fn every_accepted_line_is_captured_in_the_order_of_arrival_and_no_other() {
-    // A malformed line that ends a sequence's turn is one: without it a replay would stall.
+    // A malformed line with a sequence is captured: without it a replay would stall.
     let folder = folder();
     let file = folder.path().join("stream.events");
     let (mut server, mut source) = start_capturing(&file);
@@ -62,13 +62,13 @@ fn a_capture_is_never_overwritten() {
     fs::write(&file, "1|B\n").unwrap();
     let flags =
         ["--capture", file.to_str().unwrap(), "--event-listen", "0", "--client-listen", "0"];
-    let (status, log) = run_to_the_end(command(&flags));
+    let (status, log) = run_to_exit(command(&flags));
     assert_eq!(status, Some(1));
     assert!(log.contains("stream.events is not empty"), "the log is {log}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "1|B\n");
 }
 
-/// A named pipe in this folder.
+/// Creates a named pipe in this folder.
 fn named_pipe(folder: &TempDir) -> PathBuf {
     let path = folder.path().join("stream.pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -78,9 +78,12 @@ fn named_pipe(folder: &TempDir) -> PathBuf {
 /// Sends these lines and waits until the last one is applied.
 #[track_caller]
 fn is_applied(server: &Server, source: &mut Source, lines: &[u8]) {
-    let before = server.total("events");
+    let before = server.stat("events");
     source.sends(lines);
-    server.counts("events", before + lines.iter().filter(|&&byte| byte == b'\n').count() as u64);
+    server.assert_stat_reaches(
+        "events",
+        before + lines.iter().filter(|&&byte| byte == b'\n').count() as u64,
+    );
 }
 
 #[test]
@@ -121,7 +124,7 @@ fn a_reader_that_stands_still_does_not_outlast_the_drain_timeout() {
     let error = server.logs(&["ERROR", "capture to", " bytes were not written"]);
     let number = error.split_once(" ms: ").unwrap().1.split(' ').next().unwrap();
     let number: usize = number.parse().unwrap();
-    // The pipe holds some of them.
+    // The pipe's buffer holds some of them.
     assert!((lines.len() - (128 << 10)..lines.len()).contains(&number), "{error}");
 }
 
@@ -136,7 +139,7 @@ fn a_second_signal_ends_a_server_that_waits_for_its_capture() {
         is_applied(&server, &mut Source::connect(&server), &messages(1..10_001, 7));
         server.signal(Signal::TERM);
         server.logs(&["totals: "]);
-        assert_eq!(server.signal_until_it_ends(Signal::TERM), Some(1), "is read: {is_read}");
+        assert_eq!(server.signal_until_exit(Signal::TERM), Some(1), "is read: {is_read}");
         let _ = fs::remove_file(folder.path().join("stream.pipe.times"));
     }
 }
@@ -155,7 +158,7 @@ fn a_reader_that_leaves_ends_the_capture_alone() {
 
 #[test]
 fn what_waits_for_a_capture_is_bounded() {
-    const ALLOWED: u64 = (32 + 24) << 20;
+    const MAX_RESIDENT_BYTES: u64 = (32 + 24) << 20;
     let folder = folder();
     let pipe = named_pipe(&folder);
     let mut server = Server::start(&["--capture", pipe.to_str().unwrap()]);
@@ -164,9 +167,9 @@ fn what_waits_for_a_capture_is_bounded() {
     for first in (1..2_000_000).step_by(100_000) {
         is_applied(&server, &mut source, &messages(first..first + 100_000, 7));
         let peak = server.process().peak_resident_bytes();
-        assert!(peak < ALLOWED, "{peak} bytes were resident");
+        assert!(peak < MAX_RESIDENT_BYTES, "{peak} bytes were resident");
     }
     server.logs(&["ERROR", "capture to", "stopped", "too slow"]);
     server.signal(Signal::TERM);
-    assert_eq!(server.signal_until_it_ends(Signal::TERM), Some(1));
+    assert_eq!(server.signal_until_exit(Signal::TERM), Some(1));
 }

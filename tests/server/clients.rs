@@ -1,8 +1,8 @@
-//! How user clients say who they are, are replaced, and go.
+//! User clients: identification, takeover, and disconnect.
 
 use crate::support::{Client, Server, Source};
 
-/// A server, and a source that is connected before any client.
+/// Starts a server, and connects a source before any client.
 fn source_first(flags: &[&str]) -> (Server, Source) {
     let server = Server::start(flags);
     let source = Source::connect(&server);
@@ -14,7 +14,7 @@ fn an_id_line_is_a_number_and_a_terminator() {
     let (server, mut source) = source_first(&[]);
     let ids = ["7\n", "8\r\n", "0009\n", "18446744073709551615\r\n", "00000000000000000011\n"];
     let mut clients = ids.map(|id| {
-        let mut client = Client::connect_unknown(&server);
+        let mut client = Client::connect_unidentified(&server);
         client.sends(id);
         client
     });
@@ -35,7 +35,7 @@ fn an_id_line_is_a_number_and_a_terminator() {
 #[test]
 fn an_id_may_come_byte_by_byte() {
     let (server, mut source) = source_first(&[]);
-    let mut client = Client::connect_unknown(&server);
+    let mut client = Client::connect_unidentified(&server);
     for byte in b"1234\r\n" {
         client.sends([*byte]);
     }
@@ -46,11 +46,11 @@ fn an_id_may_come_byte_by_byte() {
 #[test]
 fn a_client_that_has_not_finished_its_id_line_receives_nothing() {
     let (server, mut source) = source_first(&[]);
-    let mut witness = Client::connect(&server, 1);
-    let mut client = Client::connect_unknown(&server);
+    let mut observer = Client::connect(&server, 1);
+    let mut client = Client::connect_unidentified(&server);
     client.sends("1234");
     source.sends_lines(&["1|B"]);
-    witness.receives(&["1|B"]);
+    observer.receives(&["1|B"]);
     client.sends("5\n");
     source.sends_lines(&["2|P|1|1234", "3|P|1|12345"]);
     client.receives(&["3|P|1|12345"]);
@@ -76,34 +76,34 @@ fn a_client_whose_id_is_no_number_is_closed_counted_and_logged() {
         "1\x002\n",
     ];
     for id in wrong {
-        let mut client = Client::connect_unknown(&server);
+        let mut client = Client::connect_unidentified(&server);
         client.sends(id);
         client.is_closed();
         server.logs(&["bad_id"]);
     }
-    assert_eq!(server.total("bad_id"), wrong.len() as u64);
-    assert_eq!(server.total("clients now"), 0);
+    assert_eq!(server.stat("bad_id"), wrong.len() as u64);
+    assert_eq!(server.stat("clients now"), 0);
 }
 
 #[test]
 fn a_client_that_sends_over_64_bytes_without_an_end_is_closed() {
     let (server, _source) = source_first(&[]);
-    let mut client = Client::connect_unknown(&server);
+    let mut client = Client::connect_unidentified(&server);
     client.sends("1".repeat(67));
     client.is_cut_off();
-    server.counts("bad_id", 1);
+    server.assert_stat_reaches("bad_id", 1);
 }
 
 #[test]
 fn a_client_that_does_not_say_who_it_is_in_time_is_closed_and_counted() {
     let (server, mut source) = source_first(&["--identify-timeout-ms", "50"]);
     let mut known = Client::connect(&server, 1);
-    let mut silent = Client::connect_unknown(&server);
-    let mut slow = Client::connect_unknown(&server);
+    let mut silent = Client::connect_unidentified(&server);
+    let mut slow = Client::connect_unidentified(&server);
     slow.sends("12");
     silent.is_closed();
     slow.is_closed();
-    server.counts("identify_timeout", 2);
+    server.assert_stat_reaches("identify_timeout", 2);
     source.sends_lines(&["1|B"]);
     known.receives(&["1|B"]);
 }
@@ -113,14 +113,14 @@ fn a_newer_connection_takes_over_and_the_older_keeps_what_was_queued_for_it() {
     let (server, mut source) = source_first(&[]);
     let mut older = Client::connect(&server, 7);
     source.sends_lines(&["1|F|7|8", "2|B", "3|P|1|7"]);
-    server.counts("events", 3);
+    server.assert_stat_reaches("events", 3);
     let mut newer = Client::connect(&server, "007");
     source.sends_lines(&["4|S|8", "5|P|1|7"]);
     newer.receives(&["4|S|8", "5|P|1|7"]);
     older.receives(&["2|B", "3|P|1|7"]);
     older.is_closed();
     server.logs(&["user 7", &older.address().to_string(), "taken_over", "0 bytes queued"]);
-    assert_eq!((server.total("taken_over"), server.total("clients now")), (1, 1));
+    assert_eq!((server.stat("taken_over"), server.stat("clients now")), (1, 1));
 }
 
 #[test]
@@ -132,18 +132,18 @@ fn the_end_of_a_replaced_connection_does_not_disturb_the_newer_one() {
         source.sends_lines(&[&line]);
         current.receives(&[&line]);
         let newer = Client::connect(&server, 7);
-        // The older one leaves while it is being replaced.
+        // The older one disconnects while it is being replaced.
         drop(std::mem::replace(&mut current, newer));
     }
     source.sends_lines(&["21|P|1|7"]);
     current.receives(&["21|P|1|7"]);
-    server.comes_to_count("clients now", 1);
+    server.wait_for_stat("clients now", 1);
 }
 
 #[test]
 fn bytes_behind_the_id_line_are_ignored() {
     let (server, mut source) = source_first(&[]);
-    let mut client = Client::connect_unknown(&server);
+    let mut client = Client::connect_unidentified(&server);
     client.sends("7\n8\nabc\r\n1|B\n");
     client.sends(vec![b'x'; 1 << 20]);
     source.sends_lines(&["1|P|1|8", "2|P|1|7"]);
@@ -158,11 +158,11 @@ fn a_client_that_leaves_is_gone_and_its_follows_stay() {
     let (server, mut source) = source_first(&[]);
     let client = Client::connect(&server, 7);
     source.sends_lines(&["1|F|7|8"]);
-    server.counts("events", 1);
+    server.assert_stat_reaches("events", 1);
     client.leaves(&server);
     source.sends_lines(&["2|S|8", "3|P|1|7"]);
-    server.counts("events", 3);
-    assert_eq!(server.total("deliveries"), 0);
+    server.assert_stat_reaches("events", 3);
+    assert_eq!(server.stat("deliveries"), 0);
     let mut again = Client::connect(&server, 7);
     source.sends_lines(&["4|S|8"]);
     again.receives(&["4|S|8"]);
@@ -172,13 +172,13 @@ fn a_client_that_leaves_is_gone_and_its_follows_stay() {
 fn a_half_close_is_the_end_of_a_client() {
     let (server, mut source) = source_first(&[]);
     let mut client = Client::connect(&server, 7);
-    let mut witness = Client::connect(&server, 8);
+    let mut observer = Client::connect(&server, 8);
     source.sends_lines(&["1|B"]);
     client.receives(&["1|B"]);
     client.half_closes();
     client.is_closed();
     source.sends_lines(&["2|B"]);
-    witness.receives(&["1|B", "2|B"]);
+    observer.receives(&["1|B", "2|B"]);
     server.logs(&["user 7", &client.address().to_string(), "closed_by_peer"]);
 }
 
@@ -191,27 +191,27 @@ fn a_client_that_is_reset_is_gone() {
     let address = client.address().to_string();
     client.resets();
     server.logs(&["user 7", &address, "io_error", "0 bytes queued"]);
-    assert_eq!(server.total("clients now"), 0);
+    assert_eq!(server.stat("clients now"), 0);
 }
 
 #[test]
 fn a_client_that_leaves_before_it_is_known_is_forgotten() {
     let (server, _source) = source_first(&[]);
-    let mut client = Client::connect_unknown(&server);
+    let mut client = Client::connect_unidentified(&server);
     client.sends("12");
     client.half_closes();
     client.is_closed();
     server.logs(&[&client.address().to_string(), "before identifying", "closed_by_peer"]);
-    assert_eq!(server.total("clients now"), 0);
+    assert_eq!(server.stat("clients now"), 0);
 }
 
 #[test]
 fn a_connection_that_is_reset_before_it_has_sent_anything_is_no_reason_to_warn() {
     let (server, _source) = source_first(&[]);
-    let client = Client::connect_unknown(&server);
+    let client = Client::connect_unidentified(&server);
     let source = Source::connect(&server);
-    server.comes_to_count("sources now", 2);
-    server.comes_to_count("clients now", 1);
+    server.wait_for_stat("sources now", 2);
+    server.wait_for_stat("clients now", 1);
     let addresses = [client.address(), source.address()].map(|address| address.to_string());
     client.resets();
     source.resets();
@@ -233,7 +233,7 @@ fn a_user_that_no_event_names_receives_broadcasts() {
 fn a_client_receives_what_is_applied_after_it_registered() {
     let (server, mut source) = source_first(&[]);
     source.sends_lines(&["1|B", "3|B"]);
-    server.counts("events", 1);
+    server.assert_stat_reaches("events", 1);
     let mut client = Client::connect(&server, 1);
     source.sends_lines(&["2|B"]);
     client.receives(&["2|B", "3|B"]);
@@ -246,7 +246,7 @@ fn a_client_past_the_limit_is_closed_at_once_and_counted() {
     let mut fourth = Client::connect(&server, 4);
     fourth.is_closed();
     server.logs(&[&fourth.address().to_string(), "too_many_clients"]);
-    assert_eq!(server.total("too_many_clients"), 1);
+    assert_eq!(server.stat("too_many_clients"), 1);
     source.sends_lines(&["1|B"]);
     for client in &mut clients {
         client.receives(&["1|B"]);
@@ -262,10 +262,10 @@ fn a_client_past_the_limit_is_closed_at_once_and_counted() {
 fn a_client_past_the_limit_of_its_address_is_closed_at_once_and_counted() {
     let (server, mut source) = source_first(&["--max-clients-per-address", "2"]);
     let [first, mut second] = [1, 2].map(|user| Client::connect(&server, user));
-    let mut third = Client::connect_unknown(&server);
+    let mut third = Client::connect_unidentified(&server);
     third.is_closed();
     server.logs(&[&third.address().to_string(), "too_many_from_address"]);
-    assert_eq!(server.total("too_many_from_address"), 1);
+    assert_eq!(server.stat("too_many_from_address"), 1);
     first.leaves(&server);
     let mut fourth = Client::connect(&server, 4);
     source.sends_lines(&["1|B"]);

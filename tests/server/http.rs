@@ -1,24 +1,24 @@
-//! Web pages that send requests to the ports: nothing of them is taken for events.
+//! HTTP requests of web pages: no line of them is taken for an event.
 
 use crate::support::{Client, Server, Source};
 
-/// A server with a client that would see a broadcast.
-fn with_a_witness() -> (Server, Client) {
+/// Starts a server with a client that would receive a broadcast.
+fn server_with_client() -> (Server, Client) {
     let server = Server::start(&[]);
-    let witness = Client::connect(&server, 7);
-    server.comes_to_count("clients now", 1);
-    (server, witness)
+    let observer = Client::connect(&server, 7);
+    server.wait_for_stat("clients now", 1);
+    (server, observer)
 }
 
 fn is_refused(request: &str) {
-    let (server, mut witness) = with_a_witness();
+    let (server, mut observer) = server_with_client();
     let mut page = Source::connect(&server);
     page.sends_unless_closed(request.as_bytes());
     page.is_closed();
     let line = server.logs(&[&page.address().to_string(), "http_request"]);
     assert!(line.contains("[WARN]"), "{line}");
     Source::connect(&server).sends_lines(&["1|P|1|7"]);
-    witness.receives(&["1|P|1|7"]);
+    observer.receives(&["1|P|1|7"]);
 }
 
 #[test]
@@ -39,12 +39,12 @@ fn a_host_field_ends_a_source_whatever_came_before_it() {
 
 #[test]
 fn a_request_to_the_client_port_is_told_from_a_bad_id() {
-    let (server, _witness) = with_a_witness();
+    let (server, _witness) = server_with_client();
     for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", &format!("GET /{:0>200}", 1)] {
-        let mut page = Client::connect_unknown(&server);
+        let mut page = Client::connect_unidentified(&server);
         page.sends(request);
         page.is_cut_off();
         server.logs(&[&page.address().to_string(), "http_request"]);
     }
-    assert_eq!((server.total("http_request"), server.total("bad_id")), (2, 0));
+    assert_eq!((server.stat("http_request"), server.stat("bad_id")), (2, 0));
 }

@@ -1,9 +1,9 @@
-//! What the system does not give.
+//! Limits of the operating system: descriptors and ports.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Server, Source, command, run_to_the_end};
+use crate::support::{Client, Server, Source, command, run_to_exit};
 
 #[test]
 fn out_of_descriptors_accepting_rests_without_spinning_and_goes_on_by_itself() {
@@ -15,27 +15,27 @@ fn out_of_descriptors_accepting_rests_without_spinning_and_goes_on_by_itself() {
     let (start, ticks) = (Instant::now(), server.process().ticks());
     let mut crowd: Vec<Client> = (0..80).map(|user| Client::connect(&server, user)).collect();
 
-    // Between four failures there are three rests of half a second.
-    server.logs_times("cannot accept another client", 4);
+    // Between four failures there are three back-offs of half a second.
+    server.wait_for_log_lines("cannot accept another client", 4);
     let (elapsed, used) = (start.elapsed(), server.process().ticks() - ticks);
-    assert!(elapsed >= Duration::from_millis(1500), "tried again too soon: {elapsed:?}");
-    assert!(used < 30, "{used} hundredths of a second of processor time in {elapsed:?}");
+    assert!(elapsed >= Duration::from_millis(1500), "retried too soon: {elapsed:?}");
+    assert!(used < 30, "{used} hundredths of a second of CPU time in {elapsed:?}");
 
     source.sends_lines(&["2|B"]);
     served.receives(&["2|B"]);
-    let accepted = server.total("clients now") as usize - 1;
-    assert!((40..80).contains(&accepted), "{accepted} of the crowd were accepted");
+    let accepted = server.stat("clients now") as usize - 1;
+    assert!((40..80).contains(&accepted), "{accepted} clients were accepted");
 
     let mut waiting = crowd.split_off(accepted);
     drop(crowd);
-    server.comes_to_count("clients now", 1 + waiting.len() as u64);
+    server.wait_for_stat("clients now", 1 + waiting.len() as u64);
     source.sends_lines(&["3|B"]);
     for client in waiting.iter_mut().chain([&mut served]) {
         client.receives(&["3|B"]);
     }
 }
 
-/// Asserts that each client receives this line or is closed. Returns how many receive it.
+/// Asserts that each client receives this line or is closed. Returns the number of receivers.
 fn served(crowd: &mut [Client], line: &str) -> usize {
     let expected = format!("{line}\r\n");
     let is_served = |client: &mut Client| {
@@ -51,18 +51,21 @@ fn served(crowd: &mut [Client], line: &str) -> usize {
 fn without_max_clients_the_descriptor_limit_decides_and_is_never_reached() {
     let server = Server::start_with_descriptors(200, &["--max-sources", "20"]);
     let mut crowd: Vec<Client> = (0..150).map(|user| Client::connect(&server, user)).collect();
-    server.until("all have come", || server.totals().contains("ever 150").then_some(()));
+    server.wait_until("all have been accepted", || {
+        server.totals().contains("ever 150").then_some(())
+    });
     let mut sources: Vec<Source> = (0..20).map(|_| Source::connect(&server)).collect();
     for (sequence, source) in (1..).zip(&mut sources) {
         source.sends_lines(&[&format!("{sequence}|S|1000")]);
     }
     sources[0].sends_lines(&["21|B"]);
     let served = served(&mut crowd, "21|B");
-    // Of 200: 20 for sources, 16 in reserve, a quarter of the rest for newcomers, and what is open.
+    // Of 200 descriptors 20 are for sources, 16 in reserve, a quarter of the rest for clients
+    // awaiting their ID, and some open already.
     assert!((100..123).contains(&served), "{served} clients are served");
     server.logs(&["descriptor limit 200", "20 sources", &format!("{served} clients")]);
-    assert_eq!(server.total("accept failures"), 0);
-    assert_eq!(server.total("too_many_clients"), 150 - served as u64);
+    assert_eq!(server.stat("accept failures"), 0);
+    assert_eq!(server.stat("too_many_clients"), 150 - served as u64);
 }
 
 #[test]
@@ -76,9 +79,9 @@ fn under_a_low_descriptor_limit_sources_get_in_and_no_client_hangs() {
     sources[0].sends_lines(&["11|B"]);
     let served = served(&mut crowd, "11|B");
     assert!(served >= 3, "{served} clients are served");
-    Client::connect_unknown(&server).is_cut_off();
-    server.counts("sources now", 10);
-    assert_eq!(server.total("accept failures"), 0);
+    Client::connect_unidentified(&server).is_cut_off();
+    server.assert_stat_reaches("sources now", 10);
+    assert_eq!(server.stat("accept failures"), 0);
 }
 
 #[test]
@@ -87,10 +90,12 @@ fn sources_that_do_not_fit_the_descriptor_limit_are_not_promised() {
     server.logs(&["WARN", "max_sources lowered from 64 to"]);
     let _sources: Vec<Source> = (0..64).map(|_| Source::connect(&server)).collect();
     let mut client = Client::connect(&server, 1);
-    server.until("all have come", || server.totals().contains("ever 64").then_some(()));
-    server.until("the client is registered", || (server.total("clients now") == 1).then_some(()));
-    assert!(server.total("too_many_sources") > 0);
-    assert_eq!(server.total("accept failures"), 0);
+    server
+        .wait_until("all have been accepted", || server.totals().contains("ever 64").then_some(()));
+    server
+        .wait_until("the client is registered", || (server.stat("clients now") == 1).then_some(()));
+    assert!(server.stat("too_many_sources") > 0);
+    assert_eq!(server.stat("accept failures"), 0);
     drop(server);
     client.is_cut_off();
 }
@@ -102,7 +107,7 @@ fn a_port_in_use_is_named_and_the_exit_status_is_1() {
     for (flag, other) in
         [("--event-listen", "--client-listen"), ("--client-listen", "--event-listen")]
     {
-        let (status, said) = run_to_the_end(command(&[flag, &address, other, "0"]));
+        let (status, said) = run_to_exit(command(&[flag, &address, other, "0"]));
         assert_eq!(status, Some(1), "{said}");
         assert!(said.contains(&address), "{said}");
     }

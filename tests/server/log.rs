@@ -1,10 +1,10 @@
-//! What the log shows and leaves out, and that its reader cannot hold anything up.
+//! The log: its rate limits, and that a blocked reader blocks nothing.
 
 use rustix::process::Signal;
 
 use crate::support::{Client, Log, Server, Source, full_pipe};
 
-/// Lets the server log some 600 bytes, so often, while it serves.
+/// Makes the server log some 600 bytes per round while it serves.
 fn logs_much(server: &Server, rounds: u64) {
     let (mut source, mut client) = (Source::connect(server), Client::connect(server, 1));
     for sequence in 1..=rounds {
@@ -37,9 +37,12 @@ fn what_a_log_reader_does_not_take_is_counted() {
     assert_eq!(server.stop(), Some(0));
     let whole = log.whole();
     let totals = whole.matches("totals: ").count();
-    assert!((100..=2001).contains(&totals) && suppressed > 0, "{totals} shown, {suppressed} not");
-    // Signals that come together count once.
-    assert!(totals + suppressed <= 2010, "{totals} shown, {suppressed} not");
+    assert!(
+        (100..=2001).contains(&totals) && suppressed > 0,
+        "{totals} shown, {suppressed} suppressed"
+    );
+    // Signals that arrive together count once.
+    assert!(totals + suppressed <= 2010, "{totals} shown, {suppressed} suppressed");
     assert!(whole.lines().last().unwrap().contains("totals: "), "the end is not logged");
 }
 
@@ -56,7 +59,7 @@ fn times_are_shown_in_milliseconds() {
     assert!(time.len() == form.len() && time.chars().zip(form.chars()).all(is_digit_or), "{line}");
 }
 
-/// The numbers in lines such as `suppressed N similar messages (KIND)`.
+/// Returns the numbers in lines such as `suppressed N similar messages (KIND)`.
 fn suppressed(lines: &[String], kind: &str) -> Vec<usize> {
     let number = |line: &String| {
         let (_, rest) = line.split_once("suppressed ")?;
@@ -76,7 +79,7 @@ fn a_kind_of_log_line_appears_ten_times_a_second_and_then_as_a_count() {
     let mut source = Source::connect(&server);
     source.sends("x\n".repeat(5000));
     let (mut shown_lines, mut reports) = (0, Vec::new());
-    server.until("every malformed line is logged or counted", || {
+    server.wait_until("every malformed line is logged or counted", || {
         let lines = server.log_lines();
         shown_lines = shown(&lines, "malformed line from source");
         reports = suppressed(&lines, "malformed line");
@@ -91,14 +94,18 @@ fn suppressed_lines_are_told_at_a_stop_too() {
     let mut server = Server::start(&["--on-source-disconnect", "keep"]);
     let mut source = Source::connect(&server);
     source.sends("1|B\n".repeat(501));
-    server.counts("late", 500);
+    server.assert_stat_reaches("late", 500);
     assert_eq!(server.stop(), Some(0));
     let last = server.final_totals();
     let lines = server.log_lines();
     let told = shown(&lines, "late event from source")
         + suppressed(&lines, "late event").iter().sum::<usize>();
-    // The first one is not late, the second is pointed out with a hint.
-    assert!((499..=500).contains(&told), "{told} late events are told of:\n{}", lines.join("\n"));
+    // The first one is not late, the second is logged with a hint.
+    assert!(
+        (499..=500).contains(&told),
+        "{told} late events are accounted for:\n{}",
+        lines.join("\n")
+    );
     assert_eq!(lines.last(), Some(&last), "the totals come last");
 }
 
@@ -106,7 +113,7 @@ fn suppressed_lines_are_told_at_a_stop_too() {
 fn suppressed_lines_are_told_at_their_own_level() {
     let mut server = Server::start(&["--log-level", "debug"]);
     let clients: Vec<Client> = (0..200).map(|user| Client::connect(&server, user)).collect();
-    server.counts("clients now", 200);
+    server.assert_stat_reaches("clients now", 200);
     server.logs(&["[DEBUG]", "suppressed", "similar messages (client registered)"]);
     for client in clients {
         drop(client);
@@ -123,7 +130,7 @@ fn at_level_trace_nothing_but_the_program_itself_is_logged() {
     for user in 0..100 {
         drop(Client::connect(&server, user));
     }
-    server.comes_to_count("clients now", 0);
+    server.wait_for_stat("clients now", 0);
     assert_eq!(server.stop(), Some(0));
     let lines = server.log_lines();
     assert_eq!(shown(&lines, "registering event source"), 0, "{}", lines.join("\n"));

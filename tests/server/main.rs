@@ -1,19 +1,20 @@
-//! The real program over real sockets: each test starts a server of its own on free ports of the
-//! loopback device, talks to it, and ends it by its process id.
+//! Tests of the real program over real sockets. Each test starts its own server on free ports of
+//! the loopback device, and ends it by its process ID.
 //!
-//! Nothing here waits for a length of time and hopes. Two facts make that possible. A client that
-//! has written its id before a source writes is registered before the source's bytes are applied,
-//! so nobody has to wait for registrations. And deliveries to a client keep their order, so that a
-//! later broadcast proves that nothing else came before it.
+//! No test relies on a length of time. Two facts make that possible. A client that has written its
+//! ID before a source writes is registered before the source's bytes are applied, so that no test
+//! has to wait for registrations. And a client's deliveries keep their order, so that a later
+//! broadcast proves that nothing else came before it.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test may stop at what is not as it should be")]
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
+mod backpressure;
 mod capture;
-mod captured;
 mod clients;
+mod connection_limits;
+mod framing;
 mod http;
 mod limits;
-mod lines;
 mod log;
 mod memory;
 mod ordering;
@@ -21,10 +22,9 @@ mod outputs;
 mod peer_timeout;
 mod queue_memory;
 mod registration;
-mod room;
 mod routing;
-mod slow_clients;
+mod shutdown;
 mod sources;
-mod stop;
 mod support;
-mod writes;
+mod syscalls;
+mod verification_stream;

@@ -1,4 +1,4 @@
-//! In which order events are applied, and what becomes of those that do not fit it.
+//! The order in which events are applied, and events that do not fit it.
 
 use std::thread;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn an_event_and_all_that_waited_right_behind_it_are_applied_in_order() {
     source.sends_lines(&["4|B", "2|P|1|7", "5|B", "3|F|1|7"]);
     source.sends_lines(&["1|B"]);
     client.receives(&["1|B", "2|P|1|7", "3|F|1|7", "4|B", "5|B"]);
-    assert_eq!(server.total("highest reorder occupancy"), 5);
+    assert_eq!(server.stat("highest reorder occupancy"), 5);
 }
 
 #[test]
@@ -26,10 +26,10 @@ fn an_event_behind_a_gap_waits() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["1|B", "3|B"]);
     client.receives(&["1|B"]);
-    server.counts("waiting", 1);
+    server.assert_stat_reaches("waiting", 1);
     source.sends_lines(&["2|B"]);
     client.receives(&["2|B", "3|B"]);
-    server.counts("waiting", 0);
+    server.assert_stat_reaches("waiting", 0);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_first_of_two_waiting_events_with_one_sequence_stays() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["2|P|1|7", "2|B", "3|B", "1|B"]);
     client.receives(&["1|B", "2|P|1|7", "3|B"]);
-    assert_eq!((server.total("duplicate"), server.total("late")), (1, 0));
+    assert_eq!((server.stat("duplicate"), server.stat("late")), (1, 0));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn an_event_already_applied_is_late_and_dropped_with_a_warning() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["1|B", "2|B", "1|B", "2|P|1|7", "3|B"]);
     client.receives(&["1|B", "2|B", "3|B"]);
-    assert_eq!((server.total("duplicate"), server.total("late")), (0, 2));
+    assert_eq!((server.stat("duplicate"), server.stat("late")), (0, 2));
     server.logs(&["WARN", "late event", "sequence 1,", "3 is awaited"]);
 }
 
@@ -54,7 +54,7 @@ fn a_valid_event_replaces_a_void_that_still_waits() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["2|X", "2|B", "1|B"]);
     client.receives(&["1|B", "2|B"]);
-    assert_eq!((server.total("malformed"), server.total("void")), (1, 0));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (1, 0));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_malformed_line_does_not_replace_an_event_that_waits() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["2|B", "2|X", "1|B"]);
     client.receives(&["1|B", "2|B"]);
-    assert_eq!((server.total("malformed"), server.total("void")), (1, 0));
+    assert_eq!((server.stat("malformed"), server.stat("void")), (1, 0));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_void_whose_turn_has_come_is_final() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["1|X", "1|B", "2|B"]);
     client.receives(&["2|B"]);
-    assert_eq!((server.total("void"), server.total("late")), (1, 1));
+    assert_eq!((server.stat("void"), server.stat("late")), (1, 1));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_last_event_within_the_window_waits() {
     source.sends_lines(&lines);
     lines.reverse();
     client.receives(&lines);
-    assert_eq!(server.total("highest reorder occupancy"), 100);
+    assert_eq!(server.stat("highest reorder occupancy"), 100);
 }
 
 #[test]
@@ -95,12 +95,12 @@ fn a_source_a_window_ahead_is_closed_with_an_error_that_names_all_three_numbers(
         let error =
             server.logs(&["ERROR", &address, "sequence 103", "3 is awaited", "window of 100"]);
         server.logs(&[&format!("source {address} closed: window_exceeded")]);
-        assert_eq!(server.total("window_exceeded"), 1, "{error}");
-        // What came before it counts, what came behind it was not read; nobody else is concerned.
+        assert_eq!(server.stat("window_exceeded"), 1, "{error}");
+        // Earlier lines count, later ones are not read, and no other peer is affected.
         client.receives(&["1|B", "2|B"]);
         Source::connect(&server).sends_lines(&["5|B", "3|B"]);
         client.receives(&["3|B", "4|B", "5|B"]);
-        assert_eq!(server.total("lost"), 0);
+        assert_eq!(server.stat("lost"), 0);
     }
 }
 
@@ -118,7 +118,7 @@ fn sequences_start_where_they_are_told_to() {
     let (server, mut client, mut source) = one_user(7, &["--first-sequence", "0"]);
     source.sends_lines(&["1|B", "0|B"]);
     client.receives(&["0|B", "1|B"]);
-    assert_eq!(server.total("awaited sequence"), 2);
+    assert_eq!(server.stat("awaited sequence"), 2);
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn the_last_sequence_is_delivered_and_nothing_after_it() {
     let line = format!("{last}|B");
     source.sends_lines(&[&format!("{}|B", u64::MAX), &line, &line]);
     client.receives(&[&line]);
-    server.counts("late", 1);
-    assert_eq!((server.total("malformed"), server.total("void")), (1, 0));
+    server.assert_stat_reaches("late", 1);
+    assert_eq!((server.stat("malformed"), server.stat("void")), (1, 0));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_gap_shows_in_the_log_with_its_sequence_and_age_and_is_waited_for() {
     source.sends_lines(&["1|B", "3|B", "4|B"]);
     let line = server.logs(&["sequence 2 has been missing for ", "2 wait behind it"]);
     assert!(line.contains(" s;"), "{line}");
-    assert_eq!(server.total("lost"), 0);
+    assert_eq!(server.stat("lost"), 0);
     source.sends_lines(&["2|B"]);
     client.receives(&["1|B", "2|B", "3|B", "4|B"]);
 }
@@ -152,7 +152,7 @@ fn missing_sequences_are_skipped_after_the_gap_timeout_counted_and_logged() {
     server.logs(&["gave up the missing sequences 6 to 6", "1 lost"]);
     source.sends_lines(&["3|B", "9|B"]);
     client.receives(&["9|B"]);
-    assert_eq!((server.total("lost"), server.total("late")), (4, 1));
+    assert_eq!((server.stat("lost"), server.stat("late")), (4, 1));
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn a_void_behind_a_gap_counts_as_arrived_when_the_gap_is_skipped() {
     let (server, mut client, mut source) = one_user(7, &["--gap-timeout-ms", "50"]);
     source.sends_lines(&["1|B", "4|X"]);
     client.receives(&["1|B"]);
-    server.counts("awaited sequence", 5);
-    assert_eq!((server.total("lost"), server.total("void")), (2, 1));
+    server.assert_stat_reaches("awaited sequence", 5);
+    assert_eq!((server.stat("lost"), server.stat("void")), (2, 1));
     source.sends_lines(&["5|B"]);
     client.receives(&["5|B"]);
 }
@@ -171,16 +171,16 @@ fn an_order_with_nothing_behind_it_has_no_gap_however_long_it_rests() {
     let (server, mut client, mut source) = one_user(7, &["--gap-timeout-ms", "10"]);
     source.sends_lines(&["1|B", "3|B"]);
     client.receives(&["1|B", "3|B"]);
-    // The log shows that time passes: another gap comes and goes.
+    // The log proves that time passes: another gap opens and closes.
     source.sends_lines(&["5|B"]);
     server.logs(&["gave up the missing sequences 4 to 4"]);
     source.sends_lines(&["6|B"]);
     client.receives(&["5|B", "6|B"]);
-    assert_eq!(server.total("lost"), 2);
+    assert_eq!(server.stat("lost"), 2);
 }
 
-/// Suspends the server until a gap is due while the missing event lies in the source's socket, and
-/// something in those of `crowd` clients, which became ready before.
+/// Suspends the server past a gap's timeout while the missing event is in the source's socket, and
+/// input is in those of `crowd` clients, which became ready before.
 fn a_gap_does_not_expire_while_a_source_holds_something_unread(crowd: u64) {
     let timeout = Duration::from_secs(2);
     let (server, mut client, mut source) =
@@ -192,15 +192,15 @@ fn a_gap_does_not_expire_while_a_source_holds_something_unread(crowd: u64) {
         client.receives(&["1|B"]);
     }
     source.sends_lines(&["3|P|1|7"]);
-    server.counts("waiting", 1);
+    server.assert_stat_reaches("waiting", 1);
     server.while_suspended(|| {
         crowd.iter_mut().for_each(|client| client.sends("x"));
         source.sends_lines(&["2|P|1|7"]);
-        // Not to let something settle: the timeout itself has to pass.
+        // The timeout itself has to pass.
         thread::sleep(timeout);
     });
     client.receives(&["2|P|1|7", "3|P|1|7"]);
-    assert_eq!(server.total("lost"), 0);
+    assert_eq!(server.stat("lost"), 0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Peers that vanish without a word.
+//! Peers that vanish without closing their connection.
 
 use std::fs::File;
 use std::process::Command;
@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 
 use crate::support::{Client, Server, Source};
 
-/// Starts a server in a network of its own, and runs `test` on a thread in the same network. Skips it
-/// where the system allows no such thing.
-fn in_its_own_network(flags: &[&str], test: impl FnOnce(&Server) + Send) {
+/// Starts a server in a network namespace, and runs `test` on a thread in the same one. Skips it
+/// where the system does not allow that.
+fn in_network_namespace(flags: &[&str], test: impl FnOnce(&Server) + Send) {
     let own_network = || {
         let mut unshare = Command::new("unshare");
         let script = "ip link set lo up && exec \"$0\" \"$@\"";
@@ -36,19 +36,19 @@ fn in_its_own_network(flags: &[&str], test: impl FnOnce(&Server) + Send) {
     });
 }
 
-/// From here on no packet arrives, and nobody is told.
-fn cut_the_cable() {
+/// Drops all packets from now on, without any notification.
+fn disable_loopback() {
     assert!(Command::new("ip").args(["link", "set", "lo", "down"]).status().unwrap().success());
 }
 
 #[test]
 fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
-    in_its_own_network(&["--peer-timeout-ms", "1000"], |server| {
+    in_network_namespace(&["--peer-timeout-ms", "1000"], |server| {
         let client = Client::connect(server, 7);
         let source = Source::connect(server);
-        server.counts("clients now", 1);
-        server.counts("sources now", 1);
-        cut_the_cable();
+        server.assert_stat_reaches("clients now", 1);
+        server.assert_stat_reaches("sources now", 1);
+        disable_loopback();
         server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
         server.logs(&["source", &source.address().to_string(), "io_error", "timed out"]);
     });
@@ -56,16 +56,16 @@ fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
 
 #[test]
 fn a_client_that_vanishes_while_bytes_are_under_way_is_noticed() {
-    // The missing first event is given up when the cable is cut already.
+    // The missing first event is skipped after the loopback device is down.
     let flags = ["--peer-timeout-ms", "3000", "--gap-timeout-ms", "1000", "--log-level", "debug"];
-    in_its_own_network(&flags, |server| {
+    in_network_namespace(&flags, |server| {
         let client = Client::connect(server, 7);
         let mut source = Source::connect(server);
         server.logs(&["user 7 connected"]);
         source.sends_lines(&["2|B"]);
-        server.counts("waiting", 1);
-        cut_the_cable();
-        server.counts("lost", 1);
+        server.assert_stat_reaches("waiting", 1);
+        disable_loopback();
+        server.assert_stat_reaches("lost", 1);
         server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
     });
 }

@@ -1,7 +1,7 @@
-//! Queues take hardly more memory than they hold bytes, however the bytes are spread over clients.
+//! Queues take hardly more memory than the bytes they hold, however these are spread over clients.
 //!
 //! Each test fills the queues of clients that do not read up to the total limit, and compares the
-//! most memory that the process ever had with that limit.
+//! peak memory of the process with that limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,11 @@ use crate::support::{
 const MIB: u64 = 1 << 20;
 const TOTAL_LIMIT: u64 = 64 * MIB;
 
-/// Bytes queued in one turn are below this, so that the queues stop at most so far below the limit.
+/// Upper bound of the bytes queued in one turn, so that the queues stop at most this far below the
+/// limit.
 const LAST_STEP: u64 = MIB;
 
-/// A server with the limit for all queues, and `client_limit` for each.
+/// Starts a server with the total limit, and `client_limit` per client.
 fn server_with(client_limit: u64) -> Server {
     raise_descriptor_limit();
     Server::start(&[
@@ -30,21 +31,21 @@ fn server_with(client_limit: u64) -> Server {
 
 fn slow_clients(server: &Server, count: u64) -> Vec<Client> {
     let clients = (0..count).map(|user| Client::connect_slow(server, user)).collect();
-    server.comes_to_count("clients now", count);
+    server.wait_for_stat("clients now", count);
     clients
 }
 
-/// A source that sends private messages, round after round, until it is told to stop.
+/// A source that sends rounds of private messages until it is stopped.
 struct EndlessSource {
     is_stopped: Arc<AtomicBool>,
     sending: JoinHandle<()>,
 }
 
 impl EndlessSource {
-    /// In each round the user `shares[i].0` gets `shares[i].1` messages.
+    /// Sends `shares[i].1` messages to the user `shares[i].0` in each round.
     fn start(server: &Server, mut source: Source, shares: Vec<(u64, u64)>) -> EndlessSource {
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let mut sequence = server.total("awaited sequence");
+        let mut sequence = server.stat("awaited sequence");
         let sending = thread::spawn({
             let is_stopped = Arc::clone(&is_stopped);
             move || {
@@ -59,7 +60,7 @@ impl EndlessSource {
         EndlessSource { is_stopped, sending }
     }
 
-    /// Ends the source, once the clients are gone that it may wait for.
+    /// Stops the source after disconnecting the clients that it may wait for.
     fn stops_after(self, clients: Vec<Client>) {
         self.is_stopped.store(true, Ordering::Relaxed);
         drop(clients);
@@ -67,12 +68,12 @@ impl EndlessSource {
     }
 }
 
-/// Waits until the queues are full, and asserts that the process never took more than a tenth and
-/// 8 MiB beyond the limit.
+/// Waits until the queues are full, and asserts that the peak memory is at most a tenth and 8 MiB
+/// above the limit.
 #[track_caller]
 fn full_queues_fit(server: &Server) {
-    let is_full = || (server.total("queued now") > TOTAL_LIMIT - LAST_STEP).then_some(());
-    server.until("the queues are full", is_full);
+    let is_full = || (server.stat("queued now") > TOTAL_LIMIT - LAST_STEP).then_some(());
+    server.wait_until("the queues are full", is_full);
     server.logs(&["paused"]);
     let peak = server.process().peak_resident_bytes();
     let allowed = TOTAL_LIMIT + TOTAL_LIMIT / 10 + 8 * MIB;
@@ -88,7 +89,7 @@ fn full_queues_of_thirty_clients_fit_and_their_memory_is_given_back() {
     let source = EndlessSource::start(&server, source, (0..30).map(|user| (user, 50)).collect());
     full_queues_fit(&server);
     source.stops_after(clients);
-    server.until("the memory is given back", || {
+    server.wait_until("the memory is returned", || {
         (server.process().resident_bytes() < TOTAL_LIMIT / 4).then_some(())
     });
 }
@@ -111,9 +112,9 @@ fn uneven_queues_that_drain_in_part_and_fill_again_fit() {
     let source = EndlessSource::start(&server, Source::connect(&server), shares.clone());
     for round in 0..3 {
         full_queues_fit(&server);
-        // Two in three read, until the server goes on; those with the longest queues the most.
-        let applied = server.total("events");
-        while server.total("events") == applied {
+        // Two in three read until the server resumes, those with the longest queues the most.
+        let applied = server.stat("events");
+        while server.stat("events") == applied {
             for &(user, share) in shares.iter().filter(|(user, _)| (user + round) % 3 > 0) {
                 clients[user as usize].skips((share * 10 * MESSAGE_BYTES) as usize);
             }
@@ -131,12 +132,12 @@ fn short_queues_of_thousands_fit_and_leave_room_for_a_long_one_when_they_have_sh
     let mut source = Source::connect(&server);
     for first in (1..).step_by(STEP as usize) {
         source.sends(broadcasts(first..first + STEP));
-        server.counts("events", first + STEP - 1);
-        if server.total("queued now") > TOTAL_LIMIT - 8 * MIB {
+        server.assert_stat_reaches("events", first + STEP - 1);
+        if server.stat("queued now") > TOTAL_LIMIT - 8 * MIB {
             break;
         }
     }
-    while server.total("queued now") > 4 * MIB {
+    while server.stat("queued now") > 4 * MIB {
         clients.iter_mut().for_each(|client| client.skips(8192));
     }
     let source = EndlessSource::start(&server, source, vec![(7, 1000)]);

@@ -1,4 +1,4 @@
-//! Whoever has written its id before the source's bytes were read misses nothing of them.
+//! A client whose ID line arrived before a source's bytes were read misses none of them.
 
 use crate::support::{Client, Server, Source, raise_descriptor_limit};
 

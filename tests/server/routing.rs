@@ -1,8 +1,8 @@
-//! Who is told of which event.
+//! The recipients of each kind of event.
 
 use crate::support::{Client, Server, Source};
 
-/// A server, users 1, 2 and 3, and a source.
+/// Starts a server with users 1, 2 and 3, and a source.
 fn three_users() -> (Server, [Client; 3], Source) {
     let server = Server::start(&[]);
     let clients = [1, 2, 3].map(|user| Client::connect(&server, user));

@@ -1,4 +1,4 @@
-//! How sources come, share the order, and go.
+//! Sources: one order for all, disconnect, and reset.
 
 use crate::support::{Client, Server, Source, broadcasts, delivered};
 
@@ -27,7 +27,7 @@ fn half_lines_of_two_sources_do_not_mix() {
     let server = Server::start(&[]);
     let mut client = Client::connect(&server, 1);
     let [mut one, mut other] = [Source::connect(&server), Source::connect(&server)];
-    // A broadcast in front shows when a half line has been read.
+    // A broadcast before it shows when an incomplete line has been read.
     one.sends("1|B\n3|");
     client.receives(&["1|B"]);
     other.sends("2|B\n4|P|9");
@@ -38,7 +38,7 @@ fn half_lines_of_two_sources_do_not_mix() {
     client.receives(&["4|P|9|1"]);
     one.sends("|B\n");
     client.receives(&["5|B"]);
-    assert_eq!(server.total("malformed"), 0);
+    assert_eq!(server.stat("malformed"), 0);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_unterminated_last_line_is_discarded_counted_and_logged() {
     let address = source.address();
     source.leaves(&server);
     server.logs(&["unterminated", &address.to_string(), "\"2|P|1|10\""]);
-    assert_eq!((server.total("unterminated"), server.total("malformed")), (1, 0));
+    assert_eq!((server.stat("unterminated"), server.stat("malformed")), (1, 0));
     Source::connect(&server).sends("2|P|1|1\n");
     client.receives(&["1|B", "2|P|1|1"]);
 }
@@ -61,7 +61,7 @@ fn a_source_that_ends_at_a_line_end_leaves_nothing_unterminated() {
     let mut source = Source::connect(&server);
     source.sends("1|B\n");
     source.leaves(&server);
-    assert_eq!(server.total("unterminated"), 0);
+    assert_eq!(server.stat("unterminated"), 0);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn an_end_that_is_read_at_once_with_more_lines_than_a_turn_applies_waits_for_all
     });
     client.receives(&["1|B"]);
     server.logs(&["closed: closed_by_peer", &format!("after {} lines", LINES + 1)]);
-    assert_eq!(server.total("malformed"), LINES as u64);
+    assert_eq!(server.stat("malformed"), LINES as u64);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_came_before_the_reset_of_a_connection_is_applied() {
     });
     client.receives(&["1|B", "2|B"]);
     server.logs(&[&address, "closed: io_error", "after 2 lines"]);
-    assert_eq!(server.total("unterminated"), 1);
+    assert_eq!(server.stat("unterminated"), 1);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn sequence_and_graph_go_on_when_a_source_comes_back() {
     first.leaves(&server);
     Source::connect(&server).sends_lines(&["3|S|2"]);
     client.receives(&["2|B", "3|S|2", "4|B"]);
-    assert_eq!(server.total("lost"), 0);
+    assert_eq!(server.stat("lost"), 0);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_second_run_against_a_keeping_server_is_pointed_out_with_a_hint_at_reset() {
     second.sends_lines(&["1|B", "2|B"]);
     let address = second.address().to_string();
     server.logs(&[&address, "sequence 1", "3 is awaited", "--on-source-disconnect reset"]);
-    server.counts("late", 2);
+    server.assert_stat_reaches("late", 2);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn with_reset_the_end_of_the_last_source_starts_order_and_graph_anew_and_clients
     let mut second = Source::connect(&server);
     second.sends_lines(&["1|S|2", "2|B", "3|B"]);
     client.receives(&["2|B", "3|B"]);
-    assert_eq!((server.total("lost"), server.total("late")), (2, 0));
+    assert_eq!((server.stat("lost"), server.stat("late")), (2, 0));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_source_past_the_limit_is_closed_at_once_and_counted() {
     let mut third = Source::connect(&server);
     third.is_closed();
     server.logs(&[&third.address().to_string(), "too_many_sources"]);
-    assert_eq!(server.total("too_many_sources"), 1);
+    assert_eq!(server.stat("too_many_sources"), 1);
     first.sends_lines(&["1|B"]);
     second.sends_lines(&["2|B"]);
     client.receives(&["1|B", "2|B"]);
@@ -213,7 +213,7 @@ fn nothing_is_ever_sent_to_a_source() {
     let mut server = Server::start(&[]);
     let mut source = Source::connect(&server);
     source.sends_lines(&["1|B", "1|B", "abc", "2|X", "5|B"]);
-    server.counts("waiting", 1);
+    server.assert_stat_reaches("waiting", 1);
     assert_eq!(server.stop(), Some(0));
     source.is_closed();
 }
@@ -225,7 +225,7 @@ fn with_reset_a_run_that_follows_at_once_on_another_is_one_of_its_own() {
     let mut client = Client::connect(&server, 1);
     first.sends_lines(&["1|B"]);
     client.receives(&["1|B"]);
-    // The server finds the end of the one and the beginning of the other in the same turn.
+    // The server finds the end of one and the start of the other in the same turn.
     let _second = server.while_suspended(|| {
         drop(first);
         let mut second = Source::connect(&server);
@@ -233,5 +233,5 @@ fn with_reset_a_run_that_follows_at_once_on_another_is_one_of_its_own() {
         second
     });
     client.receives(&["1|B", "2|P|3|1"]);
-    assert_eq!(server.total("late"), 0);
+    assert_eq!(server.stat("late"), 0);
 }

@@ -1,17 +1,16 @@
-//! The engine alone, against plain maps: what is received, applied and refused in any order, by
-//! whoever comes and goes.
+//! The engine against its reference, under any operations in any order.
 
 use std::collections::BTreeSet;
 
 use eventserver::engine::Progress;
 use proptest::prelude::*;
 
-use crate::world::{Operation, Pair, Text};
+use crate::sim::{Differential, LineTemplate, Operation};
 
-fn texts() -> impl Strategy<Value = Text> {
+fn texts() -> impl Strategy<Value = LineTemplate> {
     let letter = prop::sample::select(vec!['F', 'F', 'U', 'B', 'P', 'S', 'S']);
     let digits = prop_oneof![8 => Just(1), 1 => 1..=20_usize];
-    (letter, [0..6_u64, 0..6], digits).prop_map(|(letter, users, digits)| Text {
+    (letter, [0..6_u64, 0..6], digits).prop_map(|(letter, users, digits)| LineTemplate {
         letter,
         users,
         digits,
@@ -42,12 +41,12 @@ proptest! {
         window in prop::sample::select(vec![1, 2, 7, 128, 129, 1000]),
         operations in operations(),
     ) {
-        let mut pair = Pair::new(first, window);
+        let mut differential = Differential::new(first, window);
         for operation in operations {
-            pair.perform(operation);
-            pair.check();
+            differential.perform(operation);
+            differential.check();
         }
-        pair.check_told();
+        differential.check_delivered();
     }
 
     #[test]
@@ -58,7 +57,7 @@ proptest! {
     ) {
         let lines: Vec<String> =
             (1..).zip(events).map(|(sequence, text)| text.with(sequence)).collect();
-        let (mut ordered, mut permuted) = (Pair::new(1, 1), Pair::new(1, window));
+        let (mut ordered, mut permuted) = (Differential::new(1, 1), Differential::new(1, window));
         for user in 0..5 {
             ordered.register(user);
             permuted.register(user);
@@ -67,17 +66,17 @@ proptest! {
             ordered.receive(line);
             prop_assert_eq!(ordered.apply(), Progress::Applied);
         }
-        let mut to_come: BTreeSet<usize> = (0..lines.len()).collect();
+        let mut remaining: BTreeSet<usize> = (0..lines.len()).collect();
         for choice in &choices[..lines.len()] {
             let awaited = permuted.engine.awaited() as usize - 1;
             let allowed: Vec<usize> =
-                to_come.range(..awaited + window as usize).copied().collect();
+                remaining.range(..awaited + window as usize).copied().collect();
             let next = *choice.get(&allowed);
-            to_come.remove(&next);
+            remaining.remove(&next);
             permuted.receive(&lines[next]);
             while permuted.apply() == Progress::Applied {}
         }
         prop_assert_eq!(permuted.engine.awaited(), lines.len() as u64 + 1);
-        prop_assert_eq!(permuted.listener.told, ordered.listener.told);
+        prop_assert_eq!(permuted.sink.delivered, ordered.sink.delivered);
     }
 }

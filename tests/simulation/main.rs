@@ -1,39 +1,39 @@
-//! The whole server on simulated sockets, in simulated time, against a naive model.
+//! The hub on simulated sockets, in simulated time, checked against a simple model.
 //!
-//! One number decides everything that happens in a run. `cargo test` plays two thousand; more with
+//! One number, the seed, decides everything in a run. `cargo test` runs two thousand seeds; to run
+//! more:
 //!
 //! ```text
 //! SIMULATION_SEEDS=1000..2000000 cargo test --release --test simulation
 //! ```
 //!
-//! A failure names its seed, and `SIMULATION_SEED=n cargo test --release --test simulation --
-//! --nocapture` plays that one again, step by step; `SIMULATION_SCRIPT=FILE` does so with what the
-//! fuzzer has found for its target `server`.
+//! A failure prints its seed. `SIMULATION_SEED=n cargo test --release --test simulation --
+//! --nocapture` runs that seed again and prints each step; `SIMULATION_SCRIPT=FILE` does the same
+//! with an input that the fuzzer found for its target `server`.
 
 mod engine;
 mod gaps;
-mod stage;
+mod harness;
+mod sim;
 mod turns;
-#[path = "mod.rs"]
-mod world;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{fs, thread};
 
-use world::{Random, Simulation};
+use sim::{Random, Simulation};
 
-/// What `cargo test` plays.
-const USUAL_SEEDS: Range<u64> = 0..2000;
+/// The seeds of `cargo test`.
+const DEFAULT_SEEDS: Range<u64> = 0..2000;
 
-/// Tells which seed failed, and lets no other begin.
-struct Announcement<'a> {
+/// Prints the seed of a failed run, and stops the other threads.
+struct SeedReporter<'a> {
     seed: u64,
     next: &'a AtomicU64,
 }
 
-impl Drop for Announcement<'_> {
+impl Drop for SeedReporter<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.next.store(u64::MAX, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Drop for Announcement<'_> {
 #[test]
 fn the_server_does_what_the_model_says() {
     if let Some(seed) = variable("SIMULATION_SEED") {
-        let Ok(seed) = seed.parse() else { panic!("SIMULATION_SEED is a number, not {seed}") };
+        let Ok(seed) = seed.parse() else { panic!("SIMULATION_SEED must be a number, not {seed}") };
         Simulation::run(Random::new(&[], seed), true);
         return;
     }
@@ -58,11 +58,11 @@ fn the_server_does_what_the_model_says() {
         Simulation::run(Random::new(&script, 0), true);
         return;
     }
-    let seeds = variable("SIMULATION_SEEDS").map_or(USUAL_SEEDS, |seeds| {
+    let seeds = variable("SIMULATION_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
         parse_range(&seeds)
-            .unwrap_or_else(|| panic!("SIMULATION_SEEDS is a count or FROM..TO, not {seeds}"))
+            .unwrap_or_else(|| panic!("SIMULATION_SEEDS must be a count or FROM..TO, not {seeds}"))
     });
-    play_all(seeds);
+    run_seeds(seeds);
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -77,8 +77,8 @@ fn parse_range(text: &str) -> Option<Range<u64>> {
     }
 }
 
-/// Plays these seeds on all cores.
-fn play_all(seeds: Range<u64>) {
+/// Runs these seeds on all cores.
+fn run_seeds(seeds: Range<u64>) {
     let start = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let turns = AtomicUsize::new(0);
@@ -91,7 +91,7 @@ fn play_all(seeds: Range<u64>) {
                     if !seeds.contains(&seed) {
                         return;
                     }
-                    let _announcement = Announcement { seed, next: &next };
+                    let _reporter = SeedReporter { seed, next: &next };
                     turns.fetch_add(
                         Simulation::run(Random::new(&[], seed), false),
                         Ordering::Relaxed,
@@ -103,7 +103,7 @@ fn play_all(seeds: Range<u64>) {
     let seconds = start.elapsed().as_secs_f64();
     let (count, turns) = (seeds.end - seeds.start, turns.into_inner());
     println!(
-        "{count} seeds, {turns} turns in {seconds:.1} s: {:.0} a second",
+        "{count} seeds, {turns} turns in {seconds:.1} s: {:.0} per second",
         count as f64 / seconds
     );
 }

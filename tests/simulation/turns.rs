@@ -1,15 +1,15 @@
-//! What comes first in a turn.
+//! The order of work within a turn.
 
 use std::time::Duration;
 
 use eventserver::config::Config;
 
-use crate::stage::Stage;
-use crate::world::kernel::{Call, SocketId};
+use crate::harness::Harness;
+use crate::sim::kernel::{Call, SocketId};
 
-/// Who was written to or closed, in order.
-fn served(stage: &Stage) -> Vec<SocketId> {
-    let calls = stage.take_calls().into_iter();
+/// Returns the sockets written to or closed, in order.
+fn served(harness: &Harness) -> Vec<SocketId> {
+    let calls = harness.take_calls().into_iter();
     let served = calls.filter_map(|call| match call {
         Call::Wrote(id, _) | Call::Closed(id) => Some(id),
         _ => None,
@@ -21,42 +21,42 @@ fn served(stage: &Stage) -> Vec<SocketId> {
 fn a_stalled_client_that_has_read_in_time_stays_though_the_server_stood_still() {
     for (reads, is_closed) in [(true, false), (false, true)] {
         let stall_timeout = Duration::from_millis(10);
-        let mut stage =
-            Stage::new(Config { stall_timeout, client_queue_bytes: 1000, ..Config::default() });
-        let client = stage.client_sends(b"1\n");
+        let mut harness =
+            Harness::new(Config { stall_timeout, client_queue_bytes: 1000, ..Config::default() });
+        let client = harness.client_sends(b"1\n");
         let lines: Vec<String> = (1..3000).map(|sequence| format!("{sequence}|B\n")).collect();
-        stage.source_sends(lines.concat().as_bytes());
-        stage.serve_at(0);
-        assert!(stage.awaited() < 3000, "applying waits for the client");
+        harness.source_sends(lines.concat().as_bytes());
+        harness.run_until_idle_at(0);
+        assert!(harness.awaited() < 3000, "applying waits for the client");
         if reads {
-            stage.client_reads(client);
+            harness.client_reads(client);
         }
-        stage.take_calls();
-        stage.wake_at(10);
+        harness.take_calls();
+        harness.turn_with_missed_poll_at(10);
         let is_close = |call: &Call| matches!(call, Call::ShutDown(id) if *id == client);
-        assert_eq!(stage.take_calls().iter().any(is_close), is_closed, "it reads: {reads}");
+        assert_eq!(harness.take_calls().iter().any(is_close), is_closed, "it reads: {reads}");
     }
 }
 
 #[test]
 fn of_all_who_get_a_broadcast_the_newcomer_gets_it_first() {
-    let mut stage = Stage::new(Config::default());
-    let older = [stage.client_sends(b"1\n"), stage.client_sends(b"2\n")];
-    stage.serve_at(0);
-    let newcomer = stage.client_sends(b"3\n");
-    stage.source_sends(b"1|B\n");
-    stage.serve_at(1);
-    assert_eq!(served(&stage), [newcomer, older[1], older[0]]);
+    let mut harness = Harness::new(Config::default());
+    let older = [harness.client_sends(b"1\n"), harness.client_sends(b"2\n")];
+    harness.run_until_idle_at(0);
+    let newcomer = harness.client_sends(b"3\n");
+    harness.source_sends(b"1|B\n");
+    harness.run_until_idle_at(1);
+    assert_eq!(served(&harness), [newcomer, older[1], older[0]]);
 }
 
 #[test]
 fn a_client_whose_time_is_over_does_not_wait_for_what_else_the_turn_does() {
     let identify_timeout = Duration::from_millis(10);
-    let mut stage = Stage::new(Config { identify_timeout, ..Config::default() });
-    let client = stage.client_sends(b"1\n");
-    let silent = stage.client_sends(b"");
-    stage.serve_at(0);
-    stage.source_sends(b"1|B\n");
-    stage.serve_at(10);
-    assert_eq!(served(&stage), [silent, client]);
+    let mut harness = Harness::new(Config { identify_timeout, ..Config::default() });
+    let client = harness.client_sends(b"1\n");
+    let silent = harness.client_sends(b"");
+    harness.run_until_idle_at(0);
+    harness.source_sends(b"1|B\n");
+    harness.run_until_idle_at(10);
+    assert_eq!(served(&harness), [silent, client]);
 }

@@ -1,5 +1,5 @@
-//! Configuration files: any text. What is accepted has to be what the file says, and to be printed
-//! so that it reads back the same.
+//! Configuration files with arbitrary text. An accepted file must mean what it says, and the
+//! printed configuration must read back the same.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 const FILE: &str = "fuzz.json";
 
-/// Settings with a range, as they are promised.
+/// The documented ranges of the settings.
 const RANGES: [(&str, RangeInclusive<u64>); 15] = [
     ("eventListenerPort", 0..=65_535),
     ("clientListenerPort", 0..=65_535),
@@ -28,7 +28,7 @@ const RANGES: [(&str, RangeInclusive<u64>); 15] = [
     ("drainTimeoutMs", 0..=3_600_000),
 ];
 
-/// The bytes are the file; what is not UTF-8 cannot be read as one.
+/// Parses the bytes as a file; other than UTF-8 is ignored.
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Config::from_json(FILE, text) {
@@ -47,7 +47,7 @@ fn check_accepted(text: &str, config: &Config) {
     assert_eq!(again.to_string(), printed);
 
     let Ok(given) = serde_json::from_str::<Map<String, Value>>(text) else {
-        panic!("accepted, but no JSON object")
+        panic!("accepted, though it is no JSON object")
     };
     let printed = config.to_json();
     for (key, value) in &given {
@@ -56,7 +56,7 @@ fn check_accepted(text: &str, config: &Config) {
     check_bounds(&printed);
 }
 
-/// What is printed is what was given.
+/// Checks that the printed value is the given one.
 fn check_value(key: &str, given: &Value, printed: Option<&Value>) {
     if key.ends_with("Address") && given.is_string() {
         let [given, printed] = [Some(given), printed].map(address);
@@ -66,7 +66,7 @@ fn check_value(key: &str, given: &Value, printed: Option<&Value>) {
     }
 }
 
-/// An address without brackets and zone.
+/// Parses an address without brackets and zone.
 fn address(value: Option<&Value>) -> Option<IpAddr> {
     let text = value?.as_str()?.trim_matches(['[', ']']);
     text.split('%').next()?.parse().ok()
@@ -80,8 +80,11 @@ fn check_bounds(printed: &Map<String, Value>) {
     }
     let number = |key: &str| printed.get(key).and_then(Value::as_u64);
     assert!(number("clientQueueBytes") <= number("totalQueueBytes"));
-    let place =
+    let listener =
         |side: &str| ["Port", "Address"].map(|part| printed.get(&format!("{side}Listener{part}")));
     let is_any_port = number("eventListenerPort") == Some(0);
-    assert!(is_any_port || place("event") != place("client"), "both at one place");
+    assert!(
+        is_any_port || listener("event") != listener("client"),
+        "both listeners have one address"
+    );
 }

@@ -1,23 +1,22 @@
-//! The engine, driven by any operations, against plain maps.
+//! The engine under arbitrary operations, against its reference.
 
-use super::input::Input;
-use super::world::{Operation, Pair, Text};
+use super::input::FuzzInput;
+use super::sim::{Differential, LineTemplate, Operation};
 
-/// The first two bytes decide where the order begins and how large its window is; each operation
-/// takes a few of the others.
+/// Takes the first sequence and the window from the first two bytes, and operations from the rest.
 pub fn check(bytes: &[u8]) {
-    let mut input = Input(bytes);
+    let mut input = FuzzInput(bytes);
     let first = input.pick(&[1, 0, 1000, 0xffff_fff0, u64::MAX - 1, u64::MAX - 100]);
     let window = input.pick(&[128, 1, 2, 7, 129, 1000, 9000]);
-    let mut pair = Pair::new(first, window);
+    let mut differential = Differential::new(first, window);
     while !input.is_empty() {
-        pair.perform(operation(&mut input));
-        pair.check();
+        differential.perform(operation(&mut input));
+        differential.check();
     }
-    pair.check_told();
+    differential.check_delivered();
 }
 
-fn operation(input: &mut Input<'_>) -> Operation {
+fn operation(input: &mut FuzzInput<'_>) -> Operation {
     match input.byte() % 16 {
         0..3 => Operation::Receive(distance(input), text(input)),
         3..6 => Operation::Admit(distance(input), text(input)),
@@ -32,26 +31,26 @@ fn operation(input: &mut Input<'_>) -> Operation {
     }
 }
 
-/// Mostly near, now and then as far as the largest window reaches, or behind.
-fn distance(input: &mut Input<'_>) -> i64 {
+/// Returns a distance that is mostly small, sometimes up to the largest window, or negative.
+fn distance(input: &mut FuzzInput<'_>) -> i64 {
     match input.byte() {
         near @ 0..200 => near.into(),
         far @ 200..250 => i64::from(far - 199) * 200,
-        behind => 249 - i64::from(behind),
+        rest => 249 - i64::from(rest),
     }
 }
 
-fn text(input: &mut Input<'_>) -> Text {
+fn text(input: &mut FuzzInput<'_>) -> LineTemplate {
     let form = input.byte();
-    Text {
+    LineTemplate {
         letter: ['F', 'U', 'B', 'P', 'S'][usize::from(form % 5)],
         users: [user(input), user(input)],
         digits: [1, 1, 1, 4, 9, 20][usize::from(form / 5 % 6)],
     }
 }
 
-/// One of few, some of whom have numbers that do not fit 32 bits, or just do.
-fn user(input: &mut Input<'_>) -> u64 {
+/// Returns one of a few users, some of whose IDs just fit 32 bits or exceed them.
+fn user(input: &mut FuzzInput<'_>) -> u64 {
     match input.byte() {
         small @ 0..240 => (small % 48).into(),
         large @ 240..248 => u64::from(u32::MAX) - 3 + u64::from(large - 240),

@@ -1,22 +1,22 @@
-//! Event parsing: line by line and through a reader, on the short way and on the long one, against a
-//! parser that does it field by field.
+//! Event parsing: line by line and through the decoder, by the fast path and the general one,
+//! against a field-by-field parser.
 
 use eventserver::protocol::{
     CompactEvent, Decoded, Event, EventDecoder, EventKind, ParseError, ParseErrorKind, Sequence,
     UserId,
 };
 
-use super::input::Input;
+use super::input::FuzzInput;
 use super::lines::put;
 
-/// What was read: the line or the beginning that is shown of it, and what it means.
+/// A line, or the prefix of it that is kept, with its parse result.
 type Read = (Vec<u8>, Result<Event, ParseError>);
 
-/// The first bytes decide how long a line may be, how large the pieces are, and which events are
-/// not taken on the short way; the rest is the stream.
+/// Takes the line limit, the piece size and the events refused by the fast path from the first
+/// bytes; the rest is the stream.
 pub fn check(bytes: &[u8]) {
-    let mut input = Input(bytes);
-    // So long that the head of a line too long shows its sequence and what follows.
+    let mut input = FuzzInput(bytes);
+    // Large enough that the prefix of a too long line shows its sequence and more.
     let max_line_bytes = 64 + usize::from(input.byte());
     let piece = 1 + usize::from(input.byte());
     let refused = input.byte();
@@ -28,9 +28,9 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(read(stream, piece, refused, max_line_bytes), expected);
 }
 
-/// What a line is to be read as; parses it once more on the way.
+/// Returns the expected result of a line, and checks `Event::parse` on it.
 fn expect(line: &[u8], max_line_bytes: usize) -> Read {
-    let parsed = plainly(line);
+    let parsed = reference(line);
     assert_eq!(Event::parse(line), parsed, "{}", line.escape_ascii());
     if let Some((event, packed)) = parsed.ok().and_then(|it| Some((it, CompactEvent::pack(&it)?))) {
         assert_eq!(Event::from(packed), event);
@@ -42,15 +42,15 @@ fn expect(line: &[u8], max_line_bytes: usize) -> Read {
     (line[..64].to_vec(), Err(ParseError { sequence, reason: ParseErrorKind::TooLong }))
 }
 
-/// Reads the stream piece by piece. What the bits of `refused` say is left to the long way.
+/// Decodes the stream piece by piece. The bits of `refused` select lines for the general path.
 fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<Read> {
-    let mut reader = EventDecoder::new(max_line_bytes);
+    let mut decoder = EventDecoder::new(max_line_bytes);
     let mut read = Vec::new();
     for piece in stream.chunks(piece) {
-        put(&mut reader.lines, piece);
+        put(&mut decoder.lines, piece);
         loop {
             let before = read.len();
-            let taken = reader.decode_fast(3, |&event, line| {
+            let taken = decoder.decode_fast(3, |&event, line| {
                 let is_taken = refused >> (read.len() % 8) & 1 == 0;
                 if is_taken {
                     read.push((line.as_bytes().to_vec(), Ok(event.into())));
@@ -58,7 +58,7 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
                 is_taken
             });
             assert_eq!(taken, read.len() - before);
-            let Some(next) = reader.next_event() else { break };
+            let Some(next) = decoder.next_event() else { break };
             read.push(match next {
                 Decoded::Event(event, line) => (line.as_bytes().to_vec(), Ok(event)),
                 Decoded::Malformed(line, error) => (line.to_vec(), Err(error)),
@@ -68,8 +68,8 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
     read
 }
 
-/// What a line means.
-fn plainly(line: &[u8]) -> Result<Event, ParseError> {
+/// Parses a line field by field.
+fn reference(line: &[u8]) -> Result<Event, ParseError> {
     let mut fields = line.split(|&byte| byte == b'|');
     let Some(sequence) = fields.next().and_then(number).and_then(Sequence::new) else {
         return Err(ParseError { sequence: None, reason: ParseErrorKind::NoSequence });
@@ -96,7 +96,7 @@ fn kind<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<EventKind, Pa
     fields.next().map_or(Ok(kind), |_| Err(ParseErrorKind::WrongFieldCount))
 }
 
-/// 1 to 20 ASCII digits that fit 64 bits.
+/// Parses 1 to 20 ASCII digits that fit 64 bits.
 pub(crate) fn number(field: &[u8]) -> Option<u64> {
     let is_plain = (1..=20).contains(&field.len()) && field.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(field).ok().filter(|_| is_plain)?.parse().ok()

@@ -1,4 +1,4 @@
-//! Id lines: as a number, and as the server takes one from a client.
+//! ID lines: parsed alone, and received by the server from a client.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,26 +13,26 @@ use eventserver::hub::{Hub, NextTurn};
 use eventserver::protocol::UserId;
 
 use super::events::number;
-use super::input::Input;
+use super::input::FuzzInput;
 
-/// So many bytes without an LF are no id line, whatever follows: 64, and a CR besides.
+/// As many bytes without an LF are no ID line, whatever follows: 64, a CR, and one more.
 const TOO_MANY_BYTES: usize = 66;
 
 const CAPACITY: Capacity = Capacity { max_clients: 1, max_awaiting_id: 1 };
 
-/// What becomes of a client.
+/// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     Registered(u64),
-    /// Its line is not complete.
+    /// The line is incomplete.
     Waits,
     Closed(CloseReason),
 }
 
-/// The first byte decides in which pieces the client's bytes come, the second whether it leaves
-/// behind them; they are the rest.
+/// Takes the piece size from the first byte, and whether the client disconnects afterwards from the
+/// second; the rest is what it sends.
 pub fn check(bytes: &[u8]) {
-    let mut input = Input(bytes);
+    let mut input = FuzzInput(bytes);
     let piece = 1 + usize::from(input.byte());
     let leaves = input.byte() % 2 == 1;
     let sent = input.0;
@@ -42,11 +42,11 @@ pub fn check(bytes: &[u8]) {
     check_served(sent, piece, leaves);
 }
 
-/// Lets a server have the client, and then an event for whom the client should be.
+/// Serves the client, and then an event for its expected user.
 fn check_served(sent: &[u8], piece: usize, leaves: bool) {
-    let fate = fate(sent, leaves);
-    let user = match fate {
-        Fate::Registered(user) => user,
+    let outcome = expected_outcome(sent, leaves);
+    let user = match outcome {
+        Outcome::Registered(user) => user,
         _ => 0,
     };
     let client = Wire::new(sent, piece, leaves);
@@ -63,31 +63,31 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
 
     let totals = hub.totals();
     let closed = CloseReason::ALL.into_iter().find(|&reason| totals.clients_closed(reason) > 0);
-    let is_served = matches!(fate, Fate::Registered(_)) && !leaves;
+    let is_served = matches!(outcome, Outcome::Registered(_)) && !leaves;
     let expected = if is_served { format!("{event}\r\n") } else { String::new() };
-    assert_eq!(*received.borrow(), expected.as_bytes(), "{fate:?}");
-    assert_eq!(closed, reason_to_close(fate, leaves));
+    assert_eq!(*received.borrow(), expected.as_bytes(), "{outcome:?}");
+    assert_eq!(closed, reason_to_close(outcome, leaves));
     assert_eq!(totals.clients_connected(), usize::from(closed.is_none()));
     assert_eq!(totals.awaited(), 2);
 }
 
-fn fate(sent: &[u8], leaves: bool) -> Fate {
+fn expected_outcome(sent: &[u8], leaves: bool) -> Outcome {
     let Some(end) = sent.iter().position(|&byte| byte == b'\n') else {
         return match sent.len() {
-            0..TOO_MANY_BYTES if leaves => Fate::Closed(CloseReason::ClosedByPeer),
-            0..TOO_MANY_BYTES => Fate::Waits,
-            _ => Fate::Closed(reason_to_refuse(&sent[..64], true)),
+            0..TOO_MANY_BYTES if leaves => Outcome::Closed(CloseReason::ClosedByPeer),
+            0..TOO_MANY_BYTES => Outcome::Waits,
+            _ => Outcome::Closed(reason_to_refuse(&sent[..64], true)),
         };
     };
     let line = sent[..end].strip_suffix(b"\r").unwrap_or(&sent[..end]);
     match number(line) {
-        Some(user) => Fate::Registered(user),
-        None if line.len() > 64 => Fate::Closed(reason_to_refuse(&line[..64], true)),
-        None => Fate::Closed(reason_to_refuse(line, false)),
+        Some(user) => Outcome::Registered(user),
+        None if line.len() > 64 => Outcome::Closed(reason_to_refuse(&line[..64], true)),
+        None => Outcome::Closed(reason_to_refuse(line, false)),
     }
 }
 
-/// Why a first line that is no id ends the connection.
+/// Returns the close reason of a first line that is no ID.
 fn reason_to_refuse(line: &[u8], is_cut: bool) -> CloseReason {
     let words: Vec<&[u8]> = line.splitn(3, |&byte| byte == b' ').collect();
     let is_method = |word: &[u8]| {
@@ -105,15 +105,15 @@ fn reason_to_refuse(line: &[u8], is_cut: bool) -> CloseReason {
     if is_request { CloseReason::HttpRequest } else { CloseReason::BadId }
 }
 
-fn reason_to_close(fate: Fate, leaves: bool) -> Option<CloseReason> {
-    match fate {
-        Fate::Closed(reason) => Some(reason),
-        Fate::Registered(_) => leaves.then_some(CloseReason::ClosedByPeer),
-        Fate::Waits => None,
+fn reason_to_close(outcome: Outcome, leaves: bool) -> Option<CloseReason> {
+    match outcome {
+        Outcome::Closed(reason) => Some(reason),
+        Outcome::Registered(_) => leaves.then_some(CloseReason::ClosedByPeer),
+        Outcome::Waits => None,
     }
 }
 
-/// A listener with one connection behind it.
+/// An acceptor with one connection.
 struct Once(Option<Wire>);
 
 impl Acceptor for Once {
@@ -125,10 +125,10 @@ impl Acceptor for Once {
     }
 }
 
-/// A connection whose peer has sent all it ever will, and takes whatever comes.
+/// A connection whose peer has sent everything, and accepts all output.
 struct Wire {
     sent: VecDeque<u8>,
-    /// No read brings more bytes than these.
+    /// Upper bound of the bytes per read.
     piece: usize,
     leaves: bool,
     written: Rc<RefCell<Vec<u8>>>,

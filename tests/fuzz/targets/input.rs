@@ -1,9 +1,9 @@
-//! A fuzzer's bytes, read as choices.
+//! A fuzzer's bytes as a sequence of choices.
 
-/// Takes bytes off the front; behind their end there are zeros.
-pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+/// Reads bytes in order, and zeros after their end.
+pub(crate) struct FuzzInput<'a>(pub(crate) &'a [u8]);
 
-impl Input<'_> {
+impl FuzzInput<'_> {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,9 +1,8 @@
-//! What is fuzzed. Each target takes any bytes whatever, and panics if something comes out that is
-//! not as it should be: nearly all of them compare with a second way to the same result, as plain as
-//! can be.
+//! The fuzz targets. Each takes arbitrary bytes, and panics on a wrong result. Most compare the
+//! code with a simple reference implementation.
 //!
-//! The fuzzer's binaries call these functions, and so does `tests/corpus.rs` with what the fuzzer
-//! has found worth keeping.
+//! The fuzzer's binaries call these functions, and `tests/fuzz_corpus.rs` runs the corpus through
+//! them.
 #![allow(unreachable_pub, reason = "the fuzzer's binaries have this as a library")]
 
 pub mod config;
@@ -13,14 +12,14 @@ pub mod ids;
 mod input;
 pub mod lines;
 pub mod server;
-#[path = "../../simulation/mod.rs"]
-mod world;
+#[path = "../../simulation/sim/mod.rs"]
+mod sim;
 
-/// What a target does with bytes.
-pub type Check = fn(&[u8]);
+/// The function of a target.
+pub type Target = fn(&[u8]);
 
-/// Every target under its name, which is that of its binary and of its corpus too.
-pub const TARGETS: [(&str, Check); 6] = [
+/// All targets with their names, which are also those of their binaries and corpora.
+pub const TARGETS: [(&str, Target); 6] = [
     ("lines", lines::check),
     ("events", events::check),
     ("ids", ids::check),

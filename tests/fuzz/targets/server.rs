@@ -1,11 +1,12 @@
-//! The whole server in the simulation: the bytes decide what would else be drawn from a seed.
+//! The whole server in the simulation, with the bytes instead of a seed for its choices.
 
-use super::world::{Random, Simulation};
+use super::sim::{Random, Simulation};
 
-/// What is drawn once the bytes are used up.
+/// The seed of the choices after the end of the bytes.
 const SEED: u64 = 0;
 
-/// Each byte decides one choice: of the settings first, then of what peers and kernel do.
+/// Runs the simulation: each byte decides one choice, of the settings first, then of the actions of
+/// peers and kernel.
 pub fn check(bytes: &[u8]) {
     Simulation::run(Random::new(bytes, SEED), false);
 }

@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::source::is_close;
 use super::{DEADLINE, Server};
 
-/// So many bytes a client with a small window lets the kernel hold for it, about.
+/// The approximate number of bytes that the kernel buffers for a client with a small window.
 const SMALL_WINDOW: usize = 4096;
 
 /// A user client.
@@ -20,21 +20,21 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A connection that has not said who it is.
+    /// Connects without sending an ID.
     #[track_caller]
-    pub(crate) fn connect_unknown(server: &Server) -> Client {
+    pub(crate) fn connect_unidentified(server: &Server) -> Client {
         Client::from(TcpStream::connect(server.client_address).unwrap())
     }
 
-    /// A connected user.
+    /// Connects a user.
     #[track_caller]
     pub(crate) fn connect(server: &Server, user: impl Display) -> Client {
-        let mut client = Client::connect_unknown(server);
+        let mut client = Client::connect_unidentified(server);
         client.sends(format!("{user}\n"));
         client
     }
 
-    /// A connected user for whom the kernel takes little while it does not read.
+    /// Connects a user for whom the kernel buffers little while it does not read.
     #[track_caller]
     pub(crate) fn connect_slow(server: &Server, user: impl Display) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -54,7 +54,7 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends bytes, or as many as go before the server closes. Returns whether all went.
+    /// Sends bytes until the server closes. Returns whether all were sent.
     #[track_caller]
     pub(crate) fn sends_unless_closed(&mut self, bytes: &[u8]) -> bool {
         match self.stream.write_all(bytes) {
@@ -66,7 +66,7 @@ impl Client {
         }
     }
 
-    /// Asserts that these lines are what comes next.
+    /// Asserts that these lines come next.
     #[track_caller]
     pub(crate) fn receives(&mut self, lines: &[&str]) {
         let expected: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
@@ -82,7 +82,7 @@ impl Client {
         assert_eq!(text(&received), text(expected.as_bytes()));
     }
 
-    /// Asserts that exactly these bytes come next. Meant for many of them.
+    /// Asserts that exactly these bytes come next; for large amounts.
     #[track_caller]
     pub(crate) fn receives_bytes(&mut self, expected: &[u8]) {
         let mut received = vec![0; expected.len()];
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// What comes next, nothing at the end.
+    /// Returns what comes next, nothing at the end.
     #[track_caller]
     pub(crate) fn receives_some(&mut self) -> Vec<u8> {
         let mut piece = vec![0; 4096];
@@ -106,7 +106,7 @@ impl Client {
         piece
     }
 
-    /// Everything up to this line, and its terminator.
+    /// Returns everything up to this line and its terminator.
     #[track_caller]
     pub(crate) fn receives_up_to(&mut self, last: &[u8]) -> Vec<u8> {
         let end = [last, b"\r\n"].concat();
@@ -122,13 +122,13 @@ impl Client {
         received
     }
 
-    /// Reads so many bytes, whatever they are.
+    /// Reads this many bytes and drops them.
     #[track_caller]
     pub(crate) fn skips(&mut self, bytes: usize) {
         self.stream.read_exact(&mut vec![0; bytes]).unwrap();
     }
 
-    /// Reads one byte, whatever it is; `None` at the end.
+    /// Reads one byte; `None` at the end.
     #[track_caller]
     pub(crate) fn receives_a_byte(&mut self) -> Option<u8> {
         let mut byte = [0];
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Everything that comes until the server closes.
+    /// Returns everything until the server closes.
     #[track_caller]
     pub(crate) fn receives_until_closed(&mut self) -> Vec<u8> {
         let mut received = Vec::new();
@@ -165,7 +165,7 @@ impl Client {
         assert_eq!(text(&self.receives_until_closed()), "");
     }
 
-    /// Sends nothing more, but still listens.
+    /// Shuts down the sending side, but still reads.
     pub(crate) fn half_closes(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
@@ -175,7 +175,7 @@ impl Client {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Ends the connection, and waits until the server has taken note.
+    /// Ends the connection, and waits until the server has closed it.
     #[track_caller]
     pub(crate) fn leaves(self, server: &Server) {
         let address = self.address();

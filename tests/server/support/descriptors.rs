@@ -2,7 +2,7 @@ use std::sync::Once;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Lets this process have as many sockets as the system allows, for tests with thousands of them.
+/// Raises this process's descriptor limit to the maximum, for tests with thousands of sockets.
 pub(crate) fn raise_descriptor_limit() {
     static RAISED: Once = Once::new();
     RAISED.call_once(|| {

@@ -11,14 +11,14 @@ struct Written {
     is_over: bool,
 }
 
-/// What a server has logged so far.
+/// The log lines of a server so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     written: Arc<(Mutex<Written>, Condvar)>,
 }
 
 impl Log {
-    /// Collects lines on a thread of its own, which ends with `from`.
+    /// Collects lines on a thread, which ends with `from`.
     pub(crate) fn of(from: impl Read + Send + 'static) -> Log {
         let log = Log::default();
         let collected = log.clone();
@@ -38,7 +38,7 @@ impl Log {
         self.written.0.lock().unwrap().lines.clone()
     }
 
-    /// Everything, once the process has closed its end.
+    /// Returns everything, after the process has closed its end.
     pub(crate) fn whole(&self) -> String {
         let (written, grown) = &*self.written;
         let now = written.lock().unwrap();
@@ -46,7 +46,7 @@ impl Log {
         whole.lines.join("\n")
     }
 
-    /// Waits until `find` finds in the lines what it looks for.
+    /// Waits until `find` returns something for the lines.
     #[track_caller]
     pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let (written, grown) = &*self.written;

@@ -1,9 +1,13 @@
-//! Servers, sources and clients that read as sentences.
+//! Servers, sources and clients with methods that read as sentences.
 
 mod client;
 mod descriptors;
 mod log;
 mod pipes;
+#[path = "../../support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
+#[path = "../../support/process.rs"]
 mod process;
 mod server;
 mod source;
@@ -15,12 +19,13 @@ pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
-pub(crate) use server::{Server, command, run_to_the_end};
+pub(crate) use prng::Prng;
+pub(crate) use server::{Server, command, run_to_exit};
 pub(crate) use source::Source;
-pub(crate) use streams::{MESSAGE_BYTES, Random, broadcasts, delivered, messages};
+pub(crate) use streams::{MESSAGE_BYTES, broadcasts, delivered, messages};
 
-/// How long anything may take before a test gives up: far longer than it ever does.
+/// Time after which a test fails: far longer than anything takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often a condition is looked at that nothing announces.
+/// Polling interval for conditions without a notification.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(5);

@@ -2,7 +2,7 @@ use std::io::{ErrorKind, PipeReader, PipeWriter, Write, pipe};
 
 use rustix::io::ioctl_fionbio;
 
-/// A pipe that takes no byte more until somebody reads.
+/// Returns a pipe that is full until it is read.
 pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     ioctl_fionbio(&writer, true).unwrap();

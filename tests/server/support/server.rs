@@ -15,7 +15,7 @@ use super::{DEADLINE, INTERVAL};
 const BINARY: &str = env!("CARGO_BIN_EXE_eventserver");
 const FREE_PORTS: [&str; 4] = ["--event-listen", "0", "--client-listen", "0"];
 
-/// The program with these flags, its outputs piped.
+/// Returns the program with these flags and piped outputs.
 pub(crate) fn command(flags: &[&str]) -> Command {
     piped(Command::new(BINARY), flags)
 }
@@ -25,9 +25,9 @@ fn piped(mut command: Command, flags: &[&str]) -> Command {
     command
 }
 
-/// Runs a program that ends by itself; returns its exit status and what it wrote to standard error.
+/// Runs a program until it exits; returns its exit status and what it wrote to standard error.
 #[track_caller]
-pub(crate) fn run_to_the_end(mut command: Command) -> (Option<i32>, String) {
+pub(crate) fn run_to_exit(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.spawn().unwrap();
     let log = child.stderr.take().map(Log::of);
     let status = wait_for_exit(&mut child);
@@ -43,7 +43,7 @@ fn wait_for_exit(child: &mut Child) -> ExitStatus {
         }
         if start.elapsed() > DEADLINE {
             let _ = child.kill();
-            panic!("process {} does not end", child.id());
+            panic!("process {} does not exit", child.id());
         }
         thread::sleep(INTERVAL);
     }
@@ -60,13 +60,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server on free ports, with these flags beside.
+    /// Starts a server on free ports with these flags.
     #[track_caller]
     pub(crate) fn start(flags: &[&str]) -> Server {
         Self::spawn(command(&[&FREE_PORTS, flags].concat()))
     }
 
-    /// The same under a limit of descriptors.
+    /// Starts a server under a descriptor limit.
     #[track_caller]
     pub(crate) fn start_with_descriptors(descriptors: u32, flags: &[&str]) -> Server {
         let mut shell = Command::new("sh");
@@ -74,14 +74,14 @@ impl Server {
         Self::start_under(shell, flags)
     }
 
-    /// The same under a command that becomes the program that its last arguments name.
+    /// Starts a server under a command that executes the program named by its last arguments.
     #[track_caller]
     pub(crate) fn start_under(mut wrapper: Command, flags: &[&str]) -> Server {
         wrapper.arg(BINARY);
         Self::spawn(piped(wrapper, &[&FREE_PORTS, flags].concat()))
     }
 
-    /// The same with its log on another standard error, which the test reads or does not.
+    /// Starts a server with another standard error for its log.
     #[track_caller]
     pub(crate) fn start_logging_to(log: impl Into<Stdio>, flags: &[&str]) -> Server {
         let mut command = command(&[&FREE_PORTS, flags].concat());
@@ -96,13 +96,13 @@ impl Server {
         let ready = first_line(child.stdout.take().unwrap());
         let Some((event_address, client_address)) = addresses(&ready) else {
             let _ = child.kill();
-            panic!("the server said {ready:?} and logged {:?}", log.lines());
+            panic!("the server printed {ready:?} and logged {:?}", log.lines());
         };
         Server { child, event_address, client_address, log, has_ended: false }
     }
 
-    /// A server that was started by other means and listens on these addresses.
-    pub(crate) fn adopt(
+    /// Wraps a server process that listens on these addresses.
+    pub(crate) fn from_child(
         child: Child,
         event_address: SocketAddr,
         client_address: SocketAddr,
@@ -123,39 +123,39 @@ impl Server {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Does something while the server is not running, and lets it go on then.
+    /// Runs `action` while the server is suspended, and resumes it.
     #[track_caller]
     pub(crate) fn while_suspended<T>(&self, action: impl FnOnce() -> T) -> T {
         self.signal(Signal::STOP);
-        self.until("the server is suspended", || self.process().is_stopped().then_some(()));
+        self.wait_until("the server is suspended", || self.process().is_stopped().then_some(()));
         let result = action();
         self.signal(Signal::CONT);
         result
     }
 
-    /// Asks for an end and waits for it.
+    /// Requests a shutdown and waits for the exit.
     #[track_caller]
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.exit_status()
     }
 
-    /// Sends a signal over and over until the server has ended.
+    /// Sends a signal repeatedly until the server has exited.
     #[track_caller]
-    pub(crate) fn signal_until_it_ends(&mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn signal_until_exit(&mut self, signal: Signal) -> Option<i32> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 self.has_ended = true;
                 return status.code();
             }
-            assert!(start.elapsed() < DEADLINE, "the server does not end");
+            assert!(start.elapsed() < DEADLINE, "the server does not exit");
             self.signal(signal);
             thread::sleep(INTERVAL);
         }
     }
 
-    /// Waits for the end.
+    /// Waits for the exit.
     #[track_caller]
     pub(crate) fn exit_status(&mut self) -> Option<i32> {
         self.has_ended = true;
@@ -170,9 +170,9 @@ impl Server {
         })
     }
 
-    /// Waits until so many log lines contain this.
+    /// Waits until this many log lines contain `part`.
     #[track_caller]
-    pub(crate) fn logs_times(&self, part: &str, times: usize) {
+    pub(crate) fn wait_for_log_lines(&self, part: &str, times: usize) {
         self.log.wait_for(&format!("{part:?} {times} times"), |lines| {
             (lines.iter().filter(|line| line.contains(part)).count() >= times).then_some(())
         });
@@ -182,7 +182,7 @@ impl Server {
         self.log.lines()
     }
 
-    /// The totals, as SIGUSR1 logs them.
+    /// Returns the totals as SIGUSR1 logs them.
     #[track_caller]
     pub(crate) fn totals(&self) -> String {
         let is_totals = |line: &&String| line.contains("totals: ");
@@ -191,13 +191,13 @@ impl Server {
         self.log.wait_for("the totals", |lines| lines.iter().filter(is_totals).nth(before).cloned())
     }
 
-    /// One count of the totals: the number behind `name`.
+    /// Returns one count of the totals: the number after `name`.
     #[track_caller]
-    pub(crate) fn total(&self, name: &str) -> u64 {
-        number_behind(name, &self.totals())
+    pub(crate) fn stat(&self, name: &str) -> u64 {
+        number_after(name, &self.totals())
     }
 
-    /// The totals of a server that has ended: the last in all that it logged.
+    /// Returns the totals of a server that has exited, the last in its log.
     #[track_caller]
     pub(crate) fn final_totals(&self) -> String {
         let whole = self.log.whole();
@@ -209,9 +209,9 @@ impl Server {
 
     /// Waits until a count of the totals has grown to `count`, and asserts that it is no larger.
     #[track_caller]
-    pub(crate) fn counts(&self, name: &str, count: u64) {
-        let reached = self.until(&format!("{name} {count}"), || {
-            let now = self.total(name);
+    pub(crate) fn assert_stat_reaches(&self, name: &str, count: u64) {
+        let reached = self.wait_until(&format!("{name} {count}"), || {
+            let now = self.stat(name);
             (now >= count).then_some(now)
         });
         assert_eq!(reached, count, "{name}");
@@ -219,13 +219,13 @@ impl Server {
 
     /// Waits until a count of the totals is `count`.
     #[track_caller]
-    pub(crate) fn comes_to_count(&self, name: &str, count: u64) {
-        self.until(&format!("{name} {count}"), || (self.total(name) == count).then_some(()));
+    pub(crate) fn wait_for_stat(&self, name: &str, count: u64) {
+        self.wait_until(&format!("{name} {count}"), || (self.stat(name) == count).then_some(()));
     }
 
-    /// Waits until `condition` gives something.
+    /// Waits until `condition` returns something.
     #[track_caller]
-    pub(crate) fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn wait_until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(result) = condition() {
@@ -234,7 +234,8 @@ impl Server {
             let lines = self.log.lines();
             assert!(
                 start.elapsed() < DEADLINE,
-                "waited in vain until {what}:\n{}",
+                "timed out waiting until {what}:
+{}",
                 lines.join("\n")
             );
             thread::sleep(INTERVAL);
@@ -242,7 +243,7 @@ impl Server {
     }
 }
 
-/// Ends the server, and asserts that it was alive until then.
+/// Kills the server, and asserts that it was alive until then.
 impl Drop for Server {
     fn drop(&mut self) {
         if self.has_ended {
@@ -256,12 +257,16 @@ impl Drop for Server {
             let last = &lines[lines.len().saturating_sub(50)..];
             eprintln!("the server's last log lines:\n{}", last.join("\n"));
         } else {
-            assert!(matches!(died, Ok(None)), "the server ended by itself: {:?}", self.log.lines());
+            assert!(
+                matches!(died, Ok(None)),
+                "the server exited by itself: {:?}",
+                self.log.lines()
+            );
         }
     }
 }
 
-/// The first line of `from`, once it is there.
+/// Returns the first line of `from`.
 fn first_line(from: impl Read + Send + 'static) -> String {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -273,21 +278,21 @@ fn first_line(from: impl Read + Send + 'static) -> String {
     receiver.recv_timeout(DEADLINE).unwrap_or_default()
 }
 
-/// Both addresses of a ready line.
+/// Parses both addresses of a ready line.
 fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
     let addresses = ready.strip_prefix("eventserver ready: events on ")?.strip_suffix('\n')?;
     let (events, clients) = addresses.split_once(", clients on ")?;
     Some((events.parse().ok()?, clients.parse().ok()?))
 }
 
-/// The number that follows `name` as a word of its own. A reason to close that the totals leave out
-/// has not come up yet.
+/// Returns the number after `name` as a whole word. A close reason that the totals leave out has
+/// not occurred yet.
 #[track_caller]
-fn number_behind(name: &str, totals: &str) -> u64 {
+fn number_after(name: &str, totals: &str) -> u64 {
     let number = totals
         .match_indices(name)
-        .filter(|&(place, _)| totals[..place].ends_with([' ', '(']))
-        .filter_map(|(place, _)| totals[place + name.len()..].strip_prefix(' '))
+        .filter(|&(index, _)| totals[..index].ends_with([' ', '(']))
+        .filter_map(|(index, _)| totals[index + name.len()..].strip_prefix(' '))
         .find_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     number.unwrap_or_else(|| {
         let is_reason = CloseReason::ALL.iter().any(|reason| reason.name() == name);

@@ -29,19 +29,19 @@ impl Source {
         self.stream.local_addr().unwrap()
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     #[track_caller]
     pub(crate) fn sends(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends each of these with a terminator, all in one piece.
+    /// Sends each of these with a terminator, in one write.
     #[track_caller]
     pub(crate) fn sends_lines(&mut self, lines: &[&str]) {
         self.sends(lines.join("\n") + "\n");
     }
 
-    /// Sends bytes in pieces of these sizes, over and over.
+    /// Sends bytes in pieces of these sizes, repeated in turn.
     #[track_caller]
     pub(crate) fn sends_in_pieces(&mut self, mut bytes: &[u8], sizes: &[usize]) {
         for &size in sizes.iter().cycle() {
@@ -54,7 +54,7 @@ impl Source {
         }
     }
 
-    /// Sends bytes, or as many as go before the server closes. Returns whether all went.
+    /// Sends bytes until the server closes. Returns whether all were sent.
     #[track_caller]
     pub(crate) fn sends_unless_closed(&mut self, bytes: &[u8]) -> bool {
         match self.stream.write_all(bytes) {
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// Sends bytes on a thread of its own, however long the server does not read.
+    /// Sends bytes on another thread, which may block.
     pub(crate) fn sends_in_background(mut self, bytes: Vec<u8>) -> JoinHandle<Source> {
         thread::spawn(move || {
             self.sends(bytes);
@@ -79,12 +79,12 @@ impl Source {
     pub(crate) fn is_closed(&mut self) {
         match self.stream.read(&mut [0]) {
             Ok(0) => {}
-            Ok(_) => panic!("a source was sent something"),
+            Ok(_) => panic!("a source received something"),
             Err(error) => assert!(is_close(error.kind()), "{error}"),
         }
     }
 
-    /// Ends the connection, and waits until the server has taken note.
+    /// Ends the connection, and waits until the server has closed it.
     #[track_caller]
     pub(crate) fn leaves(self, server: &Server) {
         let address = self.address();
@@ -97,7 +97,7 @@ impl Source {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Says that nothing more will come, but keeps the connection.
+    /// Shuts down the sending side, but keeps the connection.
     pub(crate) fn ends(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
@@ -110,7 +110,7 @@ impl From<Source> for Stdio {
     }
 }
 
-/// Whether an error is how a peer's close may look.
+/// Returns whether an error can be caused by a peer's close.
 pub(crate) fn is_close(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }

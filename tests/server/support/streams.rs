@@ -1,10 +1,11 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-/// The length of each of the [`messages`], as a client receives it.
+/// Length of each of the [`messages`] as a client receives it.
 pub(crate) const MESSAGE_BYTES: u64 = 66;
 
-/// Private messages to `user` with these sequences: the longest valid lines, LF behind each.
+/// Returns private messages to `user` with these sequences: the longest valid lines, each ended by
+/// LF.
 pub(crate) fn messages(sequences: Range<u64>, user: u64) -> Vec<u8> {
     let mut lines = String::with_capacity((sequences.end - sequences.start) as usize * 65);
     for sequence in sequences {
@@ -13,7 +14,7 @@ pub(crate) fn messages(sequences: Range<u64>, user: u64) -> Vec<u8> {
     lines.into_bytes()
 }
 
-/// Broadcasts with these sequences, LF behind each.
+/// Returns broadcasts with these sequences, each ended by LF.
 pub(crate) fn broadcasts(sequences: Range<u64>) -> Vec<u8> {
     let mut lines = String::new();
     for sequence in sequences {
@@ -22,7 +23,7 @@ pub(crate) fn broadcasts(sequences: Range<u64>) -> Vec<u8> {
     lines.into_bytes()
 }
 
-/// What a client receives if it receives all of these lines.
+/// Returns these lines as a client receives them.
 pub(crate) fn delivered(lines: &[u8]) -> Vec<u8> {
     let mut delivered = Vec::with_capacity(lines.len() + lines.len() / 16);
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
@@ -30,29 +31,4 @@ pub(crate) fn delivered(lines: &[u8]) -> Vec<u8> {
         delivered.extend_from_slice(b"\r\n");
     }
     delivered
-}
-
-/// Pseudo-random bytes, the same for the same seed (xorshift64).
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// Prints the seed, which shows if the test fails.
-    pub(crate) fn seeded(seed: u64) -> Random {
-        println!("seed {seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
-        for piece in bytes.chunks_mut(8) {
-            piece.copy_from_slice(&self.next().to_le_bytes()[..piece.len()]);
-        }
-    }
 }
