@@ -77,11 +77,11 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
 /// The way of the server: usual lines by the dozen.
 fn apply(reader: &mut EventDecoder, engine: &mut Engine, sink: &mut CountingSink) {
     loop {
-        reader.decode_fast(FAST_BATCH_LINES, |event, line| engine.admit(event, line));
+        reader.decode_fast(FAST_BATCH_LINES, |event, line| engine.try_insert_fast(event, line));
         while engine.apply_next(sink) == Progress::Applied {}
         match reader.next_event() {
             None => return,
-            Some(Decoded::Event(event, line)) => engine.receive(&event, line),
+            Some(Decoded::Event(event, line)) => engine.insert(&event, line),
             Some(Decoded::Malformed(..)) => panic!("a line is malformed"),
         };
     }

@@ -53,7 +53,7 @@ impl<A: Acceptor> Hub<A> {
         if self.engine.has_gap() && !self.sources.is_empty() {
             log::warn!(
                 "{} events behind the missing sequence {} are not delivered",
-                self.engine.reorder().occupied(),
+                self.engine.reorder().len(),
                 self.engine.awaited()
             );
         }
