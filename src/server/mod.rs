@@ -273,7 +273,7 @@ impl Server {
         for request in self.signals.take_requests() {
             match request {
                 Request::Stop => {
-                    log::info!("shutting down: delivering received events");
+                    log::info!("stopping: delivering received events first");
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,

@@ -93,7 +93,7 @@ fn submit(request: Request, pending: &PendingRequests, waker: &Waker) {
     // If waking fails, the loop handles the request at its next wake-up.
     let _ = waker.wake();
     if request == Request::ForcedStop {
-        log::warn!("second signal: stopping at once");
+        log::warn!("second signal: stopping immediately");
         thread::sleep(FORCED_STOP_GRACE);
         signal_hook::low_level::exit(FORCED_STOP_STATUS);
     }

@@ -359,7 +359,7 @@ mod tests {
                 match &set {
                     HybridSet::Inline { .. } => assert!(left <= INLINE),
                     HybridSet::List(members) => {
-                        assert!(!members.spilled() || left >= LINEAR_MAX / 4)
+                        assert!(!members.spilled() || left >= LINEAR_MAX / 4);
                     }
                     HybridSet::Bits(members) => assert!(members.capacity() <= 256 * left),
                     HybridSet::Table(members) => assert!(members.num_buckets() <= 8 * left),
