@@ -77,11 +77,11 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
 /// Inserts typical lines in batches, as the server does.
 fn apply(decoder: &mut EventDecoder, engine: &mut Engine, sink: &mut CountingSink) {
     loop {
-        decoder.decode_fast(FAST_BATCH_LINES, |event, line| engine.admit(event, line));
+        decoder.decode_fast(FAST_BATCH_LINES, |event, line| engine.try_insert_fast(event, line));
         while engine.apply_next(sink) == Progress::Applied {}
         match decoder.next_event() {
             None => return,
-            Some(Decoded::Event(event, line)) => engine.receive(&event, line),
+            Some(Decoded::Event(event, line)) => engine.insert(&event, line),
             Some(Decoded::Malformed(..)) => panic!("a line is malformed"),
         };
     }

@@ -94,7 +94,7 @@ fn server_with(idle_followers: u64) -> (Engine, CountingSink) {
 fn apply(engine: &mut Engine, sink: &mut CountingSink, events: &[(EventKind, BufferedLine)]) {
     for (kind, line) in events {
         let event = Event { sequence: sequence(engine.awaited()), kind: *kind };
-        assert_eq!(engine.receive(&event, line.as_line()), InsertOutcome::Buffered);
+        assert_eq!(engine.insert(&event, line.as_line()), InsertOutcome::Buffered);
         assert_eq!(engine.apply_next(sink), Progress::Applied);
     }
 }

@@ -99,6 +99,6 @@ fn put_in_order(stream: &Stream) -> Released {
             buffer.advance();
         }
     }
-    assert_eq!(buffer.occupied(), 0);
+    assert_eq!(buffer.len(), 0);
     released
 }

@@ -1,23 +1,23 @@
-//! What can be wrong with flags and configuration, said so that it can be put right.
+//! Configuration errors, with messages that say how to fix them.
 
 use std::{fmt, io};
 
-/// The longest part of a wrong value that a message repeats, in characters.
+/// The maximum length of a value shown in a message, in characters.
 const MAX_SHOWN_VALUE: usize = 64;
 
-/// Where a setting comes from.
+/// The origin of a setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// It was not given.
+    /// The default.
     #[default]
     Default,
-    /// A flag, named without its dashes.
+    /// A flag, by its name without dashes.
     Flag(&'static str),
     /// A key of a configuration file.
     Key {
-        /// The file's name as it was given.
+        /// The name of the file as given.
         file: String,
-        /// The key as it stands in the file.
+        /// The key as written in the file.
         key: String,
     },
 }
@@ -32,40 +32,40 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Flags or a configuration that cannot be used.
+/// An error in the flags or the configuration file.
 #[derive(Debug)]
 pub enum Error {
-    /// The flags make no sense: an unknown one, one without its value, one given twice.
+    /// Invalid usage of flags: unknown, repeated, or without a value.
     Usage(String),
     /// The file cannot be read.
     Read {
-        /// The file's name as it was given.
+        /// The name of the file as given.
         file: String,
-        /// What the system said.
+        /// The error of the operating system.
         reason: io::Error,
     },
-    /// The file is not JSON, or not an object with each key once. The reason names line and column.
+    /// The file is not JSON, or not an object with unique keys.
     Parse {
-        /// The file's name as it was given.
+        /// The name of the file as given.
         file: String,
-        /// What is wrong, and where.
+        /// The error, with line and column.
         reason: serde_json::Error,
     },
-    /// A value is not allowed where it stands, or nothing has such a key.
+    /// A value is not allowed for its setting, or its key is unknown.
     InvalidValue {
-        /// Where the value stands.
-        place: Origin,
-        /// The value, cut where it is long.
+        /// The origin of the value.
+        origin: Origin,
+        /// The value, truncated if it is long.
         value: String,
-        /// What is allowed.
+        /// The allowed values.
         reason: String,
     },
-    /// Two settings do not go together. The text names both, with the places they come from.
+    /// Two settings contradict each other. The text names both with their origins.
     Conflict(String),
 }
 
 impl Error {
-    /// What argh says of flags that it cannot read, with the way to write them.
+    /// Creates an error from the message of argh, and adds the usage.
     pub(super) fn usage(output: &str, flags: &[&str]) -> Error {
         let reason = match output.trim_end().strip_prefix("Unrecognized argument: ") {
             Some(argument) => {
@@ -84,13 +84,13 @@ impl Error {
         ))
     }
 
-    /// A value that is not allowed at its place.
-    pub(super) fn invalid_value(place: &Origin, value: &str, reason: String) -> Error {
+    /// Creates an error for a value that is not allowed.
+    pub(super) fn invalid_value(origin: &Origin, value: &str, reason: String) -> Error {
         let mut shown: String = value.chars().take(MAX_SHOWN_VALUE).collect();
         if shown.len() < value.len() {
             shown.push('…');
         }
-        Error::InvalidValue { place: place.clone(), value: shown, reason }
+        Error::InvalidValue { origin: origin.clone(), value: shown, reason }
     }
 }
 
@@ -101,36 +101,38 @@ impl fmt::Display for Error {
             Error::Read { file, reason } => write!(f, "cannot read {file}: {reason}"),
             Error::Parse { file, reason } if reason.is_data() => write!(f, "{file}: {reason}"),
             Error::Parse { file, reason } => write!(f, "{file}: not JSON: {reason}"),
-            Error::InvalidValue { place: place @ Origin::Key { .. }, value, reason } => {
-                write!(f, "{place}: {value}: {reason}")
+            Error::InvalidValue { origin: origin @ Origin::Key { .. }, value, reason } => {
+                write!(f, "{origin}: {value}: {reason}")
             }
-            Error::InvalidValue { place, value, reason } => write!(f, "{place} {value}: {reason}"),
+            Error::InvalidValue { origin, value, reason } => {
+                write!(f, "{origin} {value}: {reason}")
+            }
         }
     }
 }
 
 impl std::error::Error for Error {}
 
-/// What to write instead of an unknown `key`: the known one that it resembles, or any of them.
+/// Returns the message for an unknown `key`: it suggests a similar key or lists all of them.
 pub(super) fn unknown_key_message(key: &str, known: &[&str]) -> String {
-    let known_ones = || format!("; the known ones are {}", known.join(", "));
-    format!("unknown key{}", did_you_mean(key, known).unwrap_or_else(known_ones))
+    let known_keys = || format!("; the known keys are {}", known.join(", "));
+    format!("unknown key{}", did_you_mean(key, known).unwrap_or_else(known_keys))
 }
 
-/// The known name that an unknown one was probably meant to be, as the end of a message.
+/// Returns the suffix of a message that suggests the known name most similar to an unknown one.
 fn did_you_mean(name: &str, known: &[&str]) -> Option<String> {
     let distance = |known: &str| levenshtein(&normalized(name), &normalized(known));
     let (edits, nearest) = known.iter().map(|known| (distance(known), known)).min()?;
     (edits <= normalized(name).len() / 3).then(|| format!("; did you mean {nearest}?"))
 }
 
-/// A name without what differs between the ways to write it: `gap_timeout_ms`, `gapTimeoutMs`.
+/// Normalizes a name, so that `gap_timeout_ms` and `gapTimeoutMs` are equal.
 fn normalized(name: &str) -> Vec<char> {
     let shown = name.chars().take(MAX_SHOWN_VALUE);
     shown.filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// How many characters must be put in, taken out or changed to make one name into the other.
+/// Returns the edit distance: the insertions, deletions and substitutions between two names.
 fn levenshtein(from: &[char], to: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.iter().enumerate() {

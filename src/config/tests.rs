@@ -1,11 +1,11 @@
-//! The table against a second list of what it should hold, and every way to get a setting wrong.
+//! Tests of the table against a second list of its expected contents, and of every error.
 
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 
-/// Each setting with a plain range: flag, key, least, greatest, default (`None`: left out).
+/// The integer settings: flag, key, minimum, maximum, default (`None`: omitted).
 const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 13] = [
     ("--first-sequence", "firstSequence", 0, 18_446_744_073_709_551_614, Some(1)),
     ("--reorder-window", "reorderWindow", 1, 67_108_864, Some(262_144)),
@@ -22,7 +22,7 @@ const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 13] = [
     ("--drain-timeout-ms", "drainTimeoutMs", 0, 3_600_000, Some(5000)),
 ];
 
-/// Each setting with a few names: flag, key, names, default.
+/// The settings with named values: flag, key, names, default.
 const CHOICES: [(&str, &str, &[&str], &str); 3] = [
     ("--on-source-disconnect", "onSourceDisconnect", &["keep", "reset"], "keep"),
     ("--slow-client", "slowClient", &["pause", "disconnect"], "pause"),
@@ -48,8 +48,8 @@ fn printed_by(arguments: &[&str]) -> String {
     }
 }
 
-/// Room for any limit of one client.
-fn with_room(entry: &str) -> String {
+/// Returns a file with `entry` and a limit that is consistent with it.
+fn with_consistent_limits(entry: &str) -> String {
     if entry.contains("totalQueueBytes") {
         format!(r#"{{{entry}, "clientQueueBytes": 4096}}"#)
     } else {
@@ -64,31 +64,31 @@ fn an_empty_file_object_and_no_flags_give_the_defaults() {
 }
 
 #[test]
-fn every_number_is_taken_at_its_bounds_from_file_and_flag() {
-    for (flag, key, least, greatest, default) in NUMBERS {
+fn every_number_is_accepted_at_its_bounds_from_file_and_flag() {
+    for (flag, key, min, max, default) in NUMBERS {
         let by_default = Config::default().to_json().get(key).cloned();
         assert_eq!(by_default, default.map(Value::from), "{key}");
-        for number in [least, greatest] {
-            let config = read(&with_room(&format!("{key:?}: {number}"))).unwrap();
+        for number in [min, max] {
+            let config = read(&with_consistent_limits(&format!("{key:?}: {number}"))).unwrap();
             assert_eq!(config.to_json()[key], Value::from(number), "{key}");
 
-            let room = if key == "totalQueueBytes" {
+            let limits = if key == "totalQueueBytes" {
                 ["--client-queue-bytes", "4096"]
             } else {
                 ["--total-queue-bytes", "1099511627776"]
             };
-            let config = run_with(&[&[flag, number.to_string().as_str()], &room[..]].concat());
+            let config = run_with(&[&[flag, number.to_string().as_str()], &limits[..]].concat());
             assert_eq!(config.unwrap().to_json()[key], Value::from(number), "{flag}");
         }
     }
 }
 
 #[test]
-fn every_number_out_of_bounds_is_refused_with_its_place_and_range() {
-    for (flag, key, least, greatest, _) in NUMBERS {
-        let range = format!("must be a whole number from {least} to {greatest}");
-        let below = i128::from(least) - 1;
-        let above = i128::from(greatest) + 1;
+fn every_number_out_of_bounds_is_rejected_with_its_origin_and_range() {
+    for (flag, key, min, max, _) in NUMBERS {
+        let range = format!("must be a whole number from {min} to {max}");
+        let below = i128::from(min) - 1;
+        let above = i128::from(max) + 1;
         for number in [below, above] {
             let error = read(&format!("{{{key:?}: {number}}}")).unwrap_err();
             assert!(
@@ -111,7 +111,7 @@ fn every_number_out_of_bounds_is_refused_with_its_place_and_range() {
 }
 
 #[test]
-fn every_choice_takes_its_names_and_nothing_else() {
+fn every_choice_accepts_only_its_names() {
     for (flag, key, names, default) in CHOICES {
         assert_eq!(Config::default().to_json()[key], default);
         for name in names {
@@ -129,7 +129,7 @@ fn every_choice_takes_its_names_and_nothing_else() {
 }
 
 #[test]
-fn the_switch_is_off_unless_flag_or_file_turn_it_on() {
+fn the_toggle_is_off_unless_flag_or_file_turn_it_on() {
     assert!(!Config::default().busy_poll);
     assert!(run_with(&["--busy-poll"]).unwrap().busy_poll);
     assert!(read(r#"{"busyPoll": true}"#).unwrap().busy_poll);
@@ -159,7 +159,7 @@ fn a_capture_needs_a_name() {
 }
 
 #[test]
-fn a_listen_flag_takes_a_port_or_an_address_with_one() {
+fn a_listen_flag_accepts_a_port_or_an_address_with_a_port() {
     for (text, address) in [
         ("9099", "127.0.0.1:9099"),
         ("0", "127.0.0.1:0"),
@@ -185,7 +185,7 @@ fn a_listen_flag_takes_a_port_or_an_address_with_one() {
 }
 
 #[test]
-fn a_file_gives_address_and_port_in_either_order_or_one_of_them() {
+fn a_file_sets_address_and_port_in_either_order_or_one_of_them() {
     for (text, address) in [
         (r#"{"eventListenerPort": 7}"#, "127.0.0.1:7"),
         (r#"{"eventListenerAddress": "0.0.0.0"}"#, "0.0.0.0:9090"),
@@ -212,7 +212,7 @@ fn a_file_gives_address_and_port_in_either_order_or_one_of_them() {
 }
 
 #[test]
-fn listeners_cannot_share_an_address_unless_any_port_will_do() {
+fn listeners_cannot_share_an_address_except_with_port_0() {
     let error = run_with(&["--client-listen", "9090"]).unwrap_err();
     assert_eq!(
         error,
@@ -230,7 +230,7 @@ fn listeners_cannot_share_an_address_unless_any_port_will_do() {
 }
 
 #[test]
-fn the_total_limit_holds_at_least_one_client() {
+fn the_total_limit_is_at_least_the_limit_per_client() {
     let error = run_with(&["--client-queue-bytes", "536870913"]).unwrap_err();
     assert_eq!(
         error,
@@ -246,7 +246,7 @@ fn the_total_limit_holds_at_least_one_client() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_the_one_it_resembles_or_all() {
+fn an_unknown_key_is_reported_with_a_similar_key_or_all_keys() {
     for (key, near) in [
         ("reorderWindw", "reorderWindow"),
         ("gap_timeout_ms", "gapTimeoutMs"),
@@ -259,7 +259,7 @@ fn an_unknown_key_is_named_with_the_one_it_resembles_or_all() {
     for key in ["port", "", "a", &"long".repeat(1000)] {
         let error = read(&format!("{{{key:?}: 5}}")).unwrap_err();
         assert!(
-            error.starts_with(&format!("conf.json: {key:?}: 5: unknown key; the known ones are "))
+            error.starts_with(&format!("conf.json: {key:?}: 5: unknown key; the known keys are "))
         );
         for known in KEYS {
             assert!(error.contains(known), "{error}");
@@ -268,23 +268,21 @@ fn an_unknown_key_is_named_with_the_one_it_resembles_or_all() {
 }
 
 #[test]
-fn a_long_value_is_cut_in_the_message() {
+fn a_long_value_is_truncated_in_the_message() {
     let error = read(&format!(r#"{{"slowClient": "{}"}}"#, "é".repeat(100_000))).unwrap_err();
     assert!(error.len() < 300, "{error}");
     assert!(error.contains("é…: must be one of"), "{error}");
 }
 
 #[test]
-fn a_key_that_stands_there_twice_is_an_error() {
+fn a_duplicate_key_is_an_error() {
     let error = read("{\"maxSources\": 3,\n \"maxSources\": 4}").unwrap_err();
-    assert!(
-        error.starts_with("conf.json: \"maxSources\" stands there twice, first as 3, then as 4")
-    );
+    assert!(error.starts_with("conf.json: \"maxSources\" appears twice, first as 3, then as 4"));
     assert!(error.contains("at line 2 column "), "{error}");
 }
 
 #[test]
-fn what_is_not_json_is_named_by_line_and_column() {
+fn invalid_json_is_reported_by_line_and_column() {
     for (text, reason) in [
         ("", "not JSON: EOF while parsing a value at line 1 column 0"),
         ("{\n  \"maxSources\": 3,\n}", "not JSON: trailing comma at line 3 column 1"),
@@ -297,7 +295,7 @@ fn what_is_not_json_is_named_by_line_and_column() {
 }
 
 #[test]
-fn unknown_flags_are_told_from_wrong_use() {
+fn unknown_flags_are_distinguished_from_wrong_usage() {
     for (arguments, start) in [
         (&["--foo"][..], "unknown argument --foo\nUsage: eventserver "),
         (&["9090"], "unknown argument 9090\nUsage: "),
@@ -325,23 +323,23 @@ fn help_names_every_flag_and_key_with_range_and_default() {
         let text = rest.split("\n  -").next().unwrap();
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    for (flag, _, least, greatest, default) in NUMBERS {
+    for (flag, _, min, max, default) in NUMBERS {
         let text = about(flag);
-        assert!(text.contains(&format!("{least} to {greatest}")), "{flag}: {text}");
+        assert!(text.contains(&format!("{min} to {max}")), "{flag}: {text}");
         match default {
             Some(default) => {
-                assert!(text.contains(&format!("(default {default}")), "{flag}: {text}");
+                assert!(text.contains(&format!("[default: {default}")), "{flag}: {text}");
             }
-            None => assert!(text.contains("(default: "), "{flag}: {text}"),
+            None => assert!(text.contains("[default: "), "{flag}: {text}"),
         }
     }
     for (flag, _, names, default) in CHOICES {
         let text = about(flag);
         assert!(names.iter().all(|name| text.contains(name)), "{flag}: {text}");
-        assert!(text.contains(&format!("(default {default})")), "{flag}: {text}");
+        assert!(text.contains(&format!("[default: {default}]")), "{flag}: {text}");
     }
-    assert!(about("--event-listen").contains("(default 127.0.0.1:9090)"));
-    assert!(about("--client-listen").contains("(default 127.0.0.1:9099)"));
+    assert!(about("--event-listen").contains("[default: 127.0.0.1:9090]"));
+    assert!(about("--client-listen").contains("[default: 127.0.0.1:9099]"));
     assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
     assert_eq!(printed_by(&["-h"]), help);
 }
@@ -370,7 +368,7 @@ fn every_key_is_the_camel_case_name_of_its_flag() {
 
 fn addresses() -> impl Strategy<Value = SocketAddr> {
     any::<SocketAddr>().prop_map(|mut address| {
-        // A flow label has no place in text.
+        // The text of an address omits the flow label.
         if let SocketAddr::V6(address) = &mut address {
             address.set_flowinfo(0);
         }
@@ -414,12 +412,12 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn any_configuration_printed_and_read_back_is_the_same(config in configs()) {
+    fn configuration_roundtrip(config in configs()) {
         prop_assert_eq!(read(&config.to_string()), Ok(config));
     }
 
     #[test]
-    fn no_text_panics(text in ".*") {
+    fn arbitrary_text_never_panics(text in ".*") {
         let _ = read(&text);
         let _ = read(&format!("{{{text:?}: {text:?}}}"));
     }

@@ -1,4 +1,4 @@
-//! Kinds of settings: what is allowed for one, and how it is read and printed.
+//! The types of settings: bounds, parsing and printing.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How a setting of type `T` is read and printed. Reading errors say what is allowed.
+/// A setting type: parses and prints values of type `T`. Its errors name the allowed values.
 pub(super) trait SettingType<T> {
-    /// Reads the value of a flag.
+    /// Parses the value of a flag.
     fn read_flag(&self, text: &str) -> Result<T, String>;
 
-    /// Reads the value of a key. `now` is the setting so far: a key may be only a part of it.
-    fn read_json(&self, value: &Value, now: &T) -> Result<T, String>;
+    /// Parses the value of a key. `current` is the setting so far, because a key may set only a part of it.
+    fn read_json(&self, value: &Value, current: &T) -> Result<T, String>;
 
-    /// Prints the value of a key. `None`: it is left out.
+    /// Prints the value of a key. `None` omits the key.
     fn print_json(&self, setting: &T) -> Option<Value>;
 }
 
-/// A whole number within bounds.
+/// An integer within bounds.
 pub(super) struct Integer<T>(pub(super) RangeInclusive<T>);
 
-/// The numbers that settings are made of.
+/// The integer types of settings.
 pub(super) trait UnsignedInt:
     Copy + PartialOrd + Display + TryFrom<u64> + Into<Value>
 {
@@ -47,7 +47,7 @@ impl<T: UnsignedInt> SettingType<T> for Integer<T> {
         self.check(text.parse().ok())
     }
 
-    fn read_json(&self, value: &Value, _now: &T) -> Result<T, String> {
+    fn read_json(&self, value: &Value, _current: &T) -> Result<T, String> {
         self.check(value.as_u64())
     }
 
@@ -56,7 +56,7 @@ impl<T: UnsignedInt> SettingType<T> for Integer<T> {
     }
 }
 
-/// A whole number within bounds, or nothing where it was not given.
+/// An integer within bounds, or `None` if it is not given.
 pub(super) struct OptionalInteger<T>(pub(super) RangeInclusive<T>);
 
 impl<T: UnsignedInt> SettingType<Option<T>> for OptionalInteger<T> {
@@ -64,7 +64,7 @@ impl<T: UnsignedInt> SettingType<Option<T>> for OptionalInteger<T> {
         Integer(self.0.clone()).check(text.parse().ok()).map(Some)
     }
 
-    fn read_json(&self, value: &Value, _now: &Option<T>) -> Result<Option<T>, String> {
+    fn read_json(&self, value: &Value, _current: &Option<T>) -> Result<Option<T>, String> {
         Integer(self.0.clone()).check(value.as_u64()).map(Some)
     }
 
@@ -73,7 +73,7 @@ impl<T: UnsignedInt> SettingType<Option<T>> for OptionalInteger<T> {
     }
 }
 
-/// A time in whole milliseconds, within bounds.
+/// A duration in milliseconds within bounds.
 pub(super) struct Millis(pub(super) RangeInclusive<u64>);
 
 impl Millis {
@@ -90,7 +90,7 @@ impl SettingType<Duration> for Millis {
         self.check(text.parse().ok())
     }
 
-    fn read_json(&self, value: &Value, _now: &Duration) -> Result<Duration, String> {
+    fn read_json(&self, value: &Value, _current: &Duration) -> Result<Duration, String> {
         self.check(value.as_u64())
     }
 
@@ -99,7 +99,7 @@ impl SettingType<Duration> for Millis {
     }
 }
 
-/// A time in whole milliseconds up to a bound, where 0 stands for never.
+/// A duration in milliseconds up to a bound. 0 means never.
 pub(super) struct OptionalMillis(pub(super) u64);
 
 impl OptionalMillis {
@@ -119,7 +119,7 @@ impl SettingType<Option<Duration>> for OptionalMillis {
     fn read_json(
         &self,
         value: &Value,
-        _now: &Option<Duration>,
+        _current: &Option<Duration>,
     ) -> Result<Option<Duration>, String> {
         self.check(value.as_u64())
     }
@@ -129,12 +129,12 @@ impl SettingType<Option<Duration>> for OptionalMillis {
     }
 }
 
-/// One of a few names, each with what it stands for.
+/// One of several names, each with its value.
 pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq> Choice<T> {
     fn named(&self, text: &str) -> Option<T> {
-        self.0.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning)
+        self.0.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -147,7 +147,7 @@ impl<T: Copy + PartialEq> SettingType<T> for Choice<T> {
         self.named(text).ok_or_else(|| format!("must be one of {}", self.names().join(", ")))
     }
 
-    fn read_json(&self, value: &Value, _now: &T) -> Result<T, String> {
+    fn read_json(&self, value: &Value, _current: &T) -> Result<T, String> {
         value.as_str().and_then(|text| self.named(text)).ok_or_else(|| {
             let names: Vec<String> = self.names().iter().map(|it| format!("{it:?}")).collect();
             format!("must be one of {}", names.join(", "))
@@ -155,11 +155,11 @@ impl<T: Copy + PartialEq> SettingType<T> for Choice<T> {
     }
 
     fn print_json(&self, setting: &T) -> Option<Value> {
-        self.0.iter().find(|(_, meaning)| meaning == setting).map(|(name, _)| (*name).into())
+        self.0.iter().find(|(_, value)| value == setting).map(|(name, _)| (*name).into())
     }
 }
 
-/// Off unless the flag is there or the file says `true`.
+/// A boolean that is off by default. The flag turns it on.
 pub(super) struct Toggle;
 
 impl SettingType<bool> for Toggle {
@@ -167,7 +167,7 @@ impl SettingType<bool> for Toggle {
         text.parse().map_err(|_| "must be true or false".to_owned())
     }
 
-    fn read_json(&self, value: &Value, _now: &bool) -> Result<bool, String> {
+    fn read_json(&self, value: &Value, _current: &bool) -> Result<bool, String> {
         value.as_bool().ok_or_else(|| "must be true or false".to_owned())
     }
 
@@ -176,7 +176,7 @@ impl SettingType<bool> for Toggle {
     }
 }
 
-/// The name of a file, or nothing where none was given.
+/// The name of a file, or `None` if it is not given.
 pub(super) struct OptionalPath;
 
 impl OptionalPath {
@@ -192,7 +192,11 @@ impl SettingType<Option<PathBuf>> for OptionalPath {
         OptionalPath::check(Some(text))
     }
 
-    fn read_json(&self, value: &Value, _now: &Option<PathBuf>) -> Result<Option<PathBuf>, String> {
+    fn read_json(
+        &self,
+        value: &Value,
+        _current: &Option<PathBuf>,
+    ) -> Result<Option<PathBuf>, String> {
         OptionalPath::check(value.as_str())
     }
 
@@ -201,7 +205,7 @@ impl SettingType<Option<PathBuf>> for OptionalPath {
     }
 }
 
-/// Where a listener listens. The flag gives the address and the port, the key the port only.
+/// The address of a listener. The flag sets address and port, the key only the port.
 pub(super) struct ListenPort;
 
 impl SettingType<SocketAddr> for ListenPort {
@@ -214,9 +218,9 @@ impl SettingType<SocketAddr> for ListenPort {
         })
     }
 
-    fn read_json(&self, value: &Value, now: &SocketAddr) -> Result<SocketAddr, String> {
+    fn read_json(&self, value: &Value, current: &SocketAddr) -> Result<SocketAddr, String> {
         let port = Integer(0..=u16::MAX).check(value.as_u64())?;
-        let mut address = *now;
+        let mut address = *current;
         address.set_port(port);
         Ok(address)
     }
@@ -226,12 +230,12 @@ impl SettingType<SocketAddr> for ListenPort {
     }
 }
 
-/// The key that gives the address of a listener only.
+/// The IP address of a listener, without its port.
 pub(super) struct ListenAddress;
 
 impl SettingType<SocketAddr> for ListenAddress {
     fn read_flag(&self, text: &str) -> Result<SocketAddr, String> {
-        // Brackets and a zone, as in `fe80::1%2`, are parts of a socket address only.
+        // Only socket addresses parse brackets and a zone, as in `fe80::1%2`.
         [format!("{text}:0"), format!("[{text}]:0")]
             .iter()
             .find_map(|address| address.parse().ok())
@@ -240,9 +244,9 @@ impl SettingType<SocketAddr> for ListenAddress {
             })
     }
 
-    fn read_json(&self, value: &Value, now: &SocketAddr) -> Result<SocketAddr, String> {
+    fn read_json(&self, value: &Value, current: &SocketAddr) -> Result<SocketAddr, String> {
         let mut address = self.read_flag(value.as_str().unwrap_or_default())?;
-        address.set_port(now.port());
+        address.set_port(current.port());
         Ok(address)
     }
 

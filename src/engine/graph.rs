@@ -1,4 +1,4 @@
-//! Who follows whom, and which of them are connected.
+//! The follower graph.
 
 use super::paged_slab::PagedSlab;
 use super::recipient_table::{RecipientTable, Walk};
@@ -7,75 +7,74 @@ use super::sets::SmallIndexSet;
 use super::user_index::UserIndex;
 use crate::protocol::UserId;
 
-/// Where the deliveries for one registered user go: a small number, the user's own for as long as it
-/// is registered and for some time after.
+/// The delivery address of a registered user: a small number, assigned while the user is registered and
+/// for some time after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Recipient(pub u32);
 
-/// A user that somebody follows, that follows somebody, or that is connected: one cache line.
+/// A user that is registered or part of a follow: one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct User {
     id: UserId,
-    /// Where to reach the user; `None` while it is not registered and in nobody's list.
+    /// The recipient of the user. `None` if the user is neither registered nor in any list.
     recipient: Option<Recipient>,
-    /// Whether the user is registered: if not, it still has to be taken out of lists.
+    /// Whether the user is registered. An unregistered user with a recipient may still be in lists.
     is_registered: bool,
-    /// How many users follow this one.
+    /// The number of followers.
     followers: u32,
-    /// Keys of the users that this one follows.
+    /// The keys of the followees.
     following: HybridSet,
-    /// The recipients of followers that are registered, but for those that are not indexed yet, and of
-    /// some that are registered no more: all that a status update looks at.
+    /// The list of the user: the recipients of all indexed followers. It may hold some that are no longer
+    /// registered. A status update reads only this list.
     indexed_followers: SmallIndexSet,
 }
 
-/// The follower graph, together with who of its users is registered.
+/// The follower graph and the registrations of its users.
 ///
-/// What a status update costs depends on the *registered* followers alone. Follow and unfollow take
-/// amortised constant time whoever is concerned, and so do registering and unregistering, however many
-/// the user follows: its followees' lists are brought up to date later, a few at a time, by
-/// [`index_some`](Self::index_some). Until then each status update asks whether the registered users
-/// that are not indexed follow its author. A user that is neither registered nor part of a follow takes
-/// no memory.
+/// The cost of a status update depends only on the *registered* followers. Follow and unfollow take
+/// amortised constant time, and so do registering and unregistering, for any number of followees:
+/// [`index_some`](Self::index_some) updates the lists of the followees later, a few at a time. Until then
+/// each status update checks for every unindexed user whether it follows the author. A user that is neither
+/// registered nor part of a follow takes no memory.
 ///
-/// Holds less than 2³² users. A user costs 64 bytes, and 4 to 12 to be found by its id; up to five
-/// follows of a user cost nothing more, others 4 to 16 bytes each. That makes about 15 bytes a follow,
-/// the users included, in a graph of a million users with ten follows each, and about 160 where each
-/// follow names two users whom no other names. The table of ids below 2²⁰ has 4 MiB, of which only the
-/// pages in use are resident.
+/// The graph holds less than 2³² users. A user takes 64 bytes, and 4 to 12 bytes in the index of ids. Up to
+/// five follows per user take no further memory, others 4 to 16 bytes each. This makes about 15 bytes per
+/// follow, users included, in a graph of a million users with ten follows each, and about 160 bytes if no
+/// two follows share a user. The index of ids below 2²⁰ takes 4 MiB, of which only the pages in use are
+/// resident.
 ///
-/// What is unfollowed is freed: lists and tables become smaller with what they hold, and users are
-/// kept in pages of 2,048, of which each is freed once it is empty.
+/// Unfollows free memory: lists and tables shrink with their content, and each page of 2,048 users is freed
+/// once it is empty.
 #[derive(Debug, Default)]
 pub struct FollowerGraph {
     users: PagedSlab<User>,
-    /// Keys into `users`.
+    /// The keys in `users`, by id.
     index: UserIndex,
     recipients: RecipientTable,
 }
 
-/// What registering a user led to.
+/// The result of registering a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// Where the user is reached.
+    /// The recipient of the user.
     pub recipient: Recipient,
-    /// The user was registered already.
+    /// Whether the user was already registered.
     pub was_registered: bool,
 }
 
 impl FollowerGraph {
-    /// An empty graph.
+    /// Creates an empty graph.
     #[must_use]
     pub fn new() -> FollowerGraph {
         FollowerGraph::default()
     }
 
-    /// From now on `follower` follows `followed`; nothing changes if so before.
+    /// Adds a follow. Without effect if it exists.
     pub fn follow(&mut self, follower: UserId, followed: UserId) {
         let follower_key = self.key_or_insert(follower);
         let followed_key = self.key_or_insert(followed);
-        if !self.change_follows(follower_key, |following| following.insert(followed_key)) {
+        if !self.update_followees(follower_key, |following| following.insert(followed_key)) {
             return;
         }
         let follower = &self.users[follower_key as usize];
@@ -87,13 +86,13 @@ impl FollowerGraph {
         }
     }
 
-    /// From now on `follower` does not follow `followed`; nothing changes if so before.
+    /// Removes a follow. Without effect if it does not exist.
     pub fn unfollow(&mut self, follower: UserId, followed: UserId) {
         let (Some(follower_key), Some(followed_key)) = (self.key(follower), self.key(followed))
         else {
             return;
         };
-        if !self.change_follows(follower_key, |following| following.remove(followed_key)) {
+        if !self.update_followees(follower_key, |following| following.remove(followed_key)) {
             return;
         }
         let recipient = self.users[follower_key as usize].recipient;
@@ -108,9 +107,9 @@ impl FollowerGraph {
         }
     }
 
-    /// Changes what a user follows, and sees to it that a walk over that misses nothing.
+    /// Changes the followees of a user, and restarts a walk over them that could miss a moved one.
     #[inline]
-    fn change_follows(&mut self, key: u32, change: impl FnOnce(&mut HybridSet) -> bool) -> bool {
+    fn update_followees(&mut self, key: u32, change: impl FnOnce(&mut HybridSet) -> bool) -> bool {
         let user = &mut self.users[key as usize];
         let Some(recipient) = user.recipient.filter(|_| !self.recipients.is_up_to_date()) else {
             return change(&mut user.following);
@@ -123,7 +122,7 @@ impl FollowerGraph {
         is_changed
     }
 
-    /// Registers a user: events that are applied from now on reach it at the recipient returned.
+    /// Registers a user. Events applied afterwards are delivered to the returned recipient.
     pub fn register(&mut self, user: UserId) -> Registration {
         let key = self.key_or_insert(user);
         let user = &mut self.users[key as usize];
@@ -141,7 +140,7 @@ impl FollowerGraph {
         Registration { recipient, was_registered }
     }
 
-    /// Unregisters a user; nothing changes if it is not registered.
+    /// Unregisters a user. Without effect if it is not registered.
     pub fn unregister(&mut self, user: UserId) {
         let Some(key) = self.key(user) else { return };
         let user = &mut self.users[key as usize];
@@ -157,8 +156,8 @@ impl FollowerGraph {
         }
     }
 
-    /// Brings lists of followers up to date, in about `steps` steps of constant time: half of them for
-    /// users that were registered, half for those that were unregistered.
+    /// Updates lists of followers, in about `steps` steps of constant time: one half adds registered users,
+    /// the other removes unregistered ones.
     pub fn index_some(&mut self, steps: usize) {
         let mut left = steps.div_ceil(2);
         while left > 0
@@ -170,7 +169,7 @@ impl FollowerGraph {
             });
             match is_complete {
                 true => self.recipients.finish_indexing(walk.recipient),
-                false => self.recipients.keep_cursor(&walk),
+                false => self.recipients.save_cursor(&walk),
             }
         }
         let mut left = steps.div_ceil(2);
@@ -183,33 +182,32 @@ impl FollowerGraph {
             });
             match is_complete {
                 true => self.free_recipient(walk.user, walk.recipient),
-                false => self.recipients.keep_cursor(&walk),
+                false => self.recipients.save_cursor(&walk),
             }
         }
     }
 
-    /// Whether [`index_some`](Self::index_some) has something to do.
+    /// Returns whether [`index_some`](Self::index_some) has nothing left to do.
     #[must_use]
     pub fn is_index_complete(&self) -> bool {
         self.recipients.is_up_to_date()
     }
 
-    /// How many registered users each status update has to ask about, as they are not indexed yet.
+    /// Returns the number of unindexed users, which each status update has to check.
     #[inline]
     #[must_use]
     pub fn unindexed_users(&self) -> usize {
         self.recipients.unindexed().len()
     }
 
-    /// Visits the lists of some users that the walk's user follows. Returns whether it was the last of
-    /// them.
+    /// Visits the lists of the next followees of a walk. Returns whether the walk is complete.
     fn walk_followees(
         &mut self,
         walk: &mut Walk,
         steps: &mut usize,
         mut visit: impl FnMut(&mut SmallIndexSet),
     ) -> bool {
-        // Taken out for the walk, since a user may follow itself.
+        // Taken out during the walk, because a user may follow itself.
         let following = std::mem::take(&mut self.users[walk.user as usize].following);
         let users = &mut self.users;
         let is_complete = following.walk(&mut walk.cursor, steps, |followed| {
@@ -226,7 +224,7 @@ impl FollowerGraph {
         self.remove_if_unreferenced(key);
     }
 
-    /// Where the user is reached, if registered.
+    /// Returns the recipient of a user, if it is registered.
     #[inline]
     #[must_use]
     pub fn recipient(&self, user: UserId) -> Option<Recipient> {
@@ -234,9 +232,9 @@ impl FollowerGraph {
         user.recipient.filter(|_| user.is_registered)
     }
 
-    /// Where the registered followers of a user are reached, each once, as the numbers inside their
-    /// [`Recipient`]s; some numbers may be of users that are registered no more. Followers that are not
-    /// indexed yet may be missing: see [`append_unindexed_followers`](Self::append_unindexed_followers).
+    /// Returns the recipients of the indexed followers of a user, each once, as the numbers inside their
+    /// [`Recipient`]s. Some may belong to users that are no longer registered. Unindexed followers may be
+    /// missing: see [`append_unindexed_followers`](Self::append_unindexed_followers).
     #[inline]
     #[must_use]
     pub fn indexed_followers(&self, user: UserId) -> &[u32] {
@@ -246,14 +244,14 @@ impl FollowerGraph {
         }
     }
 
-    /// Whether followers may be missing among the indexed ones.
+    /// Returns whether there are unindexed users.
     #[inline]
     pub(super) fn is_any_unindexed(&self) -> bool {
         self.recipients.is_any_unindexed()
     }
 
-    /// Appends the recipients of registered followers that are not among the
-    /// [`indexed_followers`](Self::indexed_followers).
+    /// Appends the recipients of registered followers that the
+    /// [`indexed_followers`](Self::indexed_followers) lack.
     pub fn append_unindexed_followers(&self, user: UserId, recipients: &mut Vec<u32>) {
         let Some(key) = self.key(user) else { return };
         let indexed = &self.users[key as usize].indexed_followers;
@@ -263,13 +261,13 @@ impl FollowerGraph {
         recipients.extend(missing.map(|(recipient, _)| recipient));
     }
 
-    /// How many users take memory.
+    /// Returns the number of stored users.
     #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
     }
 
-    /// Forgets every follow. Who is connected stays so.
+    /// Removes all follows. Registered users stay registered.
     pub fn clear_follows(&mut self) {
         let FollowerGraph { users, recipients, .. } = std::mem::take(self);
         let mut registered = Vec::new();
@@ -282,7 +280,7 @@ impl FollowerGraph {
             }
         }
         self.recipients = recipients;
-        self.recipients.restart(registered);
+        self.recipients.reset(registered);
     }
 
     #[inline]
@@ -309,7 +307,7 @@ impl FollowerGraph {
         key
     }
 
-    /// Frees what a user takes that nothing refers to any more.
+    /// Removes a user that is neither registered nor part of a follow nor in a list.
     fn remove_if_unreferenced(&mut self, key: u32) {
         let user = &self.users[key as usize];
         if user.recipient.is_some() || user.followers > 0 || !user.following.is_empty() {
@@ -330,7 +328,7 @@ mod tests {
     const B: UserId = UserId(2);
     const C: UserId = UserId(3);
 
-    /// The registered followers of a user, as a status update finds them.
+    /// Returns the registered followers of a user as a status update finds them.
     fn followers(graph: &FollowerGraph, user: UserId) -> Vec<u32> {
         let mut followers = graph.indexed_followers(user).to_vec();
         graph.append_unindexed_followers(user, &mut followers);
@@ -347,10 +345,10 @@ mod tests {
     }
 
     #[test]
-    fn a_follow_counts_whoever_is_registered_and_when() {
+    fn follows_and_registrations_may_come_in_any_order() {
         let mut graph = FollowerGraph::new();
         graph.follow(A, B);
-        assert!(followers(&graph, B).is_empty(), "nobody is registered");
+        assert!(followers(&graph, B).is_empty(), "no user is registered");
         let a = register(&mut graph, A);
         assert_eq!(followers(&graph, B), [a]);
         let c = register(&mut graph, C);
@@ -377,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn one_may_follow_oneself() {
+    fn a_user_may_follow_itself() {
         let mut graph = FollowerGraph::new();
         graph.follow(A, A);
         let a = register(&mut graph, A);
@@ -408,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn to_come_and_go_takes_no_longer_for_one_who_follows_many() {
+    fn registration_takes_constant_time_for_any_number_of_followees() {
         let mut graph = FollowerGraph::new();
         (0..100_000).for_each(|id| graph.follow(A, UserId(1000 + id)));
         for _ in 0..10 {
@@ -420,9 +418,9 @@ mod tests {
         let indexed = |graph: &FollowerGraph| {
             (0..100_000).filter(|id| !graph.indexed_followers(UserId(1000 + id)).is_empty()).count()
         };
-        assert!(indexed(&graph) <= 10 * 500, "no more lists were looked at than steps were given");
+        assert!(indexed(&graph) <= 10 * 500, "at most one list per step is updated");
         let a = register(&mut graph, A);
-        assert_eq!(followers(&graph, UserId(100_000)), [a], "it is reached all the same");
+        assert_eq!(followers(&graph, UserId(100_000)), [a], "unindexed, but a recipient");
         graph.index_some(usize::MAX);
         assert!(graph.is_index_complete());
         assert_eq!(indexed(&graph), 100_000);
@@ -464,7 +462,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matches_plain_sets(steps in steps()) {
+        fn matches_btree_sets(steps in steps()) {
             let mut graph = FollowerGraph::new();
             let mut follows: BTreeSet<(u64, u64)> = BTreeSet::new();
             let mut registered: BTreeMap<u64, u32> = BTreeMap::new();
@@ -495,7 +493,7 @@ mod tests {
                     }
                 }
                 let numbers: BTreeSet<u32> = registered.values().copied().collect();
-                prop_assert_eq!(numbers.len(), registered.len(), "each has a number of its own");
+                prop_assert_eq!(numbers.len(), registered.len(), "numbers are unique");
             }
             for user in 0..50 {
                 let mut expected: Vec<u32> = follows

@@ -1,13 +1,15 @@
-//! What events mean. Pure and deterministic: no I/O, no clock, no log, no random source.
+//! The event engine: order and follower graph. Pure and deterministic: no I/O, no clock, no log, no
+//! random source.
 //!
-//! Lines go in as they arrive; what is due goes out, in order, through a [`Sink`]:
+//! Events are inserted in order of arrival and applied in order of sequence. Applying passes each line
+//! and its recipients to a [`Sink`]:
 //!
 //! ```text
-//! Event ─▶ ReorderBuffer ─in sequence─▶ FollowerGraph ─(audience, line)─▶ Sink
+//! Event ─▶ ReorderBuffer ─in sequence─▶ FollowerGraph ─(recipients, line)─▶ Sink
 //! ```
 //!
-//! The sink may refuse an event for want of room. Then nothing of it has happened: it stays at the
-//! head of the order until [`Engine::apply_next`] is called again.
+//! A sink without capacity may refuse an event. The event then has no effect, and the next call of
+//! [`Engine::apply_next`] offers it again.
 
 mod graph;
 mod line_store;
@@ -27,46 +29,46 @@ pub use reorder::{Head, InsertOutcome, ReorderBuffer};
 
 use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence, UserId};
 
-/// Who is told of an event.
+/// The recipients of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipients<'a> {
-    /// One connected user.
+    /// One registered user.
     One(Recipient),
-    /// Several registered users, each once: the numbers inside their [`Recipient`]s. Numbers of users
-    /// that are registered no more may be among them, to be passed over.
+    /// Several registered users, each once, as the numbers inside their [`Recipient`]s. Some may belong to
+    /// users that are no longer registered. The sink skips these.
     Many(&'a [u32]),
-    /// Everybody who is connected.
+    /// All registered users.
     All,
 }
 
-/// What a [`Sink`] did with an event.
+/// The answer of a [`Sink`] to an offered event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Offer {
-    /// It is queued for every one of its audience.
+    /// The line is queued for all recipients.
     Taken,
-    /// There is no room for it: it is queued for nobody.
+    /// The capacity does not suffice: the line is queued for no recipient.
     Refused,
 }
 
-/// Where deliveries go.
+/// A destination of deliveries.
 pub trait Sink {
-    /// Takes an event's line for all of `audience`, or for none of it.
-    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer;
+    /// Queues the line of an event for all recipients, or for none of them.
+    fn offer(&mut self, recipients: Recipients<'_>, line: Line<'_>) -> Offer;
 }
 
-/// What became of the awaited sequence.
+/// The result of one step of [`Engine::apply_next`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Its turn is over.
+    /// The awaited sequence was applied, and the next one is awaited.
     Applied,
-    /// The sink has no room for it.
+    /// The sink refused the event.
     Blocked,
-    /// It has not arrived.
+    /// The awaited sequence has not arrived.
     Idle,
 }
 
-/// What the engine has counted since it was made.
+/// The engine's counters since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Follow events applied.
@@ -79,18 +81,18 @@ pub struct Counters {
     pub private_messages: u64,
     /// Status updates applied.
     pub status_updates: u64,
-    /// Sequences whose turn passed with nothing but a malformed line.
+    /// Sequences used up by a malformed line.
     pub void: u64,
-    /// Well-formed lines dropped since the same sequence waited already.
+    /// Well-formed lines dropped because their sequence was already buffered.
     pub duplicate: u64,
-    /// Well-formed lines dropped since the turn of their sequence was over.
+    /// Well-formed lines dropped because their sequence was already applied or skipped.
     pub late: u64,
-    /// Sequences skipped as missing, and events thrown away behind a gap by a reset.
+    /// Missing sequences that were skipped, and events that a reset discarded after a gap.
     pub lost: u64,
 }
 
 impl Counters {
-    /// Events applied, of all types.
+    /// Returns the number of applied events, of all types.
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.follows
@@ -111,7 +113,7 @@ impl Counters {
     }
 }
 
-/// The order of events, and what each of them does.
+/// The reorder buffer and the follower graph of one stream.
 #[derive(Debug)]
 pub struct Engine {
     first: Sequence,
@@ -121,9 +123,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that awaits `first`, with nobody connected and nobody followed.
+    /// Creates an engine that awaits `first`, without registered users and follows.
     ///
-    /// A sequence `window` or more ahead of the awaited one is refused.
+    /// It rejects sequences that are `window` or more ahead of the awaited one.
     #[must_use]
     pub fn new(first: Sequence, window: u32) -> Engine {
         Engine {
@@ -134,31 +136,31 @@ impl Engine {
         }
     }
 
-    /// Takes an event that is new and not far ahead: what a well-behaved source sends. Else nothing
-    /// happens, and [`receive`](Self::receive) decides.
+    /// Inserts an event that is new and not far ahead, the common case. Otherwise returns `false` without
+    /// effect, and [`insert`](Self::insert) decides.
     #[inline(always)]
-    pub fn admit(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
-        self.reorder.admit(event, line)
+    pub fn try_insert_fast(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
+        self.reorder.try_insert_fast(event, line)
     }
 
-    /// Takes an event and its line as it arrived, until [`apply_next`](Self::apply_next) applies it.
-    pub fn receive(&mut self, event: &Event, line: Line<'_>) -> InsertOutcome {
-        let receipt = self.reorder.insert(event, line);
-        match receipt {
+    /// Inserts an event and its line, in order of arrival. [`apply_next`](Self::apply_next) applies it.
+    pub fn insert(&mut self, event: &Event, line: Line<'_>) -> InsertOutcome {
+        let outcome = self.reorder.insert(event, line);
+        match outcome {
             InsertOutcome::Duplicate => self.counters.duplicate += 1,
             InsertOutcome::Late => self.counters.late += 1,
             InsertOutcome::Buffered | InsertOutcome::OutOfWindow => {}
         }
-        receipt
+        outcome
     }
 
-    /// Takes the sequence of a malformed line: its turn is to pass without an event, unless an
-    /// event with the same sequence comes before.
+    /// Inserts a void: the sequence of a malformed line. An event with the same sequence that arrives in
+    /// time replaces it.
     pub fn insert_void(&mut self, sequence: Sequence) -> InsertOutcome {
         self.reorder.insert_void(sequence)
     }
 
-    /// Applies the awaited event if it has arrived, or passes over a void.
+    /// Applies the awaited event if it has arrived, or passes a void.
     #[inline]
     pub fn apply_next(&mut self, sink: &mut impl Sink) -> Progress {
         match self.reorder.head() {
@@ -175,7 +177,7 @@ impl Engine {
         Progress::Applied
     }
 
-    /// Whether [`apply_next`](Self::apply_next) has something to do.
+    /// Returns whether [`apply_next`](Self::apply_next) has something to apply.
     #[inline]
     #[must_use]
     pub fn has_ready(&self) -> bool {
@@ -187,51 +189,51 @@ impl Engine {
         self.graph.register(user)
     }
 
-    /// Unregisters a user; nothing changes if it is not registered.
+    /// Unregisters a user. Without effect if it is not registered.
     pub fn unregister(&mut self, user: UserId) {
         self.graph.unregister(user);
     }
 
-    /// What the users that are not indexed yet may add to the cost of an event, in events.
+    /// Returns how much unindexed users may add to the cost of one event, in events.
     #[inline]
     #[must_use]
     pub fn index_cost(&self) -> usize {
         self.graph.unindexed_users() / 16
     }
 
-    /// Brings lists of followers up to date: see [`FollowerGraph::index_some`].
+    /// Updates lists of followers: see [`FollowerGraph::index_some`].
     pub fn index_some(&mut self, steps: usize) {
         self.graph.index_some(steps);
     }
 
-    /// The sequence whose turn it is; 2⁶⁴−1 once every sequence is over.
+    /// Returns the awaited sequence: the next one to be applied. 2⁶⁴−1 after the largest sequence.
     #[must_use]
     pub fn awaited(&self) -> u64 {
         self.reorder.awaited()
     }
 
-    /// The missing sequences that hold up what waits behind them. Costs time in proportion to
-    /// their number; [`has_gap`](Self::has_gap) does not.
+    /// Returns the missing sequences before the first buffered one. Takes time linear in the length of the
+    /// gap, unlike [`has_gap`](Self::has_gap).
     #[must_use]
     pub fn gap(&self) -> Option<Range<u64>> {
         self.reorder.gap()
     }
 
-    /// Whether something waits behind a missing sequence, which is the awaited one.
+    /// Returns whether the awaited sequence is missing while later ones are buffered.
     #[must_use]
     pub fn has_gap(&self) -> bool {
-        self.reorder.occupied() > 0 && !self.has_ready()
+        !self.reorder.is_empty() && !self.has_ready()
     }
 
-    /// Gives the missing sequences of the [`gap`](Self::gap) up as lost, and says which.
+    /// Skips the [`gap`](Self::gap), counts its sequences as lost, and returns them.
     pub fn skip_gap(&mut self) -> Option<Range<u64>> {
         let gap = self.reorder.skip_gap()?;
         self.counters.lost += gap.end - gap.start;
         Some(gap)
     }
 
-    /// Starts the order and the graph anew; who is connected stays so. Returns how many events
-    /// waited and are lost.
+    /// Resets order and graph. Registered users stay registered. Returns the number of buffered events,
+    /// which are lost.
     pub fn reset(&mut self) -> usize {
         let lost = self.reorder.reset(self.first);
         self.counters.lost += lost as u64;
@@ -239,26 +241,26 @@ impl Engine {
         lost
     }
 
-    /// What was counted so far; a reset does not change it.
+    /// Returns the counters. A reset does not change them.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// The buffer of what waits, to look at.
+    /// Returns the reorder buffer.
     #[must_use]
     pub fn reorder(&self) -> &ReorderBuffer {
         &self.reorder
     }
 
-    /// The follower graph, to look at.
+    /// Returns the follower graph.
     #[must_use]
     pub fn graph(&self) -> &FollowerGraph {
         &self.graph
     }
 }
 
-/// Offers an event to its audience and, once it is taken, does to the graph what it says.
+/// Offers an event to the sink and updates the graph once the event is taken.
 #[inline]
 fn apply(
     kind: EventKind,

@@ -1,92 +1,91 @@
-//! Values under small keys, in pages that are given back one by one.
+//! A slab whose pages are freed one by one.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::{Index, IndexMut};
 
-/// Bits of a key that choose a value of a page.
+/// The number of key bits that select an entry within a page.
 const PAGE_BITS: u32 = 11;
 
-/// Values to a page. The pages of users and of lines have 128 KiB or a little more: as much as makes
-/// an allocator get each from the system, and give it back to the system.
+/// The number of entries per page. Pages of users and of lines take 128 KiB or slightly more, which
+/// allocators map from the system and return to it one by one.
 const PAGE_LEN: usize = 1 << PAGE_BITS;
 
-/// A slab: keeps values, and chooses for each the key under which it is found.
+/// A slab: a collection that assigns a key to each inserted value.
 ///
-/// The values stand in pages of fixed size: it grows without moving any of them, and a page on which
-/// no value is left is freed, wherever it stands. One empty page at most is kept, so that values which
-/// come and go cost no allocation each. New values go to the first page with room, so that what is
-/// left after many removals gathers on few pages.
+/// Values are in pages of fixed size. The slab grows without moving them, and frees any page that becomes
+/// empty. It keeps at most one empty page, so that alternating insertions and removals do not allocate. New
+/// values go to the first page with a vacant entry, so that few pages are in use after many removals.
 #[derive(Debug)]
 pub(super) struct PagedSlab<T> {
     pages: Vec<Page<T>>,
-    /// The pages with a vacant entry, those without memory included; the first one on top.
-    with_room: BinaryHeap<Reverse<u32>>,
-    /// The empty page that has kept its memory.
-    spare: Option<u32>,
+    /// A min-heap of the pages with a vacant entry, freed pages included.
+    vacant_pages: BinaryHeap<Reverse<u32>>,
+    /// The empty page that keeps its memory.
+    idle_page: Option<u32>,
     len: usize,
 }
 
 #[derive(Debug)]
 struct Page<T> {
-    /// As many as were ever occupied at once; none once the page has been freed.
+    /// The entries used so far. Empty if the page is freed.
     entries: Vec<Entry<T>>,
     occupied: u32,
-    /// The entry that was vacated last; the number of entries where none is vacant.
+    /// The head of the free list: the entry vacated last, or the number of entries if none is vacant.
     vacant: u32,
 }
 
 #[derive(Debug)]
 enum Entry<T> {
-    /// The entry that was vacated before this one, as in [`Page::vacant`].
+    /// The next entry of the free list, as in [`Page::vacant`].
     Vacant(u32),
     Occupied(T),
 }
 
 impl<T> PagedSlab<T> {
-    /// How many values there are.
+    /// Returns the number of values.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Keeps a value. Returns its key, one that no other value has now.
+    /// Inserts a value. Returns its key, which is unique among the present values.
     pub(super) fn insert(&mut self, value: T) -> u32 {
-        let number = match self.with_room.peek() {
+        let number = match self.vacant_pages.peek() {
             Some(&Reverse(number)) => number,
             None => self.add_page(),
         };
         let page = &mut self.pages[number as usize];
-        let place = page.insert(value);
+        let entry = page.insert(value);
         if page.occupied as usize == PAGE_LEN {
-            self.with_room.pop();
+            self.vacant_pages.pop();
         }
-        if self.spare == Some(number) {
-            self.spare = None;
+        if self.idle_page == Some(number) {
+            self.idle_page = None;
         }
         self.len += 1;
-        number << PAGE_BITS | place
+        number << PAGE_BITS | entry
     }
 
-    /// Removes the value under a key.
+    /// Removes the value with a key.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If no value has this key.
     pub(super) fn remove(&mut self, key: u32) -> T {
         let number = key >> PAGE_BITS;
         let page = &mut self.pages[number as usize];
-        let value = page.remove(dense_index(key as usize) as u32);
+        let value = page.remove(entry_index(key as usize) as u32);
         if page.occupied as usize == PAGE_LEN - 1 {
-            self.with_room.push(Reverse(number));
+            self.vacant_pages.push(Reverse(number));
         }
         if page.occupied == 0 {
-            self.keep_one_spare(number);
+            self.keep_one_idle(number);
         }
         self.len -= 1;
         value
     }
 
-    /// All values, those with the smallest keys first.
+    /// Returns all values in ascending order of their keys.
     pub(super) fn into_values(self) -> impl Iterator<Item = T> {
         self.pages.into_iter().flat_map(|page| page.entries).filter_map(|entry| match entry {
             Entry::Occupied(value) => Some(value),
@@ -97,18 +96,18 @@ impl<T> PagedSlab<T> {
     fn add_page(&mut self) -> u32 {
         let number = self.pages.len() as u32;
         self.pages.push(Page::default());
-        // For all of them, so that a removal never allocates.
-        self.with_room.reserve(self.pages.len());
-        self.with_room.push(Reverse(number));
+        // Space for all pages, so that a removal never allocates.
+        self.vacant_pages.reserve(self.pages.len());
+        self.vacant_pages.push(Reverse(number));
         number
     }
 
-    /// Of the page that has become empty and the one that was before, keeps the first one's memory.
-    fn keep_one_spare(&mut self, emptied: u32) {
-        let spare = self.spare.map_or(emptied, |spare| spare.min(emptied));
-        let freed = self.spare.map_or(emptied, |spare| spare.max(emptied));
-        self.spare = Some(spare);
-        if freed != spare {
+    /// Keeps the lower one of two empty pages, `emptied` and the idle one, and frees the other.
+    fn keep_one_idle(&mut self, emptied: u32) {
+        let kept = self.idle_page.map_or(emptied, |idle| idle.min(emptied));
+        let freed = self.idle_page.map_or(emptied, |idle| idle.max(emptied));
+        self.idle_page = Some(kept);
+        if freed != kept {
             self.pages[freed as usize] = Page::default();
         }
     }
@@ -116,11 +115,11 @@ impl<T> PagedSlab<T> {
 
 impl<T> Page<T> {
     fn insert(&mut self, value: T) -> u32 {
-        let place = self.vacant;
-        match self.entries.get_mut(place as usize) {
+        let index = self.vacant;
+        match self.entries.get_mut(index as usize) {
             Some(entry) => match std::mem::replace(entry, Entry::Occupied(value)) {
                 Entry::Vacant(next) => self.vacant = next,
-                Entry::Occupied(_) => unreachable!("a value stands in a vacant entry"),
+                Entry::Occupied(_) => unreachable!("a vacant entry is occupied"),
             },
             None => {
                 if self.entries.capacity() == 0 {
@@ -131,14 +130,14 @@ impl<T> Page<T> {
             }
         }
         self.occupied += 1;
-        place
+        index
     }
 
-    fn remove(&mut self, place: u32) -> T {
+    fn remove(&mut self, index: u32) -> T {
         let vacated = Entry::Vacant(self.vacant);
-        match std::mem::replace(&mut self.entries[place as usize], vacated) {
+        match std::mem::replace(&mut self.entries[index as usize], vacated) {
             Entry::Occupied(value) => {
-                self.vacant = place;
+                self.vacant = index;
                 self.occupied -= 1;
                 value
             }
@@ -149,7 +148,7 @@ impl<T> Page<T> {
 
 impl<T> Default for PagedSlab<T> {
     fn default() -> PagedSlab<T> {
-        PagedSlab { pages: Vec::new(), with_room: BinaryHeap::new(), spare: None, len: 0 }
+        PagedSlab { pages: Vec::new(), vacant_pages: BinaryHeap::new(), idle_page: None, len: 0 }
     }
 }
 
@@ -164,7 +163,7 @@ impl<T> Index<usize> for PagedSlab<T> {
 
     #[inline]
     fn index(&self, key: usize) -> &T {
-        match &self.pages[key >> PAGE_BITS].entries[dense_index(key)] {
+        match &self.pages[key >> PAGE_BITS].entries[entry_index(key)] {
             Entry::Occupied(value) => value,
             Entry::Vacant(_) => absent(),
         }
@@ -174,16 +173,16 @@ impl<T> Index<usize> for PagedSlab<T> {
 impl<T> IndexMut<usize> for PagedSlab<T> {
     #[inline]
     fn index_mut(&mut self, key: usize) -> &mut T {
-        match &mut self.pages[key >> PAGE_BITS].entries[dense_index(key)] {
+        match &mut self.pages[key >> PAGE_BITS].entries[entry_index(key)] {
             Entry::Occupied(value) => value,
             Entry::Vacant(_) => absent(),
         }
     }
 }
 
-/// Where the value with this key stands in its page.
+/// Returns the index of a key's entry in its page.
 #[inline]
-fn dense_index(key: usize) -> usize {
+fn entry_index(key: usize) -> usize {
     key & (PAGE_LEN - 1)
 }
 
@@ -199,7 +198,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     impl<T> PagedSlab<T> {
-        /// What each value takes.
+        /// The size of one entry.
         pub(in crate::engine) const ENTRY_BYTES: usize = size_of::<Entry<T>>();
 
         fn pages_with_memory(&self) -> usize {
@@ -208,37 +207,37 @@ mod tests {
     }
 
     proptest! {
-        // A case is up to some ten thousand steps.
+        // A case has up to 84,000 steps.
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn it_does_what_a_map_does(
+        fn matches_btree_map(
             phases in proptest::collection::vec((0..6_000_usize, 0..6_000_usize, any::<u64>()), 1..8),
         ) {
             let mut slab = PagedSlab::default();
-            let mut plain: BTreeMap<u32, Box<usize>> = BTreeMap::new();
+            let mut reference: BTreeMap<u32, Box<usize>> = BTreeMap::new();
             for (inserted, removed, seed) in phases {
                 for value in 0..inserted {
                     let key = slab.insert(Box::new(value));
-                    prop_assert_eq!(plain.insert(key, Box::new(value)), None, "key {} is taken", key);
+                    prop_assert_eq!(reference.insert(key, Box::new(value)), None, "key {} is taken", key);
                 }
                 for step in 0..removed as u64 {
                     let from = (seed ^ step).wrapping_mul(0x9E37_79B9_7F4A_7C15) % 20_000;
-                    let Some((&key, _)) = plain.range(from as u32..).next() else { continue };
+                    let Some((&key, _)) = reference.range(from as u32..).next() else { continue };
                     *slab[key as usize] += 1;
-                    prop_assert_eq!(slab.remove(key), Box::new(*plain.remove(&key).unwrap() + 1));
+                    prop_assert_eq!(slab.remove(key), Box::new(*reference.remove(&key).unwrap() + 1));
                 }
-                prop_assert_eq!(slab.len(), plain.len());
-                prop_assert!(plain.iter().all(|(&key, value)| slab[key as usize] == *value));
-                let used: BTreeSet<u32> = plain.keys().map(|key| key >> PAGE_BITS).collect();
-                prop_assert!(slab.pages_with_memory() <= used.len() + 1, "one spare page at most");
+                prop_assert_eq!(slab.len(), reference.len());
+                prop_assert!(reference.iter().all(|(&key, value)| slab[key as usize] == *value));
+                let used: BTreeSet<u32> = reference.keys().map(|key| key >> PAGE_BITS).collect();
+                prop_assert!(slab.pages_with_memory() <= used.len() + 1, "at most one idle page");
             }
-            prop_assert!(slab.into_values().eq(plain.into_values()));
+            prop_assert!(slab.into_values().eq(reference.into_values()));
         }
     }
 
     #[test]
-    fn a_value_that_comes_and_goes_costs_no_allocation() {
+    fn alternating_insertions_and_removals_do_not_allocate() {
         let mut slab = PagedSlab::default();
         let keys: Vec<u32> = (0..PAGE_LEN).map(|value| slab.insert(value)).collect();
         for _ in 0..10 {
@@ -253,7 +252,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no value has this key")]
-    fn a_key_is_over_when_its_value_is_removed() {
+    fn a_key_is_invalid_after_its_value_is_removed() {
         let mut slab = PagedSlab::default();
         let (key, _) = (slab.insert('a'), slab.insert('b'));
         slab.remove(key);

@@ -1,18 +1,17 @@
-//! The users that deliveries can reach, and how far each is known to those it follows.
+//! The recipients and the progress of indexing each in the lists of its followees.
 
 use slab::Slab;
 
 use super::graph::Recipient;
 use super::sets::SmallIndexSet;
 
-/// A table of recipients. Each is registered, or was and still stands in the lists of the users that it
-/// follows.
+/// The table of recipients. Each is registered, or unregistered but still in lists of its followees.
 #[derive(Debug, Default)]
 pub(super) struct RecipientTable {
     entries: Slab<Entry>,
-    /// RecipientTable that are registered and not yet in all the lists they belong to.
+    /// Registered recipients that may be missing from lists of their followees.
     unindexed: SmallIndexSet,
-    /// RecipientTable that are not registered and still in some lists.
+    /// Unregistered recipients that may still be in lists.
     stale: SmallIndexSet,
 }
 
@@ -20,11 +19,11 @@ pub(super) struct RecipientTable {
 struct Entry {
     /// The user's key in the graph.
     user: u32,
-    /// How far the user's follows have been walked through, to put it into lists or take it out.
+    /// The position of the walk over the user's followees.
     cursor: usize,
 }
 
-/// One recipient whose lists are being brought up to date.
+/// A walk over the followees of one recipient, which updates their lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
     pub(super) recipient: Recipient,
@@ -33,33 +32,33 @@ pub(super) struct Walk {
 }
 
 impl RecipientTable {
-    /// A recipient for a user that has none.
+    /// Adds a recipient for a user without one.
     pub(super) fn add(&mut self, user: u32) -> Recipient {
         let number = self.entries.insert(Entry { user, cursor: 0 });
-        // There are no more than users.
+        // There are at most as many recipients as users.
         Recipient(number as u32)
     }
 
-    /// The user is registered: it has to be put into the lists of those it follows.
+    /// Schedules adding a registered recipient to the lists of its followees.
     pub(super) fn begin_indexing(&mut self, recipient: Recipient) {
         self.stale.remove(recipient.0);
         self.unindexed.insert(recipient.0);
         self.entries[recipient.0 as usize].cursor = 0;
     }
 
-    /// The user is registered again, and follows nobody: it has nothing to be taken out of.
+    /// Cancels the removal from lists, for a recipient that is registered again and has no followees.
     pub(super) fn finish_unindexing(&mut self, recipient: Recipient) {
         self.stale.remove(recipient.0);
     }
 
-    /// The user is not registered any more: it has to be taken out of the lists.
+    /// Schedules removing an unregistered recipient from the lists of its followees.
     pub(super) fn begin_unindexing(&mut self, recipient: Recipient) {
         self.unindexed.remove(recipient.0);
         self.stale.insert(recipient.0);
         self.entries[recipient.0 as usize].cursor = 0;
     }
 
-    /// Registered recipients that may be missing in lists, with the keys of their users.
+    /// Returns the registered recipients that may be missing from lists, with the keys of their users.
     pub(super) fn unindexed(&self) -> impl ExactSizeIterator<Item = (u32, u32)> {
         let numbers = self.unindexed.as_slice().iter();
         numbers.map(|&number| (number, self.entries[number as usize].user))
@@ -73,17 +72,17 @@ impl RecipientTable {
         self.unindexed.as_slice().is_empty() && self.stale.as_slice().is_empty()
     }
 
-    /// A recipient to put into lists.
+    /// Returns the walk of the next recipient to add to lists.
     pub(super) fn next_to_index(&self) -> Option<Walk> {
         self.unindexed.as_slice().first().map(|&number| self.walk(number))
     }
 
-    /// A recipient to take out of lists.
+    /// Returns the walk of the next recipient to remove from lists.
     pub(super) fn next_to_unindex(&self) -> Option<Walk> {
         self.stale.as_slice().first().map(|&number| self.walk(number))
     }
 
-    /// The key of the user that a recipient belongs to.
+    /// Returns the key of a recipient's user.
     #[cfg(test)]
     pub(super) fn user(&self, recipient: Recipient) -> u32 {
         self.entries[recipient.0 as usize].user
@@ -94,30 +93,31 @@ impl RecipientTable {
         Walk { recipient: Recipient(number), user, cursor }
     }
 
-    /// The walk goes on from there another time.
-    pub(super) fn keep_cursor(&mut self, walk: &Walk) {
+    /// Saves the position of an unfinished walk.
+    pub(super) fn save_cursor(&mut self, walk: &Walk) {
         self.entries[walk.recipient.0 as usize].cursor = walk.cursor;
     }
 
-    /// The user's follows stand elsewhere now: a walk under way begins anew.
+    /// Restarts a recipient's walk, because its user's followees have moved.
     pub(super) fn restart_walk(&mut self, recipient: Recipient) {
         self.entries[recipient.0 as usize].cursor = 0;
     }
 
-    /// The recipient is in all the lists it belongs to.
+    /// Marks a recipient as present in all lists of its followees.
     pub(super) fn finish_indexing(&mut self, recipient: Recipient) {
         self.unindexed.remove(recipient.0);
     }
 
-    /// The recipient is in no list: its number may name another user.
+    /// Removes a recipient that is in no list. Its number may be reused for another user.
     pub(super) fn remove(&mut self, recipient: Recipient) {
         self.stale.remove(recipient.0);
         self.unindexed.remove(recipient.0);
         self.entries.remove(recipient.0 as usize);
     }
 
-    /// All lists are empty, and users have other keys: `registered` names those that are registered, with their new keys.
-    pub(super) fn restart(&mut self, registered: impl IntoIterator<Item = (Recipient, u32)>) {
+    /// Resets the table after all lists were cleared. `registered` holds the registered recipients with the
+    /// new keys of their users.
+    pub(super) fn reset(&mut self, registered: impl IntoIterator<Item = (Recipient, u32)>) {
         for &number in self.stale.as_slice() {
             self.entries.remove(number as usize);
         }

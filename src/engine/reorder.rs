@@ -1,4 +1,4 @@
-//! Events that came before their turn.
+//! The reorder buffer, which holds events until the ones before them are applied.
 
 use std::ops::Range;
 
@@ -6,65 +6,65 @@ use super::line_store::LineStore;
 use super::slot::{Slot, State};
 use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence};
 
-/// The ring's first size, in slots: enough for the batches of a well-behaved source.
+/// The initial size of the ring, in slots: enough for the batches of a well-behaved source.
 const MIN_SLOTS: usize = 128;
 
-/// A ring this large is kept when it runs empty; a larger one is given back.
+/// The largest ring that is kept while it is empty, in slots.
 const MAX_IDLE_SLOTS: usize = 4096;
 
-/// What became of a sequence handed to the [`ReorderBuffer`].
+/// The result of an insertion into the [`ReorderBuffer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertOutcome {
-    /// It waits for its turn, which may be now.
+    /// The sequence is buffered. It may be the awaited one.
     Buffered,
-    /// The same sequence waits already; the first one stays.
+    /// The sequence was already buffered. The first event stays.
     Duplicate,
-    /// Its turn is over.
+    /// The sequence is before the awaited one.
     Late,
-    /// It is a window or more ahead of the awaited one; nothing was kept.
+    /// The sequence is a window or more ahead of the awaited one. Nothing is stored.
     OutOfWindow,
 }
 
-/// What stands at the awaited sequence.
+/// The content of the awaited sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head<'a> {
-    /// It has not arrived.
+    /// Nothing has arrived.
     Missing,
-    /// Nothing but a malformed line arrived for it.
+    /// Only a malformed line has arrived.
     Void,
-    /// This event, and its line.
+    /// An event and its line.
     Event(EventKind, Line<'a>),
 }
 
-/// A ring of the sequences from the awaited one up to a window ahead, indexed by
-/// `sequence & mask`.
+/// A ring of slots for the sequences of the window, indexed by `sequence & mask`. The window starts at the
+/// awaited sequence.
 ///
-/// It grows by doubling, up to the power of two that holds its window, and gives a large ring back
-/// when it runs empty. A slot has 40 bytes, so that a ring filled by half or more costs at most 80
-/// bytes an event, in whatever order they came. A line of more than 30 bytes, or with a user id of more
-/// than 32 bits, costs 68 bytes besides; one of more than 64 bytes 16, its length, and an allocation.
+/// The ring doubles up to the power of two that holds the window. A large ring is freed once it is empty.
+/// A slot takes 40 bytes, so a ring that is at least half full costs at most 80 bytes per event, in any
+/// order of arrival. A line of more than 30 bytes, or with a user id of more than 32 bits, takes 68 further
+/// bytes. A line of more than 64 bytes takes an allocation of its length and 16 bytes instead.
 ///
-/// The first event that is far ahead makes the ring that long at once: at most 40 bytes for each
-/// sequence of the window.
+/// An event far ahead grows the ring to its distance at once: at most 40 bytes per sequence of the
+/// window.
 ///
 /// The awaited sequence always fits.
 #[derive(Debug)]
 pub struct ReorderBuffer {
     /// Empty, or a power of two.
     slots: Vec<Slot>,
-    /// The lines that do not fit their slots, which say where they are.
+    /// The lines that do not fit their slots. These slots hold the keys.
     long_lines: LineStore,
-    /// The sequence whose turn it is; one more than [`Sequence::MAX`] when all are over.
+    /// The next sequence to be applied. `Sequence::MAX + 1` after the largest one.
     awaited: u64,
     window: u64,
-    /// Slots that are not empty.
-    occupied: usize,
+    /// The number of occupied slots.
+    len: usize,
     max_len: usize,
 }
 
 impl ReorderBuffer {
-    /// An empty buffer that awaits `first` and takes sequences less than `window` (at least 1)
-    /// ahead. It allocates nothing until something has to wait.
+    /// Creates an empty buffer that awaits `first` and accepts sequences less than `window` (at least 1)
+    /// ahead. It allocates nothing until the first insertion.
     #[must_use]
     pub fn new(first: Sequence, window: u32) -> ReorderBuffer {
         ReorderBuffer {
@@ -72,118 +72,124 @@ impl ReorderBuffer {
             long_lines: LineStore::default(),
             awaited: first.get(),
             window: u64::from(window.max(1)),
-            occupied: 0,
+            len: 0,
             max_len: 0,
         }
     }
 
-    /// The sequence whose turn it is; 2⁶⁴−1 once every sequence is over.
+    /// Returns the next sequence to be applied. 2⁶⁴−1 after the largest one.
     #[inline]
     #[must_use]
     pub fn awaited(&self) -> u64 {
         self.awaited
     }
 
-    /// How many sequences wait, void ones included.
+    /// Returns the number of buffered sequences, voids included.
     #[must_use]
-    pub fn occupied(&self) -> usize {
-        self.occupied
+    pub fn len(&self) -> usize {
+        self.len
     }
 
-    /// The most that ever waited at once, the awaited one and those due behind it included.
+    /// Returns whether no sequence is buffered.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the maximum number of sequences ever buffered at once.
     #[must_use]
     pub fn max_len(&self) -> usize {
         self.max_len
     }
 
-    /// Keeps an event and its line until its turn comes, if the ring can hold it as it is and nothing
-    /// was there for its sequence: what a well-behaved source sends. Else nothing happens, and
-    /// [`insert`](Self::insert) decides.
+    /// Inserts an event if its line is short, the ring is long enough and the slot is empty: the common
+    /// case. Otherwise returns `false` without effect, and [`insert`](Self::insert) decides.
     #[inline(always)]
-    pub fn admit(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
+    pub fn try_insert_fast(&mut self, event: &CompactEvent, line: Line<'_>) -> bool {
         let sequence = event.sequence.get();
         let Some(ahead) = sequence.checked_sub(self.awaited) else { return false };
         if ahead >= self.window || ahead >= self.slots.len() as u64 {
             return false;
         }
-        let at = index(sequence, self.slots.len());
+        let at = slot_index(sequence, self.slots.len());
         let slot = &mut self.slots[at];
-        let is_admitted = slot.state == State::Empty && slot.store_compact(event, line);
-        if is_admitted {
+        let is_inserted = slot.state == State::Empty && slot.store_compact(event, line);
+        if is_inserted {
             self.record_insert();
         }
-        is_admitted
+        is_inserted
     }
 
-    /// Keeps an event and its line until its turn comes. An event takes the place of a void.
+    /// Inserts an event and its line. An event replaces a void.
     pub fn insert(&mut self, event: &Event, line: Line<'_>) -> InsertOutcome {
-        let at = match self.place(event.sequence) {
+        let at = match self.reserve_slot(event.sequence) {
             Ok(at) => at,
-            Err(elsewhere) => return elsewhere,
+            Err(outcome) => return outcome,
         };
         match self.slots[at].state {
             State::Empty => self.record_insert(),
             State::Void => {}
             State::Compact(_) | State::Overflow => return InsertOutcome::Duplicate,
         }
-        let short = CompactEvent::pack(event);
-        if !short.is_some_and(|short| self.slots[at].store_compact(&short, line)) {
+        let compact = CompactEvent::try_from(event).ok();
+        if !compact.is_some_and(|compact| self.slots[at].store_compact(&compact, line)) {
             self.slots[at].store_overflow(self.long_lines.insert(line.as_bytes()));
         }
         InsertOutcome::Buffered
     }
 
-    /// Lets the turn of `sequence` pass without an event, unless one waits or comes before.
+    /// Inserts a void, so that `sequence` passes without an event, unless an event is buffered or arrives in
+    /// time.
     pub fn insert_void(&mut self, sequence: Sequence) -> InsertOutcome {
-        match self.place(sequence) {
+        match self.reserve_slot(sequence) {
             Ok(at) if self.slots[at].state == State::Empty => {
                 self.slots[at].state = State::Void;
                 self.record_insert();
                 InsertOutcome::Buffered
             }
             Ok(_) => InsertOutcome::Duplicate,
-            Err(elsewhere) => elsewhere,
+            Err(outcome) => outcome,
         }
     }
 
-    /// What stands at the awaited sequence.
-    // Always: returned through memory, an event is loaded in other pieces than it was stored in,
-    // and the processor waits for the stores (about 10 ns).
+    /// Returns the content of the awaited sequence.
+    // inline(always): returning through memory causes a store-forwarding stall (about 10 ns).
     #[inline(always)]
     #[must_use]
     pub fn head(&self) -> Head<'_> {
-        if self.occupied == 0 {
+        if self.len == 0 {
             return Head::Missing;
         }
-        let slot = &self.slots[index(self.awaited, self.slots.len())];
+        let slot = &self.slots[slot_index(self.awaited, self.slots.len())];
         match slot.state {
             State::Empty => Head::Missing,
             State::Void => Head::Void,
-            State::Compact(letter) => Head::Event(slot.kind(letter), slot.line()),
-            State::Overflow => self.long_head(slot),
+            State::Compact(tag) => Head::Event(slot.kind(tag), slot.line()),
+            State::Overflow => self.overflow_head(slot),
         }
     }
 
     #[cold]
-    fn long_head(&self, slot: &Slot) -> Head<'_> {
-        let line = self.long_lines.get(slot.long_line());
+    fn overflow_head(&self, slot: &Slot) -> Head<'_> {
+        let line = self.long_lines.get(slot.overflow_key());
         Head::Event(reparse(line), Line::Slice(line))
     }
 
-    /// Ends the turn of the awaited sequence, whether it had arrived or not. Nothing changes once
-    /// every sequence is over.
+    /// Advances to the next sequence, whether the awaited one has arrived or not. Without effect after the
+    /// largest sequence.
     #[inline]
     pub fn advance(&mut self) {
-        if self.occupied > 0 {
-            let at = index(self.awaited, self.slots.len());
+        if self.len > 0 {
+            let at = slot_index(self.awaited, self.slots.len());
             let slot = &mut self.slots[at];
             if slot.state == State::Overflow {
-                self.long_lines.remove(slot.long_line());
+                self.long_lines.remove(slot.overflow_key());
             }
             if slot.state != State::Empty {
                 slot.state = State::Empty;
-                self.occupied -= 1;
-                if self.occupied == 0 {
+                self.len -= 1;
+                if self.len == 0 {
                     self.shrink_if_empty();
                 }
             }
@@ -191,30 +197,30 @@ impl ReorderBuffer {
         self.awaited = self.awaited.saturating_add(1);
     }
 
-    /// The missing sequences in front of the first that waits, if any waits and the awaited one is
-    /// missing. Costs time in proportion to the gap.
+    /// Returns the missing sequences before the first buffered one, or `None` if nothing is missing or
+    /// nothing is buffered. Takes time linear in the length of the gap.
     #[must_use]
     pub fn gap(&self) -> Option<Range<u64>> {
-        if self.occupied == 0 || self.head() != Head::Missing {
+        if self.len == 0 || self.head() != Head::Missing {
             return None;
         }
         let capacity = self.slots.len();
-        // One of them waits, which ends the search before the numbers do.
-        let first_waiting = (self.awaited..)
+        // One of them is buffered, so the search ends before the range overflows.
+        let first_buffered = (self.awaited..)
             .take(capacity)
             .skip(1)
-            .find(|&sequence| self.slots[index(sequence, capacity)].state != State::Empty)?;
-        Some(self.awaited..first_waiting)
+            .find(|&sequence| self.slots[slot_index(sequence, capacity)].state != State::Empty)?;
+        Some(self.awaited..first_buffered)
     }
 
-    /// Ends the turns of the missing sequences in front of the first that waits, and says which.
+    /// Skips the missing sequences before the first buffered one, and returns them.
     pub fn skip_gap(&mut self) -> Option<Range<u64>> {
         let gap = self.gap()?;
         self.awaited = gap.end;
         Some(gap)
     }
 
-    /// Forgets everything and awaits `first`; returns how many events (not voids) waited.
+    /// Clears the buffer and awaits `first`. Returns the number of discarded events, without voids.
     pub fn reset(&mut self, first: Sequence) -> usize {
         let lost = self
             .slots
@@ -223,13 +229,13 @@ impl ReorderBuffer {
             .count();
         self.slots = Vec::new();
         self.long_lines = LineStore::default();
-        self.occupied = 0;
+        self.len = 0;
         self.awaited = first.get();
         lost
     }
 
-    /// The place of a sequence within the window, in a ring grown to hold it.
-    fn place(&mut self, sequence: Sequence) -> Result<usize, InsertOutcome> {
+    /// Returns the slot index of a sequence within the window, and grows the ring to hold it.
+    fn reserve_slot(&mut self, sequence: Sequence) -> Result<usize, InsertOutcome> {
         let sequence = sequence.get();
         let Some(ahead) = sequence.checked_sub(self.awaited) else {
             return Err(InsertOutcome::Late);
@@ -240,29 +246,29 @@ impl ReorderBuffer {
         if ahead >= self.slots.len() as u64 {
             self.grow(ahead);
         }
-        Ok(index(sequence, self.slots.len()))
+        Ok(slot_index(sequence, self.slots.len()))
     }
 
     #[inline]
     fn record_insert(&mut self) {
-        self.occupied += 1;
-        self.max_len = self.max_len.max(self.occupied);
+        self.len += 1;
+        self.max_len = self.max_len.max(self.len);
     }
 
-    /// Doubles the ring until it holds the sequence that is `ahead` of the awaited one.
+    /// Grows the ring to hold the sequence that is `ahead` of the awaited one.
     #[cold]
     fn grow(&mut self, ahead: u64) {
         let capacity = (ahead as usize + 1).next_power_of_two().max(MIN_SLOTS);
         let mut slots = vec![Slot::default(); capacity];
         let old = self.slots.len();
-        // All of the old ring lies before the sequence that it has no slot for: this cannot overflow.
+        // The old ring ends before the sequence that does not fit it, so this range cannot overflow.
         for sequence in (self.awaited..).take(old) {
-            slots[index(sequence, capacity)] = self.slots[index(sequence, old)];
+            slots[slot_index(sequence, capacity)] = self.slots[slot_index(sequence, old)];
         }
         self.slots = slots;
     }
 
-    /// Frees a large ring that has run empty. To grow it again costs less than filling it did.
+    /// Frees a large ring that has become empty. Growing it again costs less than filling it did.
     #[inline]
     fn shrink_if_empty(&mut self) {
         if self.slots.len() > MAX_IDLE_SLOTS {
@@ -271,17 +277,17 @@ impl ReorderBuffer {
     }
 }
 
-/// What a line says that was an event when it was put into its slot.
+/// Parses a line again that was an event when it was inserted.
 fn reparse(line: &[u8]) -> EventKind {
     match Event::parse(line) {
         Ok(event) => event.kind,
-        Err(error) => unreachable!("a line that was an event when it came is not: {error}"),
+        Err(error) => unreachable!("a line that was an event when inserted is malformed: {error}"),
     }
 }
 
-/// Where a sequence stands in a ring of `capacity` slots, a power of two.
+/// Returns the index of a sequence in a ring of `capacity` slots, a power of two.
 #[inline]
-fn index(sequence: u64, capacity: usize) -> usize {
+fn slot_index(sequence: u64, capacity: usize) -> usize {
     sequence as usize & (capacity - 1)
 }
 
@@ -295,7 +301,7 @@ mod tests {
         Sequence::new(number).unwrap()
     }
 
-    /// Inserts an event with a short line, which may be any text: the buffer does not look at it.
+    /// Inserts an event with a short line of any text, because the buffer does not parse short lines.
     fn insert(buffer: &mut ReorderBuffer, number: u64, text: &[u8]) -> InsertOutcome {
         let mut bytes = text.to_vec();
         bytes.resize(100, b'#');
@@ -307,7 +313,7 @@ mod tests {
         buffer.insert(&event, line)
     }
 
-    /// A line that tells the one event from the other, short or long.
+    /// Returns a short or long line that is unique for `number` and `count`.
     fn distinct_line(number: u64, count: u64) -> Vec<u8> {
         match count % 6 {
             5 => format!("{number}|P|{count:020}|{count:020}").into_bytes(),
@@ -334,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_early_waits_for_its_turn() {
+    fn early_events_wait_for_the_awaited_one() {
         let mut buffer = buffer(1, 10);
         assert_eq!(insert(&mut buffer, 3, b"3"), InsertOutcome::Buffered);
         assert_eq!(insert(&mut buffer, 2, b"2"), InsertOutcome::Buffered);
@@ -343,11 +349,11 @@ mod tests {
         assert_eq!(insert(&mut buffer, 1, b"1"), InsertOutcome::Buffered);
         assert_eq!(take_all(&mut buffer), ["1", "2", "3"]);
         assert_eq!(buffer.awaited(), 4);
-        assert_eq!((buffer.occupied(), buffer.max_len()), (0, 3));
+        assert_eq!((buffer.len(), buffer.max_len()), (0, 3));
     }
 
     #[test]
-    fn the_first_of_two_stays_and_what_is_over_is_late() {
+    fn the_first_of_two_stays_and_applied_sequences_are_late() {
         let mut buffer = buffer(5, 10);
         assert_eq!(insert(&mut buffer, 5, b"first"), InsertOutcome::Buffered);
         assert_eq!(insert(&mut buffer, 5, b"second"), InsertOutcome::Duplicate);
@@ -365,13 +371,13 @@ mod tests {
         assert_eq!(buffer.insert_void(sequence(3)), InsertOutcome::Buffered);
         assert_eq!(insert(&mut buffer, 3, b"3"), InsertOutcome::Buffered);
         assert_eq!(buffer.insert_void(sequence(3)), InsertOutcome::Duplicate);
-        assert_eq!(buffer.occupied(), 2);
+        assert_eq!(buffer.len(), 2);
         assert_eq!(insert(&mut buffer, 1, b"1"), InsertOutcome::Buffered);
         assert_eq!(take_all(&mut buffer), ["1", "void", "3"]);
     }
 
     #[test]
-    fn the_window_ends_where_it_says_and_the_awaited_always_fits() {
+    fn the_window_has_its_exact_size_and_the_awaited_sequence_always_fits() {
         for window in [1, 2, 3, 100, 128, 129, 1000] {
             let mut buffer = buffer(7, window);
             let edge = 7 + u64::from(window);
@@ -389,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_sequences_of_all() {
+    fn the_largest_sequences() {
         let last = Sequence::MAX.get();
         let mut buffer = buffer(last - 1, 1 << 26);
         assert_eq!(insert(&mut buffer, last, b"last"), InsertOutcome::Buffered);
@@ -399,11 +405,11 @@ mod tests {
         assert_eq!(insert(&mut buffer, last, b"again"), InsertOutcome::Late);
         assert_eq!(buffer.head(), Head::Missing);
         buffer.advance();
-        assert_eq!(buffer.awaited(), u64::MAX, "nothing comes after the last");
+        assert_eq!(buffer.awaited(), u64::MAX, "no sequence follows the largest");
     }
 
     #[test]
-    fn the_last_gap_and_the_last_growth_of_all() {
+    fn gaps_and_growth_at_the_largest_sequences() {
         let last = Sequence::MAX.get();
         for ahead in [1, 127, 128, 129, 1000] {
             let mut buffer = buffer(last - ahead, 1 << 26);
@@ -423,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_skipped_up_to_the_first_that_waits() {
+    fn a_gap_is_skipped_up_to_the_first_buffered_sequence() {
         let mut buffer = buffer(1, 1000);
         assert_eq!(buffer.skip_gap(), None);
         insert(&mut buffer, 500, b"500");
@@ -434,17 +440,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_counts_the_events_that_waited() {
+    fn a_reset_counts_the_discarded_events() {
         let mut buffer = buffer(1, 1000);
         insert(&mut buffer, 3, b"3");
         insert(&mut buffer, 4, b"4");
         buffer.insert_void(sequence(5));
         assert_eq!(buffer.reset(sequence(1)), 2);
-        assert_eq!((buffer.awaited(), buffer.occupied()), (1, 0));
+        assert_eq!((buffer.awaited(), buffer.len()), (1, 0));
     }
 
     #[test]
-    fn a_large_ring_is_given_back() {
+    fn a_large_ring_is_freed_once_empty() {
         let mut buffer = buffer(1, 1 << 20);
         for number in (1..=100_000).rev() {
             insert(&mut buffer, number, b"x");
@@ -474,7 +480,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_a_sorted_map_does(window in 1..300_u32, first in 0..50_u64, steps in steps()) {
+        fn matches_btree_map(window in 1..300_u32, first in 0..50_u64, steps in steps()) {
             let mut buffer = buffer(first, window);
             let mut awaited = first;
             let mut map: BTreeMap<u64, Option<u64>> = BTreeMap::new();
@@ -482,7 +488,7 @@ mod tests {
                 match step {
                     Step::Insert(number) => {
                         let line = distinct_line(number, count);
-                        let placement = match line.len() {
+                        let outcome = match line.len() {
                             0..30 => insert(&mut buffer, number, &line),
                             _ => insert_line(&mut buffer, number, Line::Slice(&line)),
                         };
@@ -496,11 +502,11 @@ mod tests {
                             map.insert(number, Some(count));
                             InsertOutcome::Buffered
                         };
-                        prop_assert_eq!(placement, expected);
+                        prop_assert_eq!(outcome, expected);
                     }
                     Step::Void(number) => {
-                        let placement = buffer.insert_void(sequence(number));
-                        if placement == InsertOutcome::Buffered {
+                        let outcome = buffer.insert_void(sequence(number));
+                        if outcome == InsertOutcome::Buffered {
                             prop_assert!(!map.contains_key(&number));
                             map.insert(number, None);
                         }
@@ -530,7 +536,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(buffer.awaited(), awaited);
-                prop_assert_eq!(buffer.occupied(), map.len());
+                prop_assert_eq!(buffer.len(), map.len());
             }
         }
     }

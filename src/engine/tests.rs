@@ -1,4 +1,4 @@
-//! The engine over the whole range of sequences, by its fast path and by its slow path.
+//! Tests of the engine over the whole range of sequences, on the fast path and on the slow path.
 
 use std::collections::BTreeMap;
 
@@ -9,47 +9,47 @@ use crate::protocol::{
     Decoded, Event, EventDecoder, EventKind, Line, ParseError, Sequence, UserId,
 };
 
-/// The user who is connected; private messages to any other are delivered to nobody.
-const CONNECTED: UserId = UserId(7);
+/// The only registered user. Private messages to other users have no recipient.
+const REGISTERED: UserId = UserId(7);
 
-/// What is compared: what became of each line, which lines were delivered, and the counts.
+/// The compared outcome of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    receipts: Vec<InsertOutcome>,
+    insertions: Vec<InsertOutcome>,
     delivered: Vec<String>,
     skipped: Vec<(u64, u64)>,
     awaited: u64,
-    waiting: usize,
+    buffered: usize,
 }
 
 impl Sink for Vec<String> {
-    fn offer(&mut self, _audience: Recipients<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, _recipients: Recipients<'_>, line: Line<'_>) -> Offer {
         self.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
         Offer::Taken
     }
 }
 
-/// Lines that arrive together; then the gap is given up, if there is one.
+/// Lines that arrive together. After them the gap is skipped, if there is one.
 #[derive(Clone, Debug)]
 struct Burst {
     lines: Vec<String>,
-    /// The sizes of the pieces in which they are read, again and again.
+    /// The sizes of the pieces in which the lines are read, repeated as needed.
     pieces: Vec<usize>,
 }
 
-/// How lines reach the engine.
+/// The way in which lines are inserted.
 #[derive(Clone, Copy, Debug)]
 enum Path {
-    /// As in the server: up to so many through [`Engine::admit`], then one that is received.
+    /// As in the server: up to this many by [`Engine::try_insert_fast`], then one by [`Engine::insert`].
     Fast(usize),
-    /// Each line is received.
+    /// Each line by [`Engine::insert`].
     Slow,
 }
 
 fn run(first: u64, window: u32, bursts: &[Burst], path: Path) -> Outcome {
     let mut engine = Engine::new(Sequence::new(first).unwrap(), window);
-    engine.register(CONNECTED);
-    let mut events = EventDecoder::new(256);
+    engine.register(REGISTERED);
+    let mut decoder = EventDecoder::new(256);
     let mut outcome = Outcome::default();
     for burst in bursts {
         let mut rest = burst.lines.concat().into_bytes();
@@ -61,56 +61,57 @@ fn run(first: u64, window: u32, bursts: &[Burst], path: Path) -> Outcome {
             if rest.is_empty() {
                 break;
             }
-            let later = rest.split_off(piece.min(rest.len()));
-            feed(&mut events, &rest);
-            rest = later;
-            apply_lines(&mut engine, &mut events, path, &mut outcome);
+            let tail = rest.split_off(piece.min(rest.len()));
+            feed(&mut decoder, &rest);
+            rest = tail;
+            apply_lines(&mut engine, &mut decoder, path, &mut outcome);
         }
         outcome.skipped.extend(engine.skip_gap().map(|gap| (gap.start, gap.end)));
-        apply_due(&mut engine, &mut outcome);
+        apply_ready(&mut engine, &mut outcome);
     }
     outcome.awaited = engine.awaited();
-    outcome.waiting = engine.reorder().occupied();
+    outcome.buffered = engine.reorder().len();
     outcome
 }
 
-fn feed(events: &mut EventDecoder, mut bytes: &[u8]) {
+fn feed(decoder: &mut EventDecoder, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let spare = events.lines.unfilled_mut(bytes.len());
-        let (now, later) = bytes.split_at(spare.len());
-        spare.copy_from_slice(now);
-        events.lines.advance(now.len());
-        bytes = later;
+        let unfilled = decoder.lines.unfilled_mut(bytes.len());
+        let (next, rest) = bytes.split_at(unfilled.len());
+        unfilled.copy_from_slice(next);
+        decoder.lines.advance(next.len());
+        bytes = rest;
     }
 }
 
-fn apply_lines(engine: &mut Engine, events: &mut EventDecoder, path: Path, outcome: &mut Outcome) {
+fn apply_lines(engine: &mut Engine, decoder: &mut EventDecoder, path: Path, outcome: &mut Outcome) {
     loop {
-        if let Path::Fast(most) = path {
-            let admitted = events.decode_fast(most, |event, line| engine.admit(event, line));
-            outcome.receipts.extend(std::iter::repeat_n(InsertOutcome::Buffered, admitted));
+        if let Path::Fast(max) = path {
+            let inserted =
+                decoder.decode_fast(max, |event, line| engine.try_insert_fast(event, line));
+            outcome.insertions.extend(std::iter::repeat_n(InsertOutcome::Buffered, inserted));
         }
-        apply_due(engine, outcome);
-        let receipt = match events.next_event() {
+        apply_ready(engine, outcome);
+        let insertion = match decoder.next_event() {
             None => return,
-            Some(Decoded::Event(event, line)) => engine.receive(&event, line),
+            Some(Decoded::Event(event, line)) => engine.insert(&event, line),
             Some(Decoded::Malformed(_, ParseError { sequence, .. })) => match sequence {
                 Some(sequence) => engine.insert_void(sequence),
                 None => continue,
             },
         };
-        outcome.receipts.push(receipt);
+        outcome.insertions.push(insertion);
     }
 }
 
-fn apply_due(engine: &mut Engine, outcome: &mut Outcome) {
+fn apply_ready(engine: &mut Engine, outcome: &mut Outcome) {
     while engine.apply_next(&mut outcome.delivered) == Progress::Applied {}
 }
 
-/// The same with a sorted map, for which no sequence is special.
-fn expected(first: u64, window: u32, bursts: &[Burst]) -> Outcome {
+/// Computes the outcome with a `BTreeMap`, for which no sequence is special.
+fn reference(first: u64, window: u32, bursts: &[Burst]) -> Outcome {
     let mut outcome = Outcome { awaited: first, ..Outcome::default() };
-    let mut waiting: BTreeMap<u64, Option<String>> = BTreeMap::new();
+    let mut buffered: BTreeMap<u64, Option<String>> = BTreeMap::new();
     for burst in bursts {
         for line in burst.lines.iter().map(|line| line.trim_end()) {
             let (sequence, text) = match Event::parse(line.as_bytes()) {
@@ -119,38 +120,38 @@ fn expected(first: u64, window: u32, bursts: &[Burst]) -> Outcome {
                 Err(_) => continue,
             };
             let number = sequence.get();
-            let receipt = if number < outcome.awaited {
+            let insertion = if number < outcome.awaited {
                 InsertOutcome::Late
             } else if number - outcome.awaited >= u64::from(window) {
                 InsertOutcome::OutOfWindow
             } else {
-                match (waiting.get_mut(&number), text) {
+                match (buffered.get_mut(&number), text) {
                     (Some(void @ None), text @ Some(_)) => {
                         *void = text;
                         InsertOutcome::Buffered
                     }
                     (Some(_), _) => InsertOutcome::Duplicate,
                     (None, text) => {
-                        waiting.insert(number, text);
+                        buffered.insert(number, text);
                         InsertOutcome::Buffered
                     }
                 }
             };
-            outcome.receipts.push(receipt);
-            deliver_due(&mut waiting, &mut outcome);
+            outcome.insertions.push(insertion);
+            deliver_ready(&mut buffered, &mut outcome);
         }
-        if let Some((&next, _)) = waiting.first_key_value() {
+        if let Some((&next, _)) = buffered.first_key_value() {
             outcome.skipped.push((outcome.awaited, next));
             outcome.awaited = next;
         }
-        deliver_due(&mut waiting, &mut outcome);
+        deliver_ready(&mut buffered, &mut outcome);
     }
-    outcome.waiting = waiting.len();
+    outcome.buffered = buffered.len();
     outcome
 }
 
-fn deliver_due(waiting: &mut BTreeMap<u64, Option<String>>, outcome: &mut Outcome) {
-    while let Some(line) = waiting.remove(&outcome.awaited) {
+fn deliver_ready(buffered: &mut BTreeMap<u64, Option<String>>, outcome: &mut Outcome) {
+    while let Some(line) = buffered.remove(&outcome.awaited) {
         outcome.delivered.extend(line.filter(|line| is_delivered(line)));
         outcome.awaited += 1;
     }
@@ -159,12 +160,12 @@ fn deliver_due(waiting: &mut BTreeMap<u64, Option<String>>, outcome: &mut Outcom
 fn is_delivered(line: &str) -> bool {
     match Event::parse(line.as_bytes()).unwrap().kind {
         EventKind::Broadcast => true,
-        EventKind::PrivateMessage { to, .. } => to == CONNECTED,
+        EventKind::PrivateMessage { to, .. } => to == REGISTERED,
         kind => panic!("no line is {kind:?}"),
     }
 }
 
-/// A first sequence and a window, each at any size and often at an end of its range.
+/// Generates a first sequence and a window, often at a bound of its range.
 fn orders() -> impl Strategy<Value = (u64, u32)> {
     let first = prop_oneof![
         0..300_u64,
@@ -175,8 +176,8 @@ fn orders() -> impl Strategy<Value = (u64, u32)> {
     (first, window)
 }
 
-/// Numbers around the first sequence, where those beyond the largest start at 0 again, around both ends of
-/// the range, and any others. None makes the ring of a large window long.
+/// Generates numbers around the first sequence (wrapping), around both ends of the range, and arbitrary
+/// ones. None of them grows the ring of a large window far.
 fn numbers(first: u64) -> impl Strategy<Value = u64> {
     prop_oneof![
         12 => (0..40_u64).prop_map(move |offset| first.wrapping_add(offset)),
@@ -208,13 +209,13 @@ fn bursts(first: u64) -> impl Strategy<Value = Vec<Burst>> {
 
 proptest! {
     #[test]
-    fn both_paths_do_what_a_sorted_map_does_at_any_sequence(
+    fn both_paths_match_btree_map_at_any_sequence(
         ((first, window), bursts) in orders().prop_flat_map(|order| (Just(order), bursts(order.0))),
-        most in 1..64_usize,
+        max in 1..64_usize,
     ) {
-        let expected = expected(first, window, &bursts);
+        let expected = reference(first, window, &bursts);
         prop_assert_eq!(&run(first, window, &bursts, Path::Slow), &expected);
-        prop_assert_eq!(&run(first, window, &bursts, Path::Fast(most)), &expected);
+        prop_assert_eq!(&run(first, window, &bursts, Path::Fast(max)), &expected);
     }
 }
 
@@ -223,14 +224,14 @@ fn a_small_sequence_is_late_once_the_largest_are_awaited() {
     let first = u64::MAX - 9;
     for piece in [1, 1000] {
         let line = |number: u64| format!("{number}|P|1|7\n");
-        // The first line waits behind a gap, so that there is a ring for the small ones to fall into.
+        // The first line is buffered after a gap, so that the small sequences meet an allocated ring.
         let lines = [first + 1, 3, 0, first, 5].map(line).to_vec();
         let bursts =
             [Burst { lines, pieces: vec![piece] }, Burst { lines: vec![], pieces: vec![1] }];
         let outcome = run(first, 1 << 26, &bursts, Path::Fast(32));
         use InsertOutcome::{Buffered, Late};
-        assert_eq!(outcome.receipts, [Buffered, Late, Late, Buffered, Late]);
+        assert_eq!(outcome.insertions, [Buffered, Late, Late, Buffered, Late]);
         assert_eq!(outcome.delivered.len(), 2);
-        assert_eq!((outcome.awaited, outcome.waiting), (first + 2, 0));
+        assert_eq!((outcome.awaited, outcome.buffered), (first + 2, 0));
     }
 }

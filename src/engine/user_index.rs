@@ -1,4 +1,4 @@
-//! Users by id.
+//! The index of users by id.
 
 use std::hash::BuildHasher;
 
@@ -6,128 +6,133 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::protocol::UserId;
 
-/// Ids below this have a place of their own: 4 MiB of memory, of which the system provides no more
-/// than what is used, in pages of a thousand ids.
+/// The number of dense ids: those below it are looked up by index. The array takes 4 MiB, of which the
+/// system commits only the pages in use, each for 1,024 ids.
 const DENSE_IDS: u64 = 1 << 20;
 
-/// Memory that no id uses any more is given back if so many have come since it was allocated: then
-/// it is worth it, and an id that comes and goes does not cost an allocation each time.
-const WORTH_GIVING_BACK: u32 = 1024;
+/// The number of insertions after which memory without ids is freed. An id that is inserted and removed
+/// again and again therefore does not cost an allocation each time.
+const MIN_INSERTIONS_TO_FREE: u32 = 1024;
 
-/// Tables that share the ids which are not small: a table grows and shrinks for a fraction of them.
+/// The number of tables for sparse ids. Several tables, so that each resize moves a fraction of the ids.
 const TABLES: usize = 256;
 
-/// A table is made smaller when it has this many times as many places as ids, unless it is small.
-const VACANT_SHARE: usize = 8;
-const SMALL_TABLE: usize = 512;
+/// A table shrinks when it has more buckets per id than this, unless it is small.
+const MAX_BUCKETS_PER_ID: usize = 8;
 
-/// From user ids to keys, which are below 2³²−1.
+/// The largest table that never shrinks, in buckets.
+const MAX_SMALL_TABLE_BUCKETS: usize = 512;
+
+/// A map from user ids to keys below 2³²−1.
 ///
-/// Ids are mostly small numbers: these are looked up by place. All others are hashed, by a seeded hash
-/// since ids come from peers. Only keys are kept for them, 6 to 12 bytes each: whoever asks says
-/// which id the user with a key has.
+/// Most ids are small numbers: these are looked up by index. All others are hashed with a seed, because
+/// ids come from peers. The tables store only keys, 6 to 12 bytes each. Callers pass `id_of`, which
+/// returns the id of the user with a key.
 #[derive(Debug, Default)]
 pub(super) struct UserIndex {
-    /// One more than the key of each small id, 0 where there is none: memory that comes as zeros is
-    /// not touched before it is used. Empty until there is a small id.
-    places: Vec<u32>,
-    small_ids: HubCounters,
-    /// None until there is an id that is not small.
-    tables: Box<[HashTable<u32>]>,
-    other_ids: HubCounters,
+    /// `key + 1`, or 0 for absent, so that a zeroed allocation is committed lazily, page by page. Empty
+    /// until the first dense id.
+    dense: Vec<u32>,
+    dense_ids: IdCount,
+    /// Empty until the first sparse id.
+    sparse: Box<[HashTable<u32>]>,
+    sparse_ids: IdCount,
     hasher: DefaultHashBuilder,
 }
 
-/// Counts the ids that share some memory.
+/// A count of the ids that share an allocation.
 #[derive(Debug, Default)]
-struct HubCounters {
+struct IdCount {
     present: u32,
-    /// Those that were added since the memory was allocated.
+    /// Insertions since the allocation.
     added: u32,
 }
 
-impl HubCounters {
+impl IdCount {
     fn add(&mut self) {
         self.present += 1;
         self.added = self.added.saturating_add(1);
     }
 
-    /// Counts one less. Returns whether the memory is to be given back.
+    /// Counts a removal. Returns whether the allocation is to be freed.
     fn remove(&mut self) -> bool {
         self.present -= 1;
-        let is_worth_it = self.present == 0 && self.added >= WORTH_GIVING_BACK;
-        if is_worth_it {
+        let may_free = self.present == 0 && self.added >= MIN_INSERTIONS_TO_FREE;
+        if may_free {
             self.added = 0;
         }
-        is_worth_it
+        may_free
     }
 }
 
 impl UserIndex {
-    // Always: every event asks for a user or two, and most by a small id.
+    /// Returns the key of an id.
+    // inline(always): every event looks up one or two users, most of them with dense ids.
     #[inline(always)]
     pub(super) fn get(&self, id: UserId, id_of: impl Fn(u32) -> UserId) -> Option<u32> {
-        match dense_index(id).and_then(|place| self.places.get(place)) {
+        match dense_index(id).and_then(|index| self.dense.get(index)) {
             Some(key_plus_one) => key_plus_one.checked_sub(1),
-            None => self.get_other(id, id_of),
+            None => self.get_sparse(id, id_of),
         }
     }
 
     #[inline(never)]
-    fn get_other(&self, id: UserId, id_of: impl Fn(u32) -> UserId) -> Option<u32> {
+    fn get_sparse(&self, id: UserId, id_of: impl Fn(u32) -> UserId) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
-        self.tables.get(table_of(hash))?.find(hash, |&key| id_of(key) == id).copied()
+        self.sparse.get(table_of(hash))?.find(hash, |&key| id_of(key) == id).copied()
     }
 
-    /// Adds an id that is not there.
+    /// Inserts an absent id.
     pub(super) fn insert(&mut self, id: UserId, key: u32, id_of: impl Fn(u32) -> UserId) {
         debug_assert!(key < u32::MAX && self.get(id, &id_of).is_none());
         if id.0 < DENSE_IDS {
-            if self.places.is_empty() {
-                self.places = vec![0; DENSE_IDS as usize];
+            if self.dense.is_empty() {
+                self.dense = vec![0; DENSE_IDS as usize];
             }
-            self.places[id.0 as usize] = key + 1;
-            self.small_ids.add();
+            self.dense[id.0 as usize] = key + 1;
+            self.dense_ids.add();
             return;
         }
-        if self.tables.is_empty() {
-            self.tables = (0..TABLES).map(|_| HashTable::new()).collect();
+        if self.sparse.is_empty() {
+            self.sparse = (0..TABLES).map(|_| HashTable::new()).collect();
         }
         let hash = self.hasher.hash_one(id);
-        self.tables[table_of(hash)]
+        self.sparse[table_of(hash)]
             .insert_unique(hash, key, |&key| self.hasher.hash_one(id_of(key)));
-        self.other_ids.add();
+        self.sparse_ids.add();
     }
 
-    /// Removes an id that is there.
+    /// Removes a present id.
     pub(super) fn remove(&mut self, id: UserId, id_of: impl Fn(u32) -> UserId) {
-        if let Some(key_plus_one) = dense_index(id).and_then(|place| self.places.get_mut(place)) {
+        if let Some(key_plus_one) = dense_index(id).and_then(|index| self.dense.get_mut(index)) {
             *key_plus_one = 0;
-            if self.small_ids.remove() {
-                self.places = Vec::new();
+            if self.dense_ids.remove() {
+                self.dense = Vec::new();
             }
             return;
         }
         let hash = self.hasher.hash_one(id);
-        let Some(table) = self.tables.get_mut(table_of(hash)) else { return };
+        let Some(table) = self.sparse.get_mut(table_of(hash)) else { return };
         if let Ok(entry) = table.find_entry(hash, |&key| id_of(key) == id) {
             entry.remove();
         }
-        if self.other_ids.remove() {
-            self.tables = Box::default();
-        } else if table.num_buckets() > SMALL_TABLE.max(VACANT_SHARE * table.len()) {
+        if self.sparse_ids.remove() {
+            self.sparse = Box::default();
+        } else if table.num_buckets()
+            > MAX_SMALL_TABLE_BUCKETS.max(MAX_BUCKETS_PER_ID * table.len())
+        {
             table.shrink_to(2 * table.len(), |&key| self.hasher.hash_one(id_of(key)));
         }
     }
 }
 
-/// The table of the ids with this hash: by bits that the table itself has no use for.
+/// Returns the table for a hash. It depends on bits that the table itself does not use.
 #[inline]
 fn table_of(hash: u64) -> usize {
     (hash >> 48) as usize % TABLES
 }
 
-/// Where an id would stand if there were a place for each.
+/// Returns the index of an id in the dense array, which may be too short for it.
 #[inline]
 fn dense_index(id: UserId) -> Option<usize> {
     usize::try_from(id.0).ok()
@@ -141,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_a_map_does(
+        fn matches_btree_map(
             steps in proptest::collection::vec(
                 (prop_oneof![0..3_000_u64, DENSE_IDS - 3..DENSE_IDS + 3, any::<u64>()], any::<bool>()),
                 0..400,
@@ -150,56 +155,60 @@ mod tests {
             let mut index = UserIndex::default();
             let ids: Vec<u64> = steps.iter().map(|&(id, _)| id).collect();
             let id_of = |key: u32| UserId(ids[key as usize]);
-            let mut plain: BTreeMap<u64, u32> = BTreeMap::new();
+            let mut reference: BTreeMap<u64, u32> = BTreeMap::new();
             for (key, (id, is_removed)) in (0..).zip(steps) {
-                let near = plain.range(id..).next().map(|(&near, _)| near);
+                let near = reference.range(id..).next().map(|(&near, _)| near);
                 let id = near.filter(|_| is_removed).unwrap_or(id);
-                prop_assert_eq!(index.get(UserId(id), id_of), plain.get(&id).copied());
-                match plain.remove(&id) {
+                prop_assert_eq!(index.get(UserId(id), id_of), reference.get(&id).copied());
+                match reference.remove(&id) {
                     Some(_) => index.remove(UserId(id), id_of),
                     None => {
                         index.insert(UserId(id), key, id_of);
-                        plain.insert(id, key);
+                        reference.insert(id, key);
                     }
                 }
-                prop_assert_eq!(index.get(UserId(id), id_of), plain.get(&id).copied());
+                prop_assert_eq!(index.get(UserId(id), id_of), reference.get(&id).copied());
             }
-            for (id, key) in plain {
+            for (id, key) in reference {
                 prop_assert_eq!(index.get(UserId(id), id_of), Some(key));
                 index.remove(UserId(id), id_of);
             }
-            prop_assert!(index.tables.iter().all(HashTable::is_empty));
-            prop_assert_eq!((index.small_ids.present, index.other_ids.present), (0, 0));
-            prop_assert!(index.places.iter().all(|&place| place == 0));
+            prop_assert!(index.sparse.iter().all(HashTable::is_empty));
+            prop_assert_eq!((index.dense_ids.present, index.sparse_ids.present), (0, 0));
+            prop_assert!(index.dense.iter().all(|&key_plus_one| key_plus_one == 0));
         }
     }
 
-    fn taken_bytes(index: &UserIndex) -> usize {
-        4 * index.places.len() + index.tables.iter().map(HashTable::allocation_size).sum::<usize>()
+    fn allocated_bytes(index: &UserIndex) -> usize {
+        4 * index.dense.len() + index.sparse.iter().map(HashTable::allocation_size).sum::<usize>()
     }
 
     #[test]
-    fn memory_is_given_back_as_ids_are_removed() {
+    fn memory_is_freed_as_ids_are_removed() {
         for first in [0, DENSE_IDS] {
             let id_of = |key: u32| UserId(first + u64::from(key));
             let mut index = UserIndex::default();
             (0..1_000_000).for_each(|key| index.insert(id_of(key), key, id_of));
-            let before = taken_bytes(&index);
+            let before = allocated_bytes(&index);
             (1..1_000_000).for_each(|key| index.remove(id_of(key), id_of));
             assert_eq!(index.get(id_of(0), id_of), Some(0));
             if first == DENSE_IDS {
-                assert!(taken_bytes(&index) < before / 10, "of {before}: {}", taken_bytes(&index));
+                assert!(
+                    allocated_bytes(&index) < before / 10,
+                    "of {before}: {}",
+                    allocated_bytes(&index)
+                );
             }
             index.remove(id_of(0), id_of);
-            assert_eq!(taken_bytes(&index), 0);
+            assert_eq!(allocated_bytes(&index), 0);
         }
     }
 
     #[test]
-    fn an_id_that_comes_and_goes_keeps_its_place() {
+    fn an_id_that_is_inserted_and_removed_again_keeps_the_allocation() {
         let mut index = UserIndex::default();
         index.insert(UserId(7), 0, |_| UserId(7));
         index.remove(UserId(7), |_| UserId(7));
-        assert!(!index.places.is_empty());
+        assert!(!index.dense.is_empty());
     }
 }

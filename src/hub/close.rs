@@ -55,7 +55,7 @@ impl<A: Acceptor> Hub<A> {
         if self.engine.has_gap() && self.sources.open() > 0 {
             log::warn!(
                 "{} events behind the missing sequence {} are not delivered",
-                self.engine.reorder().occupied(),
+                self.engine.reorder().len(),
                 self.engine.awaited()
             );
         }

@@ -42,7 +42,7 @@ impl<A: Acceptor> Hub<A> {
         let is_paused = self.outbound.is_paused() || self.is_draining();
         self.gap_monitor.observe(first_missing, is_paused, self.now);
         if let Some((first_missing, age)) = self.gap_monitor.report() {
-            let waiting = self.engine.reorder().occupied();
+            let waiting = self.engine.reorder().len();
             self.say(
                 LogKind::Gap,
                 Level::Warn,

@@ -259,7 +259,7 @@ impl<A: Acceptor> Hub<A> {
             sources_connected: self.sources.len(),
             queued_bytes: self.outbound.queued_total(),
             awaited: self.engine.awaited(),
-            buffered_events: self.engine.reorder().occupied(),
+            buffered_events: self.engine.reorder().len(),
             max_len: self.engine.reorder().max_len(),
             users: self.engine.graph().users(),
         }

@@ -1,5 +1,5 @@
-//! The program's log: one line per message on standard error, written by a thread of its own, so
-//! that logging never blocks the caller.
+//! The program's log: one line per message on standard error, written by a separate thread, so that
+//! logging never blocks the caller.
 
 mod queue;
 
@@ -16,10 +16,10 @@ use time::macros::format_description;
 
 use queue::LogQueue;
 
-/// Messages of other crates are not logged: peers can cause them at any rate.
+/// The only crate whose messages are logged, because peers can trigger those of others at any rate.
 const CRATE: &str = env!("CARGO_CRATE_NAME");
 
-/// How long a flush waits for a reader that does not take what is queued.
+/// The timeout of a flush, for a reader that blocks.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 const TIME: &[BorrowedFormatItem<'_>] =
@@ -27,11 +27,11 @@ const TIME: &[BorrowedFormatItem<'_>] =
 
 /// Starts logging up to `level` to standard error. Does nothing for [`LevelFilter::Off`].
 ///
-/// A [flush](Log::flush) of [`log::logger`] waits at most a second for what is queued.
+/// A [flush](Log::flush) of [`log::logger`] waits at most one second for queued lines.
 ///
 /// # Errors
 ///
-/// The thread could not be started, or there is another logger already.
+/// The thread cannot be started, or another logger is set.
 pub fn start(level: LevelFilter) -> io::Result<()> {
     if level == LevelFilter::Off {
         return Ok(());
@@ -46,7 +46,7 @@ pub fn start(level: LevelFilter) -> io::Result<()> {
     Ok(())
 }
 
-/// The logger behind the `log` macros.
+/// The logger of the `log` macros.
 struct Logger {
     queue: Arc<LogQueue>,
 }
@@ -70,14 +70,13 @@ impl Log for Logger {
 /// Returns a line such as `2026-01-31T12:00:00.123Z [INFO] 3 clients`, the time in UTC.
 fn format_line(level: Level, message: fmt::Arguments<'_>) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
-    // Neither memory nor this format fails.
+    // Neither writing to memory nor this format can fail.
     let _ = OffsetDateTime::now_utc().format_into(&mut line, TIME);
     let _ = writeln!(line, " [{level}] {message}");
     line
 }
 
-/// Returns the line that stands for lines that the reader did not take. Its level is one that is
-/// logged.
+/// Returns the line that reports suppressed lines. Its level is at most the log level.
 fn suppressed_note(count: u64) -> Vec<u8> {
     let least_severe = log::max_level().to_level().unwrap_or(Level::Error);
     let lines = if count == 1 { "line" } else { "lines" };

@@ -1,14 +1,14 @@
-//! Log lines on their way to a reader that may be slow, stand still, or be gone.
+//! The queue of log lines for a reader that may be slow, blocked or gone.
 
 use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes that may wait for the reader, those being written included.
+/// The maximum number of queued bytes, including those in flight.
 const MAX_QUEUED_BYTES: usize = 256 << 10;
 
-/// A bounded queue of complete lines between the threads that log and the one that writes. Pushing
-/// never blocks: a line that does not fit is counted instead.
+/// A bounded queue of complete lines between the logging threads and the writing thread. Pushing never
+/// blocks: a line that does not fit is counted instead.
 #[derive(Debug, Default)]
 pub(super) struct LogQueue {
     state: Mutex<State>,
@@ -17,16 +17,16 @@ pub(super) struct LogQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Batch,
-    /// Bytes that the writing thread has taken and not yet written.
+    queued: Batch,
+    /// The number of bytes that the writing thread is writing.
     bytes_in_flight: usize,
-    /// Lines that did not fit or could not be written, and are not yet told of.
+    /// The number of lines that did not fit or were not written, and are not yet reported.
     suppressed: u64,
-    /// The last write failed: only a new line is worth another try.
+    /// Whether the last write failed. The next attempt waits for a new line.
     has_failed: bool,
 }
 
-/// Complete lines.
+/// A batch of complete lines.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
@@ -35,7 +35,7 @@ struct Batch {
 
 impl State {
     fn has_work(&self) -> bool {
-        self.waiting.lines > 0 || (self.suppressed > 0 && !self.has_failed)
+        self.queued.lines > 0 || (self.suppressed > 0 && !self.has_failed)
     }
 
     fn is_written(&self) -> bool {
@@ -47,19 +47,19 @@ impl LogQueue {
     /// Appends a line, terminator included, or counts it as suppressed.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
-        let queued = state.bytes_in_flight + state.waiting.bytes.len();
+        let queued = state.bytes_in_flight + state.queued.bytes.len();
         if queued + line.len() > MAX_QUEUED_BYTES {
             state.suppressed += 1;
         } else {
-            state.waiting.bytes.extend_from_slice(line);
-            state.waiting.lines += 1;
+            state.queued.bytes.extend_from_slice(line);
+            state.queued.lines += 1;
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    /// Writes what is pushed to `out`, for ever. Where lines were suppressed, the line that `note` makes
-    /// of their number follows those that came before them.
+    /// Writes pushed lines to `out`, forever. After the lines before suppressed ones, it writes the line that
+    /// `note` returns for their number.
     pub(super) fn write_to(&self, mut out: impl Write, note: impl Fn(u64) -> Vec<u8>) {
         loop {
             let (batch, suppressed) = self.take_batch();
@@ -78,24 +78,24 @@ impl LogQueue {
         }
     }
 
-    /// Waits until everything is written, but no longer than `timeout`.
+    /// Waits until all lines are written, at most for `timeout`.
     pub(super) fn wait_until_written(&self, timeout: Duration) {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, timeout, |state| !state.is_written());
         drop(waited);
     }
 
-    /// Waits for something to write. Returns lines, and how many were suppressed after them.
+    /// Waits for work. Returns the queued lines and the number of lines suppressed after them.
     fn take_batch(&self) -> (Batch, u64) {
         let state = self.lock();
         let waited = self.changed.wait_while(state, |state| !state.has_work());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        let batch = std::mem::take(&mut state.waiting);
+        let batch = std::mem::take(&mut state.queued);
         state.bytes_in_flight = batch.bytes.len();
         (batch, std::mem::take(&mut state.suppressed))
     }
 
-    /// A thread that panicked while it held the lock has left whole lines behind.
+    /// Locks the state, even if a thread panicked with the lock, because it holds only complete lines.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +113,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// A writer whose every write waits for the test to say how it ends, and then shows its bytes.
+    /// A writer whose writes wait for a result from the test, and then send their bytes to it.
     struct Gate {
         results: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
@@ -121,8 +121,8 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // The test is over when nobody tells.
-            let result = self.results.recv().unwrap_or_else(|_| Err(io::Error::other("over")));
+            // The test has ended if the sender is gone.
+            let result = self.results.recv().unwrap_or_else(|_| Err(io::Error::other("ended")));
             result.map(|()| {
                 let _ = self.written.send(bytes.to_vec());
                 bytes.len()
@@ -134,38 +134,39 @@ mod tests {
         }
     }
 
-    struct Stage {
+    /// A queue with a writing thread under the control of the test.
+    struct Harness {
         queue: Arc<LogQueue>,
         results: Sender<io::Result<()>>,
         written: Receiver<Vec<u8>>,
     }
 
-    impl Stage {
-        fn new() -> Stage {
+    impl Harness {
+        fn new() -> Harness {
             let queue = Arc::new(LogQueue::default());
-            let (results, said) = channel();
-            let (shown, written) = channel();
-            let gate = Gate { results: said, written: shown };
-            let writing = Arc::clone(&queue);
+            let (results, gate_results) = channel();
+            let (gate_written, written) = channel();
+            let gate = Gate { results: gate_results, written: gate_written };
+            let gated_queue = Arc::clone(&queue);
             let note = |count| format!("({count} suppressed)\n").into_bytes();
-            thread::spawn(move || writing.write_to(gate, note));
-            Stage { queue, results, written }
+            thread::spawn(move || gated_queue.write_to(gate, note));
+            Harness { queue, results, written }
         }
 
-        fn pushes(&self, line: &str) {
+        fn push(&self, line: &str) {
             self.queue.push(line.as_bytes());
         }
 
-        fn lets_a_write_end(&self, result: io::Result<()>) {
+        fn finish_write(&self, result: io::Result<()>) {
             self.results.send(result).unwrap();
         }
 
-        fn writes(&self) -> String {
-            self.lets_a_write_end(Ok(()));
+        fn next_write(&self) -> String {
+            self.finish_write(Ok(()));
             String::from_utf8(self.written.recv_timeout(DEADLINE).unwrap()).unwrap()
         }
 
-        fn waits_until(&self, condition: impl Fn(&State) -> bool) {
+        fn wait_until(&self, condition: impl Fn(&State) -> bool) {
             let start = Instant::now();
             while !condition(&self.queue.lock()) {
                 assert!(start.elapsed() < DEADLINE, "{:?}", self.queue);
@@ -173,77 +174,77 @@ mod tests {
             }
         }
 
-        /// A queue whose writer is held up in the write of one line.
-        fn held_up() -> Stage {
-            let stage = Stage::new();
-            stage.pushes("first\n");
-            stage.waits_until(|state| state.bytes_in_flight == 6);
-            stage
+        /// Creates a harness whose writer is blocked in the write of one line.
+        fn blocked() -> Harness {
+            let harness = Harness::new();
+            harness.push("first\n");
+            harness.wait_until(|state| state.bytes_in_flight == 6);
+            harness
         }
     }
 
     #[test]
-    fn lines_that_came_during_a_write_leave_in_one_piece() {
-        let stage = Stage::held_up();
-        stage.pushes("second\n");
-        stage.pushes("third\n");
-        assert_eq!(stage.writes(), "first\n");
-        assert_eq!(stage.writes(), "second\nthird\n");
+    fn lines_pushed_during_a_write_are_written_together() {
+        let harness = Harness::blocked();
+        harness.push("second\n");
+        harness.push("third\n");
+        assert_eq!(harness.next_write(), "first\n");
+        assert_eq!(harness.next_write(), "second\nthird\n");
     }
 
     #[test]
-    fn a_writer_that_stands_still_blocks_nobody_and_holds_a_bounded_number_of_bytes() {
-        let stage = Stage::held_up();
+    fn a_blocked_writer_blocks_no_caller_and_queues_a_bounded_number_of_bytes() {
+        let harness = Harness::blocked();
         let line = "x".repeat(1023) + "\n";
         for _ in 0..10_000 {
-            stage.pushes(&line);
+            harness.push(&line);
         }
         let (queued, lines, suppressed) = {
-            let state = stage.queue.lock();
-            let queued = state.bytes_in_flight + state.waiting.bytes.len();
-            (queued, state.waiting.lines, state.suppressed)
+            let state = harness.queue.lock();
+            let queued = state.bytes_in_flight + state.queued.bytes.len();
+            (queued, state.queued.lines, state.suppressed)
         };
         assert!((MAX_QUEUED_BYTES - 1024..=MAX_QUEUED_BYTES).contains(&queued), "{queued}");
         assert_eq!(lines + suppressed, 10_000);
 
-        stage.pushes("a short line finds the rest of the space\n");
-        assert_eq!(stage.writes(), "first\n");
-        let rest = stage.writes();
+        harness.push("a short line finds the rest of the space\n");
+        assert_eq!(harness.next_write(), "first\n");
+        let rest = harness.next_write();
         assert!(rest.ends_with("\na short line finds the rest of the space\n"), "{rest}");
-        assert_eq!(stage.writes(), format!("({suppressed} suppressed)\n"));
-        stage.pushes("last\n");
-        assert_eq!(stage.writes(), "last\n");
+        assert_eq!(harness.next_write(), format!("({suppressed} suppressed)\n"));
+        harness.push("last\n");
+        assert_eq!(harness.next_write(), "last\n");
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_told_of_although_nothing_else_comes() {
-        let stage = Stage::new();
-        stage.pushes(&"x".repeat(MAX_QUEUED_BYTES + 1));
-        assert_eq!(stage.writes(), "(1 suppressed)\n");
+    fn a_line_too_long_is_reported_without_further_lines() {
+        let harness = Harness::new();
+        harness.push(&"x".repeat(MAX_QUEUED_BYTES + 1));
+        assert_eq!(harness.next_write(), "(1 suppressed)\n");
     }
 
     #[test]
-    fn lines_that_could_not_be_written_are_told_of_after_the_next_that_could() {
-        let stage = Stage::held_up();
-        stage.pushes("second\n");
-        stage.lets_a_write_end(Err(io::Error::other("full")));
-        stage.lets_a_write_end(Err(io::Error::other("full")));
-        stage.waits_until(|state| state.suppressed == 2);
-        // Without a new line nothing is tried again.
-        stage.queue.wait_until_written(DEADLINE);
-        stage.pushes("third\n");
-        assert_eq!(stage.writes(), "third\n");
-        assert_eq!(stage.writes(), "(2 suppressed)\n");
+    fn unwritten_lines_are_reported_after_the_next_written_one() {
+        let harness = Harness::blocked();
+        harness.push("second\n");
+        harness.finish_write(Err(io::Error::other("full")));
+        harness.finish_write(Err(io::Error::other("full")));
+        harness.wait_until(|state| state.suppressed == 2);
+        // Nothing is retried without a new line.
+        harness.queue.wait_until_written(DEADLINE);
+        harness.push("third\n");
+        assert_eq!(harness.next_write(), "third\n");
+        assert_eq!(harness.next_write(), "(2 suppressed)\n");
     }
 
     #[test]
-    fn waiting_for_a_writer_ends_when_all_is_written_or_the_time_is_over() {
-        let stage = Stage::held_up();
+    fn waiting_ends_when_all_lines_are_written_or_at_the_timeout() {
+        let harness = Harness::blocked();
         let start = Instant::now();
-        stage.queue.wait_until_written(Duration::from_millis(20));
+        harness.queue.wait_until_written(Duration::from_millis(20));
         assert!(start.elapsed() >= Duration::from_millis(20));
-        stage.lets_a_write_end(Ok(()));
-        stage.queue.wait_until_written(DEADLINE);
-        assert!(stage.queue.lock().is_written());
+        harness.finish_write(Ok(()));
+        harness.queue.wait_until_written(DEADLINE);
+        assert!(harness.queue.lock().is_written());
     }
 }

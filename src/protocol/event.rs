@@ -1,24 +1,24 @@
-//! One line of an event source, as a value.
+//! Events, their parts, and the complete parser of one line.
 
 use std::fmt;
 
-/// The position of an event in the one total order: 0 … 2⁶⁴−2.
+/// The position of an event in the total order: 0 … 2⁶⁴−2.
 ///
-/// The largest 64-bit number is left out so that "the one after" always exists.
+/// The largest 64-bit number is excluded so that every sequence has a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(u64);
 
 impl Sequence {
-    /// The last sequence that an event can carry.
+    /// The largest sequence that an event can carry.
     pub const MAX: Sequence = Sequence(u64::MAX - 1);
 
-    /// `None` for 2⁶⁴−1, which is no sequence.
+    /// Creates a sequence. Returns `None` for 2⁶⁴−1, which is not one.
     #[must_use]
     pub const fn new(number: u64) -> Option<Sequence> {
         if number <= Self::MAX.0 { Some(Sequence(number)) } else { None }
     }
 
-    /// The sequence as a plain number.
+    /// Returns the sequence as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -31,14 +31,14 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// A user: any 64-bit number. Leading zeros do not count, `007` is user 7.
+/// A user id: any 64-bit number. Leading zeros are ignored: `007` is user 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(pub u64);
 
 impl UserId {
-    /// Reads the line with which a client introduces itself, without its terminator.
+    /// Parses the id line of a client, without its terminator.
     ///
-    /// `None` unless it is 1 to 20 ASCII digits that fit 64 bits.
+    /// Returns `None` unless it is 1 to 20 ASCII digits that fit 64 bits.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<UserId> {
         let (id, rest) = split_number(line)?;
@@ -52,78 +52,78 @@ impl fmt::Display for UserId {
     }
 }
 
-/// What happened, and between whom.
+/// The type of an event with its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// `sequence|F|follower|followed`
     Follow {
-        /// Who follows from now on.
+        /// The user that starts to follow.
         follower: UserId,
-        /// Who is followed, and is told.
+        /// The followed user: the recipient.
         followed: UserId,
     },
     /// `sequence|U|follower|followed`
     Unfollow {
-        /// Who stops following.
+        /// The user that stops following.
         follower: UserId,
-        /// Who loses a follower, and is not told.
+        /// The user that loses a follower. An unfollow has no recipient.
         followed: UserId,
     },
     /// `sequence|B`
     Broadcast,
     /// `sequence|P|from|to`
     PrivateMessage {
-        /// Who wrote it; the server has no use for it beyond the check that it is a number.
+        /// The author. The server only checks that it is a number.
         from: UserId,
-        /// Who is told.
+        /// The recipient.
         to: UserId,
     },
     /// `sequence|S|from`
     StatusUpdate {
-        /// Whose followers are told.
+        /// The author, whose followers are the recipients.
         from: UserId,
     },
 }
 
-/// A well-formed line.
+/// A parsed, well-formed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its place in the order.
+    /// The position in the total order.
     pub sequence: Sequence,
-    /// What it says.
+    /// The type and its users.
     pub kind: EventKind,
 }
 
-/// Why a line is no event.
+/// The error of a line that is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// The sequence of the line where one could be read: the order goes on without the event.
+    /// The sequence of the line, if it is readable. The line then uses up this sequence as a void.
     pub sequence: Option<Sequence>,
-    /// What is wrong with the line.
+    /// The kind of error.
     pub reason: ParseErrorKind,
 }
 
-/// What is wrong with a line that is no event.
+/// The kinds of parse errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseErrorKind {
-    /// It does not start with a number that can be a sequence.
+    /// The line does not start with a valid sequence.
     NoSequence,
-    /// What follows the sequence is none of `F`, `U`, `B`, `P`, `S`, one letter and alone.
+    /// The second field is not exactly one of `F`, `U`, `B`, `P`, `S`.
     UnknownType,
-    /// It has fewer or more fields than its type takes.
+    /// The line has fewer or more fields than its type requires.
     WrongFieldCount,
     /// A user id is not 1 to 20 digits that fit 64 bits.
     BadUserId,
-    /// It is longer than `max_line_bytes`.
+    /// The line is longer than `max_line_bytes`.
     TooLong,
 }
 
 impl fmt::Display for ParseErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ParseErrorKind::NoSequence => "no sequence number in front",
-            ParseErrorKind::UnknownType => "its type is none of F, U, B, P, S",
-            ParseErrorKind::WrongFieldCount => "too few or too many fields for its type",
+            ParseErrorKind::NoSequence => "no sequence number at the start",
+            ParseErrorKind::UnknownType => "the type is not one of F, U, B, P, S",
+            ParseErrorKind::WrongFieldCount => "too few or too many fields for the type",
             ParseErrorKind::BadUserId => "a user id is not 1 to 20 digits that fit 64 bits",
             ParseErrorKind::TooLong => "longer than max_line_bytes",
         })
@@ -139,11 +139,11 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl Event {
-    /// Reads one line, without its terminator.
+    /// Parses one line, without its terminator.
     ///
     /// # Errors
     ///
-    /// Says what is wrong, and carries the sequence where the bytes before the first `|` are one.
+    /// The line is malformed. The error carries the sequence if the bytes before the first `|` are one.
     pub fn parse(line: &[u8]) -> Result<Event, ParseError> {
         let Some((sequence, rest)) = split_sequence(line) else {
             return Err(ParseError { sequence: None, reason: ParseErrorKind::NoSequence });
@@ -153,20 +153,22 @@ impl Event {
             Err(reason) => Err(ParseError { sequence: Some(sequence), reason }),
         }
     }
+}
 
-    /// What the server makes of a line of which it kept the first bytes only.
+impl ParseError {
+    /// Returns the error of a line over the limit, of which only `prefix` was kept.
     #[must_use]
-    pub fn too_long(head: &[u8]) -> ParseError {
-        // A line without `|` is a sequence as a whole or not at all; as this one goes on after
-        // `head`, only a sequence that `head` shows to be ended counts.
-        let sequence =
-            split_sequence(head).filter(|(_, rest)| !rest.is_empty()).map(|(sequence, _)| sequence);
+    pub fn line_too_long(prefix: &[u8]) -> ParseError {
+        // The line continues after `prefix`, so digits at its end may be part of a longer number.
+        let sequence = split_sequence(prefix)
+            .filter(|(_, rest)| !rest.is_empty())
+            .map(|(sequence, _)| sequence);
         ParseError { sequence, reason: ParseErrorKind::TooLong }
     }
 }
 
 impl EventKind {
-    /// Reads what follows the sequence, from its `|` on.
+    /// Parses the fields after the sequence, starting with their `|`.
     fn parse(fields: &[u8]) -> Result<EventKind, ParseErrorKind> {
         use ParseErrorKind::{UnknownType, WrongFieldCount};
 
@@ -201,7 +203,7 @@ fn two_users(fields: &[u8]) -> Result<(UserId, UserId), ParseErrorKind> {
     Ok((first, second))
 }
 
-/// Reads `|number`; what is left starts with the next `|` or is empty.
+/// Parses `|number`. The returned rest starts with the next `|` or is empty.
 fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), ParseErrorKind> {
     let [b'|', number @ ..] = fields else { return Err(ParseErrorKind::WrongFieldCount) };
     match split_number(number) {
@@ -210,7 +212,7 @@ fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), ParseErrorKind> {
     }
 }
 
-/// Splits a line behind its sequence: what is left starts with `|` or is empty.
+/// Splits a line after its sequence. The returned rest starts with `|` or is empty.
 fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
     match split_number(line)? {
         (number, rest @ ([] | [b'|', ..])) => Some((Sequence::new(number)?, rest)),
@@ -218,12 +220,12 @@ fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
     }
 }
 
-/// The most digits that fit 64 bits whatever they are.
+/// The number of digits that fit 64 bits whatever their values.
 const SAFE_DIGITS: usize = 19;
-/// The most digits that a number may have, leading zeros included.
+/// The maximum number of digits, leading zeros included.
 const MAX_DIGITS: usize = 20;
 
-/// Splits `bytes` behind the number in front: 1 to 20 digits that fit 64 bits.
+/// Splits `bytes` after the leading number: 1 to 20 digits that fit 64 bits.
 fn split_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0_u64;
     for (digits, byte) in bytes.iter().enumerate() {
@@ -237,7 +239,7 @@ fn split_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     if bytes.is_empty() { None } else { Some((number, &[])) }
 }
 
-/// The same for 20 digits or more, where the number may not fit.
+/// Splits after a leading number of 20 or more digits, which may overflow.
 #[cold]
 fn split_long_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -364,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_is_known_by_its_first_bytes() {
-        assert_eq!(Event::too_long(b"12|S|00000").sequence, Some(sequence(12)));
-        assert_eq!(Event::too_long(b"12|").sequence, Some(sequence(12)));
-        assert_eq!(Event::too_long(b"12").sequence, None, "the number may go on");
-        assert_eq!(Event::too_long(b"x12|S|1").sequence, None);
-        assert_eq!(Event::too_long(b"18446744073709551615|B").sequence, None);
+    fn a_line_too_long_keeps_a_complete_sequence() {
+        assert_eq!(ParseError::line_too_long(b"12|S|00000").sequence, Some(sequence(12)));
+        assert_eq!(ParseError::line_too_long(b"12|").sequence, Some(sequence(12)));
+        assert_eq!(ParseError::line_too_long(b"12").sequence, None, "the number may continue");
+        assert_eq!(ParseError::line_too_long(b"x12|S|1").sequence, None);
+        assert_eq!(ParseError::line_too_long(b"18446744073709551615|B").sequence, None);
     }
 
     #[test]
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_leaves_room_for_the_next() {
+    fn every_sequence_has_a_successor() {
         assert_eq!(Sequence::new(u64::MAX), None);
         assert_eq!(Sequence::new(u64::MAX - 1), Some(Sequence::MAX));
     }

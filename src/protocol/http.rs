@@ -1,10 +1,10 @@
-//! Recognises HTTP requests, so that a web page cannot write events to a loopback port.
+//! Detection of HTTP requests, so that a web page cannot write events to a loopback port.
 
 /// Returns whether `line` is the first line of an HTTP request: a method, a target, and `HTTP/`
 /// (RFC 9112, section 3).
 ///
-/// Of a line longer than the limit only a `prefix` is known. A method and the start of a target
-/// decide then, since a long target may have pushed `HTTP/` out of sight.
+/// Only a prefix of a line over the limit is known (`is_prefix`). A method and the start of a target are
+/// then sufficient, because `HTTP/` may follow after the prefix.
 #[must_use]
 pub fn is_http_request_line(line: &[u8], is_prefix: bool) -> bool {
     let Some(space) = line.iter().position(|&byte| byte == b' ') else { return false };
@@ -22,7 +22,8 @@ pub fn is_host_field(line: &[u8]) -> bool {
     line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:"))
 }
 
-/// A byte of a token (RFC 9110, section 5.6.2), but for digits and `|`: a line of events is none.
+/// Returns whether `byte` may be part of a token (RFC 9110, section 5.6.2), except for digits and `|`, so
+/// that no event line matches.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || b"!#$%&'*+-.^_`~".contains(&byte)
 }

@@ -1,33 +1,34 @@
-//! The bytes of one line.
+//! One line of an event source.
 
-/// How many bytes of a short line's window there are. Two vector registers that overlap copy them;
-/// the slots of the reorder buffer are made so that they fit.
+/// The length of a padded line, in bytes. Two overlapping vector registers copy it, and it fits a slot
+/// of the reorder buffer.
 pub const PADDED_LINE_BYTES: usize = 30;
 
 /// A line without its terminator.
 ///
-/// Most lines are short. Such a line comes as a *window*: an array of fixed length in which the line
-/// stands in front, and whatever happened to follow it behind. To copy or to load parts of it then
-/// takes neither a call nor a branch on its length.
+/// Most lines are short. A short line is *padded*: an array of fixed length that starts with the line and
+/// continues with the bytes that follow it in the stream. Copying it, or loading parts of it, needs
+/// neither a call nor a branch on the length.
 #[derive(Clone, Copy, Debug)]
 pub enum Line<'a> {
-    /// The first `len` bytes of a window.
+    /// A prefix of a fixed-length array.
     Padded {
-        /// The line, and behind it bytes that mean nothing.
+        /// The line, followed by padding of any value.
         bytes: &'a [u8; PADDED_LINE_BYTES],
-        /// Bytes of the line: at most [`PADDED_LINE_BYTES`].
+        /// The length of the line: at most [`PADDED_LINE_BYTES`].
         len: usize,
     },
-    /// Just the line.
+    /// The line without padding.
     Slice(&'a [u8]),
 }
 
 impl<'a> Line<'a> {
-    /// The first `len` bytes of `bytes`, with the bytes behind them for a window if there are enough.
+    /// Returns the first `len` bytes of `bytes` as a line: padded if the line is short and enough bytes
+    /// follow.
     ///
     /// # Panics
     ///
-    /// When `len` is more than there are bytes.
+    /// If `len` exceeds the length of `bytes`.
     #[inline]
     #[must_use]
     pub fn prefix_of(bytes: &'a [u8], len: usize) -> Line<'a> {
@@ -37,7 +38,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The line's bytes.
+    /// Returns the bytes of the line.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
@@ -47,7 +48,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// How many bytes it has.
+    /// Returns the length of the line, in bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -57,7 +58,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Whether it has none.
+    /// Returns whether the line is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_needs_enough_bytes_and_a_short_line() {
+    fn a_padded_line_is_short_and_followed_by_enough_bytes() {
         let bytes = [b'x'; 100];
         assert!(matches!(Line::prefix_of(&bytes, 30), Line::Padded { len: 30, .. }));
         assert!(matches!(Line::prefix_of(&bytes, 31), Line::Slice(line) if line.len() == 31));

@@ -1,4 +1,4 @@
-//! Bytes ↔ events. Pure: no I/O, no clock, no log.
+//! The wire protocol: bytes to lines, lines to events. Pure: no I/O, no clock, no log.
 
 mod decoder;
 mod event;

@@ -1,11 +1,11 @@
-//! Capture files: every accepted line in the order of arrival, and a file of times beside it.
+//! Capture files: all accepted lines in order of arrival, with an index of times.
 //!
-//! Beside `stream.events` stands `stream.events.times`, a line for each turn of the loop in which
-//! lines came: `MICROSECONDS BYTES`, the time since the first line and the bytes captured until then.
+//! `stream.events.times` is the index of `stream.events`. It holds one line per turn of the loop in which
+//! lines arrived: `MICROSECONDS BYTES`, the time since the first line and the number of bytes captured so
+//! far.
 //!
-//! Opening and writing a file may block for any time, so a thread does it; the loop only fills chunks.
-//! Where the file is written too slowly or fails, the capture stops with one error and the server
-//! goes on.
+//! Disk writes may block, so a thread does them. The loop only fills chunks. If the file is written too
+//! slowly or fails, the capture stops with one error and the server continues.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -23,20 +23,20 @@ use rustix::io::{Errno, ioctl_fionbio};
 
 use crate::hub::Recorder;
 
-/// A chunk is handed to the thread when it holds this many bytes, and when the loop rests.
+/// The size at which a chunk is submitted to the thread. An idle loop submits smaller ones.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Memory of chunks that may wait for the file. With the chunk that is being filled, which may take
-/// twice its bytes and a line, this makes 32 MiB at most.
+/// The maximum memory of submitted chunks. With the chunk being filled, which may take twice its size and a
+/// line, this makes at most 32 MiB.
 const MAX_PENDING_BYTES: usize = (32 << 20) - 3 * CHUNK_BYTES;
 
-/// What a chunk takes beside its contents, about: its node in the channel and the allocator's share.
+/// The approximate overhead of a chunk: its node in the channel and the allocator's share.
 const CHUNK_OVERHEAD: usize = 128;
 
-/// Bytes of one write: a write that blocks does not tell how much of it a pipe has taken already.
-const PIECE_BYTES: usize = 16 << 10;
+/// The maximum size of one write, because a blocked write does not report how much a pipe has accepted.
+const MAX_WRITE_BYTES: usize = 16 << 10;
 
-/// Lines on their way to the file.
+/// Captured lines and their times, as submitted to the thread.
 #[derive(Debug, Default)]
 struct Chunk {
     lines: Vec<u8>,
@@ -48,49 +48,50 @@ impl Chunk {
         self.lines.len() + self.times.len()
     }
 
-    /// The memory that the chunk takes.
+    /// Returns the allocated memory of the chunk, in bytes.
     fn allocated_bytes(&self) -> usize {
         self.lines.capacity() + self.times.capacity() + CHUNK_OVERHEAD
     }
 }
 
-/// What was handed to the thread and is not written yet.
+/// Counters of the submitted and unwritten chunks.
 #[derive(Debug, Default)]
 struct Pending {
     allocated_bytes: AtomicUsize,
     line_bytes: AtomicU64,
 }
 
-/// The thread that writes.
+/// The handle of the writing thread.
 #[derive(Debug)]
 struct Writer {
-    /// `None` once the capture has stopped: what was handed over before is still written.
+    /// `None` after the capture has stopped. Chunks submitted before are still written.
     chunks: Option<Sender<Chunk>>,
     pending: Arc<Pending>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
-/// A capture under way. [`finish`](Self::finish) writes what is left; without it the process may end
-/// before.
+/// A running capture. [`finish`](Self::finish) waits for the remaining writes, which the end of the process
+/// would otherwise cut off.
 #[derive(Debug)]
 pub(crate) struct Capture {
     path: PathBuf,
     chunk: Chunk,
-    /// Bytes captured until the end of the last turn, and until now.
-    timed_bytes: u64,
+    /// The number of captured bytes in the index of times.
+    indexed_bytes: u64,
+    /// The number of captured bytes.
     bytes: u64,
     first_line: Option<Instant>,
     writer: Writer,
 }
 
 impl Capture {
-    /// Starts a capture into a new file, or one that is empty or no regular file. A named pipe without a
-    /// reader is waited for by the thread.
+    /// Starts a capture to a new file, an empty one, or one that is not regular. The thread waits for the
+    /// reader of a named pipe.
     ///
     /// # Errors
     ///
-    /// The file is not empty, or cannot be written.
+    /// The file is not empty or cannot be opened.
     pub(crate) fn start(path: &Path) -> io::Result<Capture> {
         let lines = Target::create(path)?;
         let times = Target::create(&times_path(path))?;
@@ -107,15 +108,15 @@ impl Capture {
         Ok(Capture {
             path: path.to_owned(),
             chunk: Chunk::default(),
-            timed_bytes: 0,
+            indexed_bytes: 0,
             bytes: 0,
             first_line: None,
             writer: Writer { chunks: Some(sender), pending, ended },
         })
     }
 
-    /// Gives the chunk to the thread. Stops the capture where too much waits there already.
-    fn hand_over(&mut self) {
+    /// Submits the chunk to the thread. Stops the capture if too much is pending.
+    fn submit(&mut self) {
         let chunk = std::mem::take(&mut self.chunk);
         let Writer { chunks, pending, .. } = &mut self.writer;
         let Some(sender) = chunks else { return };
@@ -125,7 +126,7 @@ impl Capture {
         let allocated = chunk.allocated_bytes();
         if pending.allocated_bytes.load(Ordering::Relaxed) + allocated > MAX_PENDING_BYTES {
             log::error!(
-                "capture to {} stopped: it is written too slowly, {} bytes wait",
+                "capture to {} stopped: the file is written too slowly, {} bytes are pending",
                 self.path.display(),
                 pending.line_bytes.load(Ordering::Relaxed)
             );
@@ -149,26 +150,26 @@ impl Recorder for Capture {
             self.chunk.lines.push(b'\n');
             self.bytes += line.len() as u64 + 1;
             if self.chunk.len() >= CHUNK_BYTES {
-                self.hand_over();
+                self.submit();
             }
         }
     }
 
     fn end_turn(&mut self, now: Instant, is_idle: bool) {
-        if self.bytes > self.timed_bytes {
-            self.timed_bytes = self.bytes;
+        if self.bytes > self.indexed_bytes {
+            self.indexed_bytes = self.bytes;
             let since = now.duration_since(*self.first_line.get_or_insert(now));
             // Writing to a string cannot fail.
             let _ = writeln!(self.chunk.times, "{} {}", since.as_micros(), self.bytes);
         }
         if is_idle || self.chunk.len() >= CHUNK_BYTES {
-            self.hand_over();
+            self.submit();
         }
     }
 
-    /// Hands over the last chunk and waits until all is written, but no longer than `timeout`.
+    /// Submits the last chunk and waits until all is written, at most for `timeout`.
     fn finish(mut self: Box<Self>, timeout: Duration) {
-        self.hand_over();
+        self.submit();
         let Capture { path, writer: Writer { chunks, pending, ended }, .. } = *self;
         drop(chunks);
         if ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
@@ -182,6 +183,7 @@ impl Recorder for Capture {
     }
 }
 
+/// Writes all chunks until the channel is closed.
 fn write_chunks(
     chunks: &Receiver<Chunk>,
     lines: Target,
@@ -198,9 +200,9 @@ fn write_chunks(
     Ok(())
 }
 
-/// Writes all of `bytes`, and takes from `pending` what is written, piece by piece.
+/// Writes `bytes` piece by piece and subtracts each written piece from `pending`.
 fn write_counted(file: &mut impl Write, bytes: &[u8], pending: &AtomicU64) -> io::Result<()> {
-    for piece in bytes.chunks(PIECE_BYTES) {
+    for piece in bytes.chunks(MAX_WRITE_BYTES) {
         file.write_all(piece)?;
         pending.fetch_sub(piece.len() as u64, Ordering::Relaxed);
     }
@@ -213,11 +215,11 @@ fn times_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// A file to write to.
+/// An output file.
 #[derive(Debug)]
 enum Target {
     Open(File),
-    /// Opened by the thread, because opening one waits for a reader.
+    /// Opened by the thread, because opening a named pipe waits for its reader.
     NamedPipe(PathBuf),
 }
 
@@ -237,10 +239,10 @@ impl Target {
     }
 }
 
-/// Opens a named pipe, and waits for its reader.
+/// Opens a named pipe and waits for its reader.
 fn open_named_pipe(path: &Path) -> io::Result<File> {
-    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
-    match OpenOptions::new().write(true).custom_flags(without_waiting).open(path) {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().write(true).custom_flags(nonblocking).open(path) {
         Ok(file) => {
             ioctl_fionbio(&file, false)?;
             Ok(file)
@@ -253,12 +255,13 @@ fn open_named_pipe(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a file for writing and rejects a regular one that is not empty.
 fn create(path: &Path) -> io::Result<File> {
-    let name =
+    let with_path =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(name)?;
-    let metadata = file.metadata().map_err(name)?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).open(path).map_err(with_path)?;
+    let metadata = file.metadata().map_err(with_path)?;
     if metadata.is_file() && metadata.len() > 0 {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
@@ -278,7 +281,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(20);
 
     #[test]
-    fn lines_and_times_stand_beside_each_other() {
+    fn lines_and_times_are_written_to_two_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stream.events");
         let mut capture = Capture::start(&path).unwrap();
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_something_in_it_is_not_overwritten() {
+    fn a_file_that_is_not_empty_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stream.events");
         fs::write(&path, "1|B\n").unwrap();
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_ends_the_capture_alone() {
+    fn a_full_disk_stops_only_the_capture() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stream.events");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
@@ -316,7 +319,7 @@ mod tests {
         while capture.writer.chunks.is_some() {
             capture.record(b"1|B");
             capture.end_turn(Instant::now(), true);
-            assert!(Instant::now() < deadline, "the capture goes on");
+            assert!(Instant::now() < deadline, "the capture continues");
         }
         capture.record(b"2|B");
         assert!(capture.chunk.lines.is_empty());
@@ -328,10 +331,10 @@ mod tests {
         path
     }
 
-    /// Captures lines like these until the capture stops by itself. Returns how many bytes waited at the
-    /// most, as counted independently.
+    /// Captures copies of `line` until the capture stops by itself. Returns the maximum number of pending
+    /// bytes, counted independently.
     fn fill(capture: &mut Capture, line: &[u8], lines_per_turn: usize) -> usize {
-        let mut waiting = 0;
+        let mut unwritten = 0;
         for turn in 1_u64.. {
             for _ in 0..lines_per_turn {
                 capture.record(line);
@@ -340,24 +343,24 @@ mod tests {
             if capture.writer.chunks.is_none() {
                 break;
             }
-            // The times of a turn take at least this much.
-            waiting += lines_per_turn * (line.len() + 1) + "0 0\n".len();
+            // The minimum size of a turn's times.
+            unwritten += lines_per_turn * (line.len() + 1) + "0 0\n".len();
             let pending = capture.writer.pending.allocated_bytes.load(Ordering::Relaxed);
             assert!(pending + capture.chunk.allocated_bytes() <= 32 << 20, "{pending}");
         }
-        waiting
+        unwritten
     }
 
     #[test]
-    fn what_waits_for_a_reader_is_bounded_by_bytes_whatever_the_lines_are() {
+    fn pending_bytes_are_bounded_for_lines_of_any_length() {
         let longest = vec![b'x'; 65_536];
         for (line, lines_per_turn) in
             [(&b"1|B"[..], 1), (b"1|B", 1000), (&longest, 1), (&longest, 100)]
         {
             let folder = tempfile::tempdir().unwrap();
             let mut capture = Capture::start(&named_pipe(folder.path())).unwrap();
-            let waiting = fill(&mut capture, line, lines_per_turn);
-            assert!(waiting <= 32 << 20, "{waiting} bytes waited");
+            let unwritten = fill(&mut capture, line, lines_per_turn);
+            assert!(unwritten <= 32 << 20, "{unwritten} bytes pending");
             let (len, line_bytes) = (line.len(), &capture.writer.pending.line_bytes);
             let line_bytes = line_bytes.load(Ordering::Relaxed);
             assert!(line_bytes > 0 && line_bytes.is_multiple_of(len as u64 + 1), "{line_bytes}");
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_comes_late_gets_everything() {
+    fn a_late_reader_receives_all_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = named_pipe(folder.path());
         let mut capture = Capture::start(&path).unwrap();
@@ -383,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn finishing_without_a_reader_ends_with_the_timeout() {
+    fn finishing_without_a_reader_ends_at_the_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let mut capture = Capture::start(&named_pipe(folder.path())).unwrap();
         capture.record(b"1|B");

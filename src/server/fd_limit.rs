@@ -1,4 +1,4 @@
-//! The descriptor limit, and how it is divided between sources and clients.
+//! The descriptor limit and its division between sources and clients.
 
 use std::fs;
 
@@ -6,14 +6,13 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::hub::Capacity;
 
-/// Descriptors kept free for what opens after the start: a connection that is accepted only to be
-/// closed, files.
+/// The number of descriptors reserved for files and for connections that are accepted only to be rejected.
 const RESERVED: u64 = 16;
 
-/// Descriptors that sources leave to clients, unless that is more than half of what there is.
+/// The number of descriptors that sources leave to clients, at most half of the usable ones.
 const MIN_FOR_CLIENTS: u64 = 8;
 
-/// The number of open descriptors that is assumed where the system does not show them.
+/// The assumed number of open descriptors on a system that does not list them.
 const ASSUMED_OPEN: u64 = 16;
 
 /// The largest number of clients, because keys count connections with 32 bits.
@@ -22,14 +21,14 @@ const MAX_CLIENTS: u64 = 1 << 24;
 /// The descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DescriptorBudget {
-    /// No descriptor reaches this number.
+    /// The limit: all descriptors are less than this number.
     pub(crate) limit: u64,
-    /// Descriptors in use.
+    /// The number of open descriptors below the limit.
     pub(crate) open: u64,
 }
 
 impl DescriptorBudget {
-    /// Counts what is open under `limit`.
+    /// Counts the descriptors that are open below `limit`.
     pub(crate) fn measure(limit: u64) -> DescriptorBudget {
         DescriptorBudget { limit, open: count_open(limit) }
     }
@@ -40,8 +39,8 @@ impl DescriptorBudget {
         wanted.min(to_count(self.usable() - for_clients)).max(1)
     }
 
-    /// Returns the capacity for clients beside `max_sources` sources: what was `wanted`, or all that
-    /// fits. In the latter case at most a quarter is for clients that await identification.
+    /// Returns the capacity for clients beside `max_sources` sources: the `wanted` one, or all that fits. In
+    /// the latter case at most a quarter is for clients that await identification.
     pub(crate) fn capacity(self, max_sources: usize, wanted: Option<usize>) -> Capacity {
         let available = to_count(self.usable().saturating_sub(max_sources as u64));
         let max_clients = wanted.unwrap_or_else(|| {
@@ -61,22 +60,22 @@ fn to_count(descriptors: u64) -> usize {
     usize::try_from(descriptors).unwrap_or(usize::MAX)
 }
 
-/// Raises the limit of open descriptors to the hard one, and returns what it is then.
-pub(crate) fn raise_limit() -> u64 {
+/// Raises the soft limit of open descriptors to the hard limit, and returns the resulting limit.
+pub(crate) fn raise_fd_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if setrlimit(Resource::Nofile, limit).is_err() {
         limit = getrlimit(Resource::Nofile);
     }
-    // `None` stands for "unlimited".
+    // `None` means unlimited.
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Counts the descriptors in use. An inherited one at or above the limit takes no place below it.
+/// Counts the open descriptors below `limit`. An inherited one may be above it.
 fn count_open(limit: u64) -> u64 {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return ASSUMED_OPEN };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
-    // One is that of the listing itself.
+    // One of them belongs to the listing itself.
     (numbers.filter(|&number| number < limit).count() as u64).saturating_sub(1)
 }
 
@@ -112,17 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_number_of_clients_is_kept_and_newcomers_get_what_is_left() {
+    fn a_wanted_number_of_clients_is_kept_and_the_rest_may_await_identification() {
         let budget = budget(200, 12);
-        let for_newcomers = |wanted| {
+        let max_awaiting_id = |wanted| {
             let capacity = budget.capacity(64, Some(wanted));
             assert_eq!(capacity.max_clients, wanted);
             capacity.max_awaiting_id
         };
-        assert_eq!(for_newcomers(1), 64);
-        assert_eq!(for_newcomers(100), 8);
-        assert_eq!(for_newcomers(108), 1);
-        assert_eq!(for_newcomers(1 << 24), 1);
+        assert_eq!(max_awaiting_id(1), 64);
+        assert_eq!(max_awaiting_id(100), 8);
+        assert_eq!(max_awaiting_id(108), 1);
+        assert_eq!(max_awaiting_id(1 << 24), 1);
     }
 
     #[test]
@@ -135,7 +134,7 @@ mod tests {
                 assert!((1..=wanted).contains(&sources) && max_clients > 0 && max_awaiting_id > 0);
                 assert!(max_clients <= 1 << 24 && max_awaiting_id <= Capacity::MAX_AWAITING_ID);
                 let used = (sources + max_clients + max_awaiting_id) as u64;
-                // Where there is next to nothing, one of each comes out of the reserve.
+                // Under a very low limit, one of each is taken from the reserve.
                 let usable = budget.usable();
                 let borrowed = if usable < 2 * MIN_FOR_CLIENTS { 3 } else { 0 };
                 assert!(used <= usable + borrowed, "limit {limit}: {used} used");
@@ -144,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_is_counted() {
+    fn open_descriptors_are_counted() {
         let before = count_open(u64::MAX);
         let files: Vec<fs::File> = (0..20).map(|_| fs::File::open("/dev/null").unwrap()).collect();
-        // Other tests of this process open and close some at the same time.
+        // Concurrent tests of this process open and close descriptors.
         assert!(count_open(u64::MAX) + 10 > before + files.len() as u64);
         assert_eq!(count_open(0), 0);
     }

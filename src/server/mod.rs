@@ -21,28 +21,28 @@ use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readi
 
 const SIGNALS: Token = Token(usize::MAX - 3);
 
-/// Readiness taken from the kernel in one call.
+/// The maximum number of readiness events per poll.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// The least time that a capture has for its last lines, however short the drain timeout is: a disk
-/// that works needs less.
+/// The minimum timeout for the last lines of a capture, for short drain timeouts. A working disk needs
+/// less.
 const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a server could not start.
+/// The error of a server that cannot start.
 #[derive(Debug)]
 pub enum StartError {
-    /// An address could not be listened on.
+    /// Listening on an address failed.
     Listen {
-        /// For whom: "events" or "clients".
+        /// The purpose of the listener: "events" or "clients".
         purpose: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The capture file could not be started; the error names it.
+    /// The capture cannot be started. The error names the file.
     Capture(io::Error),
-    /// The poll or the signal handlers could not be set up.
+    /// The poll or the signal handlers cannot be set up.
     Setup(io::Error),
 }
 
@@ -60,37 +60,37 @@ impl std::fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// How a run ended.
+/// The kind of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// After SIGINT or SIGTERM and a drain.
     Graceful,
-    /// At once, after a second signal.
+    /// Immediate, after a second signal.
     Forced,
 }
 
-/// The poll, and whether it told of a signal.
+/// The poll and its pending signals.
 #[derive(Debug)]
 struct Poller {
     poll: Poll,
     events: Events,
+    /// Whether the poll has reported a signal.
     signal_pending: bool,
 }
 
 impl Poller {
-    /// Waits for readiness, no longer than `timeout`, and appends it to `ready`. Returns whether
-    /// there may be more than fitted.
+    /// Waits for readiness, at most for `timeout`, and appends it to `ready`. Returns whether more events
+    /// may be pending.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
         let mut polled = self.poll.poll(&mut self.events, timeout);
-        // Whoever was interrupted does not know yet what is ready: a turn with nothing ready would
-        // take every source for read dry.
+        // After EINTR, poll again without waiting. An empty result would mark every source as drained.
         while polled.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
             polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
         polled?;
-        let mut told = 0;
+        let mut reported = 0;
         for event in &self.events {
-            told += 1;
+            reported += 1;
             match event.token() {
                 SIGNALS => self.signal_pending = true,
                 Token(token) => ready.push(Readiness {
@@ -101,12 +101,12 @@ impl Poller {
                 }),
             }
         }
-        Ok(told == EVENTS_PER_POLL)
+        Ok(reported == EVENTS_PER_POLL)
     }
 }
 
-/// Divides the descriptors that are free under `limit` between sources and clients. Lowers `max_sources`
-/// where that many do not fit.
+/// Divides the free descriptors below `limit` between sources and clients. Lowers `max_sources` if that many
+/// do not fit.
 fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
     let budget = DescriptorBudget::measure(limit);
     let wanted_sources = config.max_sources;
@@ -116,7 +116,7 @@ fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
     let Capacity { max_clients, max_awaiting_id } = capacity;
     log::info!(
         "descriptor limit {limit}, {} open: at most {max_sources} sources, {max_clients} clients, and \
-         {max_awaiting_id} more that await identification",
+         {max_awaiting_id} more clients that await identification",
         budget.open
     );
     if max_sources < wanted_sources {
@@ -133,7 +133,7 @@ fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
     capacity
 }
 
-/// The server: one poll, one thread, both listeners open.
+/// The server: one poll on one thread, with open listeners.
 pub struct Server {
     poller: Poller,
     signals: SignalThread,
@@ -153,20 +153,20 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens both listeners and takes over the signals.
+    /// Opens both listeners and installs the signal handlers.
     ///
     /// # Errors
     ///
-    /// Names the address that could not be listened on.
+    /// An address is not available, the capture cannot be started, or the setup of the poll fails.
     pub fn bind(config: &Config) -> Result<Server, StartError> {
-        let descriptor_limit = fd_limit::raise_limit();
+        let descriptor_limit = fd_limit::raise_fd_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
-        // Before anything that may block: a second signal ends the process then as well.
+        // Before anything that may block, so that a second signal ends the process during the start, too.
         let signals = Waker::new(registry, SIGNALS)
             .and_then(SignalThread::start)
             .map_err(StartError::Setup)?;
-        // Before the listeners: a server that cannot capture accepts nobody.
+        // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
         let listen = |purpose, address, token| {
@@ -185,7 +185,7 @@ impl Server {
         }
         if !event_address.ip().is_loopback() {
             log::warn!(
-                "event sources may connect from other machines ({event_address}): whoever reaches \
+                "event sources may connect from other machines ({event_address}): whatever reaches \
                  this port controls the stream"
             );
         }
@@ -194,48 +194,49 @@ impl Server {
         Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
     }
 
-    /// Where event sources connect.
+    /// Returns the address for event sources.
     #[must_use]
     pub fn event_address(&self) -> SocketAddr {
         self.event_address
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         self.client_address
     }
 
-    /// Serves until a signal ends it, logs the totals then, and finishes the capture.
+    /// Runs until a signal ends the server, then logs the totals and finishes the capture.
     ///
     /// # Errors
     ///
-    /// Only when the poll itself fails.
+    /// The poll failed. No other error ends the server.
     pub fn run(mut self) -> io::Result<Shutdown> {
-        let stop = self.serve_until_stopped();
+        let shutdown = self.run_until_shutdown();
         self.hub.report_suppressed_now();
         log::info!("{}", self.hub.totals());
-        if !matches!(stop, Ok(Shutdown::Forced))
+        if !matches!(shutdown, Ok(Shutdown::Forced))
             && let Some(recorder) = self.hub.take_recorder()
         {
             recorder.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
         }
-        stop
+        shutdown
     }
 
-    fn serve_until_stopped(&mut self) -> io::Result<Shutdown> {
+    fn run_until_shutdown(&mut self) -> io::Result<Shutdown> {
         let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             if self.hub.is_stopped() {
                 return Ok(Shutdown::Graceful);
             }
             ready.clear();
-            let mut timeout = self.sleep();
-            // A source beyond what one call tells of would pass for one that was read dry.
+            let mut timeout = self.poll_timeout();
+            // One call returns at most EVENTS_PER_POLL events. A ready source beyond that would look
+            // drained.
             while self.poller.wait(timeout, &mut ready)? && ready.len() < self.hub.max_readiness() {
                 timeout = Some(Duration::ZERO);
             }
-            // Before the turn: it may be a long one.
+            // Before the turn, because it may be long.
             if std::mem::take(&mut self.poller.signal_pending)
                 && self.handle_signals() == Shutdown::Forced
             {
@@ -254,9 +255,9 @@ impl Server {
         result.map(|_| ())
     }
 
-    /// How long the next poll may sleep; `None` for ever.
-    fn sleep(&self) -> Option<Duration> {
-        // The poll that was asked during the turn may have told of a signal.
+    /// Returns the timeout of the next poll. `None`: no timeout.
+    fn poll_timeout(&self) -> Option<Duration> {
+        // A poll during the turn may have reported a signal.
         if self.poller.signal_pending {
             return Some(Duration::ZERO);
         }
@@ -267,12 +268,12 @@ impl Server {
         }
     }
 
-    /// Does what the signals ask for that have come.
+    /// Handles the requests of received signals.
     fn handle_signals(&mut self) -> Shutdown {
         for request in self.signals.take_requests() {
             match request {
                 Request::Stop => {
-                    log::info!("stopping: what was read is delivered first");
+                    log::info!("stopping: delivering received events first");
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,

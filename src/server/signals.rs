@@ -1,4 +1,4 @@
-//! Signals, on a thread of their own: it works while the loop or the start is blocked.
+//! Signal handling on a separate thread, which works even if the loop or the start is blocked.
 
 use std::io;
 use std::sync::Arc;
@@ -10,25 +10,26 @@ use mio::Waker;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
-/// Signals to stop are one request for this long: a terminal and a service manager often send two.
+/// The time after a signal to stop in which further ones are ignored, because a terminal and a service
+/// manager often send two.
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
-/// How long the loop may take to end by itself, with the totals, before the process is ended.
+/// The time for the loop to end by itself and log the totals, before a forced stop exits.
 const FORCED_STOP_GRACE: Duration = Duration::from_millis(200);
 
-/// The exit status of a process that a second signal has ended.
+/// The exit status of a forced stop.
 const FORCED_STOP_STATUS: i32 = 1;
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    /// SIGINT or SIGTERM: deliver what was read, and end.
+    /// SIGINT or SIGTERM: deliver received events, then exit.
     Stop,
-    /// The same again: end at once.
+    /// A second SIGINT or SIGTERM: exit immediately.
     ForcedStop,
     /// SIGUSR1: log the totals.
     Stats,
-    /// SIGHUP.
+    /// SIGHUP: ignored, but logged.
     Hangup,
 }
 
@@ -36,26 +37,26 @@ impl Request {
     const ALL: [Request; 4] = [Request::Stop, Request::ForcedStop, Request::Stats, Request::Hangup];
 }
 
-/// Requests that have come and are not yet taken, by their number.
-type Requested = [AtomicBool; Request::ALL.len()];
+/// The pending requests, indexed by request.
+type PendingRequests = [AtomicBool; Request::ALL.len()];
 
-/// The thread that waits for signals. It notes what they ask for and wakes the loop; a forced stop it
-/// carries out itself, whatever the rest of the process waits for.
+/// The thread that waits for signals. It sets pending requests and wakes the loop. It performs a forced stop
+/// itself, so that a blocked loop cannot delay it.
 #[derive(Debug)]
 pub(super) struct SignalThread {
-    requested: Arc<Requested>,
+    pending: Arc<PendingRequests>,
     handle: Handle,
 }
 
 impl SignalThread {
-    /// Takes over SIGINT, SIGTERM, SIGUSR1 and SIGHUP, and ignores SIGXFSZ, so that a file that may not
-    /// grow any more is an error of the write. (The Rust runtime ignores SIGPIPE.)
+    /// Handles SIGINT, SIGTERM, SIGUSR1 and SIGHUP, and ignores SIGXFSZ, so that exceeding the file size limit
+    /// is an error of the write. (The Rust runtime ignores SIGPIPE.)
     pub(super) fn start(waker: Waker) -> io::Result<SignalThread> {
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
         let handle = signals.handle();
-        let requested = Arc::<Requested>::default();
-        let noted = Arc::clone(&requested);
+        let pending = Arc::<PendingRequests>::default();
+        let thread_pending = Arc::clone(&pending);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut stops = StopSignals::default();
             for signal in signals.forever() {
@@ -65,18 +66,18 @@ impl SignalThread {
                     _ => stops.receive(Instant::now()),
                 };
                 if let Some(request) = request {
-                    note(request, &noted, &waker);
+                    submit(request, &thread_pending, &waker);
                 }
             }
         })?;
-        Ok(SignalThread { requested, handle })
+        Ok(SignalThread { pending, handle })
     }
 
-    /// Takes the requests that have come.
+    /// Takes the pending requests.
     pub(super) fn take_requests(&self) -> impl Iterator<Item = Request> {
-        let is_requested =
-            |&request: &Request| self.requested[request as usize].swap(false, Ordering::Acquire);
-        Request::ALL.into_iter().filter(is_requested)
+        let take =
+            |&request: &Request| self.pending[request as usize].swap(false, Ordering::Acquire);
+        Request::ALL.into_iter().filter(take)
     }
 }
 
@@ -86,25 +87,26 @@ impl Drop for SignalThread {
     }
 }
 
-fn note(request: Request, requested: &Requested, waker: &Waker) {
-    requested[request as usize].store(true, Ordering::Release);
-    // A loop that cannot be woken sees the request when it wakes by itself.
+/// Sets a pending request and wakes the loop. Exits for a forced stop.
+fn submit(request: Request, pending: &PendingRequests, waker: &Waker) {
+    pending[request as usize].store(true, Ordering::Release);
+    // If waking fails, the loop handles the request at its next wake-up.
     let _ = waker.wake();
     if request == Request::ForcedStop {
-        log::warn!("second signal: stopping at once");
+        log::warn!("second signal: stopping immediately");
         thread::sleep(FORCED_STOP_GRACE);
         signal_hook::low_level::exit(FORCED_STOP_STATUS);
     }
 }
 
-/// The signals to stop that have come so far.
+/// The received signals to stop.
 #[derive(Debug, Default)]
 struct StopSignals {
     first: Option<Instant>,
 }
 
 impl StopSignals {
-    /// Returns what a signal that comes `now` asks for, if it asks for anything new.
+    /// Returns the request of a signal received at `now`. `None` if it repeats the first one.
     fn receive(&mut self, now: Instant) -> Option<Request> {
         match self.first {
             None => {

@@ -16,7 +16,7 @@ impl Stream for TcpStream {
     }
 }
 
-/// A listening TCP socket, registered with a poll together with all that it accepts.
+/// A listening TCP socket. It and its accepted connections are registered with a poll.
 #[derive(Debug)]
 pub(crate) struct TcpAcceptor {
     listener: TcpListener,
@@ -25,7 +25,7 @@ pub(crate) struct TcpAcceptor {
 }
 
 impl TcpAcceptor {
-    /// Listens on `address`, with `SO_REUSEADDR` and a backlog of 4,096. A peer that vanishes is given up
+    /// Listens on `address`, with `SO_REUSEADDR` and a backlog of 4,096. Connections of unreachable peers end
     /// after `peer_timeout`.
     pub(crate) fn bind(
         address: SocketAddr,
@@ -44,7 +44,7 @@ impl TcpAcceptor {
         Ok(TcpAcceptor { listener, registry, liveness: Liveness::within(peer_timeout) })
     }
 
-    /// The address that it really listens on.
+    /// Returns the bound address, with the port that was selected for port 0.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -57,21 +57,21 @@ impl Acceptor for TcpAcceptor {
         let (mut stream, peer) = self.listener.accept()?;
         stream.set_nodelay(true)?;
         self.liveness.apply(&SockRef::from(&stream))?;
-        // Writability is registered once and for all: the kernel tells it only after a write was
-        // refused, so it costs nothing until then, and nothing to switch on and off.
+        // Register for WRITABLE once. With edge triggering it only fires after WouldBlock, so it is free
+        // until then and never needs re-registration.
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut stream, Token(token), interest)?;
         Ok((stream, peer))
     }
 }
 
-/// Socket options that let the kernel give up a peer that vanished without a word: keepalive probes
-/// while the connection is idle, `TCP_USER_TIMEOUT` while bytes are under way.
+/// The socket options that detect unreachable peers: keepalive probes on an idle connection,
+/// `TCP_USER_TIMEOUT` with bytes in flight.
 ///
-/// Where both are set, the kernel gives an idle peer up at the first probe that is due once the user
-/// timeout is over, however many probes are left. So the user timeout is a little less than the time
-/// that a peer has, and probes come often enough for one to be due in between. Keepalive counts in whole
-/// seconds: an idle peer is given up after two seconds at the earliest.
+/// If both are set, the kernel closes an idle connection at the first probe due after the user timeout, no
+/// matter how many probes are left. Therefore the user timeout is slightly shorter than the peer timeout,
+/// and probes are frequent enough for one to be due in between. Keepalive counts whole seconds: an idle
+/// connection closes after two seconds at the earliest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Liveness {
     user_timeout: Duration,
@@ -111,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    /// When the kernel gives up an idle peer, its timers being on time.
-    fn idle_peer_given_up(liveness: Liveness) -> Duration {
+    /// Returns the time after which the kernel closes an idle connection, if its timers are exact.
+    fn idle_close_time(liveness: Liveness) -> Duration {
         let mut due = liveness.idle_time + liveness.probe_interval;
         while due < liveness.user_timeout {
             due += liveness.probe_interval;
@@ -121,26 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_given_up_within_its_timeout_whether_or_not_bytes_are_under_way() {
+    fn connections_close_within_the_peer_timeout_idle_or_with_bytes_in_flight() {
         for millis in (1000..100_000).step_by(77).chain([60_000, 3_600_000]) {
             let peer_timeout = Duration::from_millis(millis);
             let liveness = Liveness::within(peer_timeout);
             assert!(liveness.user_timeout < peer_timeout, "{liveness:?}");
             assert!(liveness.user_timeout >= peer_timeout / 2, "{liveness:?}");
-            let idle = idle_peer_given_up(liveness);
+            let idle = idle_close_time(liveness);
             assert!(idle <= peer_timeout.max(Duration::from_secs(2)), "{millis}: {liveness:?}");
-            // The same where the kernel counts probes alone.
+            // The same if the kernel only counts probes.
             let counted = liveness.idle_time + liveness.probe_interval * liveness.probes;
             assert!(counted <= peer_timeout.max(Duration::from_secs(2)), "{millis}: {liveness:?}");
         }
     }
 
-    /// The kernel's timers of half a minute may be two seconds late, those of a few seconds a quarter of
-    /// one.
+    /// Kernel timers of half a minute may be two seconds late, those of a few seconds a quarter of a second.
     #[test]
-    fn the_usual_timeout_leaves_the_kernel_its_tolerance() {
+    fn the_default_timeout_leaves_a_tolerance_for_kernel_timers() {
         let liveness = Liveness::within(Duration::from_secs(60));
-        assert!(idle_peer_given_up(liveness) <= Duration::from_secs(56), "{liveness:?}");
+        assert!(idle_close_time(liveness) <= Duration::from_secs(56), "{liveness:?}");
     }
 
     #[test]
@@ -156,7 +155,7 @@ mod tests {
                 Ok((stream, _)) => break stream,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
-            assert!(std::time::Instant::now() < deadline, "nobody connects");
+            assert!(std::time::Instant::now() < deadline, "no connection");
         };
         let socket = SockRef::from(&stream);
         let expected = Liveness::within(peer_timeout);

@@ -1,6 +1,6 @@
-//! A set of small numbers, a bit each.
+//! A bit set.
 
-/// A set that takes an eighth of a byte for each number up to its largest.
+/// A set with one bit per number up to its largest member.
 #[derive(Debug, Default)]
 pub(crate) struct BitSet {
     words: Vec<u64>,
@@ -12,61 +12,61 @@ impl BitSet {
         self.members
     }
 
-    /// How many bits it has memory for.
-    pub(crate) fn bits(&self) -> usize {
+    /// Returns the capacity, in bits.
+    pub(crate) fn capacity(&self) -> usize {
         self.words.len() * 64
     }
 
     pub(crate) fn contains(&self, member: u32) -> bool {
-        let (word, bit) = place(member);
-        self.words.get(word).is_some_and(|word| word & bit != 0)
+        let (word, mask) = word_and_mask(member);
+        self.words.get(word).is_some_and(|word| word & mask != 0)
     }
 
-    /// Adds a member; `false` if it was one already.
+    /// Inserts a member. Returns whether it was absent.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
-        let (word, bit) = place(member);
+        let (word, mask) = word_and_mask(member);
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }
-        let is_new = self.words[word] & bit == 0;
-        self.words[word] |= bit;
+        let is_new = self.words[word] & mask == 0;
+        self.words[word] |= mask;
         self.members += usize::from(is_new);
         is_new
     }
 
-    /// Removes a member; `false` if it was none.
+    /// Removes a member. Returns whether it was present.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
-        let (word, bit) = place(member);
-        let was_there = self.words.get(word).is_some_and(|word| word & bit != 0);
-        if was_there {
-            self.words[word] &= !bit;
+        let (word, mask) = word_and_mask(member);
+        let was_present = self.words.get(word).is_some_and(|word| word & mask != 0);
+        if was_present {
+            self.words[word] &= !mask;
             self.members -= 1;
         }
-        was_there
+        was_present
     }
 
-    /// Every member, the smallest first.
+    /// Returns the members in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.words.iter().enumerate().flat_map(|(place, &word)| bits_of(place, word))
+        self.words.iter().enumerate().flat_map(|(index, &word)| bits_of(index, word))
     }
 
-    /// 64 bits each, the smallest numbers first.
+    /// Returns the words of 64 bits, in ascending order.
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
 }
 
-/// The numbers whose bits are set in the word at a place.
-pub(crate) fn bits_of(place: usize, word: u64) -> impl Iterator<Item = u32> {
-    // Each step strikes off the lowest bit that is set.
+/// Returns the numbers whose bits are set in the word at `index`.
+pub(crate) fn bits_of(index: usize, word: u64) -> impl Iterator<Item = u32> {
+    // Each step clears the lowest set bit.
     std::iter::successors(Some(word), |&rest| Some(rest & rest.wrapping_sub(1)))
         .take_while(|&rest| rest != 0)
-        .map(move |rest| place as u32 * 64 + rest.trailing_zeros())
+        .map(move |rest| index as u32 * 64 + rest.trailing_zeros())
 }
 
-/// The word and the bit of a number.
+/// Returns the word index and the bit mask of a number.
 #[inline]
-fn place(member: u32) -> (usize, u64) {
+fn word_and_mask(member: u32) -> (usize, u64) {
     (member as usize / 64, 1 << (member % 64))
 }
 

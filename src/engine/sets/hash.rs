@@ -1,20 +1,20 @@
-//! How members of sets are found.
+//! Search and hashing shared by the sets.
 
-/// Where `member` stands. Eight at a time are compared without a branch between them, which the
-/// compiler turns into vector instructions.
+/// Returns the index of `member`. Compares blocks of eight without branches, which the compiler turns into
+/// vector instructions.
 #[inline]
 pub(super) fn linear_find(members: &[u32], member: u32) -> Option<usize> {
     let (eights, rest) = members.as_chunks::<8>();
-    for (place, eight) in eights.iter().enumerate() {
+    for (block, eight) in eights.iter().enumerate() {
         if eight.iter().fold(false, |found, &each| found | (each == member)) {
-            return eight.iter().position(|&each| each == member).map(|at| place * 8 + at);
+            return eight.iter().position(|&each| each == member).map(|at| block * 8 + at);
         }
     }
     rest.iter().position(|&each| each == member).map(|at| eights.len() * 8 + at)
 }
 
-/// Spreads a key over 64 bits (Fibonacci hashing: Knuth, TAOCP vol. 3, section 6.4). The keys are slab
-/// indices that no peer can choose, so nothing stronger is needed.
+/// Hashes a key to 64 bits (Fibonacci hashing: Knuth, TAOCP vol. 3, section 6.4). The keys are slab
+/// indices that no peer can choose, so no stronger hash is needed.
 #[inline]
 pub(super) fn fibonacci_hash(member: u32) -> u64 {
     let product = u64::from(member).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -1,4 +1,4 @@
-//! A set of small numbers that is asked more often than walked.
+//! A set that is searched more often than iterated.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -7,30 +7,30 @@ use smallvec::SmallVec;
 use super::bit_set::{BitSet, bits_of};
 use super::hash::{fibonacci_hash, linear_find};
 
-/// Members that the set itself has room for.
+/// The number of members stored without an allocation.
 const INLINE: usize = 5;
 
-/// Up to this many members are looked through one by one: two cache lines.
+/// The largest set that is searched linearly: two cache lines.
 const LINEAR_MAX: usize = 32;
 
-/// A set of bits is used as long as it has no more bits than this for each member: 8 bytes, about
-/// what a hash table takes.
+/// A set is stored as bits while they are at most this many per member: 8 bytes, about as much as a hash
+/// table takes.
 const MAX_BITS_PER_MEMBER: usize = 64;
 
-/// A hash table is made smaller when it has more places than this for each member.
+/// A hash table shrinks when it has more buckets per member than this.
 const MAX_BUCKETS_PER_MEMBER: usize = 8;
 
-/// A set of 32-bit keys in 24 bytes, with its other members in as few cache lines as may be. The order
-/// of a walk means nothing.
+/// A set of 32-bit keys in 24 bytes. Its representation depends on the number and density of members. The
+/// order of members is unspecified.
 #[derive(Debug)]
 pub(crate) enum HybridSet {
     /// The first `len` of `members`.
     Inline { len: u8, members: [u32; INLINE] },
-    /// A short list: 64 bytes, or 128 more for 15 members and above.
+    /// A short list: 64 bytes, and 128 more from 15 members on.
     List(Box<SmallVec<[u32; 14]>>),
-    /// Many of the keys that there are.
+    /// A bit set for dense members.
     Bits(Box<BitSet>),
-    /// Many keys far from each other: 5 to 12 bytes each.
+    /// A hash table for sparse members: 5 to 12 bytes each.
     Table(Box<HashTable<u32>>),
 }
 
@@ -45,7 +45,7 @@ impl HybridSet {
         self.len() == 0
     }
 
-    /// Whether `member` is one.
+    /// Returns whether the set contains `member`.
     pub(crate) fn contains(&self, member: u32) -> bool {
         match self {
             HybridSet::Inline { len, members } => members[..usize::from(*len)].contains(&member),
@@ -66,19 +66,19 @@ impl HybridSet {
         }
     }
 
-    /// Every member.
+    /// Returns the members.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        let (listed, dense, sparse) = match self {
+        let (list, bits, table) = match self {
             HybridSet::Inline { len, members } => (&members[..usize::from(*len)], None, None),
             HybridSet::List(members) => (&members[..], None, None),
             HybridSet::Bits(members) => (&[][..], Some(members.iter()), None),
             HybridSet::Table(members) => (&[][..], None, Some(members.iter())),
         };
-        let listed = listed.iter().chain(sparse.into_iter().flatten()).copied();
-        listed.chain(dense.into_iter().flatten())
+        let list = list.iter().chain(table.into_iter().flatten()).copied();
+        list.chain(bits.into_iter().flatten())
     }
 
-    /// Adds a member; `false` if it was one already.
+    /// Inserts a member. Returns whether it was absent.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         match self {
             HybridSet::Inline { len, members } => {
@@ -122,21 +122,21 @@ impl HybridSet {
         }
     }
 
-    /// Removes a member; `false` if it was none.
+    /// Removes a member. Returns whether it was present.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
-        let was_there = match self {
+        let was_present = match self {
             HybridSet::Inline { len, members } => {
                 let count = usize::from(*len);
-                let Some(place) = members[..count].iter().position(|&each| each == member) else {
+                let Some(index) = members[..count].iter().position(|&each| each == member) else {
                     return false;
                 };
-                members[place] = members[count - 1];
+                members[index] = members[count - 1];
                 *len -= 1;
                 true
             }
             HybridSet::List(members) => match linear_find(members, member) {
-                Some(place) => {
-                    members.swap_remove(place);
+                Some(index) => {
+                    members.swap_remove(index);
                     true
                 }
                 None => false,
@@ -152,19 +152,18 @@ impl HybridSet {
                 }
             }
         };
-        if self.is_too_large() {
-            self.reduce();
+        if self.is_oversized() {
+            self.shrink();
         }
-        was_there
+        was_present
     }
 
-    /// Visits members from where `cursor` stands and moves it on, until `steps` are used up: one for
-    /// each member, and one for each place without any. Short lists are visited whole. Returns whether
-    /// the walk is complete.
+    /// Visits members from `cursor` on and advances it until `steps` are used up: one step per member, and
+    /// one per word or bucket without members. Short lists are visited at once. Returns whether the walk is
+    /// complete.
     ///
-    /// A member that stays in the set from the first call to the last is visited, whatever is added
-    /// and removed meanwhile, if the walk is begun anew whenever the [`form`](Self::form) changes; one
-    /// may be visited more than once.
+    /// A walk over several calls visits each member that is present throughout, if the caller restarts it
+    /// whenever the [`form`](Self::form) changes. It may visit a member more than once.
     pub(crate) fn walk(
         &self,
         cursor: &mut usize,
@@ -193,25 +192,27 @@ impl HybridSet {
         false
     }
 
-    /// Differs before and after a change that has moved members.
+    /// Returns a value that changes whenever members move.
     pub(crate) fn form(&self) -> (u8, usize) {
         match self {
             HybridSet::Inline { .. } | HybridSet::List(_) => (1, 0),
-            // A bit stays at its place.
+            // Bits never move.
             HybridSet::Bits(_) => (2, 0),
-            // A table that takes the place of another is made before that one is freed.
+            // A new table is allocated before the old one is freed, so the addresses differ.
             HybridSet::Table(members) => (3, std::ptr::from_ref(&**members).addr()),
         }
     }
 
-    /// Whether a smaller form would do, even if some more members come.
-    fn is_too_large(&self) -> bool {
+    /// Returns whether a smaller representation suffices, even for a few more members.
+    fn is_oversized(&self) -> bool {
         match self {
             HybridSet::Inline { .. } => false,
             HybridSet::List(members) => {
                 members.len() < INLINE || members.spilled() && members.len() < LINEAR_MAX / 4
             }
-            HybridSet::Bits(members) => members.bits() > 4 * MAX_BITS_PER_MEMBER * members.len(),
+            HybridSet::Bits(members) => {
+                members.capacity() > 4 * MAX_BITS_PER_MEMBER * members.len()
+            }
             HybridSet::Table(members) => {
                 members.len() <= LINEAR_MAX / 2
                     || members.num_buckets() > MAX_BUCKETS_PER_MEMBER * members.len()
@@ -220,11 +221,11 @@ impl HybridSet {
     }
 
     #[cold]
-    fn reduce(&mut self) {
+    fn shrink(&mut self) {
         let len = self.len();
         *self = if len <= INLINE {
             let mut members = [0; INLINE];
-            members.iter_mut().zip(self.iter()).for_each(|(place, member)| *place = member);
+            members.iter_mut().zip(self.iter()).for_each(|(slot, member)| *slot = member);
             HybridSet::Inline { len: len as u8, members }
         } else if len <= LINEAR_MAX {
             HybridSet::List(Box::new(self.iter().collect()))
@@ -233,23 +234,23 @@ impl HybridSet {
         };
     }
 
-    /// Takes the form that suits the members and one more, with room for it.
+    /// Rebuilds the set in the representation for its members and `next`, with space for it.
     #[cold]
     fn rebuild(&mut self, next: u32) {
         let largest = self.iter().fold(next, u32::max);
         if is_dense(largest, self.len()) {
             *self = HybridSet::Bits(Box::new(self.iter().collect()));
         } else {
-            let mut sparse = HashTable::with_capacity(2 * self.len());
+            let mut table = HashTable::with_capacity(2 * self.len());
             for member in self.iter() {
-                sparse.insert_unique(fibonacci_hash(member), member, |&each| fibonacci_hash(each));
+                table.insert_unique(fibonacci_hash(member), member, |&each| fibonacci_hash(each));
             }
-            *self = HybridSet::Table(Box::new(sparse));
+            *self = HybridSet::Table(Box::new(table));
         }
     }
 }
 
-/// Whether `members` keys up to `largest` are better kept as bits.
+/// Returns whether `members` keys up to `largest` are stored as bits.
 #[inline]
 fn is_dense(largest: u32, members: usize) -> bool {
     (largest as usize) < MAX_BITS_PER_MEMBER * members
@@ -263,30 +264,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_a_sorted_set_does(
+        fn matches_btree_set(
             spread in prop_oneof![Just(1_u32), Just(70), Just(1 << 20)],
             steps in proptest::collection::vec((0..100_u32, any::<bool>(), 0..5_u8), 0..600),
         ) {
             let mut set = HybridSet::default();
-            let mut plain = BTreeSet::new();
+            let mut reference = BTreeSet::new();
             for (number, is_far, step) in steps {
                 let member = if is_far { number * spread } else { number };
                 if step < 3 {
-                    prop_assert_eq!(set.insert(member), plain.insert(member));
+                    prop_assert_eq!(set.insert(member), reference.insert(member));
                 } else {
-                    prop_assert_eq!(set.remove(member), plain.remove(&member));
+                    prop_assert_eq!(set.remove(member), reference.remove(&member));
                 }
-                prop_assert_eq!((set.len(), set.is_empty()), (plain.len(), plain.is_empty()));
+                prop_assert_eq!((set.len(), set.is_empty()), (reference.len(), reference.is_empty()));
             }
             let mut members: Vec<u32> = set.iter().collect();
             members.sort_unstable();
-            prop_assert_eq!(members, plain.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(members, reference.into_iter().collect::<Vec<_>>());
         }
     }
 
     proptest! {
         #[test]
-        fn a_walk_in_slices_visits_every_member_that_stays(
+        fn a_walk_in_slices_visits_every_remaining_member(
             spread in prop_oneof![Just(1_u32), Just(70), Just(1 << 20)],
             initial in 1..400_u32,
             slices in proptest::collection::vec(
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_set_gives_its_memory_back_as_it_is_emptied() {
+    fn a_large_set_shrinks_as_it_is_emptied() {
         for shift in [0, 12] {
             let mut set = HybridSet::default();
             for member in (0..100_000).map(|member| member << shift) {
@@ -358,9 +359,9 @@ mod tests {
                 match &set {
                     HybridSet::Inline { .. } => assert!(left <= INLINE),
                     HybridSet::List(members) => {
-                        assert!(!members.spilled() || left >= LINEAR_MAX / 4)
+                        assert!(!members.spilled() || left >= LINEAR_MAX / 4);
                     }
-                    HybridSet::Bits(members) => assert!(members.bits() <= 256 * left),
+                    HybridSet::Bits(members) => assert!(members.capacity() <= 256 * left),
                     HybridSet::Table(members) => assert!(members.num_buckets() <= 8 * left),
                 }
             }

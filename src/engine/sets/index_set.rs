@@ -1,36 +1,36 @@
-//! A set of small numbers.
+//! A set that is iterated more often than searched.
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::hash::{fibonacci_hash, linear_find};
 
-/// Members that the set itself has room for.
+/// The number of members stored without an allocation.
 const INLINE: usize = 3;
 
-/// Up to this many members are looked through one by one: two cache lines.
+/// The largest set that is searched linearly: two cache lines.
 const LINEAR_MAX: usize = 32;
 
-/// A vector is made smaller when it could hold this many times its members.
-const VACANT_SHARE: usize = 4;
+/// A vector shrinks when its capacity exceeds this per member.
+const MAX_CAPACITY_PER_MEMBER: usize = 4;
 
-/// A set of 32-bit keys in 16 bytes: walked as fast as a vector, changed in constant time at any size.
+/// A set of 32-bit keys in 16 bytes: iterated as fast as a vector, changed in constant time at any size.
 ///
-/// The order of a walk depends on nothing but the operations before it.
+/// The order of members depends only on the preceding operations.
 #[derive(Debug)]
 pub(crate) enum SmallIndexSet {
     /// The first `len` of `members`.
     Inline { len: u8, members: [u32; INLINE] },
-    /// Any number: a set that was large stays in this form until few are left.
+    /// Any number of members. A set that was large keeps this form until few are left.
     Many(Box<Many>),
 }
 
-/// A set in one vector, the first members without a further allocation. Beyond 32 members a table of
-/// positions (about 5 to 11 bytes a member) finds one to remove.
+/// A set in one vector, whose first 12 members need no further allocation. Beyond 32 members a table of
+/// positions (5 to 11 bytes per member) locates members.
 #[derive(Debug, Default)]
 pub(crate) struct Many {
     members: SmallVec<[u32; 12]>,
-    /// Where each member stands in `members`, once they are too many to look through.
+    /// The position of each member in `members`, for sets too large for a linear search.
     positions: Option<Box<HashTable<u32>>>,
 }
 
@@ -41,7 +41,7 @@ impl Default for SmallIndexSet {
 }
 
 impl SmallIndexSet {
-    /// Every member, without a second table look-up.
+    /// Returns the members.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u32] {
         match self {
@@ -50,7 +50,7 @@ impl SmallIndexSet {
         }
     }
 
-    /// Returns whether `member` is one.
+    /// Returns whether the set contains `member`.
     pub(crate) fn contains(&self, member: u32) -> bool {
         match self {
             SmallIndexSet::Inline { len, members } => {
@@ -60,7 +60,7 @@ impl SmallIndexSet {
         }
     }
 
-    /// Adds a member; `false` if it was one already.
+    /// Inserts a member. Returns whether it was absent.
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         let (len, members) = match self {
             SmallIndexSet::Inline { len, members } => (len, members),
@@ -81,27 +81,28 @@ impl SmallIndexSet {
         true
     }
 
-    /// Removes a member; `false` if it was none. The last member takes its place.
+    /// Removes a member. Returns whether it was present. The last member moves to its position.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         match self {
             SmallIndexSet::Inline { len, members } => {
                 let count = usize::from(*len);
-                let Some(place) = members[..count].iter().position(|&each| each == member) else {
+                let Some(position) = members[..count].iter().position(|&each| each == member)
+                else {
                     return false;
                 };
-                members[place] = members[count - 1];
+                members[position] = members[count - 1];
                 *len -= 1;
                 true
             }
             SmallIndexSet::Many(many) => {
-                let was_there = many.remove(member);
-                // One less than there is room for, so that one which comes and goes costs nothing.
+                let was_present = many.remove(member);
+                // Hysteresis of one member, so that alternating insertions and removals do not allocate.
                 if let len @ 0..INLINE = many.members.len() {
                     let mut members = [0; INLINE];
                     members[..len].copy_from_slice(&many.members);
                     *self = SmallIndexSet::Inline { len: len as u8, members };
                 }
-                was_there
+                was_present
             }
         }
     }
@@ -142,7 +143,9 @@ impl Many {
             }
         }
         self.members.swap_remove(position);
-        if self.members.spilled() && self.members.capacity() > VACANT_SHARE * self.members.len() {
+        if self.members.spilled()
+            && self.members.capacity() > MAX_CAPACITY_PER_MEMBER * self.members.len()
+        {
             self.shrink();
         }
         true
@@ -189,22 +192,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_a_sorted_set_does(
+        fn matches_btree_set(
             steps in proptest::collection::vec((0..100_u32, 0..5_u8), 0..600),
         ) {
             let mut set = SmallIndexSet::default();
-            let mut plain = BTreeSet::new();
+            let mut reference = BTreeSet::new();
             for (member, step) in steps {
                 if step < 3 {
-                    prop_assert_eq!(set.insert(member), plain.insert(member));
+                    prop_assert_eq!(set.insert(member), reference.insert(member));
                 } else {
-                    prop_assert_eq!(set.remove(member), plain.remove(&member));
+                    prop_assert_eq!(set.remove(member), reference.remove(&member));
                 }
-                prop_assert_eq!(set.as_slice().contains(&member), plain.contains(&member));
+                prop_assert_eq!(set.as_slice().contains(&member), reference.contains(&member));
             }
             let mut members = set.as_slice().to_vec();
             members.sort_unstable();
-            prop_assert_eq!(members, plain.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(members, reference.into_iter().collect::<Vec<_>>());
         }
     }
 
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_set_gives_its_memory_back_as_it_is_emptied() {
+    fn a_large_set_shrinks_as_it_is_emptied() {
         let mut set = large_set();
         for (member, left) in (0..100_000).map(|member| member << 12).zip((0..100_000).rev()) {
             assert!(set.remove(member));

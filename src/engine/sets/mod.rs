@@ -1,4 +1,4 @@
-//! Sets of small numbers, each for one pattern of use.
+//! Sets of 32-bit keys, each for one pattern of use.
 
 mod bit_set;
 mod hash;

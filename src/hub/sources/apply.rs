@@ -83,7 +83,7 @@ impl<S: Write> Applier<'_, S> {
         let (engine, recorder) = (&mut *self.engine, &mut *self.recorder);
         let admitted =
             source.events.decode_fast(FAST_BATCH_LINES.min(left.events), |event, line| {
-                let is_admitted = engine.admit(event, line);
+                let is_admitted = engine.try_insert_fast(event, line);
                 if is_admitted && let Some(recorder) = recorder {
                     recorder.record(line.as_bytes());
                 }
@@ -100,7 +100,7 @@ impl<S: Write> Applier<'_, S> {
         let (receipt, sequence) = match source.events.next_event() {
             None => return false,
             Some(Decoded::Event(event, line)) => {
-                let receipt = self.engine.receive(&event, line);
+                let receipt = self.engine.insert(&event, line);
                 self.record(receipt, line.as_bytes());
                 if receipt == InsertOutcome::Late && !source.has_sent_event {
                     self.log_reset_hint(peer, event.sequence);

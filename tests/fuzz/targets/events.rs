@@ -32,7 +32,9 @@ pub fn check(bytes: &[u8]) {
 fn expect(line: &[u8], max_line_bytes: usize) -> Read {
     let parsed = reference(line);
     assert_eq!(Event::parse(line), parsed, "{}", line.escape_ascii());
-    if let Some((event, packed)) = parsed.ok().and_then(|it| Some((it, CompactEvent::pack(&it)?))) {
+    if let Some((event, packed)) =
+        parsed.ok().and_then(|it| Some((it, CompactEvent::try_from(&it).ok()?)))
+    {
         assert_eq!(Event::from(packed), event);
     }
     if line.len() <= max_line_bytes {

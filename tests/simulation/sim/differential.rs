@@ -276,7 +276,7 @@ impl Differential {
     pub(crate) fn check(&self) {
         let Differential { engine, reference, .. } = self;
         assert_eq!(engine.awaited(), reference.awaited);
-        assert_eq!(engine.reorder().occupied(), reference.waiting.len());
+        assert_eq!(engine.reorder().len(), reference.waiting.len());
         assert_eq!(engine.has_ready(), reference.waiting.contains_key(&reference.awaited));
         assert_eq!(engine.has_gap(), reference.gap().is_some());
         assert_eq!(*engine.counters(), reference.counters);
@@ -292,7 +292,7 @@ impl Differential {
     /// Inserts a line by the general path.
     pub(crate) fn receive(&mut self, text: &str) {
         let event = event(text);
-        let receipt = self.engine.receive(&event, text.as_bytes().into());
+        let receipt = self.engine.insert(&event, text.as_bytes().into());
         assert_eq!(receipt, self.reference.receive(event.sequence.get(), Some(text)), "{text}");
     }
 
@@ -302,10 +302,10 @@ impl Differential {
         let bytes = format!("{text}\r\n7|S|7\r\n{text}\r\n{text}");
         let line = Line::prefix_of(bytes.as_bytes(), text.len());
         let event = event(text);
-        let short = CompactEvent::pack(&event);
-        let is_admitted = short.is_some_and(|short| self.engine.admit(&short, line));
+        let short = CompactEvent::try_from(&event).ok();
+        let is_admitted = short.is_some_and(|short| self.engine.try_insert_fast(&short, line));
         let receipt =
-            if is_admitted { InsertOutcome::Buffered } else { self.engine.receive(&event, line) };
+            if is_admitted { InsertOutcome::Buffered } else { self.engine.insert(&event, line) };
         assert_eq!(receipt, self.reference.receive(event.sequence.get(), Some(text)), "{text}");
     }
 
