@@ -125,13 +125,13 @@ macro_rules! command {
             /// port for the event source, 1 to 65535 [default: 9090]
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) event_listener_port: Option<u16>,
-            /// short for --event-listener-port, 1 to 65535
+            /// port, 1 to 65535; short for --event-listener-port
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) event_port: Option<u16>,
             /// port for the clients, 1 to 65535 [default: 9099]
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) client_listener_port: Option<u16>,
-            /// short for --client-listener-port, 1 to 65535
+            /// port, 1 to 65535; short for --client-listener-port
             #[argh(option, from_str_fn(ranges::port))]
             pub(crate) client_port: Option<u16>,
             /// start the `eventserver` in the directory of this program, on free ports, and stop it
@@ -204,7 +204,7 @@ command! {
         /// search the highest rate within --p99-us, starting at --rate
         #[argh(switch)]
         pub(crate) find_knee: bool,
-        /// bound on p99 for --find-knee in µs, 0.001 to 60000000 [default: 1000]
+        /// bound on p99 in µs, 0.001 to 60000000, for --find-knee [default: 1000]
         #[argh(option, from_str_fn(ranges::micros), default = "1000.0")]
         pub(crate) p99_us: f64,
         /// write the distribution to this file, in the format of the `HdrHistogram` plotter
