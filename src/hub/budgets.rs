@@ -39,8 +39,8 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// The maximum of bytes queued in a turn, for any budgets and clients, because a turn counts
-    /// them with 32 bits.
+    /// The maximum number of bytes queued in a turn, for any budgets and clients, because a turn
+    /// counts them with 32 bits.
     pub(crate) const MAX_QUEUED_BYTES: u64 = 1 << 30;
 
     /// Returns the memory budget for the lines of a turn: a sixty-fourth of `total_queue_bytes` if

@@ -3,7 +3,7 @@
 /// Limits on client connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// The maximum of registered clients.
+    /// The maximum number of registered clients.
     pub max_clients: usize,
     /// Connections that may await identification beyond `max_clients`, so that a registered user
     /// can take over at the limit. At least one.
@@ -11,7 +11,8 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// The maximum of connections that await identification, if the descriptor limit allows it.
+    /// The maximum number of connections that await identification, if the descriptor limit allows
+    /// it.
     pub const MAX_AWAITING_ID: usize = 64;
 
     /// Returns the capacity for `max_clients` if the descriptor limit is not a constraint.

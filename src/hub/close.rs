@@ -57,7 +57,7 @@ impl<A: Acceptor> Hub<A> {
         self.counters.clients_closed.count(reason);
         self.open_clients -= 1;
         self.ip_limiter.release(client.peer.ip().to_canonical());
-        let is_expected = reason.is_expected() || is_mere_probe(&client, error.as_ref());
+        let is_expected = reason.is_expected() || is_probe(&client, error.as_ref());
         let level = if is_expected { Level::Info } else { Level::Warn };
         let queued = client.dropped_bytes + client.send_queue.len() as u64;
         self.outbound.release(&mut client.send_queue);
@@ -90,7 +90,7 @@ impl<A: Acceptor> Hub<A> {
 }
 
 /// Returns whether the connection was reset before it sent any bytes, as health checks do.
-fn is_mere_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
+fn is_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
     let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
     let has_sent_nothing = match &client.state {
         ClientState::AwaitingId(handshake) => handshake.lines.pending_bytes() == 0,

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The age at which a gap is logged first. It is logged again at twice that age, four times, and so
-/// on.
+/// The age at which a gap is first logged. Later reports double the age, up to [`MAX_INTERVAL`].
 const FIRST_REPORT: Duration = Duration::from_secs(1);
 /// The maximum time between two reports.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);

@@ -8,11 +8,11 @@ use log::Level;
 
 use crate::hub::close_reason::CloseReason;
 
-/// The maximum of lines logged per second and kind.
+/// The maximum number of lines logged per second and kind.
 const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The maximum of input bytes that a log line shows.
+/// The maximum number of input bytes that a log line shows.
 const MAX_LOGGED_INPUT: usize = 64;
 
 /// The kinds of log line that a peer can trigger. Each has its own rate limit, so that one kind

@@ -114,8 +114,8 @@ pub struct Hub<A: Acceptor> {
 }
 
 impl<A: Acceptor> Hub<A> {
-    /// Creates a hub with `config` that accepts from both acceptors, clients up to `capacity`. Later calls must
-    /// not pass a time earlier than `now`.
+    /// Creates a hub with `config` that accepts from both acceptors, clients up to `capacity`.
+    /// Later calls must not pass a time earlier than `now`.
     pub fn new(
         config: Config,
         capacity: Capacity,

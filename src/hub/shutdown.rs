@@ -111,7 +111,7 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Closes the registered clients whose queue is empty, and the others too once the drain
+    /// Closes the registered clients whose queue is empty, and all others once the drain
     /// timeout has expired.
     fn close_drained_clients(&mut self, is_expired: bool) {
         let registered = self.outbound.registered();

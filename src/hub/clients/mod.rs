@@ -20,8 +20,8 @@ use crate::hub::token::ClientKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 use crate::protocol::{LineFrame, UserId, is_http_request_line};
 
-/// The maximum of clients over a limit that await a decision at once. They use descriptors of the
-/// reserve.
+/// The maximum number of clients over a limit that await a decision at once. They use descriptors
+/// of the reserve.
 const MAX_UNDECIDED: usize = 8;
 
 /// A client over a limit, which is rejected unless a disconnect frees capacity.

@@ -238,8 +238,8 @@ fn low_watermark(limit: u64, size: u64) -> u64 {
 }
 
 /// Returns the low watermark of a queue of `queued` bytes when all queues together have to fall
-/// from `total` to
-/// `total_low_watermark`: half of the queue, or its proportional share if that is less.
+/// from `total` to `total_low_watermark`: half of the queue, or its proportional share if that is
+/// less.
 fn client_low_watermark(queued: u64, total_low_watermark: u64, total: u64) -> u64 {
     let in_proportion =
         u128::from(queued) * u128::from(total_low_watermark) / u128::from(total.max(1));

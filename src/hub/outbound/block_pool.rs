@@ -36,10 +36,11 @@ const LINKS_START: usize = BLOCKS_PER_SEGMENT * BLOCK_BYTES;
 const LINK_BYTES: usize = size_of::<u32>();
 const SEGMENT_BYTES: usize = LINKS_START + BLOCKS_PER_SEGMENT * LINK_BYTES;
 
-/// The maximum of empty segments that are kept, so that a short-lived queue causes no page faults.
+/// The maximum number of empty segments that are kept, so that a short-lived queue causes no page
+/// faults.
 const MAX_EMPTY_SEGMENTS: usize = 2;
 
-/// One block of a [`BufferPool`].
+/// One block of a [`BlockPool`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block(u32);
 
@@ -63,7 +64,7 @@ impl Block {
 /// Blocks are allocated from the lowest segment with a free one, so that other segments become
 /// empty; empty segments are returned to the kernel.
 #[derive(Debug, Default)]
-pub(crate) struct BufferPool {
+pub(crate) struct BlockPool {
     segments: Slab<Segment>,
     /// Keys of the segments with a free block.
     open: BTreeSet<usize>,
@@ -115,9 +116,9 @@ impl Segment {
     }
 }
 
-impl BufferPool {
-    /// The maximum of bytes in all queues together. Blocks have 32-bit numbers; half of them are
-    /// reserved for partial blocks.
+impl BlockPool {
+    /// The maximum number of bytes in all queues together. Blocks have 32-bit numbers; half of them
+    /// are reserved for partial blocks.
     pub(crate) const MAX_QUEUED_BYTES: u64 = (BLOCK_BYTES as u64) << 31;
 
     /// Allocates a block, as a list of one.

@@ -9,7 +9,7 @@ const TERMINATOR: [u8; 2] = *b"\r\n";
 /// them.
 const PADDED_SPACE: usize = PADDED_LINE_BYTES + TERMINATOR.len();
 
-/// The maximum of bytes that [`ByteBuffer::push_prefix`] may write past the end.
+/// The maximum number of bytes that [`ByteBuffer::push_prefix`] may write past the end.
 const SPARE_BYTES: usize = 256;
 
 /// Returns the size of a line as sent, including its terminator.
@@ -111,8 +111,8 @@ impl ByteBuffer {
         }
     }
 
-    /// Grows by at least `more` bytes and at least a quarter. The growth is bounded so that at most
-    /// a quarter of the length is unused.
+    /// Grows to fit `more` bytes, by at least a quarter of the old size. Only a quarter, so that a
+    /// full buffer wastes little.
     #[cold]
     fn grow(&mut self, more: usize) {
         let len = self.bytes.len();

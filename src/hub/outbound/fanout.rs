@@ -1,14 +1,14 @@
 //! One turn's output, stored once and indexed per client.
 
-use crate::hub::outbound::buffer_pool::VecPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
+use crate::hub::outbound::vec_pool::VecPool;
 use crate::hub::token::ClientKey;
 use crate::protocol::Line;
 
 /// The offset of an addressed line, with its header, in the buffer of addressed lines.
 type LineOffset = u32;
 
-/// Typical maximum of bytes of a line with its terminator.
+/// Typical maximum size of a line with its terminator.
 const TYPICAL_LINE_BYTES: usize = 32;
 
 /// Typical run of broadcast bytes between two addressed lines (about twenty broadcasts).
@@ -17,9 +17,9 @@ const TYPICAL_RUN_BYTES: usize = 256;
 /// The maximum memory of a line: the longest line of an event has 64 bytes.
 const MAX_LINE_BYTES: usize = Header::BYTES + 64 + 2;
 
-/// The maximum of bytes assembled for a client at once. Longer output takes several writes, whose
-/// cost is negligible compared to the bytes, and the staging buffer stays small.
-const MAX_PIECE_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
+/// The maximum number of bytes assembled for a client at once. Longer output takes several writes,
+/// whose cost is negligible compared to the bytes, and the staging buffer stays small.
+const MAX_STAGING_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
 
 /// The maximum capacity that each buffer keeps while the server is idle.
 const MAX_IDLE_BYTES: usize = 1 << 20;
@@ -40,7 +40,7 @@ pub(crate) struct FanoutBatch {
     addressed: ByteBuffer,
     /// The batch of each client, by recipient number.
     clients: Vec<ClientBatch>,
-    /// Recipients to flush: those with addressed lines since their last flush.
+    /// Recipients to flush: those with new addressed lines, or with a socket that became writable.
     pending_flush: Vec<u32>,
     /// Lists of emptied batches.
     pool: VecPool<LineOffset>,
@@ -100,7 +100,7 @@ impl Header {
 
 impl ClientBatch {
     /// Appends the addressed lines and the broadcasts between them to `buffer`. If `IS_BOUNDED`,
-    /// stops at [`MAX_PIECE_BYTES`], exceeded by at most the last line.
+    /// stops at [`MAX_STAGING_BYTES`], exceeded by at most the last line.
     fn append_to<const IS_BOUNDED: bool>(
         &mut self,
         buffer: &mut ByteBuffer,
@@ -115,7 +115,7 @@ impl ClientBatch {
             let Header { broadcast_end, size } = Header::from_bytes(*header);
             let broadcast_end = broadcast_end as usize;
             if IS_BOUNDED {
-                let space = MAX_PIECE_BYTES.saturating_sub(buffer.len());
+                let space = MAX_STAGING_BYTES.saturating_sub(buffer.len());
                 if broadcast_end - cursor >= space {
                     buffer.extend_from_slice(&broadcasts[cursor..cursor + space]);
                     cursor += space;
@@ -250,7 +250,7 @@ impl FanoutBatch {
     }
 
     /// Drains the addressed lines of the client, and the broadcasts before them, into `buffer`,
-    /// until it holds [`MAX_PIECE_BYTES`]. Returns whether no addressed line is left. Broadcasts
+    /// until it holds [`MAX_STAGING_BYTES`]. Returns whether no addressed line is left. Broadcasts
     /// after the last addressed line are not drained.
     pub(crate) fn drain_into(&mut self, recipient: u32, buffer: &mut ByteBuffer) -> bool {
         let Some(client_batch) = self.clients.get_mut(recipient as usize) else { return true };
@@ -260,11 +260,11 @@ impl FanoutBatch {
         let lines = (self.broadcasts.as_slice(), self.addressed.as_slice());
         let bytes = client_batch.addressed_bytes as usize + lines.0.len()
             - client_batch.broadcast_cursor as usize;
-        if buffer.len() + bytes <= MAX_PIECE_BYTES {
+        if buffer.len() + bytes <= MAX_STAGING_BYTES {
             buffer.reserve(bytes);
             client_batch.append_to::<false>(buffer, lines);
         } else {
-            buffer.reserve(MAX_PIECE_BYTES.saturating_sub(buffer.len()));
+            buffer.reserve(MAX_STAGING_BYTES.saturating_sub(buffer.len()));
             client_batch.append_to::<true>(buffer, lines);
         }
         let is_last = client_batch.drained as usize == client_batch.offsets.len();
@@ -348,7 +348,7 @@ mod tests {
         let mut taken = Vec::new();
         let mut buffer = ByteBuffer::default();
         while !batch.drain_into(key, &mut buffer) {
-            assert!(buffer.len() < MAX_PIECE_BYTES + 1000, "a piece is bounded");
+            assert!(buffer.len() < MAX_STAGING_BYTES + 1000, "the staging buffer is bounded");
             taken.extend_from_slice(buffer.as_slice());
             buffer.clear();
         }

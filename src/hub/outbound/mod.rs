@@ -12,10 +12,10 @@
 
 mod backpressure;
 mod block_pool;
-mod buffer_pool;
 mod byte_buffer;
 pub(crate) mod fanout;
 pub(crate) mod send_queue;
+mod vec_pool;
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -25,7 +25,7 @@ use crate::engine::{Offer, Recipient, Recipients, Sink};
 use crate::hub::clients::client::{Client, ClientState, StallCause};
 use crate::hub::clients::table::Clients;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::outbound::block_pool::BufferPool;
+use crate::hub::outbound::block_pool::BlockPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
 use crate::hub::outbound::fanout::FanoutBatch;
 use crate::hub::outbound::send_queue::{FlushOutcome, SendQueue, Tail};
@@ -61,9 +61,9 @@ pub(crate) struct Outbound<S> {
     /// may have fewer recipients now.
     is_watermark_stale: bool,
     /// Memory of the send queues.
-    pool: BufferPool,
+    pool: BlockPool,
     /// The staging buffer for the bytes of one client at a time.
-    piece: ByteBuffer,
+    staging: ByteBuffer,
     now: Instant,
     /// Lines queued so far.
     pub(crate) lines_queued: u64,
@@ -86,14 +86,14 @@ impl<S> Outbound<S> {
             queued_total: 0,
             max_queue_bound: 0,
             client_limit: config.client_queue_bytes,
-            total_limit: config.total_queue_bytes.min(BufferPool::MAX_QUEUED_BYTES),
+            total_limit: config.total_queue_bytes.min(BlockPool::MAX_QUEUED_BYTES),
             slow_client: config.slow_client,
             stalls: TimeoutQueue::new(config.stall_timeout),
             stalled_clients: 0,
             total_low_watermark: None,
             is_watermark_stale: false,
-            pool: BufferPool::default(),
-            piece: ByteBuffer::default(),
+            pool: BlockPool::default(),
+            staging: ByteBuffer::default(),
             now,
             lines_queued: 0,
             bytes_written: 0,
@@ -303,10 +303,10 @@ impl<S: Write> Outbound<S> {
             false => Ok(FlushOutcome::Complete),
         };
         loop {
-            self.piece.clear();
-            let is_last = self.batch.drain_into(recipient, &mut self.piece);
+            self.staging.clear();
+            let is_last = self.batch.drain_into(recipient, &mut self.staging);
             let rest = if is_last { self.batch.unsent_broadcasts(recipient) } else { &[] };
-            let tail = Tail(self.piece.as_slice(), rest);
+            let tail = Tail(self.staging.as_slice(), rest);
             match outcome {
                 Ok(FlushOutcome::Complete) => {
                     outcome = queue.flush(tail, &mut self.pool, &mut client.stream);

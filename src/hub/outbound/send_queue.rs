@@ -4,17 +4,17 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 
 use smallvec::SmallVec;
 
-use crate::hub::outbound::block_pool::{BLOCK_BYTES, Block, BufferPool};
+use crate::hub::outbound::block_pool::{BLOCK_BYTES, Block, BlockPool};
 
-/// The maximum of slices passed to one write: at least 64 KiB, because each slice has one block or
-/// more.
+/// The maximum number of slices passed to one write: at least 64 KiB, because each slice has one
+/// block or more.
 const MAX_SLICES: usize = 512;
 
 /// The number of bytes at which a write gets no more slices: beyond it the cost of the call is
 /// negligible, and a socket rarely accepts more.
 const MAX_WRITE_BYTES: usize = 256 << 10;
 
-/// A queue of bytes in blocks of a [`BufferPool`]: appended at the end, written from the front.
+/// A queue of bytes in blocks of a [`BlockPool`]: appended at the end, written from the front.
 ///
 /// An empty queue has no memory. Any other takes less than two blocks beyond its bytes, plus the
 /// links. Its blocks have to be [released](Self::clear) before it is dropped.
@@ -71,12 +71,12 @@ impl SendQueue {
     }
 
     /// Appends bytes.
-    pub(crate) fn extend(&mut self, tail: Tail<'_>, pool: &mut BufferPool) {
+    pub(crate) fn extend(&mut self, tail: Tail<'_>, pool: &mut BlockPool) {
         self.extend_from_slice(tail.0, pool);
         self.extend_from_slice(tail.1, pool);
     }
 
-    fn extend_from_slice(&mut self, mut bytes: &[u8], pool: &mut BufferPool) {
+    fn extend_from_slice(&mut self, mut bytes: &[u8], pool: &mut BlockPool) {
         while !bytes.is_empty() {
             let end = (self.start + self.len) % BLOCK_BYTES;
             if end == 0 {
@@ -89,7 +89,7 @@ impl SendQueue {
         }
     }
 
-    fn append_block(&mut self, pool: &mut BufferPool) {
+    fn append_block(&mut self, pool: &mut BlockPool) {
         let block = pool.get();
         match self.is_empty() {
             true => self.first = block,
@@ -99,7 +99,7 @@ impl SendQueue {
     }
 
     /// Drops the first `bytes`.
-    fn consume(&mut self, bytes: usize, pool: &mut BufferPool) {
+    fn consume(&mut self, bytes: usize, pool: &mut BlockPool) {
         debug_assert!(bytes <= self.len);
         if bytes == self.len {
             return self.clear(pool);
@@ -111,7 +111,7 @@ impl SendQueue {
     }
 
     /// Drops all bytes.
-    pub(crate) fn clear(&mut self, pool: &mut BufferPool) {
+    pub(crate) fn clear(&mut self, pool: &mut BlockPool) {
         if !self.is_empty() {
             pool.put(self.first, self.blocks());
             *self = SendQueue::default();
@@ -127,7 +127,7 @@ impl SendQueue {
     pub(crate) fn flush(
         &mut self,
         mut tail: Tail<'_>,
-        pool: &mut BufferPool,
+        pool: &mut BlockPool,
         stream: &mut impl Write,
     ) -> io::Result<FlushOutcome> {
         while !(self.is_empty() && tail.is_empty()) {
@@ -154,7 +154,7 @@ impl SendQueue {
     fn write_once(
         &self,
         tail: Tail<'_>,
-        pool: &BufferPool,
+        pool: &BlockPool,
         stream: &mut impl Write,
     ) -> io::Result<usize> {
         match tail {
@@ -170,7 +170,7 @@ impl SendQueue {
     fn write_blocks(
         &self,
         tail: Tail<'_>,
-        pool: &BufferPool,
+        pool: &BlockPool,
         stream: &mut impl Write,
     ) -> io::Result<usize> {
         let mut slices = SmallVec::<[IoSlice<'_>; 64]>::new();
@@ -189,7 +189,7 @@ impl SendQueue {
     }
 
     /// Iterates over the bytes of the queue, with adjacent blocks in one slice.
-    fn runs<'a>(&self, pool: &'a BufferPool) -> impl Iterator<Item = &'a [u8]> {
+    fn runs<'a>(&self, pool: &'a BlockPool) -> impl Iterator<Item = &'a [u8]> {
         let (mut list, mut start, mut left) = (self.first, self.start, self.len);
         std::iter::from_fn(move || {
             if left == 0 {
@@ -248,7 +248,7 @@ mod tests {
                 proptest::collection::vec(proptest::option::weighted(0.8, 0..200_usize), 0..5),
             ), 0..20),
         ) {
-            let (mut queue, mut pool) = (SendQueue::default(), BufferPool::default());
+            let (mut queue, mut pool) = (SendQueue::default(), BlockPool::default());
             let mut socket = Socket { plan: Vec::new().into_iter(), taken: Vec::new() };
             let mut sent = Vec::new();
             for (first, second, plan) in turns {
@@ -278,7 +278,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (mut queue, mut pool) = (SendQueue::default(), BufferPool::default());
+        let (mut queue, mut pool) = (SendQueue::default(), BlockPool::default());
         let error = queue.flush(Tail(b"1|B\r\n", &[]), &mut pool, &mut Dead).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WriteZero);
         assert_eq!(queue.len(), 5, "what could not be written is still accounted for");
@@ -289,7 +289,7 @@ mod tests {
     /// Queues of one pool, and the peak of their bytes.
     struct Queues {
         queues: Vec<SendQueue>,
-        pool: BufferPool,
+        pool: BlockPool,
         bytes: usize,
         max_bytes: usize,
     }
@@ -297,7 +297,7 @@ mod tests {
     impl Queues {
         fn new(count: usize) -> Queues {
             let queues = std::iter::repeat_with(SendQueue::default).take(count).collect();
-            Queues { queues, pool: BufferPool::default(), bytes: 0, max_bytes: 0 }
+            Queues { queues, pool: BlockPool::default(), bytes: 0, max_bytes: 0 }
         }
 
         fn push(&mut self, index: usize, bytes: usize) {

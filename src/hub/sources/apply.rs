@@ -19,8 +19,8 @@ use crate::protocol::{
     Decoded, ParseError, ParseErrorKind, Sequence, is_host_field, is_http_request_line,
 };
 
-/// The maximum of lines decoded before due events are applied: few enough that their slots stay in
-/// the L1 cache.
+/// The maximum number of lines decoded before due events are applied: few enough that their slots
+/// stay in the L1 cache.
 const FAST_BATCH_LINES: usize = 128;
 
 /// The remaining budget of a turn.

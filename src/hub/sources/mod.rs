@@ -168,10 +168,10 @@ impl<A: Acceptor> Hub<A> {
         let Disconnect { reason, error } = end;
         self.counters.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
-        let is_mere_probe = lines == 0
+        let is_probe = lines == 0
             && source.decoder.lines.pending_bytes() == 0
             && error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
-        let is_expected = reason.is_expected() || is_mere_probe;
+        let is_expected = reason.is_expected() || is_probe;
         let level = if is_expected { Level::Info } else { Level::Warn };
         self.log(
             LogKind::SourceClosed(reason),

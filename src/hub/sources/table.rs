@@ -7,8 +7,8 @@ use slab::Slab;
 use super::source::Source;
 use crate::hub::token::SourceKey;
 
-/// The maximum of sources over the limit that await a decision at once. They use descriptors of the
-/// reserve.
+/// The maximum number of sources over the limit that await a decision at once. They use descriptors
+/// of the reserve.
 const MAX_UNDECIDED: usize = 4;
 
 /// All sources: admitted ones in the order in which they are served next, and those over the limit

@@ -1,10 +1,10 @@
 //! A pool of reusable vectors.
 
-/// The maximum of pooled memory: enough for the lists of a busy turn with a thousand clients.
+/// The maximum pooled memory: enough for the lists of a busy turn with a thousand clients.
 /// Vectors beyond it are freed.
 const MAX_BYTES: usize = 2 << 20;
 
-/// The maximum of pooled memory while the server is idle.
+/// The maximum pooled memory while the server is idle.
 const MAX_IDLE_BYTES: usize = 1 << 20;
 
 /// The maximum size of a pooled vector. A larger one results from a burst, and is freed.
