@@ -217,7 +217,7 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, max_byte
         assert_eq!(insert(&mut buffer, &line(number)), InsertOutcome::Buffered);
     }
     let taken = resident_bytes().saturating_sub(before);
-    assert_eq!(buffer.occupied() as u64, window - 1);
+    assert_eq!(buffer.len() as u64, window - 1);
     assert_bytes_each(taken, window, max_bytes_each, "waiting event");
 
     insert(&mut buffer, &line(FIRST));

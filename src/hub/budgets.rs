@@ -1,51 +1,51 @@
-//! How much is done in one turn before the others have theirs.
+//! Limits on the work of one turn, for fairness.
 
-/// What one turn may do at most. The usual ones are the [default](Budgets::default); a simulation
-/// takes smaller ones, so that few bytes reach them.
+/// Limits on the work of one turn. A server uses the [default](Budgets::default); a simulation uses
+/// smaller budgets, so that few bytes exhaust them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// Bytes read of one source. The more events share a turn, the more of them leave in one write
-    /// to a client; the usual number is parsed in one or two milliseconds.
+    /// Bytes read per source. A larger budget puts more events into each write to a client. The
+    /// default is parsed in one or two milliseconds.
     pub source_bytes: usize,
-    /// The least of that, however many sources there are.
+    /// The minimum per source, for any number of sources.
     pub min_source_bytes: usize,
-    /// Bytes read of all sources together.
+    /// Bytes read from all sources together.
     pub total_source_bytes: usize,
-    /// Lines taken and events applied, together.
+    /// Lines decoded plus events applied.
     pub events: usize,
-    /// No more events are applied once they have queued so many bytes. With the usual number a turn takes
-    /// about 3 ms for a hundred clients (`perf/results/fairness.md`): so long a new client, a timeout or a
-    /// signal waits. Each of the hundred gets a little less than 64 KiB, which leave in one piece.
+    /// Bytes queued for clients before applying ends. With the default a turn takes about 3 ms for
+    /// a hundred clients (`perf/results/fairness.md`), which is also the wait of a new client, a
+    /// timeout or a signal. Each of the hundred gets a little less than 64 KiB, which fit one
+    /// write.
     pub queued_bytes: u64,
-    /// The same for each registered client, where that makes more: enough for the cost of a write to
-    /// be spread over many lines.
+    /// The same per registered client; the larger of the two applies. It spreads the cost of a
+    /// write over many lines.
     pub queued_bytes_per_client: u64,
-    /// No more events are applied once lines that are not for all have been queued for so many
-    /// clients, each line counted for each of them: the usual number stays in a processor's own cache
-    /// until it is written.
+    /// Addressed deliveries before applying ends: each non-broadcast line counts once per
+    /// recipient. The default stays in a core's private cache until it is written.
     pub addressed: u64,
-    /// The same for each registered client, where that makes more.
+    /// The same per registered client; the larger of the two applies.
     pub addressed_per_client: u64,
-    /// No more events are applied once the turn's lines take so many bytes of memory, or the lists
-    /// that say for whom they are: both are held beside the queues that they go to.
+    /// Bytes of memory for the turn's lines before applying ends, and the same for the lists of
+    /// lines per client. Both are held in addition to the send queues.
     pub batch_bytes: u64,
-    /// Bytes of an identified client that are read and forgotten.
+    /// Bytes of input read and discarded per identified client.
     pub discarded_bytes_per_client: usize,
-    /// Steps by which lists of followers are brought up to date, each for one user that another one
-    /// follows who was registered or unregistered: the usual number takes less than a millisecond.
+    /// Steps of updating follower lists after a registration or its end; each step handles one
+    /// followee of that user. The default takes less than a millisecond.
     pub index_steps: usize,
-    /// Bytes of all identified clients that are read and forgotten.
+    /// Bytes of input read and discarded from all identified clients together.
     pub discarded_bytes: usize,
 }
 
 impl Budgets {
-    /// A turn never goes on behind so many queued bytes, whatever its budgets and clients: what is
-    /// queued in it is counted with 32 bits.
+    /// The maximum number of bytes queued in a turn, for any budgets and clients, because a turn
+    /// counts them with 32 bits.
     pub(crate) const MAX_QUEUED_BYTES: u64 = 1 << 30;
 
-    /// What the lines of a turn may take where all queues may hold `total_queue_bytes`: a
-    /// sixty-fourth of that where it is more than usual. With the usual limit that is 8 MiB, and
-    /// the other budgets end a turn of up to four thousand clients first.
+    /// Returns the memory budget for the lines of a turn: a sixty-fourth of `total_queue_bytes` if
+    /// that is more than the configured budget. With the default limit that is 8 MiB, and a turn of
+    /// up to four thousand clients exhausts another budget first.
     pub(crate) fn batch_bytes(&self, total_queue_bytes: u64) -> u64 {
         self.batch_bytes.max(total_queue_bytes / 64).min(Budgets::MAX_QUEUED_BYTES)
     }

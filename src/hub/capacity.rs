@@ -1,20 +1,21 @@
-//! How many clients there may be.
+//! Limits on the number of clients.
 
-/// How many client connections the hub takes.
+/// Limits on client connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Registered clients, at most.
+    /// The maximum number of registered clients.
     pub max_clients: usize,
-    /// Connections that may await identification although there are `max_clients` others: a user who is
-    /// connected can take over in a full house. At least one.
+    /// Connections that may await identification beyond `max_clients`, so that a registered user
+    /// can take over at the limit. At least one.
     pub max_awaiting_id: usize,
 }
 
 impl Capacity {
-    /// How many connections may await identification where the descriptor limit allows it.
+    /// The maximum number of connections that await identification, if the descriptor limit allows
+    /// it.
     pub const MAX_AWAITING_ID: usize = 64;
 
-    /// Returns the capacity for `max_clients` where descriptors are plentiful.
+    /// Returns the capacity for `max_clients` if the descriptor limit is not a constraint.
     #[must_use]
     pub fn for_clients(max_clients: usize) -> Capacity {
         Capacity { max_clients, max_awaiting_id: Capacity::MAX_AWAITING_ID }

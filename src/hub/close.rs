@@ -1,4 +1,4 @@
-//! Ends: timeouts, the drain of a stop, closing.
+//! Closing connections, and the identification timeout.
 
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -8,21 +8,20 @@ use log::Level;
 use super::Hub;
 use crate::hub::clients::client::{Client, ClientState};
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::Disconnect;
 use crate::hub::log_limiter::{CausedBy, LogKind};
 use crate::hub::token::ClientKey;
 use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
-    /// Gives up the clients that have not said who they are in time.
+    /// Closes clients whose identification timeout has expired.
     pub(super) fn expire_handshakes(&mut self) {
-        let connections = &self.outbound;
-        let has_identified = |&(key, since): &(ClientKey, Instant)| {
-            !connections.client(key).is_some_and(|client| client.is_awaiting_id_since(since))
+        let outbound = &self.outbound;
+        let is_stale = |&(key, since): &(ClientKey, Instant)| {
+            !outbound.client(key).is_some_and(|client| client.is_awaiting_id_since(since))
         };
         let mut expired = Vec::new();
-        while let Some(entry) = self.identify_timeouts.pop_expired(self.now, has_identified) {
-            if !has_identified(&entry) {
+        while let Some(entry) = self.identify_timeouts.pop_expired(self.now, is_stale) {
+            if !is_stale(&entry) {
                 expired.push(entry.0);
             }
         }
@@ -31,62 +30,16 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Gives up who has not taken its bytes in time, now that this turn has tried once more, and goes on
-    /// with a drain.
-    pub(super) fn expire(&mut self) {
-        self.outbound.expire_stalls();
-        self.log_limiter.report_suppressed(self.now);
-        if let Some(deadline) = self.drain_deadline {
-            self.drain(deadline);
-        }
-    }
-
-    /// Closes what a stop waits for no longer.
-    pub(super) fn drain(&mut self, deadline: Instant) {
-        let is_over = self.now >= deadline;
-        let is_applied =
-            !self.engine.has_ready() && !self.sources.iter().any(|source| source.may_have_lines);
-        if !is_over && !is_applied {
-            return;
-        }
-        if !is_applied {
-            log::warn!("the drain timeout is over before all that was read could be applied");
-        }
-        if self.engine.has_gap() && self.sources.open() > 0 {
-            log::warn!(
-                "{} events behind the missing sequence {} are not delivered",
-                self.engine.reorder().len(),
-                self.engine.awaited()
-            );
-        }
-        for key in self.sources.keys() {
-            let end = self.sources.get_mut(key).and_then(|source| source.end.take());
-            let stopped = Disconnect { reason: CloseReason::Stopped, error: None };
-            self.close_source(key, end.unwrap_or(stopped));
-        }
-        let registered = self.outbound.registered();
-        let done: Vec<(ClientKey, CloseReason)> = registered
-            .iter()
-            .filter_map(|&key| match self.outbound.client(key)?.send_queue.is_empty() {
-                true => Some((key, CloseReason::Stopped)),
-                false => is_over.then_some((key, CloseReason::DrainTimeout)),
-            })
-            .collect();
-        for (key, reason) in done {
-            self.outbound.schedule_close(key, reason, None);
-        }
-    }
-
-    /// Closes what is to be closed.
-    pub(super) fn close(&mut self) {
+    /// Closes all connections whose close is pending.
+    pub(super) fn close_pending(&mut self) {
         self.close_ended_sources();
         self.decide_on_sources();
         self.close_clients();
         self.expire_lingering();
     }
 
-    /// Closes the clients that are to be closed. Nothing is freed before all readiness of the turn is
-    /// noted, so that none of it can reach a new tenant of the same key.
+    /// Closes the clients whose close is pending. No key is freed before all readiness of the turn
+    /// is applied, so that stale readiness cannot reach a new client with the same key.
     pub(super) fn close_clients(&mut self) {
         for user in self.outbound.take_departed() {
             self.engine.unregister(user);
@@ -97,14 +50,14 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn close_client(&mut self, key: ClientKey, reason: CloseReason, error: Option<io::Error>) {
-        if let Some(user) = self.outbound.leave(key) {
+        if let Some(user) = self.outbound.unregister(key) {
             self.engine.unregister(user);
         }
         let Some(mut client) = self.outbound.clients.take(key) else { return };
         self.counters.clients_closed.count(reason);
         self.open_clients -= 1;
-        self.ip_limiter.depart(client.peer.ip().to_canonical());
-        let is_expected = reason.is_expected() || is_mere_probe(&client, error.as_ref());
+        self.ip_limiter.release(client.peer.ip().to_canonical());
+        let is_expected = reason.is_expected() || is_probe(&client, error.as_ref());
         let level = if is_expected { Level::Info } else { Level::Warn };
         let queued = client.dropped_bytes + client.send_queue.len() as u64;
         self.outbound.release(&mut client.send_queue);
@@ -116,7 +69,7 @@ impl<A: Acceptor> Hub<A> {
             false => self.outbound.clients.remove(key),
         }
         match user {
-            Some(user) => self.say(
+            Some(user) => self.log(
                 LogKind::ClientClosed(reason),
                 level,
                 format_args!(
@@ -124,7 +77,7 @@ impl<A: Acceptor> Hub<A> {
                     CausedBy(error)
                 ),
             ),
-            None => self.say(
+            None => self.log(
                 LogKind::ClientClosed(reason),
                 level,
                 format_args!(
@@ -136,9 +89,12 @@ impl<A: Acceptor> Hub<A> {
     }
 }
 
-/// Returns whether the connection was reset before it had sent anything, as health checks do.
-fn is_mere_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
+/// Returns whether the connection was reset before it sent any bytes, as health checks do.
+fn is_probe<S>(client: &Client<S>, error: Option<&io::Error>) -> bool {
     let is_reset = error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
-    is_reset
-        && matches!(&client.state, ClientState::AwaitingId(id_line) if id_line.lines.pending_bytes() == 0)
+    let has_sent_nothing = match &client.state {
+        ClientState::AwaitingId(handshake) => handshake.lines.pending_bytes() == 0,
+        ClientState::Registered { .. } | ClientState::Closing { .. } => false,
+    };
+    is_reset && has_sent_nothing
 }

@@ -1,43 +1,42 @@
-//! Why a connection ends.
+//! The reasons for closing a connection.
 
 use std::fmt;
 
-/// Why the server closed a connection, or took its end as final. The names serve log lines and
-/// totals alike.
+/// The reason why a connection was closed. The names appear in log lines and totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer ended it; a half-close counts.
+    /// The peer closed the connection, or only its sending side.
     ClosedByPeer,
-    /// Reading from it or writing to it failed.
+    /// A read or a write failed.
     IoError,
-    /// The first line is that of an HTTP request, or a source has sent a `Host:` field.
+    /// The first line is an HTTP request line, or a source has sent a `Host:` field.
     HttpRequest,
-    /// The client's first line is no user id.
+    /// The client's first line is not a user id.
     BadId,
-    /// The client sent no complete id line in time.
+    /// The client sent no complete id line within the timeout.
     IdentifyTimeout,
     /// A newer connection has the same user id.
     TakenOver,
-    /// The client's queue was full, and slow clients are to be disconnected.
+    /// The client's queue was full, and slow clients are configured to be disconnected.
     QueueFull,
-    /// The client did not bring its queue down in time.
+    /// The client's queue did not fall to its low watermark within the stall timeout.
     Stalled,
-    /// There are `max_clients` already.
+    /// `max_clients` were connected already.
     TooManyClients,
-    /// There are `max_clients_per_address` from its address already.
+    /// `max_clients_per_address` were connected from its address already.
     TooManyFromAddress,
-    /// There are `max_sources` already.
+    /// `max_sources` were connected already.
     TooManySources,
-    /// The source is a window or more ahead of the awaited sequence.
+    /// The source sent a sequence outside the reorder window.
     WindowExceeded,
-    /// The server stops, and nothing waits for the peer any more.
+    /// The server is stopping, and nothing is queued for the peer.
     Stopped,
-    /// The server stops, and what waits for the client did not leave in time.
+    /// The server is stopping, and the client did not take its queue within the drain timeout.
     DrainTimeout,
 }
 
 impl CloseReason {
-    /// How many reasons there are.
+    /// The number of reasons.
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason, in the order of the totals.
@@ -58,7 +57,7 @@ impl CloseReason {
         CloseReason::DrainTimeout,
     ];
 
-    /// The reason's name, as logs and totals show it.
+    /// Returns the name that logs and totals show.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,7 +78,7 @@ impl CloseReason {
         }
     }
 
-    /// Returns whether the peer did nothing but what peers do.
+    /// Returns whether this is normal peer behaviour (logged at info).
     #[must_use]
     pub fn is_expected(self) -> bool {
         matches!(self, CloseReason::ClosedByPeer | CloseReason::TakenOver | CloseReason::Stopped)
@@ -97,9 +96,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_own_place_in_the_list() {
-        for (place, reason) in CloseReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, place, "{reason}");
+    fn every_reason_is_at_its_own_index_in_the_list() {
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason}");
         }
     }
 }

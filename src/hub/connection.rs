@@ -1,28 +1,28 @@
-//! What connections of both kinds have in common: how they are read, and how they end.
+//! Reading and disconnecting, common to both kinds of connection.
 
 use std::io::{self, ErrorKind, Read};
 
 use crate::hub::close_reason::CloseReason;
 
-/// How a connection ended.
+/// The end of a connection: the reason, and the error that caused it.
 #[derive(Debug)]
 pub(crate) struct Disconnect {
     pub(crate) reason: CloseReason,
     pub(crate) error: Option<io::Error>,
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug)]
 pub(crate) enum ReadOutcome {
-    /// So many bytes.
+    /// The number of bytes read.
     Data(usize),
-    /// Nothing for now.
+    /// No bytes are available now.
     WouldBlock,
-    /// Nothing ever again.
+    /// The connection is closed for reading.
     Closed(Disconnect),
 }
 
-/// Reads once, and again only if interrupted.
+/// Reads once; retries after an interruption.
 pub(crate) fn try_read(stream: &mut impl Read, buffer: &mut [u8]) -> ReadOutcome {
     loop {
         return match stream.read(buffer) {

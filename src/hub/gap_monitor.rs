@@ -1,42 +1,42 @@
-//! How long a missing sequence has held up the order.
+//! The age and the timeout of a sequence gap.
 
 use std::time::{Duration, Instant};
 
-/// The first age at which a gap shows in the log; then at twice that, four times, and so on.
+/// The age at which a gap is first logged. Later reports double the age, up to [`MAX_INTERVAL`].
 const FIRST_REPORT: Duration = Duration::from_secs(1);
-/// The longest time between two reports.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// The maximum time between two reports.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A missing sequence with something waiting behind it.
+/// A missing sequence with buffered events after it.
 #[derive(Debug)]
 struct Gap {
     first_missing: u64,
     since: Instant,
-    /// Its age without the time during which reading was paused.
+    /// The age, excluding the time spent paused.
     unpaused_age: Duration,
     next_report: Duration,
 }
 
-/// Watches the gap at the head of the order, if there is one.
+/// Monitors the gap before the first buffered event, if there is one.
 #[derive(Debug)]
 pub(crate) struct GapMonitor {
     timeout: Option<Duration>,
     gap: Option<Gap>,
-    seen: Instant,
+    last_update: Instant,
     paused: bool,
 }
 
 impl GapMonitor {
-    /// A gap is to be skipped after `timeout`; never if `None`.
+    /// Creates a monitor whose gaps expire after `timeout`, or never if it is `None`.
     pub(crate) fn new(timeout: Option<Duration>, now: Instant) -> GapMonitor {
-        GapMonitor { timeout, gap: None, seen: now, paused: false }
+        GapMonitor { timeout, gap: None, last_update: now, paused: false }
     }
 
-    /// Takes note of how things stand at the end of a turn.
-    pub(crate) fn observe(&mut self, first_missing: Option<u64>, paused: bool, now: Instant) {
-        let passed = now.duration_since(self.seen);
+    /// Records the gap and whether applying is paused, as of the end of a turn.
+    pub(crate) fn update(&mut self, first_missing: Option<u64>, paused: bool, now: Instant) {
+        let elapsed = now.duration_since(self.last_update);
         let was_paused = std::mem::replace(&mut self.paused, paused);
-        self.seen = now;
+        self.last_update = now;
         let Some(first_missing) = first_missing else {
             self.gap = None;
             return;
@@ -44,7 +44,7 @@ impl GapMonitor {
         match &mut self.gap {
             Some(gap) if gap.first_missing == first_missing => {
                 if !was_paused {
-                    gap.unpaused_age += passed;
+                    gap.unpaused_age += elapsed;
                 }
             }
             _ => {
@@ -58,12 +58,12 @@ impl GapMonitor {
         }
     }
 
-    /// The order starts anew: whatever is missing from now on has not been missing before.
-    pub(crate) fn forget(&mut self) {
+    /// Forgets the gap, because the stream was reset.
+    pub(crate) fn reset(&mut self) {
         self.gap = None;
     }
 
-    /// Returns whether the gap has lasted for the timeout.
+    /// Returns whether the timeout of the gap has expired. It does not expire during a pause.
     pub(crate) fn has_expired(&self) -> bool {
         match (&self.gap, self.timeout) {
             (Some(gap), Some(timeout)) => !self.paused && gap.unpaused_age >= timeout,
@@ -71,26 +71,25 @@ impl GapMonitor {
         }
     }
 
-    /// The first missing sequence and its age, when it is time to show them again.
-    pub(crate) fn report(&mut self) -> Option<(u64, Duration)> {
-        let seen = self.seen;
+    /// Returns the first missing sequence and its age if a report is due.
+    pub(crate) fn due_report(&mut self) -> Option<(u64, Duration)> {
         let gap = self.gap.as_mut()?;
-        let age = seen.duration_since(gap.since);
+        let age = self.last_update.duration_since(gap.since);
         if age < gap.next_report {
             return None;
         }
-        gap.next_report = age + age.min(LONGEST_INTERVAL);
+        gap.next_report = age + age.min(MAX_INTERVAL);
         Some((gap.first_missing, age))
     }
 
-    /// Returns when the gap expires or is to be shown, if ever.
+    /// Returns when the gap expires or its next report is due, if ever.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let gap = self.gap.as_ref()?;
         let report = gap.since + gap.next_report;
         let expiry = self
             .timeout
             .filter(|_| !self.paused)
-            .map(|timeout| self.seen + timeout.saturating_sub(gap.unpaused_age));
+            .map(|timeout| self.last_update + timeout.saturating_sub(gap.unpaused_age));
         Some(expiry.map_or(report, |expiry| expiry.min(report)))
     }
 }
@@ -104,38 +103,38 @@ mod tests {
     #[test]
     fn a_gap_expires_after_its_timeout_and_not_while_paused() {
         let start = Instant::now();
-        let mut watch = GapMonitor::new(Some(10 * SECOND), start);
-        watch.observe(Some(5), false, start);
-        watch.observe(Some(5), true, start + 4 * SECOND);
-        watch.observe(Some(5), false, start + 100 * SECOND);
-        assert!(!watch.has_expired());
-        watch.observe(Some(5), false, start + 105 * SECOND);
-        assert!(!watch.has_expired());
-        watch.observe(Some(5), false, start + 106 * SECOND);
-        assert!(watch.has_expired());
+        let mut monitor = GapMonitor::new(Some(10 * SECOND), start);
+        monitor.update(Some(5), false, start);
+        monitor.update(Some(5), true, start + 4 * SECOND);
+        monitor.update(Some(5), false, start + 100 * SECOND);
+        assert!(!monitor.has_expired());
+        monitor.update(Some(5), false, start + 105 * SECOND);
+        assert!(!monitor.has_expired());
+        monitor.update(Some(5), false, start + 106 * SECOND);
+        assert!(monitor.has_expired());
     }
 
     #[test]
-    fn another_gap_starts_anew() {
+    fn another_gap_starts_at_age_zero() {
         let start = Instant::now();
-        let mut watch = GapMonitor::new(Some(10 * SECOND), start);
-        watch.observe(Some(5), false, start);
-        watch.observe(Some(7), false, start + 9 * SECOND);
-        watch.observe(Some(7), false, start + 18 * SECOND);
-        assert!(!watch.has_expired());
-        watch.observe(None, false, start + 19 * SECOND);
-        assert_eq!(watch.next_deadline(), None);
+        let mut monitor = GapMonitor::new(Some(10 * SECOND), start);
+        monitor.update(Some(5), false, start);
+        monitor.update(Some(7), false, start + 9 * SECOND);
+        monitor.update(Some(7), false, start + 18 * SECOND);
+        assert!(!monitor.has_expired());
+        monitor.update(None, false, start + 19 * SECOND);
+        assert_eq!(monitor.next_deadline(), None);
     }
 
     #[test]
     fn reports_come_at_doubling_ages() {
         let start = Instant::now();
-        let mut watch = GapMonitor::new(None, start);
-        watch.observe(Some(5), false, start);
+        let mut monitor = GapMonitor::new(None, start);
+        monitor.update(Some(5), false, start);
         let reported: Vec<u64> = (0..200)
             .filter_map(|second| {
-                watch.observe(Some(5), false, start + second * SECOND);
-                watch.report().map(|(_, age)| age.as_secs())
+                monitor.update(Some(5), false, start + second * SECOND);
+                monitor.due_report().map(|(_, age)| age.as_secs())
             })
             .collect();
         assert_eq!(reported, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
@@ -144,10 +143,10 @@ mod tests {
     #[test]
     fn the_next_deadline_is_the_earlier_of_report_and_expiry() {
         let start = Instant::now();
-        let mut watch = GapMonitor::new(Some(SECOND / 2), start);
-        watch.observe(Some(5), false, start);
-        assert_eq!(watch.next_deadline(), Some(start + SECOND / 2));
-        watch.observe(Some(5), true, start);
-        assert_eq!(watch.next_deadline(), Some(start + SECOND));
+        let mut monitor = GapMonitor::new(Some(SECOND / 2), start);
+        monitor.update(Some(5), false, start);
+        assert_eq!(monitor.next_deadline(), Some(start + SECOND / 2));
+        monitor.update(Some(5), true, start);
+        assert_eq!(monitor.next_deadline(), Some(start + SECOND));
     }
 }

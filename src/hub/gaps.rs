@@ -1,4 +1,4 @@
-//! What holds the order up, and what starts it anew: gaps and resets.
+//! Sequence gaps and stream resets.
 
 use log::Level;
 
@@ -9,8 +9,8 @@ use crate::hub::sources::Source;
 use crate::hub::transport::Acceptor;
 
 impl<A: Acceptor> Hub<A> {
-    /// Starts the order and the graph anew if that is wanted and no source that has sent a line is
-    /// left.
+    /// Resets the stream and the follower graph if configured and if no source that has sent a line
+    /// is left.
     pub(super) fn reset_after_last_source(&mut self) {
         if self.config.on_source_disconnect == OnSourceDisconnect::Keep
             || self.is_draining()
@@ -20,48 +20,50 @@ impl<A: Acceptor> Hub<A> {
         }
         let awaited = self.engine.awaited();
         let lost = self.engine.reset();
-        self.gap_monitor.forget();
+        self.gap_monitor.reset();
         let first = self.engine.awaited();
         if lost > 0 {
-            self.say(
+            self.log(
                 LogKind::Reset,
                 Level::Warn,
-                format_args!("{lost} events waited behind missing sequence {awaited} and are lost"),
+                format_args!("lost {lost} buffered events after missing sequence {awaited}"),
             );
         }
-        self.say(
+        self.log(
             LogKind::Reset,
             Level::Info,
-            format_args!("the last source is gone: starting anew, sequence {first} is awaited"),
+            format_args!("last source disconnected: stream reset, sequence {first} is awaited"),
         );
     }
 
-    /// Shows the gap in the log, and gives it up when its time is over.
+    /// Logs the gap, and skips it once its timeout has expired and all sources are drained.
     pub(super) fn check_gap(&mut self) {
         let first_missing = self.engine.has_gap().then(|| self.engine.awaited());
         let is_paused = self.outbound.is_paused() || self.is_draining();
-        self.gap_monitor.observe(first_missing, is_paused, self.now);
-        if let Some((first_missing, age)) = self.gap_monitor.report() {
-            let waiting = self.engine.reorder().len();
-            self.say(
+        self.gap_monitor.update(first_missing, is_paused, self.now);
+        if let Some((first_missing, age)) = self.gap_monitor.due_report() {
+            let buffered = self.engine.reorder().len();
+            self.log(
                 LogKind::Gap,
                 Level::Warn,
                 format_args!(
-                    "sequence {first_missing} has been missing for {:.1} s; {waiting} wait behind it",
+                    "sequence {first_missing} has been missing for {:.1} s; \
+                     {buffered} buffered after it",
                     age.as_secs_f64()
                 ),
             );
         }
-        let all_dry = !self.sources.has_undecided() && self.sources.iter().all(Source::is_drained);
+        let all_drained =
+            !self.sources.has_undecided() && self.sources.iter().all(Source::is_drained);
         if self.gap_monitor.has_expired()
-            && all_dry
+            && all_drained
             && let Some(lost) = self.engine.skip_gap()
         {
-            self.say(
+            self.log(
                 LogKind::GapSkipped,
                 Level::Warn,
                 format_args!(
-                    "gave up the missing sequences {} to {} after gap_timeout_ms: {} lost",
+                    "skipped missing sequences {}..={} after gap timeout: {} lost",
                     lost.start,
                     lost.end - 1,
                     lost.end - lost.start

@@ -1,4 +1,4 @@
-//! A listener, and when to look behind it.
+//! A listening socket with readiness and accept back-off.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::hub::transport::Acceptor;
 
-/// How long accepting rests when the system has no descriptor or memory for a connection.
+/// The pause after an accept error such as a lack of descriptors or memory.
 pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
 
-/// A listener, and whether connections may wait behind it.
+/// An acceptor, whether connections may be pending on it, and its back-off.
 #[derive(Debug)]
 pub(super) struct Listener<A> {
     acceptor: A,
@@ -22,25 +22,26 @@ impl<A: Acceptor> Listener<A> {
         Listener { acceptor, readable: true, backoff_until: None }
     }
 
-    /// The poll has told that a connection waits.
-    pub(super) fn note(&mut self) {
+    /// Records that connections may be pending.
+    pub(super) fn set_readable(&mut self) {
         self.readable = true;
     }
 
-    /// Returns whether it is time to look for connections.
-    pub(super) fn is_open(&self) -> bool {
+    /// Returns whether [`accept`](Self::accept) may return a connection: one may be pending, and no
+    /// back-off is running.
+    pub(super) fn is_ready(&self) -> bool {
         self.readable && self.backoff_until.is_none()
     }
 
-    /// Accepts the next connection, if one waits. Errors that concern only that connection are
-    /// passed over; after any other, accepting rests.
+    /// Accepts the next pending connection, if any. Skips errors that concern only that connection;
+    /// any other error starts the back-off.
     pub(super) fn accept(
         &mut self,
         token: usize,
         now: Instant,
     ) -> io::Result<Option<(A::Stream, SocketAddr)>> {
         self.backoff_until = self.backoff_until.filter(|&until| now < until);
-        while self.is_open() {
+        while self.is_ready() {
             match self.acceptor.accept(token) {
                 Ok(connection) => return Ok(Some(connection)),
                 Err(error) => match error.kind() {

@@ -1,4 +1,4 @@
-//! Log lines that peers can cause, held to a rate.
+//! Rate-limited logging for messages that a peer can trigger.
 
 use std::fmt;
 use std::io;
@@ -8,15 +8,15 @@ use log::Level;
 
 use crate::hub::close_reason::CloseReason;
 
-/// How many lines of one topic appear a second.
+/// The maximum number of lines logged per second and kind.
 const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How many bytes of input a log line shows.
+/// The maximum number of input bytes that a log line shows.
 const MAX_LOGGED_INPUT: usize = 64;
 
-/// The kinds of log line that input or a peer can cause. Each has a rate of its own, so that one of
-/// them cannot hide another.
+/// The kinds of log line that a peer can trigger. Each has its own rate limit, so that one kind
+/// cannot hide another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogKind {
     SourceConnected,
@@ -36,7 +36,7 @@ pub(crate) enum LogKind {
     AcceptFailed,
 }
 
-/// What the lines of a topic are about, in words.
+/// Formats the kind for a message about suppressed lines.
 impl fmt::Display for LogKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self {
@@ -60,93 +60,93 @@ impl fmt::Display for LogKind {
     }
 }
 
-/// One second of one topic.
+/// The lines of one kind within one second.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    topic: LogKind,
+struct Bucket {
+    kind: LogKind,
     since: Instant,
     lines: u32,
     suppressed: u64,
-    /// The most severe level of the lines left out.
+    /// The most severe level of the suppressed lines.
     level: Level,
 }
 
-impl Window {
-    /// Logs how many lines were left out, if any.
+impl Bucket {
+    /// Logs how many lines were suppressed, if any.
     fn report(&self) {
-        let Window { topic, suppressed, level, .. } = self;
+        let Bucket { kind, suppressed, level, .. } = self;
         match suppressed {
             0 => {}
-            1 => log::log!(*level, "suppressed 1 similar message ({topic})"),
-            _ => log::log!(*level, "suppressed {suppressed} similar messages ({topic})"),
+            1 => log::log!(*level, "suppressed 1 similar message ({kind})"),
+            _ => log::log!(*level, "suppressed {suppressed} similar messages ({kind})"),
         }
     }
 }
 
-/// Lets each [`LogKind`] log ten lines a second, and counts what it leaves out.
+/// A logger that allows ten lines per second for each [`LogKind`], and counts the suppressed ones.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimiter {
-    /// The seconds under way, one for each topic that has said something lately.
-    windows: Vec<Window>,
+    /// The current buckets, one for each kind that was logged within the last second.
+    buckets: Vec<Bucket>,
 }
 
 impl LogLimiter {
-    /// Logs a line unless its topic has had its share of this second.
-    pub(crate) fn say(
+    /// Logs a line unless the limit of its kind is reached.
+    pub(crate) fn log(
         &mut self,
-        topic: LogKind,
+        kind: LogKind,
         level: Level,
         now: Instant,
         line: fmt::Arguments<'_>,
     ) {
-        if level <= log::max_level() && self.admits(topic, level, now) {
+        if level <= log::max_level() && self.allow(kind, level, now) {
             log::log!(level, "{line}");
         }
     }
 
-    /// Logs how many lines were left out in seconds that are over.
+    /// Logs how many lines were suppressed in buckets that have expired, and drops those buckets.
     pub(crate) fn report_suppressed(&mut self, now: Instant) {
-        self.windows.retain(|window| {
-            let is_over = now.duration_since(window.since) >= SECOND;
-            if is_over {
-                window.report();
+        self.buckets.retain(|bucket| {
+            let is_expired = now.duration_since(bucket.since) >= SECOND;
+            if is_expired {
+                bucket.report();
             }
-            !is_over
+            !is_expired
         });
     }
 
-    /// Logs how many lines were left out, those of seconds that are not over included: at the end.
-    pub(crate) fn report_all_left_out(&mut self) {
-        self.windows.drain(..).for_each(|window| window.report());
+    /// Logs how many lines were suppressed in all buckets, for the end of the program.
+    pub(crate) fn report_all_suppressed(&mut self) {
+        self.buckets.drain(..).for_each(|bucket| bucket.report());
     }
 
-    /// Returns when [`report_suppressed`](Self::report_suppressed) has something to say, if ever.
+    /// Returns when [`report_suppressed`](Self::report_suppressed) has a count to log, if ever.
     pub(crate) fn next_report(&self) -> Option<Instant> {
-        let owing = self.windows.iter().filter(|window| window.suppressed > 0);
-        owing.map(|window| window.since + SECOND).min()
+        let due = self.buckets.iter().filter(|bucket| bucket.suppressed > 0);
+        due.map(|bucket| bucket.since + SECOND).min()
     }
 
-    fn admits(&mut self, topic: LogKind, level: Level, now: Instant) -> bool {
+    fn allow(&mut self, kind: LogKind, level: Level, now: Instant) -> bool {
         self.report_suppressed(now);
-        let place = self.windows.iter().position(|window| window.topic == topic);
-        let place = place.unwrap_or_else(|| {
-            self.windows.push(Window { topic, since: now, lines: 0, suppressed: 0, level });
-            self.windows.len() - 1
+        let index = self.buckets.iter().position(|bucket| bucket.kind == kind);
+        let index = index.unwrap_or_else(|| {
+            self.buckets.push(Bucket { kind, since: now, lines: 0, suppressed: 0, level });
+            self.buckets.len() - 1
         });
-        // A place that was just found or made.
-        let window = &mut self.windows[place];
-        if window.lines < LINES_PER_SECOND {
-            window.lines += 1;
+        // The index was just found or created.
+        let bucket = &mut self.buckets[index];
+        if bucket.lines < LINES_PER_SECOND {
+            bucket.lines += 1;
             true
         } else {
-            window.level = if window.suppressed == 0 { level } else { window.level.min(level) };
-            window.suppressed += 1;
+            bucket.level = if bucket.suppressed == 0 { level } else { bucket.level.min(level) };
+            bucket.suppressed += 1;
             false
         }
     }
 }
 
-/// Input as a log line may show it: escaped, and cut to 64 bytes.
+/// Displays input escaped, and truncated to 64 bytes.
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -157,7 +157,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// An error behind a reason, if there is one.
+/// Displays the error that caused a close, if any.
 pub(crate) struct CausedBy(pub(crate) Option<io::Error>);
 
 impl fmt::Display for CausedBy {
@@ -174,48 +174,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_lines_a_second_and_a_count_of_the_rest() {
+    fn ten_lines_per_second_and_a_count_of_the_rest() {
         let mut limiter = LogLimiter::default();
         let start = Instant::now();
-        let admits = |limiter: &mut LogLimiter, topic, now| limiter.admits(topic, Level::Warn, now);
-        let admitted = (0..100).filter(|_| admits(&mut limiter, LogKind::Late, start)).count();
-        assert_eq!(admitted, 10);
-        assert!(admits(&mut limiter, LogKind::Malformed, start), "another topic is not concerned");
-        assert_eq!(limiter.windows[0].suppressed, 90);
+        let allow = |limiter: &mut LogLimiter, kind, now| limiter.allow(kind, Level::Warn, now);
+        let allowed = (0..100).filter(|_| allow(&mut limiter, LogKind::Late, start)).count();
+        assert_eq!(allowed, 10);
+        assert!(allow(&mut limiter, LogKind::Malformed, start), "another kind has its own limit");
+        assert_eq!(limiter.buckets[0].suppressed, 90);
         assert_eq!(limiter.next_report(), Some(start + SECOND));
         limiter.report_suppressed(start + SECOND / 2);
-        assert!(!admits(&mut limiter, LogKind::Late, start + SECOND / 2));
+        assert!(!allow(&mut limiter, LogKind::Late, start + SECOND / 2));
         limiter.report_suppressed(start + SECOND);
         assert_eq!(limiter.next_report(), None);
-        assert!(admits(&mut limiter, LogKind::Late, start + SECOND));
+        assert!(allow(&mut limiter, LogKind::Late, start + SECOND));
     }
 
     #[test]
-    fn lines_left_out_are_told_of_at_the_most_severe_of_their_levels() {
+    fn suppressed_lines_are_reported_at_the_most_severe_of_their_levels() {
         let mut limiter = LogLimiter::default();
         let start = Instant::now();
         for _ in 0..10 {
-            assert!(limiter.admits(LogKind::Paused, Level::Error, start));
+            assert!(limiter.allow(LogKind::Paused, Level::Error, start));
         }
-        for (level, told) in
+        for (level, reported) in
             [(Level::Debug, Level::Debug), (Level::Warn, Level::Warn), (Level::Info, Level::Warn)]
         {
-            assert!(!limiter.admits(LogKind::Paused, level, start));
-            assert_eq!(limiter.windows[0].level, told);
+            assert!(!limiter.allow(LogKind::Paused, level, start));
+            assert_eq!(limiter.buckets[0].level, reported);
         }
-        limiter.report_all_left_out();
+        limiter.report_all_suppressed();
         assert_eq!(limiter.next_report(), None);
     }
 
     #[test]
-    fn topics_are_told_in_words() {
+    fn kinds_are_displayed_in_words() {
         assert_eq!(LogKind::LateFirst.to_string(), "late first event of a source");
         let closed = LogKind::ClientClosed(CloseReason::BadId);
         assert_eq!(closed.to_string(), "client closed: bad_id");
     }
 
     #[test]
-    fn input_is_escaped_and_cut() {
+    fn input_is_escaped_and_truncated() {
         assert_eq!(Escaped(b"1|X\x1b[31m\n\xff").to_string(), r#""1|X\x1b[31m\n\xff""#);
         let long = [b'a'; 65];
         assert_eq!(Escaped(&long[..64]).to_string(), format!("\"{}\"", "a".repeat(64)));

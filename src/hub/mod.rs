@@ -1,8 +1,8 @@
-//! The turn of the loop: every connection, and what is done for them in which order.
+//! The turn of the event loop: all connections, and the order in which they are handled.
 //!
-//! A [`Hub`] is the server without poll, clock and signals: readiness and the time come in as
-//! values, and the connections come from two [`Acceptor`]s. So the very code that serves real
-//! sockets runs under a simulation.
+//! A [`Hub`] is the server without poll, clock and signals: readiness and time are passed in as
+//! values, and connections come from two [`Acceptor`]s, so that a simulation runs the same code as
+//! real sockets.
 
 mod budgets;
 mod capacity;
@@ -16,6 +16,7 @@ mod listener;
 mod log_limiter;
 mod outbound;
 mod recorder;
+mod shutdown;
 mod sources;
 mod stats;
 mod timeout_queue;
@@ -41,42 +42,43 @@ use self::clients::lingering::LINGER_TIMEOUT;
 use self::listener::{ACCEPT_BACKOFF, Listener};
 use crate::config::Config;
 use crate::engine::{Engine, Recipient};
-use crate::hub::clients::client::{Client, ClientState};
 use crate::hub::clients::ip_limiter::IpLimiter;
 use crate::hub::gap_monitor::GapMonitor;
 use crate::hub::log_limiter::{LogKind, LogLimiter};
 use crate::hub::outbound::Outbound;
+use crate::hub::shutdown::Shutdown;
 use crate::hub::sources::Sources;
 use crate::hub::stats::HubCounters;
 use crate::hub::timeout_queue::TimeoutQueue;
 use crate::hub::token::{ClientKey, Target};
 use crate::protocol::Sequence;
 
-/// What the poll says of a connection or a listener.
+/// The readiness of a connection or a listener, as reported by the poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// The connection's token, or [`EVENT_LISTENER`] or [`CLIENT_LISTENER`].
     pub token: usize,
-    /// Bytes, an end, an error or a connection may wait.
+    /// Bytes, the end of the stream, an error or a new connection may be pending.
     pub readable: bool,
-    /// The socket takes bytes again.
+    /// The socket accepts bytes again.
     pub writable: bool,
-    /// The peer sends nothing more: after the bytes that the kernel holds comes an end or an error.
+    /// The peer has closed its sending side: the end of the stream or an error follows the bytes in
+    /// the kernel.
     pub read_closed: bool,
 }
 
-/// When the next turn is to begin.
+/// The time of the next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextTurn {
-    /// At once: there is work left.
+    /// Immediately, because there is work left.
     Now,
-    /// When something is ready, but not after this.
+    /// When a connection or a listener is ready, or at this time at the latest.
     Until(Instant),
-    /// When something is ready.
+    /// When a connection or a listener is ready.
     WhenReady,
 }
 
-/// All that the server knows.
+/// The complete server state.
 #[derive(Debug)]
 pub struct Hub<A: Acceptor> {
     config: Config,
@@ -87,22 +89,23 @@ pub struct Hub<A: Acceptor> {
     source_listener: Option<Listener<A>>,
     client_listener: Option<Listener<A>>,
     sources: Sources<A::Stream>,
-    /// Keys of clients that may have sent something.
+    /// Keys of clients that may have unread input.
     readable_clients: Vec<ClientKey>,
-    /// Clients over a limit, until the ends that the kernel knows of are read.
+    /// Clients over a limit, until the disconnects known to the kernel have been read.
     candidates: Vec<Candidate>,
-    /// Clients that are connected and not closed, registered or not.
+    /// The number of open clients, registered or not.
     open_clients: usize,
     linger_timeouts: TimeoutQueue<(ClientKey, Instant)>,
-    /// Clients that have to identify themselves, by key and start; one that has may still stand here.
+    /// Clients that have to identify themselves, by key and time of connection. An entry is stale
+    /// once the client has done so or is closed.
     identify_timeouts: TimeoutQueue<(ClientKey, Instant)>,
     ip_limiter: IpLimiter,
     gap_monitor: GapMonitor,
-    /// When a stop gives up what has not left; `None` while the server runs.
-    drain_deadline: Option<Instant>,
-    /// Applying waited for clients at the end of the last turn.
+    /// The shutdown in progress, if any.
+    shutdown: Option<Shutdown>,
+    /// Whether applying was paused at the end of the last turn.
     was_paused: bool,
-    /// Where accepted lines are written, if anywhere.
+    /// Records accepted lines, if configured.
     recorder: Option<Box<dyn Recorder>>,
     log_limiter: LogLimiter,
     counters: HubCounters,
@@ -111,8 +114,8 @@ pub struct Hub<A: Acceptor> {
 }
 
 impl<A: Acceptor> Hub<A> {
-    /// Creates a hub that accepts from both acceptors, clients up to `capacity`, and otherwise follows
-    /// `config`. Later calls must not pass a time earlier than `now`.
+    /// Creates a hub with `config` that accepts from both acceptors, clients up to `capacity`.
+    /// Later calls must not pass a time earlier than `now`.
     pub fn new(
         config: Config,
         capacity: Capacity,
@@ -134,7 +137,7 @@ impl<A: Acceptor> Hub<A> {
             identify_timeouts: TimeoutQueue::new(config.identify_timeout),
             ip_limiter: IpLimiter::new(config.max_clients_per_address),
             gap_monitor: GapMonitor::new(config.gap_timeout, now),
-            drain_deadline: None,
+            shutdown: None,
             was_paused: false,
             recorder: None,
             log_limiter: LogLimiter::default(),
@@ -147,33 +150,32 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Records every line that is accepted from now on.
+    /// Sets the recorder of accepted lines.
     pub(crate) fn record_to(&mut self, recorder: Box<dyn Recorder>) {
         self.recorder = Some(recorder);
     }
 
-    /// Takes the recorder back, for it to be finished.
+    /// Removes the recorder, so that the caller can finish it.
     pub(crate) fn take_recorder(&mut self) -> Option<Box<dyn Recorder>> {
         self.recorder.take()
     }
 
-    /// Logs how many lines were left out, although their second is not over yet.
+    /// Logs how many log lines were suppressed, without waiting for their second to end.
     pub(crate) fn report_suppressed_now(&mut self) {
-        self.log_limiter.report_all_left_out();
+        self.log_limiter.report_all_suppressed();
     }
 
-    /// The same with other budgets than the usual ones.
+    /// Returns the hub with other budgets than the default.
     #[must_use]
     pub fn with_budgets(self, budgets: Budgets) -> Hub<A> {
         Hub { budgets, ..self }
     }
 
-    /// One turn at the time `now`, with what the poll has said is `ready`.
+    /// Runs one turn at the time `now`, with the readiness of the last poll.
     ///
-    /// `poll_again` is asked, without waiting, for what has become ready since; it returns whether
-    /// there may be still more. So every client whose id line the kernel held when the sources' bytes
-    /// were read is registered before these are applied, and nobody is given up, nor an event, for
-    /// what was not looked at in time.
+    /// `poll_again` polls without waiting, and returns whether there may be more readiness. This
+    /// guarantees that a client whose id line had arrived before the source bytes is registered
+    /// before they are applied, and that no timeout fires for input that was already in the kernel.
     pub fn turn(
         &mut self,
         now: Instant,
@@ -182,7 +184,7 @@ impl<A: Acceptor> Hub<A> {
     ) {
         self.now = now;
         self.outbound.begin_turn(now);
-        self.note(ready);
+        self.apply_readiness(ready);
         if self.read_sources() || self.is_timeout_due() || self.sources.has_undecided() {
             self.poll_again_for_readiness(&mut poll_again);
         }
@@ -194,44 +196,15 @@ impl<A: Acceptor> Hub<A> {
         self.apply();
         self.outbound.flush_pending();
         self.check_gap();
-        self.expire();
-        self.close();
+        self.outbound.expire_stalls();
+        self.log_limiter.report_suppressed(self.now);
+        self.advance_shutdown();
+        self.close_pending();
         self.log_pause_changes();
         self.end_turn();
     }
 
-    /// Closes the listeners and stops reading. What was read is applied and delivered in the turns
-    /// that follow, until [`is_stopped`](Self::is_stopped) or the drain timeout.
-    ///
-    /// Readiness that was told before and has not come to a turn yet may be of connections that are
-    /// closed here. It meets empty slots, for nobody new is accepted.
-    pub fn stop(&mut self, now: Instant) {
-        if self.drain_deadline.is_some() {
-            return;
-        }
-        self.now = now;
-        let deadline = now + self.config.drain_timeout;
-        self.drain_deadline = Some(deadline);
-        self.source_listener = None;
-        self.client_listener = None;
-        let is_unknown = |client: &Client<_>| matches!(client.state, ClientState::AwaitingId(_));
-        let clients = self.outbound.clients.iter().filter(|(_, client)| is_unknown(client));
-        let unknown: Vec<ClientKey> = clients.map(|(key, _)| key).collect();
-        for key in unknown {
-            self.outbound.schedule_close(key, CloseReason::Stopped, None);
-        }
-        // Whoever has nothing queued will not become ready.
-        self.drain(deadline);
-        self.close();
-    }
-
-    /// Returns whether a stop is complete.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.is_draining() && self.sources.open() == 0 && self.outbound.clients.is_empty()
-    }
-
-    /// Returns when the next turn is to begin.
+    /// Returns when the next turn has to begin.
     #[must_use]
     pub fn next_turn(&self) -> NextTurn {
         if self.config.busy_poll || self.has_work_left() {
@@ -242,12 +215,12 @@ impl<A: Acceptor> Hub<A> {
             self.log_limiter.next_report(),
             self.source_listener.as_ref().and_then(|listener| listener.backoff_until),
             self.client_listener.as_ref().and_then(|listener| listener.backoff_until),
-            self.drain_deadline,
+            self.shutdown.map(Shutdown::deadline),
         ];
         deadlines.into_iter().flatten().min().map_or(NextTurn::WhenReady, NextTurn::Until)
     }
 
-    /// What happened so far.
+    /// Returns a snapshot of all counters.
     #[must_use]
     pub fn totals(&self) -> Stats {
         Stats {
@@ -265,31 +238,33 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Returns how many lines of an open source were looked at so far, by its token.
+    /// Returns how many lines of an open source were decoded so far, by its token.
     #[must_use]
     pub fn lines_received(&self, token: usize) -> Option<u64> {
         let Target::Source(key) = Target::of(token) else { return None };
         self.sources.get(key).map(|source| source.lines_received)
     }
 
-    /// Panics unless what must hold between two turns does. Looks at every connection.
+    /// Panics unless the invariants between two turns hold. Checks every connection.
     pub fn check_invariants(&self) {
         self.outbound.check();
         for &key in self.outbound.registered() {
-            let Some(client) = self.outbound.client(key) else { panic!("a member is a client") };
+            let Some(client) = self.outbound.client(key) else {
+                panic!("a registered key is of a client")
+            };
             let user = client.user().and_then(|user| self.engine.graph().recipient(user));
             assert_eq!(user.map(|Recipient(number)| number), client.recipient(), "of {key:?}");
             assert_eq!(user.and_then(|user| self.outbound.client_at(user)), Some(key));
-            assert!(!client.is_closing, "what is to be closed is closed within the turn");
+            assert!(!client.is_closing, "pending closes are completed within the turn");
             assert!(
                 client.send_queue.is_empty() || !client.writable,
-                "bytes wait only where the socket refused them"
+                "bytes stay queued only after WouldBlock"
             );
         }
         self.sources.check();
     }
 
-    /// Shows in the log when applying begins to wait for clients, and when it goes on.
+    /// Logs when applying is paused for slow clients, and when it is resumed.
     fn log_pause_changes(&mut self) {
         let is_paused = self.outbound.is_paused();
         if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
@@ -297,24 +272,24 @@ impl<A: Acceptor> Hub<A> {
         }
         let queued = self.outbound.queued_total();
         if is_paused {
-            let full = self.outbound.stalled_clients();
-            self.say(
+            let stalled = self.outbound.stalled_clients();
+            self.log(
                 LogKind::Paused,
                 Level::Warn,
                 format_args!(
-                    "paused: {full} clients have full queues, {queued} bytes are queued for all"
+                    "paused: {stalled} clients have full queues, {queued} bytes queued in total"
                 ),
             );
         } else {
-            self.say(
+            self.log(
                 LogKind::Paused,
                 Level::Info,
-                format_args!("going on: {queued} bytes are queued for all"),
+                format_args!("resumed: {queued} bytes queued in total"),
             );
         }
     }
 
-    /// Hands over and gives back what the turn has no more use for.
+    /// Ends the turn of the recorder, and shrinks buffers if there is no work left.
     fn end_turn(&mut self) {
         let is_idle = !self.has_work_left();
         if let Some(recorder) = &mut self.recorder {
@@ -326,11 +301,15 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    fn note(&mut self, ready: &[Readiness]) {
+    fn apply_readiness(&mut self, ready: &[Readiness]) {
         for readiness in ready {
             match Target::of(readiness.token) {
-                Target::SourceListener => self.source_listener.iter_mut().for_each(Listener::note),
-                Target::ClientListener => self.client_listener.iter_mut().for_each(Listener::note),
+                Target::SourceListener => {
+                    self.source_listener.iter_mut().for_each(Listener::set_readable)
+                }
+                Target::ClientListener => {
+                    self.client_listener.iter_mut().for_each(Listener::set_readable)
+                }
                 Target::Source(key) => {
                     if let Some(source) = self.sources.get_mut(key) {
                         source.readable |= readiness.readable && source.end.is_none();
@@ -352,7 +331,7 @@ impl<A: Acceptor> Hub<A> {
             return;
         }
         let Some(client) = self.outbound.clients.get_mut(key) else { return };
-        // One whose input was left for later is looked at once more for its end.
+        // A client that is already listed is listed again when its end becomes known.
         let has_news = !client.in_read_list || (read_closed && !client.peer_closed);
         client.peer_closed |= read_closed;
         if readable && has_news {
@@ -365,8 +344,8 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Collects what has become ready until the poll has nothing more, or has told so much that it
-    /// can only be new.
+    /// Polls until there is nothing left, or until [`max_readiness`](Self::max_readiness) is
+    /// reached.
     fn poll_again_for_readiness(
         &mut self,
         poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
@@ -376,7 +355,7 @@ impl<A: Acceptor> Hub<A> {
         loop {
             more.clear();
             let is_cut_short = poll_again(&mut more);
-            self.note(&more);
+            self.apply_readiness(&more);
             left = left.saturating_sub(more.len());
             if !is_cut_short || left == 0 {
                 break;
@@ -385,42 +364,35 @@ impl<A: Acceptor> Hub<A> {
         self.readiness_buf = more;
     }
 
-    /// Returns whether somebody's time is over, as far as is known: this process may have stood still since the
-    /// poll, and what a peer did in time may be in the kernel.
+    /// Returns whether a timeout may have expired. The process may have been suspended since the
+    /// poll, so input that arrived in time may still be unread.
     fn is_timeout_due(&self) -> bool {
-        self.next_timeout().is_some_and(|due| due <= self.now)
+        self.next_timeout().is_some_and(|deadline| deadline <= self.now)
     }
 
-    /// Returns when the time of a peer, or of a missing event, may be over.
+    /// Returns when the next timeout of a peer or of a gap may expire.
     fn next_timeout(&self) -> Option<Instant> {
         let timeouts = [
-            self.identify_timeouts.next(),
-            self.outbound.next_stall(),
+            self.identify_timeouts.next_deadline(),
+            self.outbound.next_stall_deadline(),
             self.gap_monitor.next_deadline(),
-            self.linger_timeouts.next(),
+            self.linger_timeouts.next_deadline(),
         ];
         timeouts.into_iter().flatten().min()
     }
 
-    /// After how much it is no use to ask a poll for more in the same turn. Without new bytes it tells
-    /// of each connection once, and first of what has waited longest; sixteen times as much, and some,
-    /// leaves room for what it tells twice.
+    /// Returns the upper bound on readiness events per turn. The poll reports each connection once
+    /// unless new data arrives, the longest pending first; 16× leaves slack for repeats.
     #[must_use]
     pub fn max_readiness(&self) -> usize {
         16 * (self.sources.open() + self.outbound.clients.len() + 16)
-    }
-
-    /// Returns whether a stop is under way.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.drain_deadline.is_some()
     }
 
     fn client_count(&self) -> usize {
         self.open_clients
     }
 
-    /// Returns whether another turn would do something without anything becoming ready.
+    /// Returns whether another turn has work to do without new readiness.
     fn has_work_left(&self) -> bool {
         let may_read = !self.is_draining();
         let can_apply = self.outbound.may_accept();
@@ -430,25 +402,25 @@ impl<A: Acceptor> Hub<A> {
         (can_apply && (self.engine.has_ready() || sources_wait))
             || !self.readable_clients.is_empty()
             || (self.sources.may_accept()
-                && self.source_listener.as_ref().is_some_and(Listener::is_open))
-            || self.client_listener.as_ref().is_some_and(Listener::is_open)
+                && self.source_listener.as_ref().is_some_and(Listener::is_ready))
+            || self.client_listener.as_ref().is_some_and(Listener::is_ready)
             || !self.engine.graph().is_index_complete()
             || self.is_stopped()
     }
 
-    fn log_accept_error(&mut self, whom: &str, error: &io::Error) {
+    fn log_accept_error(&mut self, peer_kind: &str, error: &io::Error) {
         self.counters.accept_errors += 1;
-        self.say(
+        self.log(
             LogKind::AcceptFailed,
             Level::Error,
             format_args!(
-                "cannot accept another {whom}: {error}; trying again in {} ms",
+                "cannot accept another {peer_kind}: {error}; retrying in {} ms",
                 ACCEPT_BACKOFF.as_millis()
             ),
         );
     }
 
-    fn say(&mut self, topic: LogKind, level: Level, line: fmt::Arguments<'_>) {
-        self.log_limiter.say(topic, level, self.now, line);
+    fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
+        self.log_limiter.log(kind, level, self.now, line);
     }
 }

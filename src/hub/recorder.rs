@@ -1,17 +1,18 @@
-//! A record of the accepted lines.
+//! The interface for recording accepted lines.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// Records every accepted line in the order of arrival. It never blocks: who writes the lines does so
-/// elsewhere.
+/// Records every accepted line in order of arrival. Implementations must not block, because they
+/// run in the loop.
 pub trait Recorder: Debug {
     /// Records a line, without its terminator.
     fn record(&mut self, line: &[u8]);
 
-    /// Records when the lines of this turn came. `is_idle`: the loop has nothing else to do.
+    /// Records the time at which the lines of this turn arrived. `is_idle` is whether the loop has
+    /// no work left.
     fn end_turn(&mut self, now: Instant, is_idle: bool);
 
-    /// Completes the record, in no more time than `timeout`.
+    /// Completes the record, within `timeout`.
     fn finish(self: Box<Self>, timeout: Duration);
 }

@@ -1,11 +1,11 @@
-//! What happened so far, in one line.
+//! Counters and totals.
 
 use std::fmt;
 
 use crate::engine::Counters;
 use crate::hub::close_reason::CloseReason;
 
-/// A count for each reason.
+/// The number of closed connections by reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CloseCounts([u64; CloseReason::COUNT]);
 
@@ -15,7 +15,7 @@ impl CloseCounts {
     }
 }
 
-/// The reasons that occurred, and how often.
+/// Formats the reasons that occurred with their counts.
 impl fmt::Display for CloseCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut counts = CloseReason::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0);
@@ -25,26 +25,26 @@ impl fmt::Display for CloseCounts {
     }
 }
 
-/// Counts that the engine and the deliveries do not keep.
+/// Counters of the hub, in addition to those of the engine and of the outbound queues.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HubCounters {
-    /// Lines that are no event.
+    /// Malformed lines.
     pub(crate) malformed: u64,
-    /// Last lines of sources that had no terminator.
+    /// Unterminated last lines of sources.
     pub(crate) unterminated: u64,
-    /// Connections to the event port, those turned away included.
+    /// Connections to the event port, including rejected ones.
     pub(crate) sources_accepted: u64,
-    /// Connections to the client port, those turned away included.
+    /// Connections to the client port, including rejected ones.
     pub(crate) clients_accepted: u64,
-    /// Times that accepting had to rest.
+    /// Accept errors that started a back-off.
     pub(crate) accept_errors: u64,
-    /// Clients closed, those turned away included, by reason.
+    /// Clients closed, including rejected ones, by reason.
     pub(crate) clients_closed: CloseCounts,
-    /// Sources closed, those turned away included, by reason.
+    /// Sources closed, including rejected ones, by reason.
     pub(crate) sources_closed: CloseCounts,
 }
 
-/// Everything counted since the start, as one line of text.
+/// A snapshot of all counters since the start. It displays as one line.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
     pub(crate) engine: Counters,
@@ -61,61 +61,61 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Events and sequences, as the engine counted them.
+    /// Returns the counters of the engine.
     #[must_use]
     pub fn engine(&self) -> &Counters {
         &self.engine
     }
 
-    /// Lines that are no event.
+    /// Returns the number of malformed lines.
     #[must_use]
     pub fn malformed(&self) -> u64 {
         self.counters.malformed
     }
 
-    /// Last lines of sources that had no terminator.
+    /// Returns the number of unterminated last lines of sources.
     #[must_use]
     pub fn unterminated(&self) -> u64 {
         self.counters.unterminated
     }
 
-    /// The sequence whose turn it is.
+    /// Returns the awaited sequence.
     #[must_use]
     pub fn awaited(&self) -> u64 {
         self.awaited
     }
 
-    /// Sequences that wait for their turn, void ones included.
+    /// Returns the number of buffered sequences, including void ones.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.buffered_events
     }
 
-    /// Lines queued for clients.
+    /// Returns the number of lines queued for clients.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
         self.lines_queued
     }
 
-    /// Bytes that clients' sockets have taken.
+    /// Returns the number of bytes written to client sockets.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written
     }
 
-    /// Clients connected, registered or not.
+    /// Returns the number of connected clients, registered or not.
     #[must_use]
     pub fn clients_connected(&self) -> usize {
         self.clients_connected
     }
 
-    /// Clients closed for `reason`.
+    /// Returns the number of clients closed for `reason`.
     #[must_use]
     pub fn clients_closed(&self, reason: CloseReason) -> u64 {
         self.counters.clients_closed.0[reason as usize]
     }
 
-    /// Sources closed for `reason`.
+    /// Returns the number of sources closed for `reason`.
     #[must_use]
     pub fn sources_closed(&self, reason: CloseReason) -> u64 {
         self.counters.sources_closed.0[reason as usize]

@@ -1,54 +1,55 @@
-//! Deadlines that all lie equally far ahead.
+//! A queue of deadlines with one common timeout.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Below this many entries a queue is not looked through.
-const FEW: usize = 1024;
+/// A queue with fewer entries is not compacted.
+const MIN_COMPACT_LEN: usize = 1024;
 
-/// A queue of things that time out after one and the same duration, so that the first in is the
-/// first due. An entry cannot be taken back: its owner looks whether it still means something.
+/// FIFO of entries with one common timeout, so that the first in is the first to expire. Entries
+/// cannot be cancelled: the owner checks whether an entry is stale.
 ///
-/// It holds at most twice as many entries as meant something when it was last looked through, or a
-/// thousand: whatever comes and goes while the first one waits.
+/// Stale entries are removed once the queue has more than twice as many entries as were live at the
+/// last compaction, and more than [`MIN_COMPACT_LEN`].
 #[derive(Debug)]
 pub(crate) struct TimeoutQueue<T> {
-    after: Duration,
+    timeout: Duration,
     queue: VecDeque<(Instant, T)>,
-    /// It is looked through when it has more entries than this.
-    most: usize,
+    /// The queue is compacted when it has more entries than this.
+    compact_at: usize,
 }
 
 impl<T> TimeoutQueue<T> {
-    pub(crate) fn new(after: Duration) -> TimeoutQueue<T> {
-        TimeoutQueue { after, queue: VecDeque::new(), most: FEW }
+    pub(crate) fn new(timeout: Duration) -> TimeoutQueue<T> {
+        TimeoutQueue { timeout, queue: VecDeque::new(), compact_at: MIN_COMPACT_LEN }
     }
 
-    pub(crate) fn start(&mut self, now: Instant, what: T) {
-        self.queue.push_back((now + self.after, what));
+    /// Appends an entry whose timeout starts at `now`.
+    pub(crate) fn push(&mut self, now: Instant, entry: T) {
+        self.queue.push_back((now + self.timeout, entry));
     }
 
-    /// Returns when the first entry is due.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.queue.front().map(|&(due, _)| due)
+    /// Returns when the first entry expires.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.queue.front().map(|&(deadline, _)| deadline)
     }
 
-    /// Takes the first entry, whether or not it is due.
+    /// Removes the first entry, expired or not.
     pub(crate) fn pop_first(&mut self) -> Option<T> {
-        self.queue.pop_front().map(|(_, what)| what)
+        self.queue.pop_front().map(|(_, entry)| entry)
     }
 
-    /// Takes the first entry if it is due, or if it means nothing any more.
-    pub(crate) fn pop_expired(&mut self, now: Instant, is_over: impl Fn(&T) -> bool) -> Option<T> {
-        if self.queue.len() > self.most {
-            self.queue.retain(|(_, what)| !is_over(what));
-            self.most = FEW.max(2 * self.queue.len());
+    /// Removes the first entry if it is expired or stale.
+    pub(crate) fn pop_expired(&mut self, now: Instant, is_stale: impl Fn(&T) -> bool) -> Option<T> {
+        if self.queue.len() > self.compact_at {
+            self.queue.retain(|(_, entry)| !is_stale(entry));
+            self.compact_at = MIN_COMPACT_LEN.max(2 * self.queue.len());
         }
-        let (due, what) = self.queue.front()?;
-        if *due > now && !is_over(what) {
+        let (deadline, entry) = self.queue.front()?;
+        if *deadline > now && !is_stale(entry) {
             return None;
         }
-        self.queue.pop_front().map(|(_, what)| what)
+        self.queue.pop_front().map(|(_, entry)| entry)
     }
 }
 
@@ -57,28 +58,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_in_is_the_first_due() {
+    fn the_first_in_is_the_first_to_expire() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut timeouts = TimeoutQueue::new(second);
-        assert_eq!(timeouts.next(), None);
-        timeouts.start(start, "a");
-        timeouts.start(start + second, "b");
-        assert_eq!(timeouts.next(), Some(start + second));
+        assert_eq!(timeouts.next_deadline(), None);
+        timeouts.push(start, "a");
+        timeouts.push(start + second, "b");
+        assert_eq!(timeouts.next_deadline(), Some(start + second));
         assert_eq!(timeouts.pop_expired(start, |_| false), None);
         assert_eq!(timeouts.pop_expired(start + second, |_| false), Some("a"));
         assert_eq!(timeouts.pop_expired(start + second, |_| false), None);
-        assert_eq!(timeouts.pop_expired(start + second, |&what| what == "b"), Some("b"));
+        assert_eq!(timeouts.pop_expired(start + second, |&entry| entry == "b"), Some("b"));
     }
 
     #[test]
-    fn what_is_over_does_not_pile_up_behind_one_that_is_not() {
+    fn stale_entries_do_not_accumulate_after_a_live_one() {
         let start = Instant::now();
         let mut timeouts = TimeoutQueue::new(Duration::from_secs(1));
         for number in 0..100_000 {
-            timeouts.start(start, number);
+            timeouts.push(start, number);
             assert_eq!(timeouts.pop_expired(start, |&number| number > 0), None);
         }
-        assert!(timeouts.queue.len() <= FEW + 1);
+        assert!(timeouts.queue.len() <= MIN_COMPACT_LEN + 1);
     }
 }

@@ -1,22 +1,22 @@
-//! The names of connections: keys in the two tables, and the tokens that a poll knows them by.
+//! Keys of connections in the two tables, and the poll tokens made of them.
 
 /// The token of the listener for event sources.
 pub const EVENT_LISTENER: usize = usize::MAX - 1;
 /// The token of the listener for clients.
 pub const CLIENT_LISTENER: usize = usize::MAX - 2;
 
-/// The lowest bit of a token tells sources from clients.
+/// The lowest bit of a token distinguishes sources from clients.
 const SOURCE_BIT: usize = 1;
 
-/// A source's place in the table of sources. Free to name another one once the source is closed.
+/// An index into the table of sources. It is reused once the source is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourceKey(pub(crate) u32);
 
-/// A client's place in the table of clients. Free to name another one once the client is closed.
+/// An index into the table of clients. It is reused once the client is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientKey(pub(crate) u32);
 
-/// What a token names.
+/// The connection or listener that a token identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     SourceListener,
@@ -26,7 +26,7 @@ pub(crate) enum Target {
 }
 
 impl SourceKey {
-    /// The key of an index of the table, which has fewer than 2³² places.
+    /// Converts an index of the table, which has fewer than 2³² entries.
     pub(crate) fn new(index: usize) -> SourceKey {
         SourceKey(index as u32)
     }
@@ -41,7 +41,7 @@ impl SourceKey {
 }
 
 impl ClientKey {
-    /// The key of an index of the table, which has fewer than 2³² places.
+    /// Converts an index of the table, which has fewer than 2³² entries.
     pub(crate) fn new(index: usize) -> ClientKey {
         ClientKey(index as u32)
     }
@@ -57,7 +57,7 @@ impl ClientKey {
 }
 
 impl Target {
-    /// What `token` names.
+    /// Decodes a token.
     pub(crate) fn of(token: usize) -> Target {
         match token {
             EVENT_LISTENER => Target::SourceListener,
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_names_what_it_was_made_of() {
+    fn a_token_decodes_to_the_key_it_was_made_of() {
         for key in [0, 1, 2, u32::MAX] {
             assert_eq!(Target::of(SourceKey(key).token()), Target::Source(SourceKey(key)));
             assert_eq!(Target::of(ClientKey(key).token()), Target::Client(ClientKey(key)));

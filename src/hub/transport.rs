@@ -1,34 +1,33 @@
-//! Connections as the hub sees them: real sockets, or what stands for them in a simulation.
+//! Interfaces to connections: real sockets, or simulated ones.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
-/// Connections that the kernel holds for us until we accept them. `net.core.somaxconn` may allow
-/// fewer.
+/// The listen backlog. `net.core.somaxconn` may lower it.
 pub const BACKLOG: i32 = 4096;
 
-/// A connection, non-blocking.
+/// A non-blocking connection.
 pub trait Stream: Read + Write {
-    /// Ends the sending side: the peer reads an end of file after all that was written.
+    /// Shuts down the sending side: the peer reads an end of file after all written bytes.
     ///
     /// # Errors
     ///
-    /// What the operating system says of a connection that is over already.
+    /// The error of the operating system, for instance if the connection is already closed.
     fn shutdown_write(&mut self) -> io::Result<()>;
 }
 
-/// A source of connections: a listening socket, or what stands for one in a simulation.
+/// A source of connections: a listening socket, or a simulated one.
 ///
-/// Readiness is edge-triggered: it is told once, and then again only after the stream, or the
-/// acceptor, has answered "would block".
+/// Readiness is edge-triggered: it is reported once, and again only after the stream or the
+/// acceptor has returned `WouldBlock`.
 pub trait Acceptor {
-    /// What is accepted.
+    /// The type of the accepted connections.
     type Stream: Stream;
 
-    /// Takes the next waiting connection, whose readiness is from then on told under `token`.
+    /// Accepts the next pending connection, and reports its readiness under `token`.
     ///
     /// # Errors
     ///
-    /// "Would block" when none waits; otherwise what the operating system says.
+    /// `WouldBlock` if no connection is pending; otherwise the error of the operating system.
     fn accept(&mut self, token: usize) -> io::Result<(Self::Stream, SocketAddr)>;
 }

@@ -136,7 +136,7 @@ fn the_last_sequence_is_delivered_and_nothing_after_it() {
 fn a_gap_shows_in_the_log_with_its_sequence_and_age_and_is_waited_for() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["1|B", "3|B", "4|B"]);
-    let line = server.logs(&["sequence 2 has been missing for ", "2 wait behind it"]);
+    let line = server.logs(&["sequence 2 has been missing for ", "2 buffered after it"]);
     assert!(line.contains(" s;"), "{line}");
     assert_eq!(server.stat("lost"), 0);
     source.sends_lines(&["2|B"]);
@@ -148,8 +148,8 @@ fn missing_sequences_are_skipped_after_the_gap_timeout_counted_and_logged() {
     let (server, mut client, mut source) = one_user(7, &["--gap-timeout-ms", "50"]);
     source.sends_lines(&["1|B", "5|B", "7|B", "8|B"]);
     client.receives(&["1|B", "5|B", "7|B", "8|B"]);
-    server.logs(&["gave up the missing sequences 2 to 4", "3 lost"]);
-    server.logs(&["gave up the missing sequences 6 to 6", "1 lost"]);
+    server.logs(&["skipped missing sequences 2..=4", "3 lost"]);
+    server.logs(&["skipped missing sequences 6..=6", "1 lost"]);
     source.sends_lines(&["3|B", "9|B"]);
     client.receives(&["9|B"]);
     assert_eq!((server.stat("lost"), server.stat("late")), (4, 1));
@@ -173,7 +173,7 @@ fn an_order_with_nothing_behind_it_has_no_gap_however_long_it_rests() {
     client.receives(&["1|B", "3|B"]);
     // The log proves that time passes: another gap opens and closes.
     source.sends_lines(&["5|B"]);
-    server.logs(&["gave up the missing sequences 4 to 4"]);
+    server.logs(&["skipped missing sequences 4..=4"]);
     source.sends_lines(&["6|B"]);
     client.receives(&["5|B", "6|B"]);
     assert_eq!(server.stat("lost"), 2);

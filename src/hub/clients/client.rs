@@ -1,4 +1,4 @@
-//! One user client: its stream, who it is, and what is queued for it.
+//! The state of one user client.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::hub::outbound::send_queue::SendQueue;
 use crate::protocol::{LineBuffer, UserId};
 
-/// The longest id line that is looked at, without its terminator.
+/// The maximum length of an id line, without its terminator.
 pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
 
-/// What a client has sent of its id line.
+/// The part of the id line received so far.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub(crate) lines: LineBuffer,
@@ -17,32 +17,33 @@ pub(crate) struct Handshake {
     pub(crate) since: Instant,
 }
 
-/// Who a client is.
+/// The state of a client: whether it has identified itself.
 #[derive(Debug)]
 pub(crate) enum ClientState {
-    /// It has not sent its id line yet, or not all of it.
+    /// The id line is incomplete.
     AwaitingId(Box<Handshake>),
-    /// It is registered, at this place in the list of those who are, and reached at this recipient.
-    Registered { user: UserId, place: u32, recipient: u32 },
-    /// It was registered, and waits to be closed.
+    /// The client is registered, with its index in the list of registered clients and its recipient
+    /// number.
+    Registered { user: UserId, index: u32, recipient: u32 },
+    /// The client was registered, and is about to be closed.
     Closing { user: UserId },
 }
 
-/// Why a client has a stall running.
+/// The cause of a stall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StallCause {
-    /// An event did not fit its own queue: applying waits for this client.
+    /// An event did not fit the queue of the client: applying waits for this client.
     OwnQueue,
-    /// All queues together are full, and it has a share in that.
+    /// All queues together are full, and the client has bytes queued.
     TotalQueue,
 }
 
-/// A queue that has to come down, or its client is given up.
+/// A queue that has to fall to its low watermark within the stall timeout.
 #[derive(Debug)]
 pub(crate) struct Stall {
     pub(crate) since: Instant,
-    /// The stall is over when the queue has no more bytes than this.
-    pub(crate) target: u64,
+    /// The stall ends when the queue has at most this many bytes.
+    pub(crate) low_watermark: u64,
     pub(crate) cause: StallCause,
 }
 
@@ -53,31 +54,31 @@ pub(crate) struct Client<S> {
     pub(crate) peer: SocketAddr,
     pub(crate) state: ClientState,
     pub(crate) send_queue: SendQueue,
-    /// The socket has not refused bytes since it last said that it takes some.
+    /// The socket has not returned `WouldBlock` since it was last reported writable.
     pub(crate) writable: bool,
-    /// It is to be closed within this turn, and receives nothing more.
+    /// The client is closed within this turn, and receives no more events.
     pub(crate) is_closing: bool,
-    /// It stands on the list of those to read.
+    /// Its key is in the list of readable clients.
     pub(crate) in_read_list: bool,
-    /// A limit keeps it out, unless a connection that counts turns out to have ended.
+    /// The client is over a limit, until the decision whether to admit it.
     pub(crate) awaits_admission: bool,
-    /// The kernel holds the end of what the client sends, after bytes that may be unread.
+    /// The peer has closed its sending side; bytes before that may be unread.
     pub(crate) peer_closed: bool,
-    /// Everything that the client sent has been read.
+    /// All input has been read, up to the end of the stream.
     pub(crate) is_read_to_end: bool,
     pub(crate) stall: Option<Box<Stall>>,
-    /// Bytes of a queue that was given up before the client was closed.
+    /// Bytes of a queue that was dropped before the client is closed.
     pub(crate) dropped_bytes: u64,
 }
 
-/// A connection that the server has closed for writing. What its peer still sends is read, because
-/// closing a socket with unread bytes resets the connection and loses what is on its way.
+/// A connection whose sending side is shut down. Its input is still read, because closing a socket
+/// with unread bytes resets the connection and loses bytes in flight.
 #[derive(Debug)]
 pub(crate) struct Lingering<S> {
     pub(crate) stream: S,
     /// When the sending side was shut down.
     pub(crate) since: Instant,
-    /// It stands on the list of those to read.
+    /// Its key is in the list of readable clients.
     pub(crate) in_read_list: bool,
 }
 
@@ -100,12 +101,12 @@ impl<S> Client<S> {
         }
     }
 
-    /// Returns whether it connected at `since` and has not sent its id yet.
+    /// Returns whether the client connected at `since` and has not identified itself yet.
     pub(crate) fn is_awaiting_id_since(&self, since: Instant) -> bool {
-        matches!(&self.state, ClientState::AwaitingId(id_line) if id_line.since == since)
+        matches!(&self.state, ClientState::AwaitingId(handshake) if handshake.since == since)
     }
 
-    /// Its user id, once known.
+    /// Returns the user id, once known.
     pub(crate) fn user(&self) -> Option<UserId> {
         match self.state {
             ClientState::AwaitingId(_) => None,
@@ -113,7 +114,7 @@ impl<S> Client<S> {
         }
     }
 
-    /// Where its deliveries go, while it is registered.
+    /// Returns the recipient number while the client is registered.
     pub(crate) fn recipient(&self) -> Option<u32> {
         match self.state {
             ClientState::Registered { recipient, .. } => Some(recipient),

@@ -1,9 +1,9 @@
-//! How many clients each address has.
+//! The limit on clients per IP address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Counts clients by address while there is a limit for one address, and nothing otherwise.
+/// Counts clients per address. Without a limit it counts nothing.
 #[derive(Debug)]
 pub(crate) struct IpLimiter {
     limit: Option<usize>,
@@ -15,8 +15,8 @@ impl IpLimiter {
         IpLimiter { limit, clients: HashMap::new() }
     }
 
-    /// Counts one more client from an address; `false` if it has as many as it may.
-    pub(crate) fn admit(&mut self, address: IpAddr) -> bool {
+    /// Counts one more client from an address. Returns `false` if the limit is reached.
+    pub(crate) fn try_acquire(&mut self, address: IpAddr) -> bool {
         let Some(limit) = self.limit else { return true };
         let clients = self.clients.entry(address).or_insert(0);
         if *clients < limit {
@@ -27,8 +27,8 @@ impl IpLimiter {
         }
     }
 
-    /// A client from an address, admitted before, is gone.
-    pub(crate) fn depart(&mut self, address: IpAddr) {
+    /// Releases a client that was acquired before.
+    pub(crate) fn release(&mut self, address: IpAddr) {
         if let Some(clients) = self.clients.get_mut(&address) {
             *clients -= 1;
             if *clients == 0 {
@@ -47,20 +47,23 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_count() {
-        let mut count = IpLimiter::new(Some(2));
-        assert_eq!([A, A, A, B].map(|address| count.admit(address)), [true, true, false, true]);
-        count.depart(A);
-        assert!(count.admit(A) && !count.admit(A));
+        let mut limiter = IpLimiter::new(Some(2));
+        assert_eq!(
+            [A, A, A, B].map(|address| limiter.try_acquire(address)),
+            [true, true, false, true]
+        );
+        limiter.release(A);
+        assert!(limiter.try_acquire(A) && !limiter.try_acquire(A));
         for address in [A, A, B] {
-            count.depart(address);
+            limiter.release(address);
         }
-        assert!(count.clients.is_empty(), "an address without clients takes no memory");
+        assert!(limiter.clients.is_empty(), "an address without clients takes no memory");
     }
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
-        let mut count = IpLimiter::new(None);
-        assert!((0..100).all(|_| count.admit(A)) && count.clients.is_empty());
-        count.depart(A);
+        let mut limiter = IpLimiter::new(None);
+        assert!((0..100).all(|_| limiter.try_acquire(A)) && limiter.clients.is_empty());
+        limiter.release(A);
     }
 }

@@ -1,4 +1,4 @@
-//! Closed connections whose last bytes are still on their way.
+//! Lingering close: connections that are shut down for sending, and whose peer may still send.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,15 @@ use crate::hub::clients::client::Lingering;
 use crate::hub::token::ClientKey;
 use crate::hub::transport::{Acceptor, Stream};
 
-/// How long a closed connection waits for its peer to end, at most.
+/// The maximum time that a closed connection waits for its peer to close.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// So many connections may linger even where clients take all descriptors; they use the reserve.
+/// Connections that may linger even if open clients use all descriptors; they use the reserve.
 const MIN_LINGERING: usize = 4;
 
 impl<A: Acceptor> Hub<A> {
-    /// Closes a connection so that nothing on its way is lost: ends its sending side, and discards
-    /// what its peer still sends until the peer ends, too.
+    /// Closes a connection without losing bytes in flight: shuts down the sending side, and
+    /// discards input until the peer closes too.
     pub(crate) fn linger(&mut self, key: ClientKey, mut stream: A::Stream) {
         if stream.shutdown_write().is_err() {
             self.outbound.clients.remove(key);
@@ -23,12 +23,12 @@ impl<A: Acceptor> Hub<A> {
         }
         let lingering = Lingering { stream, since: self.now, in_read_list: true };
         self.outbound.clients.linger(key, lingering);
-        self.linger_timeouts.start(self.now, (key, self.now));
+        self.linger_timeouts.push(self.now, (key, self.now));
         self.readable_clients.push(key);
         self.evict_lingering();
     }
 
-    /// Ends the oldest lingering connections where open clients need their descriptors.
+    /// Closes the oldest lingering connections if open clients need their descriptors.
     pub(crate) fn evict_lingering(&mut self) {
         let limit = self.capacity.max_clients + self.capacity.max_awaiting_id;
         let max = limit.saturating_sub(self.open_clients).max(MIN_LINGERING);
@@ -41,14 +41,15 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Ends the connections that have lingered for long enough, and all of them once a stop is over.
+    /// Closes connections whose linger timeout has expired, and all of them once the drain timeout
+    /// has.
     pub(crate) fn expire_lingering(&mut self) {
-        let is_over = self.drain_deadline.is_some_and(|deadline| self.now >= deadline);
+        let is_drain_expired = self.is_drain_expired();
         loop {
             let clients = &self.outbound.clients;
             let is_stale =
                 |&(key, since): &(ClientKey, Instant)| !clients.is_lingering_since(key, since);
-            let expired = match is_over {
+            let expired = match is_drain_expired {
                 true => self.linger_timeouts.pop_first(),
                 false => self.linger_timeouts.pop_expired(self.now, is_stale),
             };

@@ -20,40 +20,40 @@ use crate::hub::token::ClientKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 use crate::protocol::{LineFrame, UserId, is_http_request_line};
 
-/// Connections over a limit that are open at once, until it is known whether others have ended.
-/// They take descriptors of the reserve.
+/// The maximum number of clients over a limit that await a decision at once. They use descriptors
+/// of the reserve.
 const MAX_UNDECIDED: usize = 8;
 
-/// A client that a limit keeps out, as far as is known.
+/// A client over a limit, which is rejected unless a disconnect frees capacity.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     key: ClientKey,
-    /// Who it is; `None` for a connection that was just accepted.
+    /// The user id; `None` for a connection that was just accepted.
     user: Option<UserId>,
 }
 
-/// What one turn may still do for clients, and those left for the next one.
+/// The remaining budget of a turn for clients, and the clients left for the next turn.
 #[derive(Debug)]
 struct ClientTurn {
     accepts_left: i32,
     discard_budget: usize,
-    /// Clients that got no share of this turn: first in the next one.
-    left_out: Vec<ClientKey>,
-    /// Clients that had their share and may have sent more.
+    /// Clients not read because the budget was exhausted: first in the next turn.
+    deferred: Vec<ClientKey>,
+    /// Clients that used their share of the budget and may have more input.
     partially_read: Vec<ClientKey>,
 }
 
 impl ClientTurn {
-    fn list(&mut self, is_left_out: bool) -> &mut Vec<ClientKey> {
-        if is_left_out { &mut self.left_out } else { &mut self.partially_read }
+    fn list(&mut self, is_deferred: bool) -> &mut Vec<ClientKey> {
+        if is_deferred { &mut self.deferred } else { &mut self.partially_read }
     }
 }
 
 impl<A: Acceptor> Hub<A> {
-    /// Accepts and reads clients until the kernel holds nothing more on that side.
+    /// Accepts and reads clients until the kernel has no more of their connections and input.
     ///
-    /// Before a limit turns a client away, the ends that the kernel knows of are read: a poll that
-    /// comes after the client tells of every end that came before it.
+    /// Before a client is rejected for a limit, the disconnects known to the kernel are read: a
+    /// poll after the client was accepted reports every disconnect that preceded it.
     pub(super) fn accept_and_read_clients(
         &mut self,
         poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
@@ -61,7 +61,7 @@ impl<A: Acceptor> Hub<A> {
         let mut turn = ClientTurn {
             accepts_left: BACKLOG,
             discard_budget: self.budgets.discarded_bytes,
-            left_out: Vec::new(),
+            deferred: Vec::new(),
             partially_read: Vec::new(),
         };
         loop {
@@ -74,7 +74,7 @@ impl<A: Acceptor> Hub<A> {
             self.poll_again_for_readiness(poll_again);
             self.read_clients(&mut turn);
             self.close_clients();
-            // Those who have identified themselves first: one that is closed makes room for another.
+            // Identified clients first, because closing one frees capacity for another connection.
             candidates.sort_by_key(|candidate| candidate.user.is_none());
             for candidate in candidates {
                 if self.decide(candidate) {
@@ -83,9 +83,9 @@ impl<A: Acceptor> Hub<A> {
                 self.close_clients();
             }
         }
-        turn.left_out.append(&mut self.readable_clients);
-        turn.left_out.append(&mut turn.partially_read);
-        self.readable_clients = turn.left_out;
+        turn.deferred.append(&mut self.readable_clients);
+        turn.deferred.append(&mut turn.partially_read);
+        self.readable_clients = turn.deferred;
     }
 
     fn accept_clients(&mut self, accepts_left: &mut i32) {
@@ -111,12 +111,12 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Counts one more client, unless a limit is reached.
+    /// Counts one more open client, unless a limit is reached.
     fn admit(&mut self, peer: SocketAddr) -> Result<(), CloseReason> {
         if self.open_clients >= self.capacity.max_clients + self.capacity.max_awaiting_id {
             return Err(CloseReason::TooManyClients);
         }
-        if !self.ip_limiter.admit(peer.ip().to_canonical()) {
+        if !self.ip_limiter.try_acquire(peer.ip().to_canonical()) {
             return Err(CloseReason::TooManyFromAddress);
         }
         self.open_clients += 1;
@@ -125,7 +125,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn start_identifying(&mut self, key: ClientKey) {
-        self.identify_timeouts.start(self.now, (key, self.now));
+        self.identify_timeouts.push(self.now, (key, self.now));
         self.readable_clients.push(key);
     }
 
@@ -136,22 +136,22 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Lets a candidate in if there is room by now, and turns it away if not. Returns whether its
-    /// peer is known to have ended.
+    /// Admits a candidate if there is capacity by now, or rejects it. Returns whether its peer is
+    /// known to have closed.
     fn decide(&mut self, Candidate { key, user }: Candidate) -> bool {
         let Some(client) = self.outbound.client_mut(key) else { return false };
         client.awaits_admission = false;
         if client.is_closing {
             return false;
         }
-        let (peer, has_ended) = (client.peer, client.peer_closed);
+        let (peer, is_peer_closed) = (client.peer, client.peer_closed);
         match user {
-            Some(user) if self.has_room_for(user) => {
+            Some(user) if self.has_capacity_for(user) => {
                 self.register(key, user);
-                self.mark_unread(key);
+                self.mark_listed(key);
                 self.readable_clients.push(key);
             }
-            Some(_) if has_ended => {
+            Some(_) if is_peer_closed => {
                 self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None)
             }
             Some(_) => self.outbound.schedule_close(key, CloseReason::TooManyClients, None),
@@ -163,11 +163,12 @@ impl<A: Acceptor> Hub<A> {
                 }
             },
         }
-        has_ended
+        is_peer_closed
     }
 
-    /// Returns whether the user may be registered: it takes over from itself, or there is a place.
-    fn has_room_for(&self, user: UserId) -> bool {
+    /// Returns whether the user may be registered: it takes over its own session, or there is
+    /// capacity.
+    fn has_capacity_for(&self, user: UserId) -> bool {
         self.outbound.registered().len() < self.capacity.max_clients
             || self.engine.graph().recipient(user).is_some()
     }
@@ -175,7 +176,7 @@ impl<A: Acceptor> Hub<A> {
     fn reject_client(&mut self, peer: SocketAddr, reason: CloseReason) {
         self.counters.clients_closed.count(reason);
         let connected = self.open_clients;
-        self.say(
+        self.log(
             LogKind::ClientClosed(reason),
             Level::Warn,
             format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
@@ -192,7 +193,7 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Reads what a client has sent. One that may have sent more is listed for the next turn.
+    /// Reads the input of a client. If more may follow, lists the client for the next turn.
     fn read_client(&mut self, key: ClientKey, turn: &mut ClientTurn) {
         let Some(client) = self.outbound.client_mut(key) else { return };
         client.in_read_list = false;
@@ -202,29 +203,29 @@ impl<A: Acceptor> Hub<A> {
         if client.user().is_none() && !self.identify(key) {
             return;
         }
-        let is_left_out = turn.discard_budget == 0;
+        let is_deferred = turn.discard_budget == 0;
         let may_have_more = self.discard_input(key, &mut turn.discard_budget);
         let Some(client) = self.outbound.client_mut(key) else { return };
         if may_have_more && client.peer_closed {
-            // The end is behind bytes that nobody wants.
+            // The end of the stream follows input that would only be discarded.
             self.on_client_disconnected(key, CloseReason::ClosedByPeer, None);
         } else if may_have_more {
             client.in_read_list = true;
-            turn.list(is_left_out).push(key);
+            turn.list(is_deferred).push(key);
         }
     }
 
-    fn mark_unread(&mut self, key: ClientKey) {
+    fn mark_listed(&mut self, key: ClientKey) {
         if let Some(client) = self.outbound.client_mut(key) {
             client.in_read_list = true;
         }
     }
 
-    /// Reads the id line of a client. Returns whether the client is registered now.
+    /// Reads the id line of a client. Returns whether the client is now registered.
     fn identify(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.outbound.client_mut(key) else { return false };
-        let ClientState::AwaitingId(id_line) = &mut client.state else { return false };
-        let lines = &mut id_line.lines;
+        let ClientState::AwaitingId(handshake) = &mut client.state else { return false };
+        let lines = &mut handshake.lines;
         let id = loop {
             match try_read(&mut client.stream, lines.unfilled_mut(MAX_ID_LINE_BYTES + 2)) {
                 ReadOutcome::Data(bytes) => lines.advance(bytes),
@@ -245,11 +246,11 @@ impl<A: Acceptor> Hub<A> {
             }
         };
         match id {
-            Ok(user) if self.has_room_for(user) => {
+            Ok(user) if self.has_capacity_for(user) => {
                 self.register(key, user);
                 return true;
             }
-            // To register it would change nothing.
+            // The peer is gone, so registering it is pointless.
             Ok(_) if self.has_peer_closed(key) => {
                 self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None);
             }
@@ -263,18 +264,18 @@ impl<A: Acceptor> Hub<A> {
         self.outbound.client(key).is_some_and(|client| client.peer_closed)
     }
 
-    /// From now on the client is the one connection of `user`.
+    /// Registers the client as the only connection of `user`, taking over from an older one.
     fn register(&mut self, key: ClientKey, user: UserId) {
         let Registration { recipient, was_registered } = self.engine.register(user);
         if was_registered && let Some(older) = self.outbound.client_at(recipient) {
             self.outbound.flush_before_close(older);
-            self.outbound.leave(older);
+            self.outbound.unregister(older);
             self.outbound.schedule_close(older, CloseReason::TakenOver, None);
         }
-        self.outbound.join(key, user, recipient);
+        self.outbound.register(key, user, recipient);
         if let Some(client) = self.outbound.client(key) {
             let peer = client.peer;
-            self.say(
+            self.log(
                 LogKind::ClientRegistered,
                 Level::Debug,
                 format_args!("user {user} connected from {peer}"),
@@ -282,14 +283,14 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Reads what an identified client sends, and forgets it. Returns whether there may be more.
+    /// Discards the input of an identified client. Returns whether there may be more.
     fn discard_input(&mut self, key: ClientKey, budget: &mut usize) -> bool {
         let Some(client) = self.outbound.client_mut(key) else { return false };
         let share = self.budgets.discarded_bytes_per_client;
         match discard(&mut client.stream, share, budget) {
-            Discarded::ReadDry => false,
-            Discarded::BudgetSpent => true,
-            Discarded::Ended(Disconnect { reason, error }) => {
+            Discarded::Drained => false,
+            Discarded::BudgetExhausted => true,
+            Discarded::Closed(Disconnect { reason, error }) => {
                 client.is_read_to_end = true;
                 self.on_client_disconnected(key, reason, error);
                 false
@@ -297,36 +298,36 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Reads what the peer of a closed connection still sends.
+    /// Discards the input of a lingering connection, and removes the connection at its end.
     fn read_lingering(&mut self, key: ClientKey, turn: &mut ClientTurn) {
         let Some(lingering) = self.outbound.clients.lingering_mut(key) else { return };
-        let is_left_out = turn.discard_budget == 0;
+        let is_deferred = turn.discard_budget == 0;
         let share = self.budgets.discarded_bytes_per_client;
         let discarded = discard(&mut lingering.stream, share, &mut turn.discard_budget);
-        lingering.in_read_list = matches!(discarded, Discarded::BudgetSpent);
+        lingering.in_read_list = matches!(discarded, Discarded::BudgetExhausted);
         match discarded {
-            Discarded::ReadDry => {}
-            Discarded::BudgetSpent => turn.list(is_left_out).push(key),
-            Discarded::Ended(_) => self.outbound.clients.remove(key),
+            Discarded::Drained => {}
+            Discarded::BudgetExhausted => turn.list(is_deferred).push(key),
+            Discarded::Closed(_) => self.outbound.clients.remove(key),
         }
     }
 
-    /// The client is gone: nothing is delivered to it from now on.
+    /// Unregisters a client whose peer has disconnected, and schedules its close.
     fn on_client_disconnected(
         &mut self,
         key: ClientKey,
         reason: CloseReason,
         error: Option<io::Error>,
     ) {
-        if let Some(user) = self.outbound.leave(key) {
+        if let Some(user) = self.outbound.unregister(key) {
             self.engine.unregister(user);
         }
         self.outbound.schedule_close(key, reason, error);
     }
 }
 
-/// The user whose id a client's first line is, or why the client is closed. Of a line that is too
-/// long only a prefix is known.
+/// Parses the first line of a client. Returns the user id, or the reason for closing the client.
+/// `is_prefix` is whether the line was too long and `line` is only its prefix.
 fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
     if is_http_request_line(line, is_prefix) {
         return Err(CloseReason::HttpRequest);
@@ -334,30 +335,30 @@ fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
     UserId::parse(line).filter(|_| !is_prefix).ok_or(CloseReason::BadId)
 }
 
-/// How reading bytes that nobody wants ended.
+/// The result of discarding input.
 #[derive(Debug)]
 enum Discarded {
-    /// The kernel holds nothing more.
-    ReadDry,
+    /// No bytes are available now.
+    Drained,
     /// There may be more.
-    BudgetSpent,
-    /// Nothing comes any more.
-    Ended(Disconnect),
+    BudgetExhausted,
+    /// The connection is closed for reading.
+    Closed(Disconnect),
 }
 
-/// Reads and forgets up to `share` bytes, and no more than `total` has left.
-fn discard(stream: &mut impl io::Read, share: usize, total: &mut usize) -> Discarded {
+/// Reads and discards up to `share` bytes, at most the remaining `budget`.
+fn discard(stream: &mut impl io::Read, share: usize, budget: &mut usize) -> Discarded {
     let mut scratch = [0; 4096];
-    let mut left = share.min(*total);
+    let mut left = share.min(*budget);
     while left > 0 {
         match try_read(stream, &mut scratch) {
             ReadOutcome::Data(bytes) => {
                 left = left.saturating_sub(bytes);
-                *total = total.saturating_sub(bytes);
+                *budget = budget.saturating_sub(bytes);
             }
-            ReadOutcome::WouldBlock => return Discarded::ReadDry,
-            ReadOutcome::Closed(end) => return Discarded::Ended(end),
+            ReadOutcome::WouldBlock => return Discarded::Drained,
+            ReadOutcome::Closed(end) => return Discarded::Closed(end),
         }
     }
-    Discarded::BudgetSpent
+    Discarded::BudgetExhausted
 }

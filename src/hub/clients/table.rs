@@ -8,7 +8,7 @@ use slab::Slab;
 use super::client::{Client, Lingering};
 use crate::hub::token::ClientKey;
 
-/// Every client connection: open ones, and closed ones that linger.
+/// All client connections, open or lingering.
 #[derive(Debug)]
 pub(crate) struct Clients<S> {
     slots: Slab<Slot<S>>,
@@ -19,7 +19,7 @@ pub(crate) struct Clients<S> {
 enum Slot<S> {
     Open(Client<S>),
     Lingering(Lingering<S>),
-    /// Its client was taken out, and its key still names it.
+    /// The client was taken out, and its key is not free yet.
     Reserved,
 }
 
@@ -28,7 +28,7 @@ impl<S> Clients<S> {
         Clients { slots: Slab::new(), lingering: 0 }
     }
 
-    /// The key that the next client gets.
+    /// Returns the key that the next client will get.
     pub(crate) fn vacant_key(&self) -> ClientKey {
         ClientKey::new(self.slots.vacant_key())
     }
@@ -37,7 +37,7 @@ impl<S> Clients<S> {
         ClientKey::new(self.slots.insert(Slot::Open(client)))
     }
 
-    /// An open client.
+    /// Returns an open client.
     #[inline]
     pub(crate) fn get(&self, key: ClientKey) -> Option<&Client<S>> {
         match self.slots.get(key.index()) {
@@ -54,7 +54,7 @@ impl<S> Clients<S> {
         }
     }
 
-    /// The open clients.
+    /// Iterates over the open clients.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client<S>)> {
         self.slots.iter().filter_map(|(index, slot)| match slot {
             Slot::Open(client) => Some((ClientKey::new(index), client)),
@@ -62,7 +62,7 @@ impl<S> Clients<S> {
         })
     }
 
-    /// Takes an open client out of the table. Its key is reserved until [`linger`](Self::linger) or
+    /// Takes an open client out of the table. The key is reserved until [`linger`](Self::linger) or
     /// [`remove`](Self::remove).
     pub(crate) fn take(&mut self, key: ClientKey) -> Option<Client<S>> {
         let slot = self.slots.get_mut(key.index())?;
@@ -75,20 +75,20 @@ impl<S> Clients<S> {
         }
     }
 
-    /// Puts the connection of a client that was taken out back, to linger under the same key.
+    /// Inserts the connection of a client that was taken out, to linger under the same key.
     pub(crate) fn linger(&mut self, key: ClientKey, lingering: Lingering<S>) {
         self.slots[key.index()] = Slot::Lingering(lingering);
         self.lingering += 1;
     }
 
-    /// Removes whatever the key names, and frees the key.
+    /// Removes the connection, and frees the key.
     pub(crate) fn remove(&mut self, key: ClientKey) {
         if let Some(Slot::Lingering(_)) = self.slots.try_remove(key.index()) {
             self.lingering -= 1;
         }
     }
 
-    /// A connection that lingers.
+    /// Returns a lingering connection.
     pub(crate) fn lingering_mut(&mut self, key: ClientKey) -> Option<&mut Lingering<S>> {
         match self.slots.get_mut(key.index()) {
             Some(Slot::Lingering(lingering)) => Some(lingering),
@@ -96,7 +96,7 @@ impl<S> Clients<S> {
         }
     }
 
-    /// Returns whether a connection has lingered under this key since that time.
+    /// Returns whether the connection with this key has lingered since that time.
     pub(crate) fn is_lingering_since(&self, key: ClientKey, since: Instant) -> bool {
         matches!(
             self.slots.get(key.index()),
@@ -104,12 +104,12 @@ impl<S> Clients<S> {
         )
     }
 
-    /// Connections that linger.
+    /// Returns the number of lingering connections.
     pub(crate) fn lingering(&self) -> usize {
         self.lingering
     }
 
-    /// Connections, open or lingering.
+    /// Returns the number of connections, open or lingering.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -1,7 +1,5 @@
-//! When there is too much: pauses, and the stalls of those that they wait for.
-//!
-//! An event that does not fit its audience's queues, or the queues of all together, waits. Applying is
-//! paused then, until a target is reached or whoever is in the way is given up.
+//! Back-pressure: an event that does not fit pauses applying until queues fall below their low
+//! watermark or the clients in the way are closed.
 
 use std::cmp::Reverse;
 use std::io::Write;
@@ -16,23 +14,23 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::token::ClientKey;
 
 impl<S> Outbound<S> {
-    /// Returns whether events have to wait until queues have come down.
+    /// Returns whether applying is paused until queues fall.
     pub(crate) fn is_paused(&self) -> bool {
         self.stalled_clients > 0 || self.total_low_watermark.is_some()
     }
 
-    /// Returns whether it is worth offering an event: nothing is waited for, or it may have become less.
+    /// Returns whether offering an event can succeed.
     #[inline]
     pub(crate) fn may_accept(&self) -> bool {
         self.stalled_clients == 0 && (self.total_low_watermark.is_none() || self.is_watermark_stale)
     }
 
-    /// Returns how many clients applying waits for.
+    /// Returns how many clients are stalled for their own queue.
     pub(crate) fn stalled_clients(&self) -> usize {
         self.stalled_clients
     }
 
-    /// An event was applied: whatever had to wait for room waits no longer.
+    /// Ends a pause for the total limit, because an event was applied.
     #[inline]
     pub(crate) fn on_applied(&mut self) {
         if self.total_low_watermark.is_some() {
@@ -40,9 +38,10 @@ impl<S> Outbound<S> {
         }
     }
 
-    /// Ends the pause for the total once the queues of all have come down far enough.
+    /// Ends a pause for the total limit if all queues together are at or below the low watermark.
     pub(super) fn resume_if_below(&mut self) {
-        if self.total_low_watermark.is_some_and(|target| self.queued_total <= target) {
+        if self.total_low_watermark.is_some_and(|low_watermark| self.queued_total <= low_watermark)
+        {
             self.resume();
         }
     }
@@ -51,8 +50,8 @@ impl<S> Outbound<S> {
     fn resume(&mut self) {
         self.total_low_watermark = None;
         self.is_watermark_stale = false;
-        for place in 0..self.registered.len() {
-            let key = self.registered[place];
+        for index in 0..self.registered.len() {
+            let key = self.registered[index];
             if let Some(Client { stall: Some(stall), .. }) = self.client(key)
                 && stall.cause == StallCause::TotalQueue
             {
@@ -61,13 +60,13 @@ impl<S> Outbound<S> {
         }
     }
 
-    /// Dooms the clients that have been stalled for too long.
+    /// Closes clients whose stall timeout expired.
     pub(crate) fn expire_stalls(&mut self) {
         let clients = &self.clients;
-        let is_over = |&(key, since): &(ClientKey, Instant)| !is_stalled(clients, key, since);
+        let is_stale = |&(key, since): &(ClientKey, Instant)| !is_stalled(clients, key, since);
         let mut expired = Vec::new();
-        while let Some(entry) = self.stalls.pop_expired(self.now, is_over) {
-            if !is_over(&entry) {
+        while let Some(entry) = self.stalls.pop_expired(self.now, is_stale) {
+            if !is_stale(&entry) {
                 expired.push(entry.0);
             }
         }
@@ -76,25 +75,24 @@ impl<S> Outbound<S> {
         }
     }
 
-    /// Returns when a stall may be due, if ever.
-    pub(crate) fn next_stall(&self) -> Option<Instant> {
-        self.stalls.next()
+    /// Returns when the next stall timeout may expire, if ever.
+    pub(crate) fn next_stall_deadline(&self) -> Option<Instant> {
+        self.stalls.next_deadline()
     }
 
-    fn start_stall(&mut self, key: ClientKey, cause: StallCause, target: u64) {
+    fn start_stall(&mut self, key: ClientKey, cause: StallCause, low_watermark: u64) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        debug_assert!(client.stall.is_none(), "nothing is applied while a stall goes on");
-        client.stall = Some(Box::new(Stall { since: self.now, target, cause }));
+        debug_assert!(client.stall.is_none(), "nothing is applied during a stall");
+        client.stall = Some(Box::new(Stall { since: self.now, low_watermark, cause }));
         self.stalled_clients += usize::from(cause == StallCause::OwnQueue);
-        self.stalls.start(self.now, (key, self.now));
+        self.stalls.push(self.now, (key, self.now));
     }
 
-    /// The client's queue has to come down to `target`, in the time that is left to it if it has to
-    /// come down already.
-    fn stall_for_total_limit(&mut self, key: ClientKey, target: u64) {
+    /// Sets the low watermark. A running stall timer is not restarted.
+    fn stall_for_total_limit(&mut self, key: ClientKey, low_watermark: u64) {
         match self.clients.get_mut(key).and_then(|client| client.stall.as_mut()) {
-            Some(stall) => stall.target = target,
-            None => self.start_stall(key, StallCause::TotalQueue, target),
+            Some(stall) => stall.low_watermark = low_watermark,
+            None => self.start_stall(key, StallCause::TotalQueue, low_watermark),
         }
     }
 
@@ -107,9 +105,9 @@ impl<S> Outbound<S> {
 }
 
 impl<S: Write> Outbound<S> {
-    /// Returns whether a line of `size` bytes fits the queues of `audience`, after flushing those that are
-    /// in the way. If it does not, starts the stalls that it has to wait for. Clients that are to be
-    /// disconnected instead are pending_closes, and not in the way.
+    /// Returns whether a line of `size` bytes fits the queues of `audience`, after flushing full
+    /// ones. If it does not, starts the stalls that the line has to wait for. Under the disconnect
+    /// policy closes clients instead, and the line fits.
     #[cold]
     pub(super) fn try_reserve(&mut self, audience: Recipients<'_>, size: u64) -> bool {
         let mut fits = true;
@@ -121,9 +119,9 @@ impl<S: Write> Outbound<S> {
                 }
             }
             Recipients::All => {
-                // In reverse, since one that is disconnected gives its place to the last.
-                for place in (0..self.registered.len()).rev() {
-                    fits &= self.fits_client(self.registered[place], size);
+                // In reverse, because disconnecting a client moves the last one to its index.
+                for index in (0..self.registered.len()).rev() {
+                    fits &= self.fits_client(self.registered[index], size);
                 }
                 self.recompute_max_queue_bound();
             }
@@ -164,40 +162,41 @@ impl<S: Write> Outbound<S> {
                 true
             }
             SlowClient::Pause => {
-                self.start_stall(key, StallCause::OwnQueue, target(self.client_limit, size));
+                self.start_stall(key, StallCause::OwnQueue, low_watermark(self.client_limit, size));
                 false
             }
         }
     }
 
     fn fits_total(&mut self, size: u64) -> bool {
-        let target = target(self.total_limit, size);
-        // A pause that goes on does so until the queues have come down as far as is needed now.
-        let most = match self.total_low_watermark {
-            Some(_) => target,
+        let low_watermark = low_watermark(self.total_limit, size);
+        // A pause that is already running lasts until the low watermark for this line.
+        let max = match self.total_low_watermark {
+            Some(_) => low_watermark,
             None => self.total_limit.saturating_sub(size),
         };
-        if self.queued_total <= most {
+        if self.queued_total <= max {
             return true;
         }
-        for place in 0..self.registered.len() {
-            self.flush(self.registered[place]);
+        for index in 0..self.registered.len() {
+            self.flush(self.registered[index]);
         }
-        if self.queued_total <= most {
+        if self.queued_total <= max {
             return true;
         }
         if self.slow_client == SlowClient::Disconnect {
-            self.disconnect_longest(most);
+            self.disconnect_longest(max);
             return true;
         }
-        self.total_low_watermark = Some(target);
+        self.total_low_watermark = Some(low_watermark);
         self.is_watermark_stale = false;
         let total = self.queued_total;
-        for place in 0..self.registered.len() {
-            let key = self.registered[place];
+        for index in 0..self.registered.len() {
+            let key = self.registered[index];
             let queued = self.queued(key);
             if queued > 0 {
-                self.stall_for_total_limit(key, share(queued, target, total));
+                let client_low_watermark = client_low_watermark(queued, low_watermark, total);
+                self.stall_for_total_limit(key, client_low_watermark);
             }
         }
         false
@@ -205,24 +204,24 @@ impl<S: Write> Outbound<S> {
 }
 
 impl<S> Outbound<S> {
-    /// Disconnects the clients with the longest queues, until no more than `most` bytes are queued
-    /// for all.
-    fn disconnect_longest(&mut self, most: u64) {
+    /// Disconnects the clients with the longest queues, until at most `max` bytes are queued
+    /// in total.
+    fn disconnect_longest(&mut self, max: u64) {
         let mut queues: Vec<(u64, ClientKey)> =
             self.registered.iter().map(|&key| (self.queued(key), key)).collect();
         queues.sort_unstable_by_key(|&(queued, _)| Reverse(queued));
         for (_, key) in queues {
-            if self.queued_total <= most {
+            if self.queued_total <= max {
                 return;
             }
             self.disconnect(key);
         }
     }
 
-    /// Disconnects a client for its queue, and gives back the memory of that queue at once.
+    /// Disconnects a client for its full queue, and frees that queue immediately.
     fn disconnect(&mut self, key: ClientKey) {
         let queued = self.queued(key);
-        let user = self.leave(key);
+        let user = self.unregister(key);
         self.departed.extend(user);
         if let Some(client) = self.clients.get_mut(key) {
             client.send_queue.clear(&mut self.pool);
@@ -232,17 +231,19 @@ impl<S> Outbound<S> {
     }
 }
 
-/// How far a queue that cannot take `size` more bytes has to come down: to half, or further where
-/// that is not enough for what waits.
-fn target(limit: u64, size: u64) -> u64 {
+/// Returns the low watermark of a queue that cannot take `size` more bytes: half its limit, or less
+/// if the line would not fit then.
+fn low_watermark(limit: u64, size: u64) -> u64 {
     (limit / 2).min(limit.saturating_sub(size))
 }
 
-/// How far a queue of `queued` bytes has to come down when all together have to, from `total` to
-/// `target`: to half, or further where the pause would go on if everybody did no more than that.
-fn share(queued: u64, target: u64, total: u64) -> u64 {
-    let in_proportion = u128::from(queued) * u128::from(target) / u128::from(total.max(1));
-    // No more than `queued`, for the target lies below the total.
+/// Returns the low watermark of a queue of `queued` bytes when all queues together have to fall
+/// from `total` to `total_low_watermark`: half of the queue, or its proportional share if that is
+/// less.
+fn client_low_watermark(queued: u64, total_low_watermark: u64, total: u64) -> u64 {
+    let in_proportion =
+        u128::from(queued) * u128::from(total_low_watermark) / u128::from(total.max(1));
+    // At most `queued`, because the low watermark is below the total.
     (in_proportion as u64).min(queued / 2)
 }
 
@@ -262,7 +263,7 @@ mod tests {
     use crate::engine::{Offer, Sink};
     use crate::protocol::{Line, UserId};
 
-    /// A socket that takes nothing for now.
+    /// A socket whose writes return `WouldBlock`.
     struct Full;
 
     impl Write for Full {
@@ -277,7 +278,7 @@ mod tests {
 
     const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-    /// Three clients who do not read; all their queues together may hold 100 bytes.
+    /// Three clients that do not read; the limit of all queues together is 100 bytes.
     fn three_full_clients(now: Instant) -> Outbound<Full> {
         let config = Config {
             client_queue_bytes: 100,
@@ -285,46 +286,46 @@ mod tests {
             stall_timeout: STALL_TIMEOUT,
             ..Config::default()
         };
-        let mut deliveries = Outbound::new(&config, now);
+        let mut outbound = Outbound::new(&config, now);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for number in 0..3 {
             let client = Client::new(Full, peer, now);
-            let key = deliveries.clients.insert(client);
-            deliveries.join(key, UserId(number.into()), Recipient(number));
+            let key = outbound.clients.insert(client);
+            outbound.register(key, UserId(number.into()), Recipient(number));
         }
-        deliveries
+        outbound
     }
 
-    fn offer_to_first(deliveries: &mut Outbound<Full>) -> Offer {
-        deliveries.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
+    fn offer_to_first(outbound: &mut Outbound<Full>) -> Offer {
+        outbound.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
     }
 
     #[test]
-    fn a_pause_that_is_looked_at_anew_keeps_its_target_and_its_clock() {
+    fn a_renewed_pause_keeps_its_low_watermark_and_its_timer() {
         let start = Instant::now();
-        let mut deliveries = three_full_clients(start);
-        let broadcast = deliveries.offer(Recipients::All, Line::Slice(&[b'x'; 28]));
-        assert_eq!((broadcast, deliveries.queued_total()), (Offer::Taken, 90));
-        assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "102 bytes are too many");
-        assert!(deliveries.is_paused() && !deliveries.may_accept());
-        deliveries.flush_pending();
+        let mut outbound = three_full_clients(start);
+        let broadcast = outbound.offer(Recipients::All, Line::Slice(&[b'x'; 28]));
+        assert_eq!((broadcast, outbound.queued_total()), (Offer::Taken, 90));
+        assert_eq!(offer_to_first(&mut outbound), Offer::Refused, "102 bytes are too many");
+        assert!(outbound.is_paused() && !outbound.may_accept());
+        outbound.flush_pending();
 
-        deliveries.begin_turn(start + STALL_TIMEOUT / 2);
-        deliveries.leave(ClientKey(2));
-        assert!(deliveries.may_accept(), "it may be for fewer now");
-        assert_eq!(offer_to_first(&mut deliveries), Offer::Refused, "60 bytes are more than half");
-        assert!(deliveries.is_paused() && !deliveries.may_accept());
-        assert_eq!(deliveries.next_stall(), Some(start + STALL_TIMEOUT));
+        outbound.begin_turn(start + STALL_TIMEOUT / 2);
+        outbound.unregister(ClientKey(2));
+        assert!(outbound.may_accept(), "the event may have fewer recipients now");
+        assert_eq!(offer_to_first(&mut outbound), Offer::Refused, "60 bytes are more than half");
+        assert!(outbound.is_paused() && !outbound.may_accept());
+        assert_eq!(outbound.next_stall_deadline(), Some(start + STALL_TIMEOUT));
 
-        deliveries.begin_turn(start + STALL_TIMEOUT);
-        deliveries.expire_stalls();
+        outbound.begin_turn(start + STALL_TIMEOUT);
+        outbound.expire_stalls();
         let pending_closes: Vec<u32> =
-            deliveries.take_pending_closes().into_iter().map(|(key, ..)| key.0).collect();
+            outbound.take_pending_closes().into_iter().map(|(key, ..)| key.0).collect();
         assert_eq!(pending_closes, [0, 1]);
 
-        deliveries.leave(ClientKey(1));
-        assert_eq!(offer_to_first(&mut deliveries), Offer::Taken, "30 bytes are less than half");
-        deliveries.on_applied();
-        assert!(!deliveries.is_paused());
+        outbound.unregister(ClientKey(1));
+        assert_eq!(offer_to_first(&mut outbound), Offer::Taken, "30 bytes are less than half");
+        outbound.on_applied();
+        assert!(!outbound.is_paused());
     }
 }

@@ -1,20 +1,21 @@
-//! The memory of all send queues.
+//! A pool of fixed-size blocks for all send queues.
 //!
-//! # What full queues take
+//! # Memory of full queues
 //!
 //! With a limit of L bytes for all queues, and bytes queued for N clients, the worst case is:
 //!
 //! | memory | bytes |
 //! |---|---|
-//! | queued bytes, and the link of each block | L × 33/32 |
-//! | blocks that are not full: two for each client | N × 256 |
-//! | the lines of a turn, and a quarter more | L × 5/256, or 1.25 MiB where that is more |
-//! | the lists of their clients, twice as long as needed | L × 1/32, or 2 MiB where that is more |
-//! | unused lists, the segment in use, the lines of one client | 3.3 MiB |
+//! | queued bytes and block links | L × 33/32 |
+//! | partial blocks, two per client | N × 256 |
+//! | the lines of a turn, plus a quarter | L × 5/256, at least 1.25 MiB |
+//! | the lists of lines per client, up to twice the length needed | L × 1/32, at least 2 MiB |
+//! | pooled lists, the current segment, the staging buffer of one client | 3.3 MiB |
 //!
-//! That is below 1.1 × L + 8 MiB with twenty thousand clients, and with any limit. The blocks were measured
-//! in the tests of [`send_queue`](super::send_queue), the process in `tests/server/queue_memory.rs`: 73 MiB
-//! with a limit of 64, for one client with everything and for thousands.
+//! The sum is below 1.1 × L + 8 MiB with twenty thousand clients, for any limit. The tests of
+//! [`send_queue`](super::send_queue) measure the blocks, and `tests/server/queue_memory.rs` the
+//! process: 73 MiB with a limit of 64 MiB, for one client with all queued bytes and for thousands
+//! of clients.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::collections::BTreeSet;
@@ -22,23 +23,24 @@ use std::collections::BTreeSet;
 use memmap2::MmapMut;
 use slab::Slab;
 
-/// Bytes in a block. Each queue has at most two blocks that are not full, its first and its last,
-/// and each block costs four bytes for its link. So 128 bytes keep both small: 20,000 queues of one byte
-/// take 2.6 MB, and long queues take 3 % more memory than they hold bytes.
+/// Bytes per block. Each queue has at most two partial blocks, its first and its last, and each
+/// block has a link of four bytes. 128 bytes keep both overheads small: 20,000 queues of one byte
+/// take 2.6 MB, and long queues take 3 % more memory than their bytes.
 pub(crate) const BLOCK_BYTES: usize = 128;
 
-/// Blocks are mapped by 8192: 1 MiB.
+/// Blocks per memory mapping: 1 MiB.
 const BLOCKS_PER_SEGMENT: usize = 8192;
 
-/// Where the links stand in a segment: after its blocks.
+/// The offset of the links in a segment: after its blocks.
 const LINKS_START: usize = BLOCKS_PER_SEGMENT * BLOCK_BYTES;
 const LINK_BYTES: usize = size_of::<u32>();
 const SEGMENT_BYTES: usize = LINKS_START + BLOCKS_PER_SEGMENT * LINK_BYTES;
 
-/// Empty segments up to this number are kept, so that a queue that comes and goes costs no page faults.
+/// The maximum number of empty segments that are kept, so that a short-lived queue causes no page
+/// faults.
 const MAX_EMPTY_SEGMENTS: usize = 2;
 
-/// One block of a [`BufferPool`].
+/// One block of a [`BlockPool`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block(u32);
 
@@ -52,17 +54,17 @@ impl Block {
     }
 }
 
-/// Fixed-size blocks of memory, linked to lists: one for each queue. A queue knows how many blocks its
-/// list has; the last one's link means nothing.
+/// Fixed-size blocks of memory in linked lists, one per queue. A queue knows the length of its
+/// list; the link of its last block is unused.
 ///
-/// All blocks have one size, so that whatever one queue frees fits any other, and memory does not
-/// fragment: a new segment is allocated only when every block of the others is in use. The memory held is
-/// never more than the blocks in use have needed at once, and one segment.
+/// All blocks have the same size, so a block freed by one queue fits any other, and memory does not
+/// fragment: a new segment is allocated only when every block of the others is in use. The pool
+/// never holds more memory than the peak of its blocks in use, plus one segment.
 ///
-/// Blocks are taken from the lowest segment that has one, so that the others become empty; empty segments go
-/// back to the kernel.
+/// Blocks are allocated from the lowest segment with a free one, so that other segments become
+/// empty; empty segments are returned to the kernel.
 #[derive(Debug, Default)]
-pub(crate) struct BufferPool {
+pub(crate) struct BlockPool {
     segments: Slab<Segment>,
     /// Keys of the segments with a free block.
     open: BTreeSet<usize>,
@@ -71,16 +73,16 @@ pub(crate) struct BufferPool {
 
 #[derive(Debug)]
 struct Segment {
-    /// The blocks, and the link of each: the next block of its queue, or the next free one. The kernel
-    /// zeroes it, and a page takes memory once it is written.
+    /// The blocks, and the link of each: the next block of its queue, or the next free one. The
+    /// kernel zeroes the mapping, and commits a page when it is first written.
     memory: MmapMut,
-    /// The first of the free blocks; their number says where the list ends.
+    /// The first free block. The number of free blocks determines the end of their list.
     free: Block,
     used: usize,
 }
 
 impl Segment {
-    /// The segment with this key, all of whose blocks are free.
+    /// Creates the segment with this key, with all blocks free.
     fn new(key: usize) -> Segment {
         let Ok(memory) = MmapMut::map_anon(SEGMENT_BYTES) else {
             handle_alloc_error(Layout::new::<[u8; SEGMENT_BYTES]>());
@@ -100,8 +102,8 @@ impl Segment {
         &mut self.memory[block.index() * BLOCK_BYTES..][..BLOCK_BYTES]
     }
 
-    /// The block that follows in a list. Links count from the block after, so that zeroed ones make a
-    /// list of all blocks.
+    /// Returns the next block in a list. Links are relative to the following block, so that zeroed
+    /// links form a list of all blocks.
     fn next(&self, block: Block) -> Block {
         let link = self.memory[LINKS_START + block.index() * LINK_BYTES..].first_chunk();
         Block(u32::from_ne_bytes(*link.unwrap_or(&[0; LINK_BYTES])).wrapping_add(block.0 + 1))
@@ -114,12 +116,12 @@ impl Segment {
     }
 }
 
-impl BufferPool {
-    /// The most bytes that queues may hold together. Blocks have 32-bit numbers; half of them are left for
-    /// blocks that are not full.
+impl BlockPool {
+    /// The maximum number of bytes in all queues together. Blocks have 32-bit numbers; half of them
+    /// are reserved for partial blocks.
     pub(crate) const MAX_QUEUED_BYTES: u64 = (BLOCK_BYTES as u64) << 31;
 
-    /// Takes a free block: a list of one.
+    /// Allocates a block, as a list of one.
     pub(crate) fn get(&mut self) -> Block {
         let key = match self.open.first() {
             Some(&key) => key,
@@ -136,8 +138,8 @@ impl BufferPool {
         block
     }
 
-    /// Frees the first `count` blocks of a list, in order, so that they are taken again in order.
-    /// Returns what is left of the list.
+    /// Frees the first `count` blocks of a list, in order, so that they are allocated again in
+    /// order. Returns the rest of the list.
     pub(crate) fn put(&mut self, mut list: Block, count: usize) -> Block {
         let mut left = count;
         while left > 0 {
@@ -170,8 +172,8 @@ impl BufferPool {
         self.segments[block.segment()].link(block, next);
     }
 
-    /// Returns the bytes of the first blocks of a list of `count`, as far as they lie side by side in
-    /// memory, and the rest of the list.
+    /// Returns the bytes of the leading blocks of a list of `count` that are adjacent in memory,
+    /// and the rest of the list.
     pub(crate) fn run(&self, list: Block, count: usize) -> (&[u8], Block) {
         let segment = &self.segments[list.segment()];
         let (mut last, mut adjacent) = (list, 1);
@@ -184,7 +186,7 @@ impl BufferPool {
         (segment.bytes(list, adjacent), rest)
     }
 
-    /// The bytes of a block.
+    /// Returns the bytes of a block.
     pub(crate) fn bytes_mut(&mut self, block: Block) -> &mut [u8] {
         self.segments[block.segment()].bytes_mut(block)
     }
@@ -194,7 +196,7 @@ impl BufferPool {
         self.segments.iter().map(|(_, segment)| segment.used).sum()
     }
 
-    /// The memory held, free blocks included.
+    /// Returns the memory held, including free blocks.
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
         self.segments.len() * (SEGMENT_BYTES + size_of::<Segment>())
@@ -210,7 +212,7 @@ impl BufferPool {
         key
     }
 
-    /// Keeps a segment that has become empty, or gives it back.
+    /// Keeps a segment that has become empty, or unmaps it.
     #[cold]
     fn retire(&mut self, key: usize) {
         if self.empty_segments < MAX_EMPTY_SEGMENTS {

@@ -1,26 +1,27 @@
-//! A buffer to put lines together in.
+//! A contiguous buffer for output lines.
 
 use crate::protocol::{Line, PADDED_LINE_BYTES};
 
-/// What ends every line that a client receives.
+/// The terminator of every line sent to a client.
 const TERMINATOR: [u8; 2] = *b"\r\n";
 
-/// The room that a short line needs: its window, and a terminator that may reach beyond it.
-const SHORT_ROOM: usize = PADDED_LINE_BYTES + TERMINATOR.len();
+/// The space that a padded line needs: its padded bytes, and a terminator that may extend past
+/// them.
+const PADDED_SPACE: usize = PADDED_LINE_BYTES + TERMINATOR.len();
 
-/// What [`ByteBuffer::push_prefix`] may write after the end.
+/// The maximum number of bytes that [`ByteBuffer::push_prefix`] may write past the end.
 const SPARE_BYTES: usize = 256;
 
-/// Returns how many bytes a line takes in a queue.
+/// Returns the size of a line as sent, including its terminator.
 #[inline]
-pub(crate) fn size_of_line(line: &Line<'_>) -> usize {
+pub(crate) fn wire_len(line: &Line<'_>) -> usize {
     line.len() + TERMINATOR.len()
 }
 
-/// Bytes in one piece of memory, which is used again after they are cleared.
+/// A contiguous buffer of bytes. [`clear`](Self::clear) keeps its memory.
 ///
-/// The memory is initialised throughout, so that a short line is appended by a copy of fixed length
-/// which may reach beyond its end.
+/// The memory is fully initialised, so that a short line is appended by a fixed-length copy that
+/// may extend past the end of the line.
 ///
 /// Invariant: `end <= bytes.len()`.
 #[derive(Debug, Default)]
@@ -40,7 +41,7 @@ impl ByteBuffer {
         self.len() == 0
     }
 
-    /// How much memory it holds, in bytes.
+    /// Returns the size of the allocation in bytes.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.len()
@@ -56,17 +57,17 @@ impl ByteBuffer {
     }
 
     /// Appends a line and its terminator.
-    // Always: the call would cost as much as the copy.
+    // inline(always): a call would cost as much as the copy.
     #[inline(always)]
     pub(crate) fn push_line(&mut self, line: &Line<'_>) {
         match *line {
             Line::Padded { bytes, len } => {
-                if self.bytes.len() - self.end < SHORT_ROOM {
-                    self.grow(SHORT_ROOM);
+                if self.bytes.len() - self.end < PADDED_SPACE {
+                    self.grow(PADDED_SPACE);
                 }
-                let room = &mut self.bytes[self.end..self.end + SHORT_ROOM];
-                room[..PADDED_LINE_BYTES].copy_from_slice(bytes);
-                room[len..len + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
+                let space = &mut self.bytes[self.end..self.end + PADDED_SPACE];
+                space[..PADDED_LINE_BYTES].copy_from_slice(bytes);
+                space[len..len + TERMINATOR.len()].copy_from_slice(&TERMINATOR);
                 self.end += len + TERMINATOR.len();
             }
             Line::Slice(line) => {
@@ -84,7 +85,8 @@ impl ByteBuffer {
         self.end += bytes.len();
     }
 
-    /// Makes sure that so many bytes can be appended without growing, with some to spare.
+    /// Reserves space for `more` bytes, plus the slack that [`push_prefix`](Self::push_prefix)
+    /// needs.
     pub(crate) fn reserve(&mut self, more: usize) {
         let more = more + SPARE_BYTES;
         if self.bytes.len() - self.end < more {
@@ -92,26 +94,25 @@ impl ByteBuffer {
         }
     }
 
-    /// Appends the first `len` of some bytes. Up to `TYPICAL` are copied as if they were so many, where
-    /// there are: that takes no call, and no branch that depends on the length, which is hard to
-    /// foresee.
+    /// Appends the first `len` bytes. Copies a fixed `TYPICAL` bytes where possible, which avoids a
+    /// call and an unpredictable branch on the length.
     #[inline(always)]
     pub(crate) fn push_prefix<const TYPICAL: usize>(&mut self, bytes: &[u8], len: usize) {
         const { assert!(TYPICAL <= SPARE_BYTES) };
-        let room = &mut self.bytes[self.end..];
-        match (bytes.first_chunk::<TYPICAL>(), room.first_chunk_mut::<TYPICAL>()) {
+        let space = &mut self.bytes[self.end..];
+        match (bytes.first_chunk::<TYPICAL>(), space.first_chunk_mut::<TYPICAL>()) {
             (Some(from), Some(to)) if len <= TYPICAL => {
-                // By the piece: larger ones would be copied by a call.
-                let pieces = to.as_chunks_mut::<32>().0.iter_mut().zip(from.as_chunks().0);
-                pieces.for_each(|(to, from)| *to = *from);
+                // In chunks of 32 bytes, because a larger copy would compile to a call.
+                let chunks = to.as_chunks_mut::<32>().0.iter_mut().zip(from.as_chunks().0);
+                chunks.for_each(|(to, from)| *to = *from);
                 self.end += len;
             }
             _ => self.extend_from_slice(&bytes[..len]),
         }
     }
 
-    /// Makes room for `more` bytes: for a quarter more than there was, so that no more than a quarter
-    /// is unused.
+    /// Grows to fit `more` bytes, by at least a quarter of the old size. Only a quarter, so that a
+    /// full buffer wastes little.
     #[cold]
     fn grow(&mut self, more: usize) {
         let len = self.bytes.len();
@@ -128,22 +129,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_a_vector_does(
+        fn it_behaves_like_a_vector(
             steps in proptest::collection::vec(("[a-z]{0,70}", any::<bool>()), 0..200),
         ) {
-            let (mut buffer, mut plain) = (ByteBuffer::default(), Vec::new());
+            let (mut buffer, mut reference) = (ByteBuffer::default(), Vec::new());
             for (line, is_line) in steps {
                 if is_line {
                     let arrived = format!("{line}{}", "after".repeat(7));
                     buffer.push_line(&Line::prefix_of(arrived.as_bytes(), line.len()));
-                    plain.extend_from_slice(line.as_bytes());
-                    plain.extend_from_slice(&TERMINATOR);
+                    reference.extend_from_slice(line.as_bytes());
+                    reference.extend_from_slice(&TERMINATOR);
                 } else {
                     buffer.extend_from_slice(line.as_bytes());
-                    plain.extend_from_slice(line.as_bytes());
+                    reference.extend_from_slice(line.as_bytes());
                 }
-                prop_assert_eq!(buffer.as_slice(), &plain[..]);
-                prop_assert_eq!((buffer.len(), buffer.is_empty()), (plain.len(), plain.is_empty()));
+                prop_assert_eq!(buffer.as_slice(), &reference[..]);
+                prop_assert_eq!(buffer.len(), reference.len());
+                prop_assert_eq!(buffer.is_empty(), reference.is_empty());
             }
         }
     }

@@ -1,90 +1,88 @@
-//! The lines of one turn, and whose they are.
+//! One turn's output, stored once and indexed per client.
 
-use crate::hub::outbound::buffer_pool::VecPool;
-use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
+use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
+use crate::hub::outbound::vec_pool::VecPool;
 use crate::hub::token::ClientKey;
 use crate::protocol::Line;
 
-/// Where a addressed line stands among the others of its turn.
+/// The offset of an addressed line, with its header, in the buffer of addressed lines.
 type LineOffset = u32;
 
-/// A line and its terminator have seldom more bytes.
+/// Typical maximum size of a line with its terminator.
 const TYPICAL_LINE_BYTES: usize = 32;
 
-/// Between two lines that were addressed for a client there are seldom more bytes of the block: twenty
-/// broadcasts.
+/// Typical run of broadcast bytes between two addressed lines (about twenty broadcasts).
 const TYPICAL_RUN_BYTES: usize = 256;
 
-/// What a line takes at most here: an event's longest has 64 bytes.
+/// The maximum memory of a line: the longest line of an event has 64 bytes.
 const MAX_LINE_BYTES: usize = Header::BYTES + 64 + 2;
 
-/// Bytes that are put together for a client at once: more leave in several writes, which cost nothing
-/// beside the bytes, and the memory for them stays small.
-const MAX_PIECE_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
+/// The maximum number of bytes assembled for a client at once. Longer output takes several writes,
+/// whose cost is negligible compared to the bytes, and the staging buffer stays small.
+const MAX_STAGING_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
 
-/// What is kept of each kind of memory while the server waits for something to do.
+/// The maximum capacity that each buffer keeps while the server is idle.
 const MAX_IDLE_BYTES: usize = 1 << 20;
 
-/// What leaves in one turn. Every line is kept once, with its terminator: what goes to everybody in
-/// one block, what goes to some in another place. For each client there is no more than a list of the
-/// lines that were addressed for it.
+/// The output of one turn. Every line is stored once, with its terminator: broadcasts in one
+/// buffer, addressed lines in another. Each client has only a list of the lines addressed to it.
 ///
-/// A client's bytes are put together when it is flushed, in one go: so the lines are read from the
-/// cache, one client at a time is written to, and the next one is written in the same memory. To append
-/// each line to the buffers of a hundred clients as it comes costs three times as much.
+/// The bytes of a client are assembled when it is flushed, all at once: the lines are read from the
+/// cache, and all clients share one staging buffer. Appending each line to the buffers of a hundred
+/// clients as it arrives costs three times as much.
 ///
-/// All that it refers to is counted with 32 bits: see [`Budgets::queued_bytes`](super::Budgets).
+/// Offsets and sizes have 32 bits: see [`Budgets::queued_bytes`](super::Budgets).
 #[derive(Debug, Default)]
 pub(crate) struct FanoutBatch {
-    /// What goes to everybody.
-    block: ByteBuffer,
-    /// What goes to some, each line behind its [`Header`].
+    /// Lines for all clients.
+    broadcasts: ByteBuffer,
+    /// Lines for some clients, each after its [`Header`].
     addressed: ByteBuffer,
-    /// What is for a client, by its recipient.
+    /// The batch of each client, by recipient number.
     clients: Vec<ClientBatch>,
-    /// Recipients that got something of their own since they were last taken.
+    /// Recipients to flush: those with new addressed lines, or with a socket that became writable.
     pending_flush: Vec<u32>,
-    /// Memory of emptied clients.
-    spares: VecPool<LineOffset>,
+    /// Lists of emptied batches.
+    pool: VecPool<LineOffset>,
 }
 
-/// The lines of a turn that are for one client, in order.
+/// The lines of a turn for one client, in order.
 #[derive(Debug, Default)]
 struct ClientBatch {
     offsets: Vec<LineOffset>,
-    /// How many of them were taken out.
-    taken: u32,
-    /// Bytes of the addressed lines that were not taken out.
+    /// The number of offsets already drained.
+    drained: u32,
+    /// Bytes of the addressed lines not drained yet.
     addressed_bytes: u32,
-    /// Bytes of the block that were taken out.
+    /// Bytes of the broadcasts already drained.
     broadcast_cursor: u32,
-    /// The client's key; `None` where there is no client_batch.
+    /// The client's key; `None` if no client has this recipient number.
     client: Option<ClientKey>,
     state: FlushState,
 }
 
-/// What is to be done before a line is put into a [`ClientBatch`].
+/// Whether a [`ClientBatch`] accepts lines, and whether its client is listed for flushing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum FlushState {
-    /// It takes nothing.
+    /// The batch accepts no lines.
     #[default]
     Closed,
-    /// Its client has to be put on the list of those to flush.
+    /// The client is not listed yet.
     Clean,
-    /// Nothing: its client is on the list.
+    /// The client is listed.
     Pending,
 }
 
-/// What stands in front of a addressed line.
+/// The header stored before each addressed line.
 #[derive(Clone, Copy, Debug)]
 struct Header {
-    /// Bytes of the block that were queued before the line.
+    /// Bytes of broadcasts queued before the line.
     broadcast_end: u32,
-    /// Bytes of the line and its terminator.
+    /// Bytes of the line with its terminator.
     size: u32,
 }
 
-/// The memory that a pick takes. The list that it stands in may be twice as long as needed.
+/// The memory of one offset. The capacity of a list may be up to twice its length.
 pub(crate) const OFFSET_BYTES: u64 = size_of::<LineOffset>() as u64;
 
 impl Header {
@@ -101,96 +99,99 @@ impl Header {
 }
 
 impl ClientBatch {
-    /// Appends the addressed lines to `buffer`, out of the lines for everybody and of those for some; no more
-    /// than [`MAX_PIECE_BYTES`] and the last line if that `IS_BOUNDED`.
+    /// Appends the addressed lines and the broadcasts between them to `buffer`. If `IS_BOUNDED`,
+    /// stops at [`MAX_STAGING_BYTES`], exceeded by at most the last line.
     fn append_to<const IS_BOUNDED: bool>(
         &mut self,
         buffer: &mut ByteBuffer,
-        (block, addressed): (&[u8], &[u8]),
+        (broadcasts, addressed): (&[u8], &[u8]),
     ) {
         let (start, first) = (buffer.len(), self.broadcast_cursor as usize);
-        let (mut cursor, mut taken) = (first, 0);
-        for &pick in &self.offsets[self.taken as usize..] {
-            let Some((header, line)) = addressed[pick as usize..].split_first_chunk() else {
+        let (mut cursor, mut drained) = (first, 0);
+        for &offset in &self.offsets[self.drained as usize..] {
+            let Some((header, line)) = addressed[offset as usize..].split_first_chunk() else {
                 break;
             };
             let Header { broadcast_end, size } = Header::from_bytes(*header);
             let broadcast_end = broadcast_end as usize;
             if IS_BOUNDED {
-                let space = MAX_PIECE_BYTES.saturating_sub(buffer.len());
+                let space = MAX_STAGING_BYTES.saturating_sub(buffer.len());
                 if broadcast_end - cursor >= space {
-                    buffer.extend_from_slice(&block[cursor..cursor + space]);
+                    buffer.extend_from_slice(&broadcasts[cursor..cursor + space]);
                     cursor += space;
                     break;
                 }
             }
             if cursor < broadcast_end {
-                buffer.push_prefix::<TYPICAL_RUN_BYTES>(&block[cursor..], broadcast_end - cursor);
+                buffer.push_prefix::<TYPICAL_RUN_BYTES>(
+                    &broadcasts[cursor..],
+                    broadcast_end - cursor,
+                );
                 cursor = broadcast_end;
             }
             buffer.push_prefix::<TYPICAL_LINE_BYTES>(line, size as usize);
-            taken += 1;
+            drained += 1;
         }
-        self.taken += taken;
+        self.drained += drained;
         self.broadcast_cursor = cursor as u32;
         self.addressed_bytes -= (buffer.len() - start - (cursor - first)) as u32;
     }
 }
 
 impl FanoutBatch {
-    /// From now on there is a client_batch for the client of this key, under this recipient.
-    pub(crate) fn open(&mut self, recipient: u32, key: ClientKey) {
-        let place = recipient as usize;
-        if place >= self.clients.len() {
-            self.clients.resize_with(place + 1, ClientBatch::default);
+    /// Creates the batch of a client under its recipient number.
+    pub(crate) fn register(&mut self, recipient: u32, key: ClientKey) {
+        let index = recipient as usize;
+        if index >= self.clients.len() {
+            self.clients.resize_with(index + 1, ClientBatch::default);
         }
-        let broadcast_cursor = self.block.len() as u32;
+        let broadcast_cursor = self.broadcasts.len() as u32;
         let state = FlushState::Clean;
-        self.clients[place] =
+        self.clients[index] =
             ClientBatch { client: Some(key), broadcast_cursor, state, ..ClientBatch::default() };
     }
 
-    /// The key of the client that a recipient names.
+    /// Returns the key of the client with a recipient number.
     pub(crate) fn client(&self, recipient: u32) -> Option<ClientKey> {
         self.clients.get(recipient as usize)?.client
     }
 
-    /// From now on nothing is put into the client's client_batch. What is there stays.
+    /// Closes the batch of a client: it accepts no more lines, and keeps those it has.
     pub(crate) fn close(&mut self, recipient: u32) {
         if let Some(client_batch) = self.clients.get_mut(recipient as usize) {
             client_batch.state = FlushState::Closed;
         }
     }
 
-    /// Forgets the client and what was for it.
-    pub(crate) fn forget(&mut self, recipient: u32) {
+    /// Removes the batch of a client, with its lines.
+    pub(crate) fn unregister(&mut self, recipient: u32) {
         if let Some(client_batch) = self.clients.get_mut(recipient as usize) {
             *client_batch = ClientBatch::default();
         }
     }
 
-    /// Bytes for the client that were not taken out yet.
+    /// Returns the number of bytes for the client that are not drained yet.
     #[inline]
     pub(crate) fn queued(&self, recipient: u32) -> usize {
         self.clients.get(recipient as usize).map_or(0, |client_batch| {
-            client_batch.addressed_bytes as usize + self.block.len()
+            client_batch.addressed_bytes as usize + self.broadcasts.len()
                 - client_batch.broadcast_cursor as usize
         })
     }
 
-    /// Returns how many lines more can be queued until those of the turn take `bytes` of memory. The first
-    /// always fits.
+    /// Returns how many more lines fit until the lines of the turn take `bytes` of memory. The
+    /// first line always fits.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
-        let taken = self.block.len() + self.addressed.len();
-        (bytes.saturating_sub(taken) / MAX_LINE_BYTES).max(usize::from(taken == 0))
+        let used = self.broadcasts.len() + self.addressed.len();
+        (bytes.saturating_sub(used) / MAX_LINE_BYTES).max(usize::from(used == 0))
     }
 
-    /// Returns whether something was queued for everybody.
+    /// Returns whether a broadcast is queued.
     pub(crate) fn has_broadcasts(&self) -> bool {
-        !self.block.is_empty()
+        !self.broadcasts.is_empty()
     }
 
-    /// Puts the client on the list of those to flush.
+    /// Lists the client for flushing.
     pub(crate) fn mark_pending(&mut self, recipient: u32) {
         if let Some(client_batch) = self.clients.get_mut(recipient as usize)
             && client_batch.state == FlushState::Clean
@@ -200,7 +201,7 @@ impl FanoutBatch {
         }
     }
 
-    /// Takes a client off the list of those to flush, and returns its key.
+    /// Removes a client from the list for flushing, and returns its key.
     pub(crate) fn pop_pending(&mut self) -> Option<ClientKey> {
         loop {
             let recipient = self.pending_flush.pop()?;
@@ -214,20 +215,20 @@ impl FanoutBatch {
         }
     }
 
-    /// Queues a line for everybody.
+    /// Queues a line for all clients.
     pub(crate) fn enqueue_broadcast(&mut self, line: &Line<'_>) {
-        self.block.push_line(line);
+        self.broadcasts.push_line(line);
     }
 
-    /// Queues a line for some clients. Returns how many of them take lines.
+    /// Queues a line for some clients. Returns how many of them accepted it.
     #[inline]
     pub(crate) fn queue(&mut self, recipients: &[u32], line: &Line<'_>) -> u64 {
-        let pick = self.addressed.len() as LineOffset;
-        let size = size_of_line(line) as u32;
-        let header = Header { broadcast_end: self.block.len() as u32, size };
+        let offset = self.addressed.len() as LineOffset;
+        let size = wire_len(line) as u32;
+        let header = Header { broadcast_end: self.broadcasts.len() as u32, size };
         self.addressed.extend_from_slice(&header.to_bytes());
         self.addressed.push_line(line);
-        let mut taken = 0;
+        let mut accepted = 0;
         for &recipient in recipients {
             let Some(client_batch) = self.clients.get_mut(recipient as usize) else { continue };
             match client_batch.state {
@@ -237,72 +238,72 @@ impl FanoutBatch {
                     client_batch.state = FlushState::Pending;
                     self.pending_flush.push(recipient);
                     if client_batch.offsets.capacity() == 0 {
-                        client_batch.offsets = self.spares.get();
+                        client_batch.offsets = self.pool.get();
                     }
                 }
             }
-            client_batch.offsets.push(pick);
+            client_batch.offsets.push(offset);
             client_batch.addressed_bytes += size;
-            taken += 1;
+            accepted += 1;
         }
-        taken
+        accepted
     }
 
-    /// Appends the lines that were addressed for the client to `buffer`, and what was queued for
-    /// everybody before them, until it holds [`MAX_PIECE_BYTES`]. Returns whether no addressed line is
-    /// left. What was queued for everybody after the last one stays in the client_batch.
+    /// Drains the addressed lines of the client, and the broadcasts before them, into `buffer`,
+    /// until it holds [`MAX_STAGING_BYTES`]. Returns whether no addressed line is left. Broadcasts
+    /// after the last addressed line are not drained.
     pub(crate) fn drain_into(&mut self, recipient: u32, buffer: &mut ByteBuffer) -> bool {
         let Some(client_batch) = self.clients.get_mut(recipient as usize) else { return true };
         if client_batch.offsets.is_empty() {
             return true;
         }
-        let lines = (self.block.as_slice(), self.addressed.as_slice());
+        let lines = (self.broadcasts.as_slice(), self.addressed.as_slice());
         let bytes = client_batch.addressed_bytes as usize + lines.0.len()
             - client_batch.broadcast_cursor as usize;
-        if buffer.len() + bytes <= MAX_PIECE_BYTES {
+        if buffer.len() + bytes <= MAX_STAGING_BYTES {
             buffer.reserve(bytes);
             client_batch.append_to::<false>(buffer, lines);
         } else {
-            buffer.reserve(MAX_PIECE_BYTES.saturating_sub(buffer.len()));
+            buffer.reserve(MAX_STAGING_BYTES.saturating_sub(buffer.len()));
             client_batch.append_to::<true>(buffer, lines);
         }
-        let is_last = client_batch.taken as usize == client_batch.offsets.len();
+        let is_last = client_batch.drained as usize == client_batch.offsets.len();
         if is_last {
-            client_batch.taken = 0;
-            self.spares.put(std::mem::take(&mut client_batch.offsets));
+            client_batch.drained = 0;
+            self.pool.put(std::mem::take(&mut client_batch.offsets));
         }
         is_last
     }
 
-    /// What was queued for everybody and is not taken out for the client.
+    /// Returns the broadcasts not drained yet for the client.
     pub(crate) fn unsent_broadcasts(&self, recipient: u32) -> &[u8] {
         let cursor = self
             .clients
             .get(recipient as usize)
             .map(|client_batch| client_batch.broadcast_cursor as usize);
-        &self.block.as_slice()[cursor.unwrap_or(self.block.len())..]
+        &self.broadcasts.as_slice()[cursor.unwrap_or(self.broadcasts.len())..]
     }
 
-    /// Takes all of the block out of the client's client_batch.
+    /// Marks all broadcasts as drained for the client.
     pub(crate) fn mark_broadcasts_sent(&mut self, recipient: u32) {
         if let Some(client_batch) = self.clients.get_mut(recipient as usize) {
-            client_batch.broadcast_cursor = self.block.len() as u32;
+            client_batch.broadcast_cursor = self.broadcasts.len() as u32;
         }
     }
 
-    /// Forgets the lines, after every client has taken what is for it.
+    /// Clears the lines, after the batches of all clients are drained.
     pub(crate) fn end_turn(&mut self) {
         if self.has_broadcasts() {
             self.clients.iter_mut().for_each(|client_batch| client_batch.broadcast_cursor = 0);
-            self.block.clear();
+            self.broadcasts.clear();
         }
         self.addressed.clear();
     }
 
-    /// Gives most of the memory back to the allocator.
-    pub(crate) fn trim(&mut self) {
-        self.spares.shrink();
-        for lines in [&mut self.block, &mut self.addressed] {
+    /// Frees memory beyond the limits of an idle server.
+    pub(crate) fn shrink(&mut self) {
+        self.pool.shrink();
+        for lines in [&mut self.broadcasts, &mut self.addressed] {
             if lines.is_empty() && lines.capacity() > MAX_IDLE_BYTES {
                 *lines = ByteBuffer::default();
             }
@@ -323,7 +324,7 @@ mod tests {
         ForSome(String, Vec<u32>),
         Take(u32),
         Close(u32),
-        /// Another client comes in place of one that leaves.
+        /// Another client gets the recipient number of a removed one.
         Replace(u32),
         EndTurn,
     }
@@ -342,12 +343,12 @@ mod tests {
         proptest::collection::vec(step, 0..100)
     }
 
-    /// All that is for a client, as the server takes it at a flush.
+    /// Drains the batch of a client as a flush does.
     fn take(batch: &mut FanoutBatch, key: u32) -> Vec<u8> {
         let mut taken = Vec::new();
         let mut buffer = ByteBuffer::default();
         while !batch.drain_into(key, &mut buffer) {
-            assert!(buffer.len() < MAX_PIECE_BYTES + 1000, "a piece is bounded");
+            assert!(buffer.len() < MAX_STAGING_BYTES + 1000, "the staging buffer is bounded");
             taken.extend_from_slice(buffer.as_slice());
             buffer.clear();
         }
@@ -357,25 +358,26 @@ mod tests {
         taken
     }
 
-    /// The line as it stands in front of others.
+    /// Passes a line that is followed by other bytes.
     fn with_line(text: &str, use_line: impl FnOnce(&Line<'_>)) {
-        let buffer = format!("{text}\n{}", "behind".repeat(6));
+        let buffer = format!("{text}\n{}", "after".repeat(7));
         use_line(&Line::prefix_of(buffer.as_bytes(), text.len()));
     }
 
     proptest! {
         #[test]
-        fn it_does_what_a_buffer_for_each_client_does(steps in steps()) {
+        fn it_behaves_like_one_buffer_per_client(steps in steps()) {
             let mut batch = FanoutBatch::default();
-            let mut plain: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS as usize];
+            let mut reference: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS as usize];
             let mut closed = [false; CLIENTS as usize];
             let registered: Vec<u32> = (0..CLIENTS).collect();
-            registered.iter().for_each(|&key| batch.open(key, ClientKey(key)));
+            registered.iter().for_each(|&key| batch.register(key, ClientKey(key)));
             for step in steps {
                 match step {
                     Step::ForAll(text) => {
                         with_line(&text, |line| batch.enqueue_broadcast(line));
-                        plain.iter_mut().for_each(|buffer| buffer.extend(format!("{text}\r\n").bytes()));
+                        let line = format!("{text}\r\n");
+                        reference.iter_mut().for_each(|buffer| buffer.extend(line.bytes()));
                     }
                     Step::ForSome(text, keys) => {
                         let open: Vec<u32> =
@@ -384,11 +386,11 @@ mod tests {
                             assert_eq!(batch.queue(&keys, line), open.len() as u64);
                         });
                         for key in open {
-                            plain[key as usize].extend(format!("{text}\r\n").bytes());
+                            reference[key as usize].extend(format!("{text}\r\n").bytes());
                         }
                     }
                     Step::Take(key) => {
-                        let expected = std::mem::take(&mut plain[key as usize]);
+                        let expected = std::mem::take(&mut reference[key as usize]);
                         prop_assert_eq!(take(&mut batch, key), expected);
                     }
                     Step::Close(key) => {
@@ -396,9 +398,9 @@ mod tests {
                         closed[key as usize] = true;
                     }
                     Step::Replace(key) => {
-                        batch.forget(key);
-                        batch.open(key, ClientKey(key));
-                        plain[key as usize].clear();
+                        batch.unregister(key);
+                        batch.register(key, ClientKey(key));
+                        reference[key as usize].clear();
                         closed[key as usize] = false;
                     }
                     Step::EndTurn => {
@@ -411,15 +413,18 @@ mod tests {
                         while batch.pop_pending().is_some() {}
                         left.retain(|&key| batch.queued(key) > 0);
                         for key in left {
-                            let expected = std::mem::take(&mut plain[key as usize]);
+                            let expected = std::mem::take(&mut reference[key as usize]);
                             prop_assert_eq!(take(&mut batch, key), expected);
                         }
                         batch.end_turn();
-                        prop_assert!(plain.iter().all(Vec::is_empty), "who got something is pending_flush");
+                        prop_assert!(
+                            reference.iter().all(Vec::is_empty),
+                            "every client with lines was flushed"
+                        );
                     }
                 }
-                for (key, plain) in (0..).zip(&plain) {
-                    prop_assert_eq!(batch.queued(key), plain.len());
+                for (key, reference) in (0..).zip(&reference) {
+                    prop_assert_eq!(batch.queued(key), reference.len());
                 }
             }
         }

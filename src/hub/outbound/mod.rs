@@ -1,21 +1,21 @@
-//! Who receives, what is queued for whom, and when that is too much.
+//! Outbound queues: registration, fan-out, flushing and queue limits.
 //!
-//! The engine offers events here. What an event adds is either queued for all of its audience or for
-//! none of it. The lines of a turn are kept once, in a [`FanoutBatch`]; a client's are put together when
-//! it is flushed, and what its socket refuses waits in its send queue.
+//! The engine offers events here. The line of an event is queued for all of its recipients or for
+//! none. The lines of a turn are stored once, in a [`FanoutBatch`]; the bytes of a client are
+//! assembled when it is flushed, and its send queue holds those that its socket does not accept.
 //!
-//! Accounts, true between any two calls:
+//! Invariants between any two calls:
 //!
-//! - what is queued for a client is its send queue and what the turn's batch holds for it;
-//! - `queued_total` is the sum of that over the registered;
-//! - `max_queue_bound` is at least what is queued for any member.
+//! - the bytes queued for a client are those in its send queue and in the turn's batch;
+//! - `queued_total` is their sum over the registered clients;
+//! - `max_queue_bound` is an upper bound on the bytes queued for any registered client.
 
 mod backpressure;
 mod block_pool;
-mod buffer_pool;
 mod byte_buffer;
 pub(crate) mod fanout;
 pub(crate) mod send_queue;
+mod vec_pool;
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -25,49 +25,51 @@ use crate::engine::{Offer, Recipient, Recipients, Sink};
 use crate::hub::clients::client::{Client, ClientState, StallCause};
 use crate::hub::clients::table::Clients;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::outbound::block_pool::BufferPool;
-use crate::hub::outbound::byte_buffer::{ByteBuffer, size_of_line};
+use crate::hub::outbound::block_pool::BlockPool;
+use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
 use crate::hub::outbound::fanout::FanoutBatch;
 use crate::hub::outbound::send_queue::{FlushOutcome, SendQueue, Tail};
 use crate::hub::timeout_queue::TimeoutQueue;
 use crate::hub::token::ClientKey;
 use crate::protocol::{Line, UserId};
 
-/// Every connection, and all that is queued.
+/// All client connections and their queues.
 #[derive(Debug)]
 pub(crate) struct Outbound<S> {
     pub(crate) clients: Clients<S>,
     /// Keys of the registered clients.
     registered: Vec<ClientKey>,
-    /// What is delivered in this turn.
+    /// The output of this turn.
     batch: FanoutBatch,
-    /// Clients to be closed within this turn.
+    /// Clients to close within this turn.
     pending_closes: Vec<(ClientKey, CloseReason, Option<io::Error>)>,
-    /// Users whose clients were disconnected since they were last taken.
+    /// Users whose clients were disconnected for their queues, and who are not unregistered in the
+    /// engine yet.
     departed: Vec<UserId>,
     queued_total: u64,
     max_queue_bound: u64,
     client_limit: u64,
     total_limit: u64,
     slow_client: SlowClient,
-    /// Stalls under way, by client and start; one that is over may still stand here.
+    /// Running stalls, by client and start time. An entry is stale once its stall has ended.
     stalls: TimeoutQueue<(ClientKey, Instant)>,
-    /// How many clients have a stall for their own queue.
+    /// The number of clients stalled for their own queue.
     stalled_clients: usize,
-    /// The queues of all together are full until they hold no more bytes than this.
+    /// Applying is paused until all queues together have at most this many bytes.
     total_low_watermark: Option<u64>,
-    /// A client has left since that target was set: what waits may be for fewer now.
+    /// Whether a client was unregistered since the low watermark was set, so that the waiting event
+    /// may have fewer recipients now.
     is_watermark_stale: bool,
     /// Memory of the send queues.
-    pool: BufferPool,
-    /// Where the lines of one client are put together, one client after the other.
-    piece: ByteBuffer,
+    pool: BlockPool,
+    /// The staging buffer for the bytes of one client at a time.
+    staging: ByteBuffer,
     now: Instant,
     /// Lines queued so far.
     pub(crate) lines_queued: u64,
-    /// Bytes that sockets have taken so far.
+    /// Bytes written to sockets so far.
     pub(crate) bytes_written: u64,
-    /// Lines queued in this turn for some and not for all.
+    /// Addressed deliveries in this turn: non-broadcast lines, counted once per recipient.
     pub(crate) addressed_this_turn: u64,
     /// Bytes queued in this turn.
     pub(crate) queued_this_turn: u64,
@@ -84,14 +86,14 @@ impl<S> Outbound<S> {
             queued_total: 0,
             max_queue_bound: 0,
             client_limit: config.client_queue_bytes,
-            total_limit: config.total_queue_bytes.min(BufferPool::MAX_QUEUED_BYTES),
+            total_limit: config.total_queue_bytes.min(BlockPool::MAX_QUEUED_BYTES),
             slow_client: config.slow_client,
             stalls: TimeoutQueue::new(config.stall_timeout),
             stalled_clients: 0,
             total_low_watermark: None,
             is_watermark_stale: false,
-            pool: BufferPool::default(),
-            piece: ByteBuffer::default(),
+            pool: BlockPool::default(),
+            staging: ByteBuffer::default(),
             now,
             lines_queued: 0,
             bytes_written: 0,
@@ -107,12 +109,12 @@ impl<S> Outbound<S> {
         self.queued_this_turn = 0;
     }
 
-    /// Keys of the registered clients.
+    /// Returns the keys of the registered clients.
     pub(crate) fn registered(&self) -> &[ClientKey] {
         &self.registered
     }
 
-    /// Bytes queued for all clients together.
+    /// Returns the number of bytes queued for all clients together.
     pub(crate) fn queued_total(&self) -> u64 {
         self.queued_total
     }
@@ -125,44 +127,50 @@ impl<S> Outbound<S> {
         self.clients.get_mut(key)
     }
 
-    /// From now on the client is `user` and receives what is for this recipient.
-    pub(crate) fn join(&mut self, key: ClientKey, user: UserId, Recipient(recipient): Recipient) {
+    /// Registers the client as `user` under a recipient number.
+    pub(crate) fn register(
+        &mut self,
+        key: ClientKey,
+        user: UserId,
+        Recipient(recipient): Recipient,
+    ) {
         debug_assert!(!self.batch.has_broadcasts(), "clients register before anything is applied");
-        let place = self.registered.len() as u32;
+        let index = self.registered.len() as u32;
         if let Some(client) = self.clients.get_mut(key) {
-            client.state = ClientState::Registered { user, place, recipient };
+            client.state = ClientState::Registered { user, index, recipient };
             self.registered.push(key);
-            self.batch.open(recipient, key);
+            self.batch.register(recipient, key);
         }
     }
 
-    /// The key of the client that is reached at a recipient.
+    /// Returns the key of the client with a recipient number.
     pub(crate) fn client_at(&self, Recipient(recipient): Recipient) -> Option<ClientKey> {
         self.batch.client(recipient)
     }
 
-    /// The client receives nothing from now on. What is queued for it is forgotten. Returns who it
-    /// was, if it was registered.
-    pub(crate) fn leave(&mut self, key: ClientKey) -> Option<UserId> {
+    /// Unregisters the client: it receives no more events, and its queued lines are not sent.
+    /// Returns its user if it was registered.
+    pub(crate) fn unregister(&mut self, key: ClientKey) -> Option<UserId> {
         let client = self.clients.get_mut(key)?;
-        let ClientState::Registered { user, place, recipient } = client.state else { return None };
+        let ClientState::Registered { user, index, recipient } = client.state else { return None };
         client.state = ClientState::Closing { user };
         self.queued_total -= (client.send_queue.len() + self.batch.queued(recipient)) as u64;
-        self.batch.forget(recipient);
+        self.batch.unregister(recipient);
         self.end_stall(key);
-        self.registered.swap_remove(place as usize);
-        if let Some(&moved) = self.registered.get(place as usize)
-            && let Some(Client { state: ClientState::Registered { place: its, .. }, .. }) =
-                self.clients.get_mut(moved)
+        self.registered.swap_remove(index as usize);
+        if let Some(&moved) = self.registered.get(index as usize)
+            && let Some(Client {
+                state: ClientState::Registered { index: moved_index, .. }, ..
+            }) = self.clients.get_mut(moved)
         {
-            *its = place;
+            *moved_index = index;
         }
         self.is_watermark_stale = self.total_low_watermark.is_some();
         self.resume_if_below();
         Some(user)
     }
 
-    /// Closes the client within this turn.
+    /// Schedules the close of the client within this turn.
     pub(crate) fn schedule_close(
         &mut self,
         key: ClientKey,
@@ -180,84 +188,84 @@ impl<S> Outbound<S> {
         }
     }
 
-    /// The clients to be closed now.
+    /// Returns and clears the clients to close.
     pub(crate) fn take_pending_closes(
         &mut self,
     ) -> Vec<(ClientKey, CloseReason, Option<io::Error>)> {
         std::mem::take(&mut self.pending_closes)
     }
 
-    /// Users to unregister, since their clients were disconnected for their queues.
+    /// Returns and clears the users whose clients were disconnected for their queues.
     pub(crate) fn take_departed(&mut self) -> Vec<UserId> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Puts the client on the list of those to flush.
+    /// Lists the client for flushing.
     pub(crate) fn mark_pending(&mut self, key: ClientKey) {
         if let Some(recipient) = self.client(key).and_then(Client::recipient) {
             self.batch.mark_pending(recipient);
         }
     }
 
-    /// Frees the memory of a queue whose client is closed.
+    /// Frees the memory of the queue of a closed client.
     pub(crate) fn release(&mut self, queue: &mut SendQueue) {
         queue.clear(&mut self.pool);
     }
 
-    /// Returns how many lines more can be queued until those of the turn take `bytes` of memory.
+    /// Returns how many more lines fit until the lines of the turn take `bytes` of memory.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
         self.batch.lines_that_fit(bytes)
     }
 
-    /// Gives most of the spare buffers back to the allocator.
+    /// Frees memory beyond the limits of an idle server.
     pub(crate) fn shrink_pools(&mut self) {
-        self.batch.trim();
+        self.batch.shrink();
     }
 
-    /// What is queued for a member.
+    /// Returns the number of bytes queued for a registered client.
     fn queued(&self, key: ClientKey) -> u64 {
         let Some(client) = self.client(key) else { return 0 };
         let in_batch = client.recipient().map_or(0, |recipient| self.batch.queued(recipient));
         (client.send_queue.len() + in_batch) as u64
     }
 
-    /// Panics unless the accounts are right. Looks at every client.
+    /// Panics unless the invariants hold. Checks every client.
     pub(crate) fn check(&self) {
         let queued = self.registered.iter().map(|&key| self.queued(key));
         assert_eq!(
             self.queued_total,
             queued.clone().sum::<u64>(),
-            "the total is the sum of its parts"
+            "the total is the sum over the registered clients"
         );
         let queues = self.clients.iter().map(|(_, client)| client.send_queue.blocks());
         let blocks: usize = queues.sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
-        assert!(self.max_queue_bound >= queued.max().unwrap_or(0), "no queue is above the largest");
-        let full = self.registered.iter().filter(|&&key| {
+        assert!(self.max_queue_bound >= queued.max().unwrap_or(0), "no queue exceeds the bound");
+        let stalled = self.registered.iter().filter(|&&key| {
             let stall = self.client(key).and_then(|client| client.stall.as_ref());
             stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue)
         });
-        assert_eq!(self.stalled_clients, full.count(), "the pause knows who holds it");
-        for (place, &key) in self.registered.iter().enumerate() {
-            let Some(client) = self.client(key) else { panic!("a member is a client") };
-            let its_place = match client.state {
-                ClientState::Registered { place, .. } => Some(place as usize),
+        assert_eq!(self.stalled_clients, stalled.count(), "every stall is counted");
+        for (index, &key) in self.registered.iter().enumerate() {
+            let Some(client) = self.client(key) else { panic!("a registered key is of a client") };
+            let stored_index = match client.state {
+                ClientState::Registered { index, .. } => Some(index as usize),
                 ClientState::AwaitingId(_) | ClientState::Closing { .. } => None,
             };
-            assert_eq!(its_place, Some(place), "a member knows its place");
+            assert_eq!(stored_index, Some(index), "a registered client stores its index");
         }
     }
 }
 
 impl<S: Write> Outbound<S> {
-    /// Writes what is queued for every client that got something since the last time, as far as
-    /// the sockets take it.
+    /// Flushes every client with new lines or a socket that became writable, and ends the batch of
+    /// the turn.
     pub(crate) fn flush_pending(&mut self) {
         if self.batch.has_broadcasts() {
-            // The newest first, as far as leavers have not mixed them: a newcomer has waited for one turn
-            // already, and need not wait for the writes of another.
-            for place in (0..self.registered.len()).rev() {
-                self.flush(self.registered[place]);
+            // Flush newest clients first: they already waited a full turn for their first event.
+            // (swap_remove makes the order approximate.)
+            for index in (0..self.registered.len()).rev() {
+                self.flush(self.registered[index]);
             }
         }
         while let Some(key) = self.batch.pop_pending() {
@@ -268,13 +276,12 @@ impl<S: Write> Outbound<S> {
         if self.queued_total == 0 {
             self.max_queue_bound = 0;
         } else if self.max_queue_bound > self.client_limit / 2 {
-            // A bound far above what is queued would make each event look twice.
+            // A stale upper bound would send every event through the slow path.
             self.recompute_max_queue_bound();
         }
     }
 
-    /// The same as [`flush`](Self::flush), whether or not the socket has said that it takes bytes
-    /// again: for a client that will not hear of it.
+    /// Flushes even if the socket last returned WouldBlock; used once before closing.
     pub(crate) fn flush_before_close(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key) {
             client.writable = true;
@@ -282,8 +289,7 @@ impl<S: Write> Outbound<S> {
         self.flush(key);
     }
 
-    /// Writes what is queued for one client, as far as its socket takes it. What is left is in its
-    /// send queue then.
+    /// Writes the lines of one client until its socket would block. Its send queue keeps the rest.
     pub(crate) fn flush(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(recipient) = client.recipient() else { return };
@@ -297,10 +303,10 @@ impl<S: Write> Outbound<S> {
             false => Ok(FlushOutcome::Complete),
         };
         loop {
-            self.piece.clear();
-            let is_last = self.batch.drain_into(recipient, &mut self.piece);
+            self.staging.clear();
+            let is_last = self.batch.drain_into(recipient, &mut self.staging);
             let rest = if is_last { self.batch.unsent_broadcasts(recipient) } else { &[] };
-            let tail = Tail(self.piece.as_slice(), rest);
+            let tail = Tail(self.staging.as_slice(), rest);
             match outcome {
                 Ok(FlushOutcome::Complete) => {
                     outcome = queue.flush(tail, &mut self.pool, &mut client.stream);
@@ -313,7 +319,8 @@ impl<S: Write> Outbound<S> {
         }
         self.batch.mark_broadcasts_sent(recipient);
         let after = queue.len();
-        let is_stall_over = client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.target);
+        let is_stall_over =
+            client.stall.as_ref().is_some_and(|stall| after as u64 <= stall.low_watermark);
         client.writable &= !matches!(outcome, Ok(FlushOutcome::WouldBlock));
         let error = outcome.err();
         let written = (before - after) as u64;
@@ -330,18 +337,18 @@ impl<S: Write> Outbound<S> {
     /// Queues a line for some clients.
     #[inline]
     fn queue(&mut self, recipients: &[u32], line: &Line<'_>) {
-        let taken = self.batch.queue(recipients, line);
-        self.addressed_this_turn += taken;
-        self.account_queued(size_of_line(line), taken);
+        let accepted = self.batch.queue(recipients, line);
+        self.addressed_this_turn += accepted;
+        self.account_queued(wire_len(line), accepted);
     }
 
-    /// Queues a line for everybody.
+    /// Queues a line for all clients.
     fn enqueue_broadcast(&mut self, line: &Line<'_>) {
         if self.registered.is_empty() {
             return;
         }
         self.batch.enqueue_broadcast(line);
-        self.account_queued(size_of_line(line), self.registered.len() as u64);
+        self.account_queued(wire_len(line), self.registered.len() as u64);
     }
 
     #[inline]
@@ -362,7 +369,7 @@ impl<S: Write> Outbound<S> {
 impl<S: Write> Sink for Outbound<S> {
     #[inline]
     fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
-        let size = size_of_line(&line) as u64;
+        let size = wire_len(&line) as u64;
         let count = match audience {
             Recipients::One(_) => 1,
             Recipients::Many(recipients) => recipients.len(),

@@ -1,25 +1,26 @@
-//! Bytes that a client's socket has not taken yet.
+//! The queue of bytes that the socket of a client has not accepted yet.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 
 use smallvec::SmallVec;
 
-use crate::hub::outbound::block_pool::{BLOCK_BYTES, Block, BufferPool};
+use crate::hub::outbound::block_pool::{BLOCK_BYTES, Block, BlockPool};
 
-/// Slices of a queue passed to one write: 64 KiB or more, for each has a block or several.
+/// The maximum number of slices passed to one write: at least 64 KiB, because each slice has one
+/// block or more.
 const MAX_SLICES: usize = 512;
 
-/// A write is passed no more slices once they have this many bytes: beyond it the cost of the call is
-/// nothing beside that of the bytes, and a socket seldom takes more.
+/// The number of bytes at which a write gets no more slices: beyond it the cost of the call is
+/// negligible, and a socket rarely accepts more.
 const MAX_WRITE_BYTES: usize = 256 << 10;
 
-/// A queue of bytes in blocks of a [`BufferPool`]: appended at the end, written from the front.
+/// A queue of bytes in blocks of a [`BlockPool`]: appended at the end, written from the front.
 ///
-/// It takes no memory while it is empty, and else less than two blocks more than it holds bytes, besides
-/// the links. Its blocks have to be [released](Self::clear) before it is dropped.
+/// An empty queue has no memory. Any other takes less than two blocks beyond its bytes, plus the
+/// links. Its blocks have to be [released](Self::clear) before it is dropped.
 ///
-/// Invariant: an empty queue has no blocks and starts at 0; else the bytes start at `start` in the
-/// first block and end in the last one.
+/// Invariant: an empty queue has no blocks and starts at 0; otherwise the bytes start at `start` in
+/// the first block and end in the last one.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     first: Block,
@@ -31,9 +32,9 @@ pub(crate) struct SendQueue {
 /// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlushOutcome {
-    /// Everything is written.
+    /// All bytes are written.
     Complete,
-    /// The socket takes no more for now; the poll reports when it does.
+    /// The socket accepts no more bytes for now; the poll reports when it does.
     WouldBlock,
 }
 
@@ -64,18 +65,18 @@ impl SendQueue {
         self.len == 0
     }
 
-    /// Returns how many blocks it has.
+    /// Returns the number of blocks.
     pub(crate) fn blocks(&self) -> usize {
         (self.start + self.len).div_ceil(BLOCK_BYTES)
     }
 
     /// Appends bytes.
-    pub(crate) fn extend(&mut self, tail: Tail<'_>, pool: &mut BufferPool) {
+    pub(crate) fn extend(&mut self, tail: Tail<'_>, pool: &mut BlockPool) {
         self.extend_from_slice(tail.0, pool);
         self.extend_from_slice(tail.1, pool);
     }
 
-    fn extend_from_slice(&mut self, mut bytes: &[u8], pool: &mut BufferPool) {
+    fn extend_from_slice(&mut self, mut bytes: &[u8], pool: &mut BlockPool) {
         while !bytes.is_empty() {
             let end = (self.start + self.len) % BLOCK_BYTES;
             if end == 0 {
@@ -88,7 +89,7 @@ impl SendQueue {
         }
     }
 
-    fn append_block(&mut self, pool: &mut BufferPool) {
+    fn append_block(&mut self, pool: &mut BlockPool) {
         let block = pool.get();
         match self.is_empty() {
             true => self.first = block,
@@ -98,7 +99,7 @@ impl SendQueue {
     }
 
     /// Drops the first `bytes`.
-    fn consume(&mut self, bytes: usize, pool: &mut BufferPool) {
+    fn consume(&mut self, bytes: usize, pool: &mut BlockPool) {
         debug_assert!(bytes <= self.len);
         if bytes == self.len {
             return self.clear(pool);
@@ -109,24 +110,24 @@ impl SendQueue {
         self.start %= BLOCK_BYTES;
     }
 
-    /// Drops everything.
-    pub(crate) fn clear(&mut self, pool: &mut BufferPool) {
+    /// Drops all bytes.
+    pub(crate) fn clear(&mut self, pool: &mut BlockPool) {
         if !self.is_empty() {
             pool.put(self.first, self.blocks());
             *self = SendQueue::default();
         }
     }
 
-    /// Writes the queue and `tail` after it, until everything is written or the socket takes no
-    /// more. What is left of both is in the queue then.
+    /// Writes the queue and then `tail`, until all bytes are written or the socket would block. The
+    /// queue keeps the rest of both.
     ///
     /// # Errors
     ///
-    /// The stream's, except "would block" and "interrupted": the connection is over.
+    /// Errors of the stream, except `WouldBlock` and `Interrupted`: the connection has failed.
     pub(crate) fn flush(
         &mut self,
         mut tail: Tail<'_>,
-        pool: &mut BufferPool,
+        pool: &mut BlockPool,
         stream: &mut impl Write,
     ) -> io::Result<FlushOutcome> {
         while !(self.is_empty() && tail.is_empty()) {
@@ -153,7 +154,7 @@ impl SendQueue {
     fn write_once(
         &self,
         tail: Tail<'_>,
-        pool: &BufferPool,
+        pool: &BlockPool,
         stream: &mut impl Write,
     ) -> io::Result<usize> {
         match tail {
@@ -169,7 +170,7 @@ impl SendQueue {
     fn write_blocks(
         &self,
         tail: Tail<'_>,
-        pool: &BufferPool,
+        pool: &BlockPool,
         stream: &mut impl Write,
     ) -> io::Result<usize> {
         let mut slices = SmallVec::<[IoSlice<'_>; 64]>::new();
@@ -187,8 +188,8 @@ impl SendQueue {
         stream.write_vectored(&slices)
     }
 
-    /// The bytes of the queue, those of adjacent blocks in one slice.
-    fn runs<'a>(&self, pool: &'a BufferPool) -> impl Iterator<Item = &'a [u8]> {
+    /// Iterates over the bytes of the queue, with adjacent blocks in one slice.
+    fn runs<'a>(&self, pool: &'a BlockPool) -> impl Iterator<Item = &'a [u8]> {
         let (mut list, mut start, mut left) = (self.first, self.start, self.len);
         std::iter::from_fn(move || {
             if left == 0 {
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A socket that takes so many bytes a write, by plan: `None` is "would block".
+    /// A socket that accepts a planned number of bytes per write; `None` is `WouldBlock`.
     struct Socket {
         plan: std::vec::IntoIter<Option<usize>>,
         taken: Vec<u8>,
@@ -219,8 +220,8 @@ mod tests {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             match self.plan.next() {
                 Some(Some(0)) => Err(ErrorKind::Interrupted.into()),
-                Some(Some(most)) => {
-                    let taken = most.min(bytes.len());
+                Some(Some(max)) => {
+                    let taken = max.min(bytes.len());
                     self.taken.extend_from_slice(&bytes[..taken]);
                     Ok(taken)
                 }
@@ -240,14 +241,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_arrives_once_and_in_order_whatever_the_socket_takes(
+        fn every_byte_arrives_once_and_in_order_for_any_partial_writes(
             turns in proptest::collection::vec((
                 "[a-z]{0,300}",
                 "[a-z]{0,300}",
                 proptest::collection::vec(proptest::option::weighted(0.8, 0..200_usize), 0..5),
             ), 0..20),
         ) {
-            let (mut queue, mut pool) = (SendQueue::default(), BufferPool::default());
+            let (mut queue, mut pool) = (SendQueue::default(), BlockPool::default());
             let mut socket = Socket { plan: Vec::new().into_iter(), taken: Vec::new() };
             let mut sent = Vec::new();
             for (first, second, plan) in turns {
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_takes_nothing_and_does_not_say_why_is_an_error() {
+    fn a_socket_that_accepts_no_bytes_without_an_error_is_an_error() {
         struct Dead;
         impl Write for Dead {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -277,7 +278,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (mut queue, mut pool) = (SendQueue::default(), BufferPool::default());
+        let (mut queue, mut pool) = (SendQueue::default(), BlockPool::default());
         let error = queue.flush(Tail(b"1|B\r\n", &[]), &mut pool, &mut Dead).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WriteZero);
         assert_eq!(queue.len(), 5, "what could not be written is still accounted for");
@@ -285,10 +286,10 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// Queues of one pool, and the most that they held at once.
+    /// Queues of one pool, and the peak of their bytes.
     struct Queues {
         queues: Vec<SendQueue>,
-        pool: BufferPool,
+        pool: BlockPool,
         bytes: usize,
         max_bytes: usize,
     }
@@ -296,7 +297,7 @@ mod tests {
     impl Queues {
         fn new(count: usize) -> Queues {
             let queues = std::iter::repeat_with(SendQueue::default).take(count).collect();
-            Queues { queues, pool: BufferPool::default(), bytes: 0, max_bytes: 0 }
+            Queues { queues, pool: BlockPool::default(), bytes: 0, max_bytes: 0 }
         }
 
         fn push(&mut self, index: usize, bytes: usize) {
@@ -311,14 +312,14 @@ mod tests {
             self.max_bytes = self.max_bytes.max(self.bytes);
         }
 
-        /// Takes bytes from a queue, but not the last `left`.
+        /// Consumes bytes of a queue, but not the last `left`.
         fn consume(&mut self, index: usize, bytes: usize, left: usize) {
             let bytes = bytes.min(self.queues[index].len().saturating_sub(left));
             self.queues[index].consume(bytes, &mut self.pool);
             self.bytes -= bytes;
         }
 
-        /// Returns whether no more memory is held than a tenth and 8 MiB beyond the most that was queued.
+        /// Asserts that the memory held is at most the peak of queued bytes plus a tenth and 8 MiB.
         #[track_caller]
         fn fit(&self) {
             let (held, allowed) =
@@ -333,7 +334,7 @@ mod tests {
     fn twenty_thousand_short_queues_fit() {
         for bytes in [1, 100, 129, 257, 1000, 3300] {
             let mut queues = Queues::new(20_000);
-            // A few bytes a turn, so that the blocks of all are mixed.
+            // A few bytes per turn, so that the blocks of all queues are interleaved.
             for pushed in (0..bytes).step_by(100) {
                 (0..20_000).for_each(|index| queues.push(index, (bytes - pushed).min(100)));
             }
@@ -379,12 +380,12 @@ mod tests {
         (0..1000).for_each(|index| queues.consume(index, usize::MAX, 0));
         assert_eq!(queues.bytes, 0);
         let held = queues.pool.held_bytes();
-        assert!(held < 3 * MIB, "{held} bytes are held for nothing");
+        assert!(held < 3 * MIB, "{held} bytes are held by empty queues");
     }
 
     proptest! {
         #[test]
-        fn queues_of_one_pool_do_what_deques_do_and_fit(
+        fn queues_of_one_pool_behave_like_deques_and_fit(
             steps in proptest::collection::vec(
                 (0..20_usize, "[a-z]{0,9}", 0..2000_usize, 0..3000_usize), 0..300),
         ) {

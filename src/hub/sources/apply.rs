@@ -1,4 +1,4 @@
-//! From a source's bytes to the queues of clients: decoding, ordering, applying.
+//! Decoding, ordering and applying the lines of sources.
 
 use std::fmt;
 use std::io::Write;
@@ -19,35 +19,35 @@ use crate::protocol::{
     Decoded, ParseError, ParseErrorKind, Sequence, is_host_field, is_http_request_line,
 };
 
-/// How many lines are taken before what has become due is applied: few enough for their slots to
-/// stay in the first-level cache.
+/// The maximum number of lines decoded before due events are applied: few enough that their slots
+/// stay in the L1 cache.
 const FAST_BATCH_LINES: usize = 128;
 
-/// What a turn may still apply.
+/// The remaining budget of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TurnBudget {
-    /// So many events more.
+    /// Lines that may still be decoded, plus events that may still be applied.
     pub(super) events: usize,
-    /// Until the turn has addressed clients so many times.
+    /// The limit on addressed deliveries in the turn.
     pub(super) addressed: u64,
-    /// Until the turn has queued so many bytes.
+    /// The limit on bytes queued in the turn.
     pub(super) queued_bytes: u64,
-    /// Until the turn's lines take so much memory.
+    /// The limit on memory for the turn's lines.
     pub(super) line_bytes: usize,
 }
 
-/// Why no more lines of a source are applied in this turn.
+/// The reason why applying stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
-    /// There are none left.
+    /// No lines and no due events are left.
     Drained,
     /// A queue is full.
     Backpressure,
-    /// The turn has had its share.
+    /// The budget of the turn is exhausted.
     BudgetExhausted,
 }
 
-/// All that the lines of a source go through: the parts of the hub but for its table of sources.
+/// The parts of the hub that process the lines of a source: all except the table of sources.
 pub(super) struct Applier<'a, S> {
     pub(super) config: &'a Config,
     pub(super) engine: &'a mut Engine,
@@ -59,54 +59,55 @@ pub(super) struct Applier<'a, S> {
 }
 
 impl<S: Write> Applier<'_, S> {
-    /// Applies the lines of a source. Most are taken by the dozen before what has become due is
-    /// applied, which keeps the processor on one thing at a time; whether a line of another kind
-    /// is a duplicate, late or too far ahead depends on what was applied before it.
+    /// Decodes lines in batches of 128 before applying, for cache locality. Anything unusual is
+    /// handled one line at a time, because duplicate, late and out-of-window depend on what was
+    /// applied before.
     pub(super) fn apply_lines(
         &mut self,
         source: &mut Source<S>,
-        left: &mut TurnBudget,
+        budget: &mut TurnBudget,
     ) -> StopReason {
         loop {
-            self.insert_fast_batch(source, left);
-            match self.apply_due(left) {
+            self.insert_fast_batch(source, budget);
+            match self.apply_due(budget) {
                 StopReason::Drained => {}
-                pending => return pending,
+                reason => return reason,
             }
-            if !self.receive_line(source, left) {
+            if !self.receive_line(source, budget) {
                 return StopReason::Drained;
             }
         }
     }
 
-    fn insert_fast_batch(&mut self, source: &mut Source<S>, left: &mut TurnBudget) {
+    fn insert_fast_batch(&mut self, source: &mut Source<S>, budget: &mut TurnBudget) {
         let (engine, recorder) = (&mut *self.engine, &mut *self.recorder);
-        let admitted =
-            source.events.decode_fast(FAST_BATCH_LINES.min(left.events), |event, line| {
-                let is_admitted = engine.try_insert_fast(event, line);
-                if is_admitted && let Some(recorder) = recorder {
+        let inserted =
+            source.decoder.decode_fast(FAST_BATCH_LINES.min(budget.events), |event, line| {
+                let is_inserted = engine.try_insert_fast(event, line);
+                if is_inserted && let Some(recorder) = recorder {
                     recorder.record(line.as_bytes());
                 }
-                is_admitted
+                is_inserted
             });
-        source.has_sent_event |= admitted > 0;
-        source.lines_received += admitted as u64;
-        left.events -= admitted;
+        source.has_sent_event |= inserted > 0;
+        source.lines_received += inserted as u64;
+        budget.events -= inserted;
     }
 
-    /// Takes the next line of a source, whatever it is. Returns whether there may be more.
-    fn receive_line(&mut self, source: &mut Source<S>, left: &mut TurnBudget) -> bool {
+    /// Decodes and inserts the next line of a source, of any kind. Returns whether there may be
+    /// more.
+    fn receive_line(&mut self, source: &mut Source<S>, budget: &mut TurnBudget) -> bool {
         let peer = source.peer;
-        let (receipt, sequence) = match source.events.next_event() {
+        let (outcome, sequence) = match source.decoder.next_event() {
             None => return false,
             Some(Decoded::Event(event, line)) => {
-                let receipt = self.engine.insert(&event, line);
-                self.record(receipt, line.as_bytes());
-                if receipt == InsertOutcome::Late && !source.has_sent_event {
+                let outcome = self.engine.insert(&event, line);
+                self.record(outcome, line.as_bytes());
+                if outcome == InsertOutcome::Late && !source.has_sent_event {
                     self.log_reset_hint(peer, event.sequence);
                 }
                 source.has_sent_event = true;
-                (receipt, event.sequence)
+                (outcome, event.sequence)
             }
             Some(Decoded::Malformed(line, error)) => {
                 let is_first = source.lines_received == 0;
@@ -118,8 +119,8 @@ impl<S: Write> Applier<'_, S> {
             }
         };
         source.lines_received += 1;
-        left.events -= 1;
-        match receipt {
+        budget.events -= 1;
+        match outcome {
             InsertOutcome::Buffered => {}
             InsertOutcome::Duplicate => self.log_duplicate(peer, sequence),
             InsertOutcome::Late => self.log_late(peer, sequence),
@@ -132,16 +133,16 @@ impl<S: Write> Applier<'_, S> {
         true
     }
 
-    /// Records a line that was accepted: one without which a replay would not be the same.
+    /// Records a line if it was accepted, so that a replay of the record has the same effect.
     #[inline]
-    fn record(&mut self, receipt: InsertOutcome, line: &[u8]) {
-        if let (Some(recorder), InsertOutcome::Buffered) = (&mut self.recorder, receipt) {
+    fn record(&mut self, outcome: InsertOutcome, line: &[u8]) {
+        if let (Some(recorder), InsertOutcome::Buffered) = (&mut self.recorder, outcome) {
             recorder.record(line);
         }
     }
 
-    /// Counts a malformed line, and lets the turn of its sequence pass if it has one. Returns what
-    /// became of it.
+    /// Counts a malformed line and, if its sequence is readable, inserts a void event for it.
+    /// Returns the outcome.
     #[cold]
     fn receive_malformed(
         &mut self,
@@ -150,46 +151,47 @@ impl<S: Write> Applier<'_, S> {
         error: ParseError,
     ) -> (InsertOutcome, Sequence) {
         self.counters.malformed += 1;
-        self.say(
+        self.log(
             LogKind::Malformed,
             Level::Warn,
             format_args!("malformed line from source {peer}: {}: {error}", Escaped(line)),
         );
         match error.sequence {
             Some(sequence) => match self.engine.insert_void(sequence) {
-                // It is counted and logged as malformed, once is enough.
+                // Already counted and logged as malformed.
                 InsertOutcome::Duplicate | InsertOutcome::Late => {
                     (InsertOutcome::Buffered, sequence)
                 }
-                receipt => {
-                    self.record(receipt, line);
-                    (receipt, sequence)
+                outcome => {
+                    self.record(outcome, line);
+                    (outcome, sequence)
                 }
             },
             None => (InsertOutcome::Buffered, Sequence::MAX),
         }
     }
 
-    /// Applies what waited for its turn and is due now.
+    /// Applies buffered events that are due, within the budget.
     #[inline]
-    pub(super) fn apply_due(&mut self, left: &mut TurnBudget) -> StopReason {
-        // What fits is not measured for each event: whatever their lines are, so many do.
-        let fitting = self.outbound.lines_that_fit(left.line_bytes);
-        let last = left.events.saturating_sub(fitting);
+    pub(super) fn apply_due(&mut self, budget: &mut TurnBudget) -> StopReason {
+        // This many lines fit whatever their length, so the memory need not be checked for each
+        // event.
+        let fitting = self.outbound.lines_that_fit(budget.line_bytes);
+        let last = budget.events.saturating_sub(fitting);
         loop {
             if !self.outbound.may_accept() {
                 return StopReason::Backpressure;
             }
-            if left.events <= last
-                || self.outbound.addressed_this_turn >= left.addressed
-                || self.outbound.queued_this_turn >= left.queued_bytes
+            if budget.events <= last
+                || self.outbound.addressed_this_turn >= budget.addressed
+                || self.outbound.queued_this_turn >= budget.queued_bytes
             {
                 return StopReason::BudgetExhausted;
             }
             match self.engine.apply_next(self.outbound) {
                 Progress::Applied => {
                     self.outbound.on_applied();
-                    left.events = left.events.saturating_sub(1 + self.engine.index_cost());
+                    budget.events = budget.events.saturating_sub(1 + self.engine.index_cost());
                 }
                 Progress::Blocked => return StopReason::Backpressure,
                 Progress::Idle => return StopReason::Drained,
@@ -199,10 +201,12 @@ impl<S: Write> Applier<'_, S> {
 
     #[cold]
     fn log_duplicate(&mut self, peer: SocketAddr, sequence: Sequence) {
-        self.say(
+        self.log(
             LogKind::Duplicate,
             Level::Warn,
-            format_args!("duplicate event from source {peer}: sequence {sequence} waits already"),
+            format_args!(
+                "duplicate event from source {peer}: sequence {sequence} is already buffered"
+            ),
         );
     }
 
@@ -212,12 +216,12 @@ impl<S: Write> Applier<'_, S> {
             return;
         }
         let awaited = self.engine.awaited();
-        self.say(
+        self.log(
             LogKind::LateFirst,
             Level::Warn,
             format_args!(
-                "source {peer} starts with sequence {sequence}, but {awaited} is awaited: if it \
-                 means to start a stream anew, run the server with --on-source-disconnect reset"
+                "source {peer} starts with sequence {sequence}, but {awaited} is awaited: to let \
+                 a new source restart the stream, run with --on-source-disconnect reset"
             ),
         );
     }
@@ -225,7 +229,7 @@ impl<S: Write> Applier<'_, S> {
     #[cold]
     fn log_late(&mut self, peer: SocketAddr, sequence: Sequence) {
         let awaited = self.engine.awaited();
-        self.say(
+        self.log(
             LogKind::Late,
             Level::Warn,
             format_args!(
@@ -237,23 +241,23 @@ impl<S: Write> Applier<'_, S> {
     #[cold]
     fn log_out_of_window(&mut self, peer: SocketAddr, sequence: Sequence) {
         let (awaited, window) = (self.engine.awaited(), self.config.reorder_window);
-        self.say(
+        self.log(
             LogKind::WindowExceeded,
             Level::Error,
             format_args!(
-                "source {peer} sent sequence {sequence} while {awaited} is awaited: that is not \
-                 within the reorder window of {window}; closing it (a larger --reorder-window \
-                 allows more disorder)"
+                "source {peer} sent sequence {sequence} while {awaited} is awaited: outside the \
+                 reorder window of {window}; closing it (a larger --reorder-window allows more \
+                 disorder)"
             ),
         );
     }
 
-    fn say(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
-        self.log_limiter.say(kind, level, self.now, line);
+    fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
+        self.log_limiter.log(kind, level, self.now, line);
     }
 }
 
-/// Returns whether a malformed line shows that a web page is behind the connection.
+/// Returns whether a malformed line shows that the connection carries an HTTP request.
 fn is_http(line: &[u8], error: &ParseError, is_first: bool) -> bool {
     let is_prefix = error.reason == ParseErrorKind::TooLong;
     is_host_field(line) || (is_first && is_http_request_line(line, is_prefix))

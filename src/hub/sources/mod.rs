@@ -24,7 +24,7 @@ use crate::hub::token::SourceKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 
 impl<A: Acceptor> Hub<A> {
-    /// Reads every source that may be read into its buffer. Returns whether anything came.
+    /// Reads from every readable source into its buffer. Returns whether any bytes arrived.
     pub(super) fn read_sources(&mut self) -> bool {
         self.accept_sources();
         if self.is_draining() || self.outbound.is_paused() {
@@ -34,15 +34,15 @@ impl<A: Acceptor> Hub<A> {
         let share =
             (total_source_bytes / self.sources.len().max(1)).clamp(min_source_bytes, source_bytes);
         let resets = self.config.on_source_disconnect == OnSourceDisconnect::Reset;
-        // A source that begins while a reset is ahead belongs to what comes after.
-        let mut is_reset_ahead = resets && self.sources.iter().any(Source::closed_after_line);
+        // The first line of a source after a pending reset belongs to the stream after it.
+        let mut is_reset_pending = resets && self.sources.iter().any(Source::closed_after_line);
         let mut has_read = false;
         self.sources.for_each_mut(|source| {
-            let is_next = source.has_sent_line() || !is_reset_ahead;
-            if source.readable && !source.may_have_lines && is_next {
+            let may_read = source.has_sent_line() || !is_reset_pending;
+            if source.readable && !source.may_have_lines && may_read {
                 source.read(share);
                 has_read |= source.may_have_lines;
-                is_reset_ahead |= resets && source.closed_after_line();
+                is_reset_pending |= resets && source.closed_after_line();
             }
         });
         has_read
@@ -84,7 +84,7 @@ impl<A: Acceptor> Hub<A> {
     fn log_admitted(&mut self, key: SourceKey) {
         let Some(source) = self.sources.get(key) else { return };
         let peer = source.peer;
-        self.say(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+        self.log(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
     }
 
     fn reject_source(&mut self, key: SourceKey) {
@@ -92,7 +92,7 @@ impl<A: Acceptor> Hub<A> {
         let (reason, peer) = (CloseReason::TooManySources, source.peer);
         let connected = self.sources.len();
         self.counters.sources_closed.count(reason);
-        self.say(
+        self.log(
             LogKind::SourceClosed(reason),
             Level::Warn,
             format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
@@ -117,9 +117,9 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Applies what is ready and what was read, within the budget of a turn.
+    /// Applies due events and lines that were read, within the budget of a turn.
     pub(super) fn apply(&mut self) {
-        let mut left = self.turn_budget();
+        let mut budget = self.turn_budget();
         let mut applier = Applier {
             config: &self.config,
             engine: &mut self.engine,
@@ -131,34 +131,34 @@ impl<A: Acceptor> Hub<A> {
         };
         // A source whose turn exhausts the budget comes last in the next one.
         for _ in 0..self.sources.len() {
-            if applier.apply_due(&mut left) != StopReason::Drained {
+            if applier.apply_due(&mut budget) != StopReason::Drained {
                 return;
             }
             let Some(source) = self.sources.next_to_apply() else { return };
             if source.may_have_lines {
-                let stopped = applier.apply_lines(source, &mut left);
+                let stopped = applier.apply_lines(source, &mut budget);
                 source.may_have_lines = stopped != StopReason::Drained;
             }
         }
-        applier.apply_due(&mut left);
+        applier.apply_due(&mut budget);
     }
 
-    /// Gives back the large buffers of sources that have sent nothing more.
+    /// Shrinks the buffers of idle sources.
     pub(super) fn trim_source_buffers(&mut self) {
-        self.sources.for_each_mut(|source| source.events.lines.trim());
+        self.sources.for_each_mut(|source| source.decoder.lines.trim());
     }
 
-    /// Closes the sources whose end has been reached: all that was read before it is applied.
+    /// Closes the sources that have ended and whose lines are all applied.
     pub(super) fn close_ended_sources(&mut self) {
         if self.engine.has_ready() {
             return;
         }
-        let mut place = 0;
-        while let Some(key) = self.sources.key_at(place) {
+        let mut index = 0;
+        while let Some(key) = self.sources.key_at(index) {
             let source = self.sources.get_mut(key);
             match source.filter(|source| !source.may_have_lines).and_then(|it| it.end.take()) {
                 Some(end) => self.close_source(key, end),
-                None => place += 1,
+                None => index += 1,
             }
         }
     }
@@ -168,24 +168,24 @@ impl<A: Acceptor> Hub<A> {
         let Disconnect { reason, error } = end;
         self.counters.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
-        let is_mere_probe = lines == 0
-            && source.events.lines.pending_bytes() == 0
+        let is_probe = lines == 0
+            && source.decoder.lines.pending_bytes() == 0
             && error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
-        let is_expected = reason.is_expected() || is_mere_probe;
+        let is_expected = reason.is_expected() || is_probe;
         let level = if is_expected { Level::Info } else { Level::Warn };
-        self.say(
+        self.log(
             LogKind::SourceClosed(reason),
             level,
             format_args!("source {peer} closed: {reason}{}, after {lines} lines", CausedBy(error)),
         );
-        if !source.events.lines.partial_line().is_empty() {
+        if !source.decoder.lines.partial_line().is_empty() {
             self.counters.unterminated += 1;
-            self.say(
+            self.log(
                 LogKind::Unterminated,
                 Level::Warn,
                 format_args!(
                     "discarded the unterminated last line of source {peer}: {}",
-                    Escaped(source.events.lines.partial_line())
+                    Escaped(source.decoder.lines.partial_line())
                 ),
             );
         }

@@ -1,4 +1,4 @@
-//! One event source: its stream, and what has been read of it.
+//! The state of one event source.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -12,18 +12,18 @@ use crate::protocol::EventDecoder;
 pub(crate) struct Source<S> {
     pub(crate) stream: S,
     pub(crate) peer: SocketAddr,
-    pub(crate) events: EventDecoder,
-    /// The kernel may hold bytes that were not read.
+    pub(crate) decoder: EventDecoder,
+    /// The kernel may have unread bytes.
     pub(crate) readable: bool,
-    /// `events` may hold complete lines that were not handed out.
+    /// `decoder` may have complete lines that were not decoded.
     pub(crate) may_have_lines: bool,
-    /// Lines handed out so far.
+    /// Lines decoded so far.
     pub(crate) lines_received: u64,
-    /// One of them was an event.
+    /// At least one of them was an event.
     pub(crate) has_sent_event: bool,
-    /// The kernel holds the end of the stream, after bytes that may be unread.
+    /// The peer has closed its sending side; bytes before that may be unread.
     pub(crate) peer_closed: bool,
-    /// Nothing more can be read; takes effect once all that was read has been applied.
+    /// The end of the stream was read. It takes effect once all lines before it have been applied.
     pub(crate) end: Option<Disconnect>,
 }
 
@@ -32,7 +32,7 @@ impl<S> Source<S> {
         Source {
             stream,
             peer,
-            events: EventDecoder::new(max_line_bytes),
+            decoder: EventDecoder::new(max_line_bytes),
             readable: true,
             may_have_lines: false,
             lines_received: 0,
@@ -42,50 +42,51 @@ impl<S> Source<S> {
         }
     }
 
-    /// Ends the source, whatever else it sent.
+    /// Ends the source, and discards its remaining input.
     pub(crate) fn abort(&mut self, reason: CloseReason) {
-        self.events = EventDecoder::default();
+        self.decoder = EventDecoder::default();
         self.may_have_lines = false;
         self.readable = false;
         self.end = Some(Disconnect { reason, error: None });
     }
 
-    /// Returns whether it has sent a whole line, handed out or not.
+    /// Returns whether it has sent a complete line, decoded or not.
     pub(crate) fn has_sent_line(&self) -> bool {
-        self.lines_received > 0 || self.events.lines.has_line()
+        self.lines_received > 0 || self.decoder.lines.has_line()
     }
 
-    /// Returns whether it has sent a whole line, and nothing more will come.
+    /// Returns whether it has sent a complete line, and its stream has ended.
     pub(crate) fn closed_after_line(&self) -> bool {
         self.end.is_some() && self.has_sent_line()
     }
 
-    /// Returns whether the peer is known to have ended the connection.
+    /// Returns whether the peer is known to have closed the connection.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.is_some() || self.peer_closed
     }
 
-    /// Returns whether it has ended and all its lines are taken: it counts no more against the limit.
+    /// Returns whether it has ended and all its lines are decoded, so that it no longer counts
+    /// against the limit.
     pub(crate) fn is_spent(&self) -> bool {
         self.end.is_some() && !self.may_have_lines
     }
 
-    /// Returns whether the kernel held nothing more when it was last read, and all of that was handed out.
+    /// Returns whether the kernel had no more bytes at the last read, and all lines are decoded.
     pub(crate) fn is_drained(&self) -> bool {
         !self.readable && !self.may_have_lines
     }
 }
 
 impl<S: Read> Source<S> {
-    /// Reads until `most` bytes have come, or none are left.
-    pub(crate) fn read(&mut self, most: usize) {
-        let mut room = most;
-        while room > 0 {
-            match try_read(&mut self.stream, self.events.lines.unfilled_mut(room)) {
+    /// Reads until `max_bytes` have arrived, or none are available.
+    pub(crate) fn read(&mut self, max_bytes: usize) {
+        let mut left = max_bytes;
+        while left > 0 {
+            match try_read(&mut self.stream, self.decoder.lines.unfilled_mut(left)) {
                 ReadOutcome::Data(bytes) => {
-                    self.events.lines.advance(bytes);
+                    self.decoder.lines.advance(bytes);
                     self.may_have_lines = true;
-                    room -= bytes;
+                    left -= bytes;
                 }
                 ReadOutcome::WouldBlock => {
                     self.readable = false;
@@ -108,13 +109,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_that_has_sent_half_a_line_has_sent_none() {
+    fn a_source_that_has_sent_a_partial_line_has_sent_no_line() {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let mut source = Source::new(&b"1|"[..], peer, 256);
         source.read(100);
         assert!(
             source.may_have_lines && !source.has_sent_line(),
-            "that there may be lines is not that there is one"
+            "may_have_lines does not imply has_sent_line"
         );
         source.stream = b"B\n";
         source.read(100);

@@ -7,12 +7,12 @@ use slab::Slab;
 use super::source::Source;
 use crate::hub::token::SourceKey;
 
-/// Connections over the limit that are open at once, until it is known whether others have ended.
-/// They take descriptors of the reserve.
+/// The maximum number of sources over the limit that await a decision at once. They use descriptors
+/// of the reserve.
 const MAX_UNDECIDED: usize = 4;
 
-/// Every source: those that are admitted, in the order in which they are served next, and those over
-/// the limit, in the order in which they came.
+/// All sources: admitted ones in the order in which they are served next, and those over the limit
+/// in order of arrival.
 #[derive(Debug)]
 pub(crate) struct Sources<S> {
     table: Slab<Source<S>>,
@@ -21,17 +21,17 @@ pub(crate) struct Sources<S> {
     max_sources: usize,
 }
 
-/// What to do with a source over the limit.
+/// The decision on a source over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It was admitted.
+    /// The source was admitted.
     Admitted(SourceKey),
-    /// The sources that count are alive: it is to be removed.
+    /// The sources that count against the limit are alive: the caller has to remove this one.
     Rejected(SourceKey),
 }
 
 impl<S> Sources<S> {
-    /// Creates a table of which at most `max_sources` sources are admitted at once.
+    /// Creates a table that admits at most `max_sources` sources at once.
     pub(crate) fn new(max_sources: usize) -> Sources<S> {
         Sources {
             table: Slab::new(),
@@ -41,15 +41,16 @@ impl<S> Sources<S> {
         }
     }
 
-    /// The key that the next source gets.
+    /// Returns the key that the next source will get.
     pub(crate) fn vacant_key(&self) -> SourceKey {
         SourceKey::new(self.table.vacant_key())
     }
 
-    /// Adds a source, behind those over the limit if there are any. Returns whether it is admitted.
+    /// Adds a source, after those over the limit if there are any. Returns its key, and whether it
+    /// is admitted.
     pub(crate) fn insert(&mut self, source: Source<S>) -> (SourceKey, bool) {
         let key = SourceKey::new(self.table.insert(source));
-        let is_admitted = self.undecided.is_empty() && self.has_room();
+        let is_admitted = self.undecided.is_empty() && self.has_capacity();
         let list = if is_admitted { &mut self.admitted } else { &mut self.undecided };
         list.push_back(key);
         (key, is_admitted)
@@ -70,22 +71,22 @@ impl<S> Sources<S> {
         self.table.get_mut(key.index())
     }
 
-    /// Sources open, admitted or not.
+    /// Returns the number of open sources, admitted or not.
     pub(crate) fn open(&self) -> usize {
         self.table.len()
     }
 
-    /// Sources admitted.
+    /// Returns the number of admitted sources.
     pub(crate) fn len(&self) -> usize {
         self.admitted.len()
     }
 
-    /// The admitted source that is served at this place from the next one on.
-    pub(crate) fn key_at(&self, place: usize) -> Option<SourceKey> {
-        self.admitted.get(place).copied()
+    /// Returns the key of an admitted source by its index in the service order.
+    pub(crate) fn key_at(&self, index: usize) -> Option<SourceKey> {
+        self.admitted.get(index).copied()
     }
 
-    /// The admitted sources.
+    /// Iterates over the admitted sources.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Source<S>> {
         self.admitted.iter().filter_map(|&key| self.get(key))
     }
@@ -99,14 +100,14 @@ impl<S> Sources<S> {
         }
     }
 
-    /// The source whose turn it is, which is last in the next round.
+    /// Returns the next source to serve, and moves it to the end of the service order.
     pub(crate) fn next_to_apply(&mut self) -> Option<&mut Source<S>> {
         let key = self.admitted.pop_front()?;
         self.admitted.push_back(key);
         self.table.get_mut(key.index())
     }
 
-    /// Returns whether another connection may await a decision.
+    /// Returns whether one more connection may be accepted to await a decision.
     pub(crate) fn may_accept(&self) -> bool {
         self.undecided.len() < MAX_UNDECIDED
     }
@@ -116,13 +117,14 @@ impl<S> Sources<S> {
         !self.undecided.is_empty()
     }
 
-    /// Admits the first source over the limit if others have made room, or rejects it once it is known
-    /// that the sources which count are alive. A poll that came after the newcomer has told of every
-    /// end that came before it; the end of a source counts once its lines are taken.
+    /// Admits the first source over the limit if there is capacity by now, or rejects it once it is
+    /// known that the sources that count against the limit are alive. A poll after it was accepted
+    /// has reported every disconnect that preceded it; an ended source counts until its lines are
+    /// decoded.
     pub(crate) fn decide(&mut self) -> Option<Decision> {
         let key = *self.undecided.front()?;
         let alive = self.iter().filter(|source| !source.has_ended()).count();
-        if self.has_room() {
+        if self.has_capacity() {
             self.undecided.pop_front();
             self.admitted.push_back(key);
             return Some(Decision::Admitted(key));
@@ -130,19 +132,19 @@ impl<S> Sources<S> {
         (alive >= self.max_sources).then_some(Decision::Rejected(key))
     }
 
-    /// Takes the keys of all sources, for a stop.
+    /// Returns the keys of all sources.
     pub(crate) fn keys(&self) -> Vec<SourceKey> {
         self.admitted.iter().chain(&self.undecided).copied().collect()
     }
 
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         self.iter().filter(|source| !source.is_spent()).count() < self.max_sources
     }
 
-    /// Panics unless each source is on one of the lists.
+    /// Panics unless each source is in exactly one of the lists.
     pub(crate) fn check(&self) {
         let keys = self.keys();
-        assert_eq!(keys.len(), self.table.len(), "each source is on one list");
+        assert_eq!(keys.len(), self.table.len(), "each source is in one list");
         assert!(keys.iter().all(|&key| self.get(key).is_some()), "a source is in the table");
     }
 }

@@ -1,16 +1,16 @@
-//! Vectors to use again.
+//! A pool of reusable vectors.
 
-/// The most memory that is kept: enough for the lists of a busy turn of a thousand clients. Beyond it
-/// vectors are freed.
+/// The maximum pooled memory: enough for the lists of a busy turn with a thousand clients.
+/// Vectors beyond it are freed.
 const MAX_BYTES: usize = 2 << 20;
 
-/// The same while the server is idle.
+/// The maximum pooled memory while the server is idle.
 const MAX_IDLE_BYTES: usize = 1 << 20;
 
-/// A longer vector came from a burst and is not kept.
+/// The maximum size of a pooled vector. A larger one results from a burst, and is freed.
 const MAX_VEC_BYTES: usize = 256 << 10;
 
-/// Empty vectors. The one used last comes first, because the cache holds it.
+/// LIFO pool: the most recently used vector is handed out first, while it is still in cache.
 #[derive(Debug)]
 pub(crate) struct VecPool<T> {
     free: Vec<Vec<T>>,
@@ -24,14 +24,14 @@ impl<T> Default for VecPool<T> {
 }
 
 impl<T> VecPool<T> {
-    /// Returns a vector that was kept, or one without memory.
+    /// Returns a pooled vector, or a new one without memory.
     pub(crate) fn get(&mut self) -> Vec<T> {
         let vec = self.free.pop().unwrap_or_default();
         self.bytes -= bytes(&vec);
         vec
     }
 
-    /// Keeps a vector, without what it holds, or frees it.
+    /// Clears a vector and returns it to the pool, or frees it.
     pub(crate) fn put(&mut self, mut vec: Vec<T>) {
         let bytes = bytes(&vec);
         if bytes > 0 && bytes <= MAX_VEC_BYTES && self.bytes + bytes <= MAX_BYTES {
@@ -41,7 +41,7 @@ impl<T> VecPool<T> {
         }
     }
 
-    /// Frees what is not kept by an idle server.
+    /// Frees vectors until the limit of an idle server is met.
     pub(crate) fn shrink(&mut self) {
         while self.bytes > MAX_IDLE_BYTES {
             self.get();
