@@ -26,7 +26,7 @@ struct User {
     /// The keys of the followees.
     following: HybridSet,
     /// The list of the user: the recipients of all indexed followers. It may hold some that are no longer
-    /// registered. A status update reads only this list.
+    /// registered. A status update reads this list, and checks the unindexed users.
     indexed_followers: SmallIndexSet,
 }
 
