@@ -305,10 +305,10 @@ impl<A: Acceptor> Hub<A> {
         for readiness in ready {
             match Target::of(readiness.token) {
                 Target::SourceListener => {
-                    self.source_listener.iter_mut().for_each(Listener::set_readable)
+                    self.source_listener.iter_mut().for_each(Listener::set_readable);
                 }
                 Target::ClientListener => {
-                    self.client_listener.iter_mut().for_each(Listener::set_readable)
+                    self.client_listener.iter_mut().for_each(Listener::set_readable);
                 }
                 Target::Source(key) => {
                     if let Some(source) = self.sources.get_mut(key) {

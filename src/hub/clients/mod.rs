@@ -152,7 +152,7 @@ impl<A: Acceptor> Hub<A> {
                 self.readable_clients.push(key);
             }
             Some(_) if is_peer_closed => {
-                self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None)
+                self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None);
             }
             Some(_) => self.outbound.schedule_close(key, CloseReason::TooManyClients, None),
             None => match self.admit(peer) {

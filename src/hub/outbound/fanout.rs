@@ -31,7 +31,8 @@ const MAX_IDLE_BYTES: usize = 1 << 20;
 /// cache, and all clients share one staging buffer. Appending each line to the buffers of a hundred
 /// clients as it arrives costs three times as much.
 ///
-/// Offsets and sizes have 32 bits: see [`Budgets::queued_bytes`](super::Budgets).
+/// Offsets and sizes have 32 bits: see
+/// [`Budgets::queued_bytes`](crate::hub::Budgets::queued_bytes).
 #[derive(Debug, Default)]
 pub(crate) struct FanoutBatch {
     /// Lines for all clients.

@@ -281,7 +281,7 @@ impl<S: Write> Outbound<S> {
         }
     }
 
-    /// Flushes even if the socket last returned WouldBlock; used once before closing.
+    /// Flushes even if the socket last returned `WouldBlock`; used once before closing.
     pub(crate) fn flush_before_close(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key) {
             client.writable = true;
