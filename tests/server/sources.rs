@@ -139,7 +139,7 @@ fn with_reset_the_end_of_the_last_source_starts_order_and_graph_anew_and_clients
     first.sends_lines(&["1|F|1|2", "2|S|2", "4|B", "5|B"]);
     client.receives(&["2|S|2"]);
     first.leaves(&server);
-    server.logs(&["2 events", "missing sequence 3", "lost"]);
+    server.logs(&["lost 2 buffered events", "missing sequence 3"]);
     let mut second = Source::connect(&server);
     second.sends_lines(&["1|S|2", "2|B", "3|B"]);
     client.receives(&["2|B", "3|B"]);
