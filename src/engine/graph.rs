@@ -394,6 +394,21 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_following_nobody_is_reached_though_lists_were_being_cleared() {
+        let mut graph = FollowerGraph::new();
+        graph.follow(A, B);
+        register(&mut graph, A);
+        graph.index_some(10);
+        graph.unregister(A);
+        graph.unfollow(A, B);
+        let a = register(&mut graph, A);
+        graph.index_some(10);
+        assert_eq!(graph.recipient(A), Some(Recipient(a)));
+        graph.follow(A, B);
+        assert_eq!(followers(&graph, B), [a]);
+    }
+
+    #[test]
     fn users_without_registration_and_follows_take_no_memory() {
         let mut graph = FollowerGraph::new();
         for id in 0..1000 {
@@ -497,19 +512,25 @@ mod tests {
                 let numbers: BTreeSet<u32> = registered.values().copied().collect();
                 prop_assert_eq!(numbers.len(), registered.len(), "each has a number of its own");
             }
+            let expected = |user: u64| {
+                let followers = follows.iter().filter(|&&(_, followed)| followed == user);
+                let numbers = followers.filter_map(|(follower, _)| registered.get(follower));
+                let mut numbers: Vec<u32> = numbers.copied().collect();
+                numbers.sort_unstable();
+                numbers
+            };
             for user in 0..50 {
-                let mut expected: Vec<u32> = follows
-                    .iter()
-                    .filter(|&&(_, followed)| followed == user)
-                    .filter_map(|(follower, _)| registered.get(follower).copied())
-                    .collect();
-                expected.sort_unstable();
-                prop_assert_eq!(followers(&graph, UserId(user)), expected);
+                prop_assert_eq!(followers(&graph, UserId(user)), expected(user));
                 let recipient = registered.get(&user).map(|&r| Recipient(r));
                 prop_assert_eq!(graph.recipient(UserId(user)), recipient);
             }
             graph.index_some(usize::MAX);
             prop_assert!(graph.is_index_complete());
+            for user in 0..50 {
+                let mut indexed = graph.indexed_followers(UserId(user)).to_vec();
+                indexed.sort_unstable();
+                prop_assert_eq!(indexed, expected(user), "nobody is missing, and nobody left over");
+            }
             let mut named: BTreeSet<u64> = registered.keys().copied().collect();
             named.extend(follows.iter().flat_map(|&(a, b)| [a, b]));
             prop_assert_eq!(graph.users(), named.len());

@@ -17,7 +17,7 @@ fn a_gap_after_a_reset_is_as_young_as_the_reset() {
     let source = stage.source_sends(b"2|B\n");
     stage.serve_at(0);
     // The one ends and the next begins before anything else is looked at.
-    stage.source_ends(source);
+    stage.ends(source);
     stage.source_sends(b"2|B\n");
     stage.serve_at(9);
     assert_eq!(stage.hub.totals().engine().lost, 1, "the event that waited before the reset");
@@ -54,7 +54,7 @@ fn half_a_line_that_nobody_has_looked_at_does_not_hold_up_a_reset() {
     stage.turn_at(10);
     assert_eq!(stage.awaited(), 2, "the gap is given up, and three events are due");
     // The next turn applies them, which is all that it may, and looks at no line.
-    stage.source_ends(source);
+    stage.ends(source);
     silent.iter().for_each(|&id| stage.send(id, b"5|"));
     stage.turn_at(10);
     assert_eq!(stage.hub.totals().engine().applied(), 3);

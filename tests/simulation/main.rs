@@ -12,6 +12,7 @@
 
 mod engine;
 mod gaps;
+mod limits;
 mod stage;
 mod turns;
 #[path = "mod.rs"]

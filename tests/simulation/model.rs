@@ -96,7 +96,7 @@ pub(crate) struct Model {
     /// Connections that had ended when the server polled last, as far as it was told.
     ended: BTreeSet<SocketId>,
     /// Connections that the server has shut down, and when.
-    lingering: BTreeMap<SocketId, u64>,
+    pub(crate) lingering: BTreeMap<SocketId, u64>,
     /// Who follows whom.
     follows: BTreeSet<(u64, u64)>,
     /// The missing sequence that holds up others, and since when.
@@ -111,6 +111,8 @@ pub(crate) struct Model {
     clients_closed: [u64; CloseReason::COUNT],
     /// Of those taken over, how many the server may have closed for their end.
     ended_takeovers: u64,
+    /// Clients whose sockets have refused bytes in this turn.
+    refused: BTreeSet<SocketId>,
     /// A write has failed in this turn.
     has_write_failed: bool,
     sources_closed: [u64; CloseReason::COUNT],
@@ -143,6 +145,7 @@ impl Model {
             drain_deadline: None,
             clients_closed: [0; CloseReason::COUNT],
             ended_takeovers: 0,
+            refused: BTreeSet::new(),
             has_write_failed: false,
             sources_closed: [0; CloseReason::COUNT],
             unterminated: 0,
@@ -165,6 +168,7 @@ impl Model {
         self.now = ending.now;
         let calls = std::mem::take(&mut kernel.calls);
         self.has_write_failed = calls.iter().any(|call| matches!(call, Call::WriteFailed(_)));
+        self.refused.clear();
         let was_paused = self.is_surely_paused();
         let mut closed = Vec::new();
         for call in &calls {
@@ -178,7 +182,7 @@ impl Model {
         self.give_up_full_clients(&closed);
         self.clients.values_mut().for_each(Client::check_written);
         self.watch_total(ending);
-        self.close(&closed, kernel);
+        self.close(&closed);
         self.check_closed(ending);
         self.watch_stalls(ending);
         self.check_counters(ending);
@@ -248,6 +252,7 @@ impl Model {
             Call::ReadEnd(id) => self.end(*id, CloseReason::ClosedByPeer),
             Call::ReadFailed(id) => self.end(*id, CloseReason::IoError),
             Call::Wrote(id, bytes) => self.note_written(*id, bytes),
+            Call::WriteRefused(id) => drop(self.refused.insert(*id)),
             Call::WriteFailed(id) => {
                 let client = self.client(*id);
                 client.is_broken = true;

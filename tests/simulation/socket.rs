@@ -23,8 +23,6 @@ pub(crate) struct Socket {
     pub(crate) is_reset: bool,
     /// A write was refused, and the poll has not said since that there is room.
     pub(crate) is_known_full: bool,
-    /// The last write was refused.
-    pub(crate) has_refused: bool,
     /// All that the peer has taken from its side.
     pub(crate) received: Vec<u8>,
     /// What the peer sent and the receive buffer has no room for.
@@ -58,7 +56,6 @@ impl Socket {
             edge: false,
             is_reset: false,
             is_known_full: false,
-            has_refused: false,
             received: Vec::new(),
             unsent: VecDeque::new(),
             is_finished: false,
@@ -151,8 +148,7 @@ impl Socket {
         }
         let taken = bytes.len().min(self.outbound_room - self.outbound.len());
         self.outbound.extend(&bytes[..taken]);
-        self.has_refused = taken == 0;
-        self.is_known_full |= self.has_refused;
+        self.is_known_full |= taken == 0;
         taken
     }
 

@@ -289,7 +289,11 @@ mod tests {
             stall_timeout: STALL_TIMEOUT,
             ..Config::default()
         };
-        let mut deliveries = Outbound::new(&config, now);
+        three_clients(&config, now)
+    }
+
+    fn three_clients(config: &Config, now: Instant) -> Outbound<Full> {
+        let mut deliveries = Outbound::new(config, now);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for key in 0..3 {
             let client = Client::new(Full, peer, now);
@@ -301,6 +305,25 @@ mod tests {
 
     fn offer_to_first(deliveries: &mut Outbound<Full>) -> Offer {
         deliveries.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
+    }
+
+    #[test]
+    fn what_a_disconnected_client_does_not_get_takes_no_room_from_the_others() {
+        let config = Config {
+            client_queue_bytes: 100,
+            total_queue_bytes: 160,
+            slow_client: SlowClient::Disconnect,
+            ..Config::default()
+        };
+        let mut deliveries = three_clients(&config, Instant::now());
+        for (key, len) in [(0, 68), (1, 28), (2, 28)] {
+            let line = vec![b'x'; len];
+            let offer = deliveries.offer(Recipients::One(Recipient(key)), Line::Slice(&line));
+            assert_eq!(offer, Offer::Taken);
+        }
+        let offer = deliveries.offer(Recipients::Many(&[0, 1, 2]), Line::Slice(&[b'x'; 38]));
+        assert_eq!((offer, deliveries.queued_total()), (Offer::Taken, 140));
+        assert_eq!(deliveries.registered().len(), 2, "only the first is over its limit");
     }
 
     #[test]

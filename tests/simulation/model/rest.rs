@@ -109,6 +109,10 @@ impl Model {
 
     /// Nobody waits for the server while it waits for them.
     fn check_sleepers(&self, is_paused: bool, kernel: &Kernel) {
+        for &id in self.lingering.keys() {
+            let is_heard = !kernel.sockets[id].is_readable() || kernel.sockets[id].edge;
+            assert!(is_heard, "the closed client {id} has sent something, and nobody reads it");
+        }
         for (&id, client) in &self.clients {
             let socket = &kernel.sockets[id];
             let is_refused = client.queued() == 0 || socket.is_known_full;
