@@ -392,6 +392,21 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_following_nobody_is_reached_though_lists_were_being_cleared() {
+        let mut graph = FollowerGraph::new();
+        graph.follow(A, B);
+        register(&mut graph, A);
+        graph.index_some(10);
+        graph.unregister(A);
+        graph.unfollow(A, B);
+        let a = register(&mut graph, A);
+        graph.index_some(10);
+        assert_eq!(graph.recipient(A), Some(Recipient(a)));
+        graph.follow(A, B);
+        assert_eq!(followers(&graph, B), [a]);
+    }
+
+    #[test]
     fn users_without_registration_and_follows_take_no_memory() {
         let mut graph = FollowerGraph::new();
         for id in 0..1000 {
@@ -460,7 +475,66 @@ mod tests {
         proptest::collection::vec(step, 0..500)
     }
 
+    /// Steps of few users who follow many, so that most walks over their follows are cut short.
+    fn steps_of_few() -> impl Strategy<Value = Vec<Step>> {
+        let pair = (0..3_u64, 0..120_u64);
+        let step = prop_oneof![
+            8 => pair.clone().prop_map(|(a, b)| Step::Follow(a, b)),
+            8 => pair.prop_map(|(a, b)| Step::Unfollow(a, b)),
+            2 => (0..3_u64).prop_map(Step::Register),
+            2 => (0..3_u64).prop_map(Step::Unregister),
+            2 => (1..400_usize).prop_map(Step::Index),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
     proptest! {
+        #[test]
+        fn walks_that_are_cut_short_leave_exact_lists(
+            steps in steps_of_few(),
+            // The keys of the followed are dense, or far from each other.
+            stride in prop::sample::select(vec![1, 100]),
+            initial in 0..120_u64,
+        ) {
+            const FIRST_FOLLOWED: u64 = 1000;
+            let followed = |b: u64| UserId(FIRST_FOLLOWED + b * stride);
+            let mut graph = FollowerGraph::new();
+            for id in 0..120 * stride {
+                graph.follow(UserId(10), UserId(FIRST_FOLLOWED + id));
+            }
+            let mut follows = BTreeSet::new();
+            for (a, b) in (0..3).flat_map(|a| (0..initial).map(move |b| (a, b))) {
+                graph.follow(UserId(a), followed(b));
+                follows.insert((a, b));
+            }
+            for step in steps {
+                match step {
+                    Step::Follow(a, b) => {
+                        graph.follow(UserId(a), followed(b));
+                        follows.insert((a, b));
+                    }
+                    Step::Unfollow(a, b) => {
+                        graph.unfollow(UserId(a), followed(b));
+                        follows.remove(&(a, b));
+                    }
+                    Step::Register(a) => {
+                        graph.register(UserId(a));
+                    }
+                    Step::Unregister(a) => graph.unregister(UserId(a)),
+                    Step::Index(steps) => graph.index_some(steps),
+                    Step::Clear => graph.clear_follows(),
+                }
+            }
+            graph.index_some(usize::MAX);
+            for b in 0..120 {
+                let followers = (0..3).filter(|&a| follows.contains(&(a, b)));
+                let numbers = followers.filter_map(|a| graph.recipient(UserId(a)));
+                let expected: BTreeSet<u32> = numbers.map(|Recipient(number)| number).collect();
+                let indexed = graph.indexed_followers(followed(b)).iter().copied();
+                prop_assert_eq!(indexed.collect::<BTreeSet<u32>>(), expected);
+            }
+        }
+
         #[test]
         fn matches_btree_sets(steps in steps()) {
             let mut graph = FollowerGraph::new();
@@ -493,21 +567,27 @@ mod tests {
                     }
                 }
                 let numbers: BTreeSet<u32> = registered.values().copied().collect();
-                prop_assert_eq!(numbers.len(), registered.len(), "numbers are unique");
+                prop_assert_eq!(numbers.len(), registered.len(), "each has a number of its own");
             }
+            let expected = |user: u64| {
+                let followers = follows.iter().filter(|&&(_, followed)| followed == user);
+                let numbers = followers.filter_map(|(follower, _)| registered.get(follower));
+                let mut numbers: Vec<u32> = numbers.copied().collect();
+                numbers.sort_unstable();
+                numbers
+            };
             for user in 0..50 {
-                let mut expected: Vec<u32> = follows
-                    .iter()
-                    .filter(|&&(_, followed)| followed == user)
-                    .filter_map(|(follower, _)| registered.get(follower).copied())
-                    .collect();
-                expected.sort_unstable();
-                prop_assert_eq!(followers(&graph, UserId(user)), expected);
+                prop_assert_eq!(followers(&graph, UserId(user)), expected(user));
                 let recipient = registered.get(&user).map(|&r| Recipient(r));
                 prop_assert_eq!(graph.recipient(UserId(user)), recipient);
             }
             graph.index_some(usize::MAX);
             prop_assert!(graph.is_index_complete());
+            for user in 0..50 {
+                let mut indexed = graph.indexed_followers(UserId(user)).to_vec();
+                indexed.sort_unstable();
+                prop_assert_eq!(indexed, expected(user), "nobody is missing, and nobody left over");
+            }
             let mut named: BTreeSet<u64> = registered.keys().copied().collect();
             named.extend(follows.iter().flat_map(|&(a, b)| [a, b]));
             prop_assert_eq!(graph.users(), named.len());

@@ -17,7 +17,7 @@ fn a_gap_after_a_reset_is_as_young_as_the_reset() {
     let source = harness.source_sends(b"2|B\n");
     harness.run_until_idle_at(0);
     // The end of one source and the start of the next are processed in one turn.
-    harness.source_ends(source);
+    harness.ends(source);
     harness.source_sends(b"2|B\n");
     harness.run_until_idle_at(9);
     assert_eq!(harness.hub.totals().engine().lost, 1, "the event that waited before the reset");
@@ -55,7 +55,7 @@ fn half_a_line_that_nobody_has_looked_at_does_not_hold_up_a_reset() {
     harness.turn_at(10);
     assert_eq!(harness.awaited(), 2, "the gap is skipped, and three events are due");
     // The next turn applies them, which uses up its budget, and processes no line.
-    harness.source_ends(source);
+    harness.ends(source);
     silent.iter().for_each(|&id| harness.send(id, b"5|"));
     harness.turn_at(10);
     assert_eq!(harness.hub.totals().engine().applied(), 3);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use eventserver::config::Config;
 use eventserver::hub::Hub;
-use eventserver::hub::{Budgets, Capacity};
+use eventserver::hub::{Budgets, Capacity, Readiness};
 
 use crate::sim::Random;
 use crate::sim::kernel::{Call, Kernel, KernelConfig, SocketId};
@@ -64,7 +64,7 @@ impl Harness {
         self.kernel.borrow_mut().sockets[id].unsent.extend(bytes);
     }
 
-    pub(crate) fn source_ends(&self, id: SocketId) {
+    pub(crate) fn ends(&self, id: SocketId) {
         self.kernel.borrow_mut().sockets[id].is_finished = true;
     }
 
@@ -91,6 +91,22 @@ impl Harness {
         let Harness { kernel, hub, .. } = self;
         deliver_all(&mut kernel.borrow_mut());
         hub.turn(now, &[], |more| kernel.borrow_mut().poll(more));
+    }
+
+    /// Runs one turn, `millis` after the start, whose poll reported one listener before everything
+    /// else arrived.
+    pub(crate) fn accept_at(&mut self, millis: u64, listener: usize) {
+        let now = self.start + Duration::from_millis(millis);
+        let ready =
+            Readiness { token: listener, readable: true, writable: false, read_closed: false };
+        let Harness { kernel, hub, .. } = self;
+        deliver_all(&mut kernel.borrow_mut());
+        hub.turn(now, &[ready], |more| kernel.borrow_mut().poll(more));
+    }
+
+    /// Stops the server, `millis` after the start.
+    pub(crate) fn stop_at(&mut self, millis: u64) {
+        self.hub.stop(self.start + Duration::from_millis(millis));
     }
 
     /// Lets the peer read everything sent to it.

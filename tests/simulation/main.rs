@@ -14,6 +14,7 @@
 mod engine;
 mod gaps;
 mod harness;
+mod limits;
 mod sim;
 mod turns;
 

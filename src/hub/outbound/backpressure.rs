@@ -286,7 +286,11 @@ mod tests {
             stall_timeout: STALL_TIMEOUT,
             ..Config::default()
         };
-        let mut outbound = Outbound::new(&config, now);
+        three_clients(&config, now)
+    }
+
+    fn three_clients(config: &Config, now: Instant) -> Outbound<Full> {
+        let mut outbound = Outbound::new(config, now);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for number in 0..3 {
             let client = Client::new(Full, peer, now);
@@ -298,6 +302,25 @@ mod tests {
 
     fn offer_to_first(outbound: &mut Outbound<Full>) -> Offer {
         outbound.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
+    }
+
+    #[test]
+    fn what_a_disconnected_client_does_not_get_takes_no_room_from_the_others() {
+        let config = Config {
+            client_queue_bytes: 100,
+            total_queue_bytes: 160,
+            slow_client: SlowClient::Disconnect,
+            ..Config::default()
+        };
+        let mut outbound = three_clients(&config, Instant::now());
+        for (key, len) in [(0, 68), (1, 28), (2, 28)] {
+            let line = vec![b'x'; len];
+            let offer = outbound.offer(Recipients::One(Recipient(key)), Line::Slice(&line));
+            assert_eq!(offer, Offer::Taken);
+        }
+        let offer = outbound.offer(Recipients::Many(&[0, 1, 2]), Line::Slice(&[b'x'; 38]));
+        assert_eq!((offer, outbound.queued_total()), (Offer::Taken, 140));
+        assert_eq!(outbound.registered().len(), 2, "only the first is over its limit");
     }
 
     #[test]

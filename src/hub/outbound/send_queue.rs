@@ -381,6 +381,8 @@ mod tests {
         assert_eq!(queues.bytes, 0);
         let held = queues.pool.held_bytes();
         assert!(held < 3 * MIB, "{held} bytes are held by empty queues");
+        (0..1000).for_each(|index| queues.push(index, 64 << 10));
+        queues.fit();
     }
 
     proptest! {

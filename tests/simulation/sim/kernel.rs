@@ -23,6 +23,8 @@ pub(crate) enum Call {
     ReadEnd(SocketId),
     ReadFailed(SocketId),
     Wrote(SocketId, Vec<u8>),
+    /// A write for which there was no room.
+    WriteRefused(SocketId),
     WriteFailed(SocketId),
     /// The server has shut down its sending side.
     ShutDown(SocketId),
@@ -234,6 +236,7 @@ impl Kernel {
         }
         let taken = socket.put_outbound(&bytes[..max]);
         if taken == 0 {
+            self.calls.push(Call::WriteRefused(id));
             return Err(ErrorKind::WouldBlock.into());
         }
         self.calls.push(Call::Wrote(id, bytes[..taken].to_vec()));

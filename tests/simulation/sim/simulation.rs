@@ -280,6 +280,7 @@ impl Simulation {
     fn check_stopped(&self) {
         assert!(self.model.clients.is_empty(), "clients are left");
         assert_eq!(self.model.open_sources().count(), 0, "sources are left");
+        assert!(self.model.lingering.is_empty(), "closed clients are left");
         let mut kernel = self.kernel.borrow_mut();
         for (&id, (reason, client)) in &self.model.closed_clients {
             let socket = &mut kernel.sockets[id];

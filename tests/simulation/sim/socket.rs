@@ -23,8 +23,6 @@ pub(crate) struct Socket {
     pub(crate) is_reset: bool,
     /// A write was refused, and the poll has not reported writability since.
     pub(crate) is_write_blocked: bool,
-    /// The last write was refused.
-    pub(crate) was_write_refused: bool,
     /// All bytes that the peer has read.
     pub(crate) received: Vec<u8>,
     /// Sent bytes that exceed the receive buffer.
@@ -58,7 +56,6 @@ impl Socket {
             edge: false,
             is_reset: false,
             is_write_blocked: false,
-            was_write_refused: false,
             received: Vec::new(),
             unsent: VecDeque::new(),
             is_finished: false,
@@ -151,8 +148,7 @@ impl Socket {
         }
         let taken = bytes.len().min(self.outbound_capacity - self.outbound.len());
         self.outbound.extend(&bytes[..taken]);
-        self.was_write_refused = taken == 0;
-        self.is_write_blocked |= self.was_write_refused;
+        self.is_write_blocked |= taken == 0;
         taken
     }
 

@@ -2,7 +2,7 @@
 
 use eventserver::hub::CloseReason;
 
-use super::super::kernel::{Kernel, SocketId};
+use super::super::kernel::SocketId;
 use super::{Client, LINGER_TIMEOUT, Model, TurnSnapshot};
 
 impl Model {
@@ -16,13 +16,13 @@ impl Model {
     }
 
     /// Records the connections closed in this turn; each must have a reason.
-    pub(super) fn close(&mut self, closed: &[SocketId], kernel: &Kernel) {
+    pub(super) fn close(&mut self, closed: &[SocketId]) {
         for &id in closed {
             if self.sources.contains_key(&id) {
                 let reason = self.close_source(id);
                 self.sources_closed[reason as usize] += 1;
             } else {
-                let reason = self.close_client(id, kernel);
+                let reason = self.close_client(id);
                 self.clients_closed[reason as usize] += 1;
             }
         }
@@ -50,11 +50,11 @@ impl Model {
         }
     }
 
-    fn close_client(&mut self, id: SocketId, kernel: &Kernel) -> CloseReason {
+    fn close_client(&mut self, id: SocketId) -> CloseReason {
         let Some(client) = self.clients.remove(&id) else { panic!("{id} is no client") };
         let reason = client.expected_close.unwrap_or_else(|| self.reason_to_close(id, &client));
         if matches!(reason, CloseReason::TakenOver | CloseReason::Stopped) {
-            let is_flushed = client.queued() == 0 || kernel.sockets[id].was_write_refused;
+            let is_flushed = client.queued() == 0 || self.refused.contains(&id);
             let is_excused = client.is_broken || client.may_have_ended;
             self.ended_takeovers += u64::from(client.may_have_ended);
             assert!(

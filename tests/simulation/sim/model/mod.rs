@@ -97,7 +97,7 @@ pub(crate) struct Model {
     /// Connections whose end the last poll had reported.
     ended: BTreeSet<SocketId>,
     /// Connections that the server has shut down, with the time.
-    lingering: BTreeMap<SocketId, u64>,
+    pub(crate) lingering: BTreeMap<SocketId, u64>,
     /// Pairs of follower and followed.
     follows: BTreeSet<(u64, u64)>,
     /// The missing sequence that others wait for, and since when.
@@ -113,6 +113,8 @@ pub(crate) struct Model {
     clients_closed: [u64; CloseReason::COUNT],
     /// Taken-over clients that the server may have closed as ended by the peer.
     ended_takeovers: u64,
+    /// Clients whose sockets have refused bytes in this turn.
+    refused: BTreeSet<SocketId>,
     /// Whether a write has failed in this turn.
     has_write_failed: bool,
     sources_closed: [u64; CloseReason::COUNT],
@@ -149,6 +151,7 @@ impl Model {
             drain_deadline: None,
             clients_closed: [0; CloseReason::COUNT],
             ended_takeovers: 0,
+            refused: BTreeSet::new(),
             has_write_failed: false,
             sources_closed: [0; CloseReason::COUNT],
             unterminated: 0,
@@ -171,6 +174,7 @@ impl Model {
         self.now = snapshot.now;
         let calls = std::mem::take(&mut kernel.calls);
         self.has_write_failed = calls.iter().any(|call| matches!(call, Call::WriteFailed(_)));
+        self.refused.clear();
         let was_paused = self.is_surely_paused();
         let mut closed = Vec::new();
         for call in &calls {
@@ -184,7 +188,7 @@ impl Model {
         self.disconnect_full_clients(&closed);
         self.clients.values_mut().for_each(Client::check_written);
         self.update_total_stall(snapshot);
-        self.close(&closed, kernel);
+        self.close(&closed);
         self.check_closed(snapshot);
         self.update_stalls(snapshot);
         self.check_counters(snapshot);
@@ -265,6 +269,7 @@ impl Model {
             Call::ReadEnd(id) => self.on_end(*id, CloseReason::ClosedByPeer),
             Call::ReadFailed(id) => self.on_end(*id, CloseReason::IoError),
             Call::Wrote(id, bytes) => self.on_written(*id, bytes),
+            Call::WriteRefused(id) => drop(self.refused.insert(*id)),
             Call::WriteFailed(id) => {
                 let client = self.client(*id);
                 client.is_broken = true;
