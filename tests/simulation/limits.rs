@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use eventserver::config::Config;
-use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER};
+use eventserver::hub::{Budgets, CLIENT_LISTENER, EVENT_LISTENER, NextTurn};
 
 use crate::harness::Harness;
 use crate::sim::kernel::{Call, SocketId};
@@ -67,4 +67,32 @@ fn a_stop_ends_a_source_that_waits_for_the_place_of_one_whose_lines_wait() {
     harness.stop_at(2);
     harness.run_until_idle_at(12);
     assert!(harness.hub.is_stopped());
+}
+
+#[test]
+fn a_client_that_follows_many_is_indexed_over_many_turns_and_reached_from_the_first_one_on() {
+    const FOLLOWS: u64 = 1000;
+    const STEPS: usize = 10;
+    let budgets = Budgets { index_steps: STEPS, ..Budgets::default() };
+    let mut harness = Harness::new(Config::default()).with_budgets(budgets);
+    let follows: Vec<String> =
+        (1..=FOLLOWS).map(|sequence| format!("{sequence}|F|7|{}\n", 100 + sequence)).collect();
+    let source = harness.source_sends(follows.concat().as_bytes());
+    harness.run_until_idle_at(0);
+    let client = harness.client_sends(b"7\n");
+    harness.send(source, format!("{}|S|{}\n", FOLLOWS + 1, 100 + FOLLOWS).as_bytes());
+    harness.take_calls();
+    let mut turns = 0;
+    let mut reached_in = None;
+    while turns == 0 || harness.hub.next_turn() == NextTurn::Now {
+        turns += 1;
+        harness.turn_at(1);
+        let is_write = |call: &Call| matches!(call, Call::Wrote(id, _) if *id == client);
+        if harness.take_calls().iter().any(is_write) {
+            reached_in.get_or_insert(turns);
+        }
+    }
+    // A turn visits no more than its steps, and up to 64 users at once where follows are kept as bits.
+    assert!(turns >= FOLLOWS as usize / 64, "{turns} turns for {FOLLOWS} follows");
+    assert!(reached_in.is_some_and(|turn| turn < 10), "reached in turn {reached_in:?}");
 }
