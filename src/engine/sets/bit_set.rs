@@ -1,48 +1,51 @@
-//! A bit set.
+//! Bits of a set.
 
-/// A set with one bit per number up to its largest member.
+/// One bit per number up to a largest one, in 16 bytes. Its owner counts how many are set.
 #[derive(Debug, Default)]
 pub(crate) struct BitSet {
-    words: Vec<u64>,
-    members: usize,
+    words: Box<[u64]>,
 }
 
 impl BitSet {
-    pub(crate) fn len(&self) -> usize {
-        self.members
-    }
-
     /// Returns the capacity, in bits.
     pub(crate) fn capacity(&self) -> usize {
         self.words.len() * 64
     }
 
+    #[inline]
     pub(crate) fn contains(&self, member: u32) -> bool {
         let (word, mask) = word_and_mask(member);
         self.words.get(word).is_some_and(|word| word & mask != 0)
     }
 
     /// Inserts a member. Returns whether it was absent.
+    #[inline]
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         let (word, mask) = word_and_mask(member);
         if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
+            self.grow(word + 1);
         }
         let is_new = self.words[word] & mask == 0;
         self.words[word] |= mask;
-        self.members += usize::from(is_new);
         is_new
     }
 
     /// Removes a member. Returns whether it was present.
+    #[inline]
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         let (word, mask) = word_and_mask(member);
-        let was_present = self.words.get(word).is_some_and(|word| word & mask != 0);
-        if was_present {
-            self.words[word] &= !mask;
-            self.members -= 1;
-        }
+        let Some(word) = self.words.get_mut(word) else { return false };
+        let was_present = *word & mask != 0;
+        *word &= !mask;
         was_present
+    }
+
+    /// Doubles the words until they are at least `min`.
+    #[cold]
+    fn grow(&mut self, min: usize) {
+        let mut words = std::mem::take(&mut self.words).into_vec();
+        words.resize(min.max(2 * words.len()), 0);
+        self.words = words.into_boxed_slice();
     }
 
     /// Returns the members in ascending order.
@@ -73,9 +76,9 @@ fn word_and_mask(member: u32) -> (usize, u64) {
 impl FromIterator<u32> for BitSet {
     fn from_iter<I: IntoIterator<Item = u32>>(members: I) -> BitSet {
         let mut set = BitSet::default();
-        for member in members {
+        members.into_iter().for_each(|member| {
             set.insert(member);
-        }
+        });
         set
     }
 }

@@ -29,7 +29,7 @@ pub(crate) enum HybridSet {
     /// A short list: 64 bytes, and 128 more from 15 members on.
     List(Box<SmallVec<[u32; 14]>>),
     /// A bit set for dense members.
-    Bits(Box<BitSet>),
+    Bits { len: u32, members: BitSet },
     /// A hash table for sparse members: 5 to 12 bytes each.
     Table(Box<HashTable<u32>>),
 }
@@ -50,7 +50,7 @@ impl HybridSet {
         match self {
             HybridSet::Inline { len, members } => members[..usize::from(*len)].contains(&member),
             HybridSet::List(members) => linear_find(members, member).is_some(),
-            HybridSet::Bits(members) => members.contains(member),
+            HybridSet::Bits { members, .. } => members.contains(member),
             HybridSet::Table(members) => {
                 members.find(fibonacci_hash(member), |&each| each == member).is_some()
             }
@@ -61,7 +61,7 @@ impl HybridSet {
         match self {
             HybridSet::Inline { len, .. } => usize::from(*len),
             HybridSet::List(members) => members.len(),
-            HybridSet::Bits(members) => members.len(),
+            HybridSet::Bits { len, .. } => *len as usize,
             HybridSet::Table(members) => members.len(),
         }
     }
@@ -71,7 +71,7 @@ impl HybridSet {
         let (list, bits, table) = match self {
             HybridSet::Inline { len, members } => (&members[..usize::from(*len)], None, None),
             HybridSet::List(members) => (&members[..], None, None),
-            HybridSet::Bits(members) => (&[][..], Some(members.iter()), None),
+            HybridSet::Bits { members, .. } => (&[][..], Some(members.iter()), None),
             HybridSet::Table(members) => (&[][..], None, Some(members.iter())),
         };
         let list = list.iter().chain(table.into_iter().flatten()).copied();
@@ -101,7 +101,11 @@ impl HybridSet {
                 members.push(member);
                 true
             }
-            HybridSet::Bits(members) if is_dense(member, members.len()) => members.insert(member),
+            HybridSet::Bits { len, members } if is_dense(member, *len as usize) => {
+                let is_new = members.insert(member);
+                *len += u32::from(is_new);
+                is_new
+            }
             HybridSet::Table(members) if members.len() < members.capacity() => {
                 match members.entry(
                     fibonacci_hash(member),
@@ -115,7 +119,7 @@ impl HybridSet {
                     }
                 }
             }
-            HybridSet::List(_) | HybridSet::Bits(_) | HybridSet::Table(_) => {
+            HybridSet::List(_) | HybridSet::Bits { .. } | HybridSet::Table(_) => {
                 self.rebuild(member);
                 self.insert(member)
             }
@@ -141,7 +145,11 @@ impl HybridSet {
                 }
                 None => false,
             },
-            HybridSet::Bits(members) => members.remove(member),
+            HybridSet::Bits { len, members } => {
+                let was_present = members.remove(member);
+                *len -= u32::from(was_present);
+                was_present
+            }
             HybridSet::Table(members) => {
                 match members.find_entry(fibonacci_hash(member), |&each| each == member) {
                     Ok(entry) => {
@@ -176,7 +184,7 @@ impl HybridSet {
         }
         while *steps > 0 {
             let visited = match self {
-                HybridSet::Bits(members) => {
+                HybridSet::Bits { members, .. } => {
                     let word = members.words().get(*cursor);
                     word.map(|&word| bits_of(*cursor, word).map(&mut visit).count())
                 }
@@ -197,7 +205,7 @@ impl HybridSet {
         match self {
             HybridSet::Inline { .. } | HybridSet::List(_) => (1, 0),
             // Bits never move.
-            HybridSet::Bits(_) => (2, 0),
+            HybridSet::Bits { .. } => (2, 0),
             // A new table is allocated before the old one is freed, so the addresses differ.
             HybridSet::Table(members) => (3, std::ptr::from_ref(&**members).addr()),
         }
@@ -210,8 +218,8 @@ impl HybridSet {
             HybridSet::List(members) => {
                 members.len() < INLINE || members.spilled() && members.len() < LINEAR_MAX / 4
             }
-            HybridSet::Bits(members) => {
-                members.capacity() > 4 * MAX_BITS_PER_MEMBER * members.len()
+            HybridSet::Bits { len, members } => {
+                members.capacity() > 4 * MAX_BITS_PER_MEMBER * *len as usize
             }
             HybridSet::Table(members) => {
                 members.len() <= LINEAR_MAX / 2
@@ -239,7 +247,7 @@ impl HybridSet {
     fn rebuild(&mut self, next: u32) {
         let largest = self.iter().fold(next, u32::max);
         if is_dense(largest, self.len()) {
-            *self = HybridSet::Bits(Box::new(self.iter().collect()));
+            *self = HybridSet::Bits { len: self.len() as u32, members: self.iter().collect() };
         } else {
             let mut table = HashTable::with_capacity(2 * self.len());
             for member in self.iter() {
@@ -333,7 +341,7 @@ mod tests {
         (0..32).for_each(|member| assert!(set.insert(member * 50)));
         assert!(matches!(set, HybridSet::List(_)));
         (32..1000).for_each(|member| assert!(set.insert(member * 50)));
-        assert!(matches!(set, HybridSet::Bits(_)));
+        assert!(matches!(set, HybridSet::Bits { .. }));
         assert!(set.insert(u32::MAX));
         assert!(matches!(set, HybridSet::Table(_)));
         (0..1000).for_each(|member| assert!(set.remove(member * 50)));
@@ -361,7 +369,7 @@ mod tests {
                     HybridSet::List(members) => {
                         assert!(!members.spilled() || left >= LINEAR_MAX / 4);
                     }
-                    HybridSet::Bits(members) => assert!(members.capacity() <= 256 * left),
+                    HybridSet::Bits { members, .. } => assert!(members.capacity() <= 256 * left),
                     HybridSet::Table(members) => assert!(members.num_buckets() <= 8 * left),
                 }
             }

@@ -178,6 +178,8 @@ impl<S: Write> Applier<'_, S> {
         // event.
         let fitting = self.outbound.lines_that_fit(budget.line_bytes);
         let last = budget.events.saturating_sub(fitting);
+        // No event changes how many users are unindexed.
+        let cost = 1 + self.engine.index_cost();
         loop {
             if !self.outbound.may_accept() {
                 return StopReason::Backpressure;
@@ -191,7 +193,7 @@ impl<S: Write> Applier<'_, S> {
             match self.engine.apply_next(self.outbound) {
                 Progress::Applied => {
                     self.outbound.on_applied();
-                    budget.events = budget.events.saturating_sub(1 + self.engine.index_cost());
+                    budget.events = budget.events.saturating_sub(cost);
                 }
                 Progress::Blocked => return StopReason::Backpressure,
                 Progress::Idle => return StopReason::Drained,
