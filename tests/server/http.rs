@@ -39,15 +39,15 @@ fn a_host_field_ends_a_source_whatever_came_before_it() {
 
 #[test]
 fn a_request_line_after_the_first_line_is_malformed_like_any_other() {
-    let (server, mut witness) = with_a_witness();
+    let (server, mut observer) = server_with_client();
     let mut source = Source::connect(&server);
     source.sends("x\nGET / HTTP/1.1\n1|P|1|7\n");
-    witness.receives(&["1|P|1|7"]);
+    observer.receives(&["1|P|1|7"]);
 }
 
 #[test]
 fn a_request_to_the_client_port_is_told_from_a_bad_id() {
-    let (server, _witness) = server_with_client();
+    let (server, _observer) = server_with_client();
     for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", &format!("GET /{:0>200}", 1)] {
         let mut page = Client::connect_unidentified(&server);
         page.sends(request);
