@@ -148,8 +148,7 @@ impl<A: Acceptor> Hub<A> {
         match user {
             Some(user) if self.has_capacity_for(user) => {
                 self.register(key, user);
-                self.mark_listed(key);
-                self.readable_clients.push(key);
+                self.list_for_reading(key);
             }
             Some(_) if is_peer_closed => {
                 self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None);
@@ -215,9 +214,10 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    fn mark_listed(&mut self, key: ClientKey) {
+    fn list_for_reading(&mut self, key: ClientKey) {
         if let Some(client) = self.outbound.client_mut(key) {
             client.in_read_list = true;
+            self.readable_clients.push(key);
         }
     }
 
