@@ -165,11 +165,7 @@ fn server_with(
     own: &[(&str, u64)],
     core: Option<usize>,
 ) -> Result<Server, Error> {
-    if !flags.spawn {
-        return external_server(flags);
-    }
-    let program = ServerCommand::event_server(&server_arguments(flags, own), core)?;
-    Ok(Server::start(&program)?)
+    server_from(flags, || ServerCommand::event_server(&server_arguments(flags, own), core))
 }
 
 /// The same; a started server has a captured log with totals.
@@ -178,11 +174,15 @@ fn server_with_log(
     own: &[(&str, u64)],
     core: Option<usize>,
 ) -> Result<Server, Error> {
-    if !flags.spawn {
-        return external_server(flags);
-    }
-    let program = ServerCommand::event_server_with_log(&server_arguments(flags, own), core)?;
-    Ok(Server::start(&program)?)
+    server_from(flags, || ServerCommand::event_server_with_log(&server_arguments(flags, own), core))
+}
+
+/// Starts the server that `command` describes, or selects the one that is already running.
+fn server_from(
+    flags: TargetFlags<'_>,
+    command: impl FnOnce() -> io::Result<ServerCommand>,
+) -> Result<Server, Error> {
+    if flags.spawn { Ok(Server::start(&command()?)?) } else { external_server(flags) }
 }
 
 fn external_server(flags: TargetFlags<'_>) -> Result<Server, Error> {
