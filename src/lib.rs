@@ -16,6 +16,7 @@
 //! | [`protocol`] | splits bytes into lines and parses lines into events | everything else |
 //! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
 //! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
+//! | [`journal`] | ordered batches in files, from which a restart restores the state | sockets, clock, threads |
 //! | [`server`] | the I/O shell: polling, TCP, signals, the descriptor limit, capture files | what an event means |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
@@ -61,6 +62,7 @@
 pub mod config;
 pub mod engine;
 pub mod hub;
+pub mod journal;
 pub mod logging;
 pub mod protocol;
 pub mod server;

@@ -18,6 +18,7 @@ mod recipient_table;
 mod reorder;
 mod sets;
 mod slot;
+mod state_hash;
 #[cfg(test)]
 mod tests;
 mod user_index;
@@ -26,6 +27,7 @@ use std::ops::Range;
 
 pub use graph::{FollowerGraph, Recipient, Registration};
 pub use reorder::{Head, InsertOutcome, ReorderBuffer};
+pub use state_hash::StateHash;
 
 use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence, UserId};
 
