@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Engine, InsertOutcome, Offer, Progress, Recipients, Sink};
+use super::{Engine, Full, InsertOutcome, Progress, Recipients, Sink};
 use crate::protocol::{
     Decoded, Event, EventDecoder, EventKind, Line, ParseError, Sequence, UserId,
 };
@@ -23,9 +23,9 @@ struct Outcome {
 }
 
 impl Sink for Vec<String> {
-    fn offer(&mut self, _recipients: Recipients<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, _recipients: Recipients<'_>, line: Line<'_>) -> Result<(), Full> {
         self.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
-        Offer::Taken
+        Ok(())
     }
 }
 

@@ -260,13 +260,13 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::engine::{Offer, Sink};
+    use crate::engine::{Full, Sink};
     use crate::protocol::{Line, UserId};
 
     /// A socket whose writes return `WouldBlock`.
-    struct Full;
+    struct Blocked;
 
-    impl Write for Full {
+    impl Write for Blocked {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             Err(ErrorKind::WouldBlock.into())
         }
@@ -279,7 +279,7 @@ mod tests {
     const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
     /// Three clients that do not read; the limit of all queues together is 100 bytes.
-    fn three_full_clients(now: Instant) -> Outbound<Full> {
+    fn three_full_clients(now: Instant) -> Outbound<Blocked> {
         let config = Config {
             client_queue_bytes: 100,
             total_queue_bytes: 100,
@@ -289,18 +289,18 @@ mod tests {
         three_clients(&config, now)
     }
 
-    fn three_clients(config: &Config, now: Instant) -> Outbound<Full> {
+    fn three_clients(config: &Config, now: Instant) -> Outbound<Blocked> {
         let mut outbound = Outbound::new(config, now);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for number in 0..3 {
-            let client = Client::new(Full, peer, now);
+            let client = Client::new(Blocked, peer, now);
             let key = outbound.clients.insert(client);
             outbound.register(key, UserId(number.into()), Recipient(number));
         }
         outbound
     }
 
-    fn offer_to_first(outbound: &mut Outbound<Full>) -> Offer {
+    fn offer_to_first(outbound: &mut Outbound<Blocked>) -> Result<(), Full> {
         outbound.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
     }
 
@@ -316,10 +316,10 @@ mod tests {
         for (key, len) in [(0, 68), (1, 28), (2, 28)] {
             let line = vec![b'x'; len];
             let offer = outbound.offer(Recipients::One(Recipient(key)), Line::Slice(&line));
-            assert_eq!(offer, Offer::Taken);
+            assert_eq!(offer, Ok(()));
         }
         let offer = outbound.offer(Recipients::Many(&[0, 1, 2]), Line::Slice(&[b'x'; 38]));
-        assert_eq!((offer, outbound.queued_total()), (Offer::Taken, 140));
+        assert_eq!((offer, outbound.queued_total()), (Ok(()), 140));
         assert_eq!(outbound.registered().len(), 2, "only the first is over its limit");
     }
 
@@ -328,15 +328,15 @@ mod tests {
         let start = Instant::now();
         let mut outbound = three_full_clients(start);
         let broadcast = outbound.offer(Recipients::All, Line::Slice(&[b'x'; 28]));
-        assert_eq!((broadcast, outbound.queued_total()), (Offer::Taken, 90));
-        assert_eq!(offer_to_first(&mut outbound), Offer::Refused, "102 bytes are too many");
+        assert_eq!((broadcast, outbound.queued_total()), (Ok(()), 90));
+        assert_eq!(offer_to_first(&mut outbound), Err(Full), "102 bytes are too many");
         assert!(outbound.is_paused() && !outbound.may_accept());
         outbound.flush_pending();
 
         outbound.begin_turn(start + STALL_TIMEOUT / 2);
         outbound.unregister(ClientKey(2));
         assert!(outbound.may_accept(), "the event may have fewer recipients now");
-        assert_eq!(offer_to_first(&mut outbound), Offer::Refused, "60 bytes are more than half");
+        assert_eq!(offer_to_first(&mut outbound), Err(Full), "60 bytes are more than half");
         assert!(outbound.is_paused() && !outbound.may_accept());
         assert_eq!(outbound.next_stall_deadline(), Some(start + STALL_TIMEOUT));
 
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(pending_closes, [0, 1]);
 
         outbound.unregister(ClientKey(1));
-        assert_eq!(offer_to_first(&mut outbound), Offer::Taken, "30 bytes are less than half");
+        assert_eq!(offer_to_first(&mut outbound), Ok(()), "30 bytes are less than half");
         outbound.on_applied();
         assert!(!outbound.is_paused());
     }

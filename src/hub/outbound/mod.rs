@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use crate::config::{Config, SlowClient};
-use crate::engine::{Offer, Recipient, Recipients, Sink};
+use crate::engine::{Full, Recipient, Recipients, Sink};
 use crate::hub::clients::client::{Client, ClientState, StallCause};
 use crate::hub::clients::table::Clients;
 use crate::hub::close_reason::CloseReason;
@@ -368,7 +368,7 @@ impl<S: Write> Outbound<S> {
 
 impl<S: Write> Sink for Outbound<S> {
     #[inline]
-    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Result<(), Full> {
         let size = wire_len(&line) as u64;
         let count = match audience {
             Recipients::One(_) => 1,
@@ -379,13 +379,13 @@ impl<S: Write> Sink for Outbound<S> {
             && self.max_queue_bound + size <= self.client_limit
             && self.queued_total + size * count as u64 <= self.total_limit;
         if !fits_fast && !self.try_reserve(audience, size) {
-            return Offer::Refused;
+            return Err(Full);
         }
         match audience {
             Recipients::One(Recipient(recipient)) => self.queue(&[recipient], &line),
             Recipients::Many(recipients) => self.queue(recipients, &line),
             Recipients::All => self.enqueue_broadcast(&line),
         }
-        Offer::Taken
+        Ok(())
     }
 }
