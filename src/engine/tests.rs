@@ -76,10 +76,10 @@ fn run(first: u64, window: u32, bursts: &[Burst], path: Path) -> Outcome {
 
 fn feed(decoder: &mut EventDecoder, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let unfilled = decoder.lines.unfilled_mut(bytes.len());
+        let unfilled = decoder.buffer_mut().unfilled_mut(bytes.len());
         let (next, rest) = bytes.split_at(unfilled.len());
         unfilled.copy_from_slice(next);
-        decoder.lines.advance(next.len());
+        decoder.buffer_mut().advance(next.len());
         bytes = rest;
     }
 }

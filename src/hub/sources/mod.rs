@@ -145,7 +145,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Shrinks the buffers of idle sources.
     pub(super) fn trim_source_buffers(&mut self) {
-        self.sources.for_each_mut(|source| source.decoder.lines.trim());
+        self.sources.for_each_mut(|source| source.decoder.buffer_mut().trim());
     }
 
     /// Closes the sources that have ended and whose lines are all applied.
@@ -169,7 +169,7 @@ impl<A: Acceptor> Hub<A> {
         self.counters.sources_closed.count(reason);
         let (peer, lines) = (source.peer, source.lines_received);
         let is_probe = lines == 0
-            && source.decoder.lines.pending_bytes() == 0
+            && source.decoder.buffer().pending_bytes() == 0
             && error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
         let is_expected = reason.is_expected() || is_probe;
         let level = if is_expected { Level::Info } else { Level::Warn };
@@ -178,14 +178,14 @@ impl<A: Acceptor> Hub<A> {
             level,
             format_args!("source {peer} closed: {reason}{}, after {lines} lines", CausedBy(error)),
         );
-        if !source.decoder.lines.partial_line().is_empty() {
+        if !source.decoder.buffer().partial_line().is_empty() {
             self.counters.unterminated += 1;
             self.log(
                 LogKind::Unterminated,
                 Level::Warn,
                 format_args!(
                     "discarded the unterminated last line of source {peer}: {}",
-                    Escaped(source.decoder.lines.partial_line())
+                    Escaped(source.decoder.buffer().partial_line())
                 ),
             );
         }

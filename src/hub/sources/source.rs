@@ -52,7 +52,7 @@ impl<S> Source<S> {
 
     /// Returns whether it has sent a complete line, decoded or not.
     pub(crate) fn has_sent_line(&self) -> bool {
-        self.lines_received > 0 || self.decoder.lines.has_line()
+        self.lines_received > 0 || self.decoder.buffer().has_line()
     }
 
     /// Returns whether it has sent a complete line, and its stream has ended.
@@ -82,9 +82,9 @@ impl<S: Read> Source<S> {
     pub(crate) fn read(&mut self, max_bytes: usize) {
         let mut left = max_bytes;
         while left > 0 {
-            match try_read(&mut self.stream, self.decoder.lines.unfilled_mut(left)) {
+            match try_read(&mut self.stream, self.decoder.buffer_mut().unfilled_mut(left)) {
                 ReadOutcome::Data(bytes) => {
-                    self.decoder.lines.advance(bytes);
+                    self.decoder.buffer_mut().advance(bytes);
                     self.may_have_lines = true;
                     left -= bytes;
                 }
