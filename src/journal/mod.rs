@@ -27,4 +27,4 @@ pub use segment::{SegmentEnd, SegmentStart};
 pub use snapshot::{SnapshotError, SnapshotPoint, read_snapshot, write_snapshot};
 pub use state::State;
 pub use storage::{ReadAt, Storage, StorageFile};
-pub use writer::{Batch, CommitPoint, Entry, Position, SEGMENT_BYTES, Writer, is_disk_full};
+pub use writer::{CommitPoint, Position, SEGMENT_BYTES, Writer, is_disk_full};

@@ -112,7 +112,7 @@ fn for_each_event(
             }
         }
     }
-    if !decoder.lines.partial_line().is_empty() {
+    if !decoder.buffer().partial_line().is_empty() {
         return Err("the last line is cut off".to_owned());
     }
     if count != header.count || header.next < awaited {
@@ -124,10 +124,10 @@ fn for_each_event(
 /// Appends bytes to the buffer of a decoder.
 fn feed(decoder: &mut EventDecoder, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let space = decoder.lines.unfilled_mut(bytes.len());
+        let space = decoder.buffer_mut().unfilled_mut(bytes.len());
         let (next, rest) = bytes.split_at(space.len());
         space.copy_from_slice(next);
-        decoder.lines.advance(next.len());
+        decoder.buffer_mut().advance(next.len());
         bytes = rest;
     }
 }

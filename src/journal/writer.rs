@@ -8,7 +8,7 @@ use super::names::{SPARE, SegmentName, UNFINISHED_SEGMENT};
 use super::record::{HEADER_BYTES, Header, Kind, append_record};
 use super::segment::{SegmentEnd, SegmentStart};
 use super::storage::{Storage, StorageFile, write_once};
-use crate::engine::StateHash;
+use crate::engine::{Batch, LogEntry, StateHash};
 
 /// The size of a segment, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -16,50 +16,13 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// The size from which a group of records is written, in bytes.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Consecutive sequences and their lines.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// The first sequence.
-    pub first: u64,
-    /// The sequence after the last.
-    pub next: u64,
-    /// The number of lines. Sequences without a line are void or were given up.
-    pub count: u32,
-    /// The lines in order, each ended by LF. Less than [`MAX_PAYLOAD_BYTES`](super::MAX_PAYLOAD_BYTES).
-    pub lines: Vec<u8>,
-}
-
-/// One change of the state, as it is written to the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// Events in order.
-    Batch(Batch),
-    /// A reset of the stream.
-    Reset {
-        /// The awaited sequence before the reset.
-        awaited: u64,
-        /// The first sequence, which is awaited after it.
-        first: u64,
-    },
-}
-
-impl Entry {
-    /// Returns the awaited sequences before and after the entry.
-    #[must_use]
-    pub fn range(&self) -> (u64, u64) {
-        match self {
-            Entry::Batch(batch) => (batch.first, batch.next),
-            Entry::Reset { awaited, first } => (*awaited, *first),
-        }
-    }
-
-    fn record_bytes(&self) -> u64 {
-        let payload = match self {
-            Entry::Batch(batch) => batch.lines.len(),
-            Entry::Reset { .. } => 0,
-        };
-        (HEADER_BYTES + payload) as u64
-    }
+/// Returns the length of the record of an entry, in bytes.
+fn record_bytes(entry: &LogEntry) -> u64 {
+    let payload = match entry {
+        LogEntry::Batch(batch) => batch.lines.len(),
+        LogEntry::Reset { .. } => 0,
+    };
+    (HEADER_BYTES + payload) as u64
 }
 
 /// Whether an entry counts as committed once it is written, or once it is also on the disk.
@@ -123,9 +86,9 @@ pub struct Writer<S: Storage> {
     /// The segment that was given up and the end of what counts of it, until the next one is created.
     given_up: Option<(S::File, u64)>,
     /// Entries that are not written.
-    pending: VecDeque<Entry>,
+    pending: VecDeque<LogEntry>,
     /// Entries that are written to the open segment and not synced.
-    unsynced: VecDeque<Entry>,
+    unsynced: VecDeque<LogEntry>,
     /// The number of entries that were synced.
     synced_entries: u64,
     /// The number of entries that are committed. It never falls.
@@ -179,7 +142,7 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Adds an entry, to be written by [`flush`](Self::flush).
-    pub fn append(&mut self, entry: Entry) {
+    pub fn append(&mut self, entry: LogEntry) {
         self.pending.push_back(entry);
     }
 
@@ -294,7 +257,7 @@ impl<S: Storage> Writer<S> {
         let mut count = 0;
         for entry in &self.pending {
             let is_first = end.offset == segment.start.offset;
-            let fits = is_first || end.offset + entry.record_bytes() <= self.segment_bytes;
+            let fits = is_first || end.offset + record_bytes(entry) <= self.segment_bytes;
             if !fits || self.group.len() >= GROUP_BYTES {
                 break;
             }
@@ -423,7 +386,7 @@ impl<S: Storage> Writer<S> {
         self.synced_entries += self.unsynced.len() as u64;
         self.committed = self.committed.max(self.synced_entries);
         for entry in self.unsynced.drain(..) {
-            if let Entry::Batch(Batch { mut lines, .. }) = entry {
+            if let LogEntry::Batch(Batch { mut lines, .. }) = entry {
                 lines.clear();
                 self.free_buffers.push(lines);
             }
@@ -442,19 +405,24 @@ impl<S: Storage> Writer<S> {
 }
 
 /// Appends the record of an entry. Returns the end after it.
-fn append_entry<F>(out: &mut Vec<u8>, entry: &Entry, segment: &OpenSegment<F>, end: Mark) -> Mark {
+fn append_entry<F>(
+    out: &mut Vec<u8>,
+    entry: &LogEntry,
+    segment: &OpenSegment<F>,
+    end: Mark,
+) -> Mark {
     let id = segment.name.id;
     let (header, payload) = match entry {
-        Entry::Batch(batch) => {
+        LogEntry::Batch(batch) => {
             (header(Kind::Batch, id, entry.range(), batch.count), &batch.lines[..])
         }
-        Entry::Reset { .. } => (header(Kind::Reset, id, entry.range(), 0), &[][..]),
+        LogEntry::Reset { .. } => (header(Kind::Reset, id, entry.range(), 0), &[][..]),
     };
     // An unnamed segment is synced before it can be found.
     let synced = if segment.is_named { segment.synced.offset } else { end.offset };
     let header = Header { synced, previous: end.checksum, ..header };
     let checksum = append_record(out, header, payload);
-    Mark { offset: end.offset + entry.record_bytes(), checksum, awaited: header.next }
+    Mark { offset: end.offset + record_bytes(entry), checksum, awaited: header.next }
 }
 
 fn header(kind: Kind, file_id: u64, (first, next): (u64, u64), count: u32) -> Header {

@@ -13,7 +13,7 @@ fn journal(seed: u64, entries: usize) -> (MemoryDisk, History, usize, usize) {
     let mut writer = writer_at(&disk, start(history.first_sequence), CommitPoint::Synced);
     write_all(&mut writer, &history, 0);
     let end = read(&disk, history.first_sequence).unwrap().position.previous.unwrap().offset;
-    let eventserver::journal::Entry::Batch(last) = history.entries.last().unwrap() else {
+    let eventserver::engine::LogEntry::Batch(last) = history.entries.last().unwrap() else {
         panic!("the last entry is a batch with this seed");
     };
     let start = end as usize - HEADER_BYTES - last.lines.len();

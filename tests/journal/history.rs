@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use eventserver::journal::{
-    Batch, CommitPoint, Entry, Notice, Position, Recovery, Storage, Writer,
-};
+use eventserver::engine::{Batch, LogEntry};
+use eventserver::journal::{CommitPoint, Notice, Position, Recovery, Storage, Writer};
 
 use crate::memory_disk::MemoryDisk;
 use crate::prng::Prng;
@@ -23,7 +22,7 @@ pub(crate) struct ModelState {
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pub(crate) first_sequence: u64,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<LogEntry>,
     pub(crate) states: Vec<ModelState>,
 }
 
@@ -52,9 +51,9 @@ impl History {
         let entry = if random.below(20) == 0 {
             let awaited = state.awaited;
             state = ModelState { awaited: self.first_sequence, follows: BTreeSet::new() };
-            Entry::Reset { awaited, first: self.first_sequence }
+            LogEntry::Reset { awaited, first: self.first_sequence }
         } else {
-            Entry::Batch(random_batch(random, &mut state))
+            LogEntry::Batch(random_batch(random, &mut state))
         };
         self.entries.push(entry);
         self.states.push(state);

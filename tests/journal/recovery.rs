@@ -55,9 +55,9 @@ fn entries_of_any_grouping_are_recovered() {
         writer.flush().unwrap();
         assert_eq!(writer.committed(), 80);
         stamp_closed(&mut writer, &history, 0);
-        assert_eq!(writer.take_free_buffers().filter(|buffer| buffer.is_empty()).count(), {
+        assert_eq!(writer.take_free_buffers().filter(Vec::is_empty).count(), {
             let resets =
-                |entry: &&eventserver::journal::Entry| entry.range().1 == history.first_sequence;
+                |entry: &&eventserver::engine::LogEntry| entry.range().1 == history.first_sequence;
             80 - history.entries.iter().filter(resets).count()
         });
         let recovery = read(&disk, history.first_sequence).unwrap();
@@ -73,7 +73,7 @@ fn lines_are_kept_byte_by_byte() {
     write_all(&mut writer, &history, 0);
     let content: Vec<u8> = segments(&disk).iter().flat_map(|name| disk.content(name)).collect();
     for entry in &history.entries {
-        let eventserver::journal::Entry::Batch(batch) = entry else { continue };
+        let eventserver::engine::LogEntry::Batch(batch) = entry else { continue };
         let is_part = content.windows(batch.lines.len().max(1)).any(|part| part == batch.lines);
         assert!(is_part || batch.lines.is_empty(), "{batch:?}");
     }

@@ -1,5 +1,6 @@
 //! Sources: accept, read, apply, close.
 
+mod answers;
 mod apply;
 mod source;
 mod table;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use log::Level;
 
 pub(super) use self::apply::Applier;
+pub(super) use self::source::SourceWork;
 
 use self::apply::StopReason;
 use self::source::Source;
@@ -72,10 +74,11 @@ impl<A: Acceptor> Sources<A> {
         !self.has_undecided() && self.table.iter().all(Source::is_drained)
     }
 
-    /// Returns whether another turn can read, decode or close without new readiness.
-    pub(super) fn have_work(&self) -> bool {
-        let may_read = !self.listener.is_closed();
-        self.table.iter().any(|source| source.has_work(may_read))
+    /// Returns whether another turn can read, decode or close without new readiness, as far as each is
+    /// possible.
+    pub(super) fn have_work(&self, may: SourceWork) -> bool {
+        let may = SourceWork { read: may.read && !self.listener.is_closed(), ..may };
+        self.table.iter().any(|source| source.has_work(may))
     }
 
     /// Returns whether another turn can accept a connection without new readiness.
@@ -96,7 +99,7 @@ impl<A: Acceptor> Sources<A> {
     /// Records the readiness of a source.
     pub(super) fn set_ready(&mut self, key: SourceKey, readiness: &Readiness) {
         if let Some(source) = self.table.get_mut(key) {
-            source.set_ready(readiness.readable, readiness.read_closed);
+            source.set_ready(readiness);
         }
     }
 
@@ -202,6 +205,15 @@ impl<A: Acceptor> Sources<A> {
             }
         }
         applier.apply_due();
+    }
+}
+
+/// Answering.
+impl<A: Acceptor> Sources<A> {
+    /// Answers the sources that have sent `SYNC`: all sequences before `awaited` are committed and
+    /// applied.
+    pub(super) fn answer(&mut self, awaited: u64) {
+        self.table.for_each_mut(|source| source.answer(awaited));
     }
 }
 
