@@ -17,7 +17,7 @@
 //! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
 //! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
 //! | [`journal`] | ordered batches in files, from which a restart restores the state | sockets, clock, threads |
-//! | [`server`] | the I/O shell: polling, TCP, signals, the descriptor limit, capture files | what an event means |
+//! | [`server`] | the I/O shell: polling, TCP, signals, the descriptor limit, capture files, the journal's disk | what an event means |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
 //!

@@ -15,6 +15,8 @@ use eventserver::server::{Server, Shutdown};
 const FAILED: u8 = 1;
 /// Wrong flags or configuration.
 const MISUSED: u8 = 2;
+/// The journal is corrupt.
+const CORRUPT: u8 = 3;
 
 /// How long an error message waits for a reader of standard error.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,6 +51,7 @@ fn serve(config: &Config) -> ExitCode {
     let _ = logging::start(config.log_level);
     let server = match Server::bind(config) {
         Ok(server) => server,
+        Err(reason) if reason.is_corruption() => return fail(CORRUPT, &reason),
         Err(reason) => return fail(FAILED, &reason),
     };
     let ready = format!(

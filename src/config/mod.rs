@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 pub use error::{Error, Origin};
 use value::{
     Choice, Integer, ListenAddress, ListenPort, Millis, OptionalInteger, OptionalMillis,
-    OptionalPath, SettingType, Toggle,
+    OptionalPath, SettingType, Sync, Toggle,
 };
 
 settings! {
@@ -165,6 +165,27 @@ settings! {
         option String "capture",
         "write all accepted lines of sources to this file [default: none]",
         "capture" => OptionalPath;
+
+    /// The directory of the journal. `None`: the state lives in memory, and a restart forgets it.
+    data_dir: Option<PathBuf> = None,
+        option String "data-dir",
+        "keep sequence and follows in a journal in this directory, so that a restart continues where the \
+         server stopped [default: none]",
+        "dataDir" => OptionalPath;
+
+    /// When the journal is forced to disk.
+    sync: SyncMode = SyncMode::Always,
+        option String "sync",
+        "when the journal is forced to disk: always, before an event is applied, or every so many \
+         milliseconds, 1 to 60000, or never; a power cut loses what was not forced [default: always]",
+        "sync" => Sync(1..=60_000);
+
+    /// The size of the segments that the journal keeps before its newest snapshot, in bytes.
+    journal_retain_bytes: u64 = 256 << 20,
+        option String "journal-retain-bytes",
+        "bytes of the journal kept before its newest snapshot, 0 to 281474976710656 \
+         [default: 268435456, 256 MiB]",
+        "journalRetainBytes" => Integer(0..=1 << 48);
 }
 
 /// The effect of the last source's disconnect on order and graph. Counts sources that sent a line.
@@ -174,6 +195,18 @@ pub enum OnSourceDisconnect {
     Keep,
     /// Order and graph are reset, for repeated test runs.
     Reset,
+}
+
+/// When the journal is forced to disk. In all modes events are written to it before they are applied, so that
+/// the end of the process forgets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Before an event is applied.
+    Always,
+    /// At this interval. A power cut loses at most the events of one interval.
+    Every(Duration),
+    /// When the operating system decides.
+    Never,
 }
 
 /// The reaction to an event that does not fit a client's queue.

@@ -50,7 +50,8 @@ macro_rules! settings {
                        --gap-timeout-ms 5000\n{command_name} --config events.json --check-config",
             error_code(0, "The server was stopped by SIGINT or SIGTERM."),
             error_code(1, "The server failed, or a second signal ended the shutdown."),
-            error_code(2, "The flags or the configuration are invalid.")
+            error_code(2, "The flags or the configuration are invalid."),
+            error_code(3, "The journal is corrupt.")
         )]
         struct Flags {
             #[argh(option, description = "read settings from this JSON file")]

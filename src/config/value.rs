@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::SyncMode;
+
 /// A setting type: parses and prints values of type `T`. Its errors name the allowed values.
 pub(super) trait SettingType<T> {
     /// Parses the value of a flag.
@@ -173,6 +175,45 @@ impl SettingType<bool> for Toggle {
 
     fn print_json(&self, setting: &bool) -> Option<Value> {
         Some((*setting).into())
+    }
+}
+
+/// When the journal is forced to disk: `always`, `never`, or a number of milliseconds within bounds.
+pub(super) struct Sync(pub(super) RangeInclusive<u64>);
+
+impl Sync {
+    fn every(&self, number: Option<u64>) -> Result<SyncMode, String> {
+        Millis(self.0.clone())
+            .check(number)
+            .map(SyncMode::Every)
+            .map_err(|allowed| format!("{allowed}, or always, or never"))
+    }
+
+    fn named(text: &str) -> Option<SyncMode> {
+        match text {
+            "always" => Some(SyncMode::Always),
+            "never" => Some(SyncMode::Never),
+            _ => None,
+        }
+    }
+}
+
+impl SettingType<SyncMode> for Sync {
+    fn read_flag(&self, text: &str) -> Result<SyncMode, String> {
+        Sync::named(text).map_or_else(|| self.every(text.parse().ok()), Ok)
+    }
+
+    fn read_json(&self, value: &Value, _current: &SyncMode) -> Result<SyncMode, String> {
+        let named = value.as_str().and_then(Sync::named);
+        named.map_or_else(|| self.every(value.as_u64()), Ok)
+    }
+
+    fn print_json(&self, setting: &SyncMode) -> Option<Value> {
+        match setting {
+            SyncMode::Always => Some("always".into()),
+            SyncMode::Never => Some("never".into()),
+            SyncMode::Every(interval) => Millis(self.0.clone()).print_json(interval),
+        }
     }
 }
 

@@ -2,16 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use crate::engine::{Batch, Engine, LogEntry, StateHash};
-
-/// The maximum number of bytes of lines passed to the log and not committed. At 20 bytes per event this is
-/// 0.8 million events, which a disk writes in a tenth of a second.
-const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
-
-/// The maximum number of sequences that are staged and not applied. Their slots take 40 bytes each, in
-/// addition to those of the reorder window.
-const MAX_UNAPPLIED: u64 = 1 << 18;
+use crate::hub::budgets::Budgets;
 
 /// A log to which ordered events are written before they are applied. Implementations must not block,
 /// because they run in the loop.
@@ -31,6 +25,12 @@ pub trait CommitLog: Debug {
 
     /// Returns an empty buffer, one that was used before if possible.
     fn take_buffer(&mut self) -> Vec<u8>;
+
+    /// Returns why nothing is committed at present, if the log knows of a problem.
+    fn problem(&self) -> Option<String>;
+
+    /// Completes the log, within `timeout`.
+    fn finish(self: Box<Self>, timeout: Duration);
 }
 
 /// An entry that was passed to the log and is not committed, or is not applied completely.
@@ -81,6 +81,11 @@ impl Commits {
         Commits { log: Some(log), committed_next: awaited, ..Commits::default() }
     }
 
+    /// Returns why nothing is committed at present, if the log knows of a problem.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.log.as_ref().and_then(|log| log.problem())
+    }
+
     /// Removes the log, so that the caller can finish it.
     pub(crate) fn take_log(&mut self) -> Option<Box<dyn CommitLog>> {
         self.log.take()
@@ -89,35 +94,40 @@ impl Commits {
     /// Returns whether the log accepts no more for now: it has too much to write, or too much is not
     /// applied. Sources are not read then.
     #[inline]
-    pub(crate) fn is_full(&self, engine: &Engine) -> bool {
+    pub(crate) fn is_full(&self, engine: &Engine, budgets: &Budgets) -> bool {
         self.log.is_some()
-            && (self.in_flight_bytes + self.batch.lines.len() >= MAX_IN_FLIGHT_BYTES
-                || engine.unapplied() >= MAX_UNAPPLIED)
+            && (self.in_flight_bytes + self.batch.lines.len() >= budgets.in_flight_bytes
+                || engine.unapplied() >= budgets.unapplied)
     }
 
-    /// Copies events that are in order into batches, at most as many as `budget` says, which it lowers.
+    /// Copies events that are in order into batches, at most as many as `max` says, which it lowers.
     #[inline]
-    pub(crate) fn stage(&mut self, engine: &mut Engine, budget: &mut usize) -> Staged {
+    pub(crate) fn stage(
+        &mut self,
+        engine: &mut Engine,
+        max: &mut usize,
+        budgets: &Budgets,
+    ) -> Staged {
         match self.log {
             None => Staged::All,
-            Some(_) => self.stage_to_log(engine, budget),
+            Some(_) => self.stage_to_log(engine, max, budgets),
         }
     }
 
-    fn stage_to_log(&mut self, engine: &mut Engine, budget: &mut usize) -> Staged {
+    fn stage_to_log(&mut self, engine: &mut Engine, max: &mut usize, budgets: &Budgets) -> Staged {
         while engine.has_unstaged() {
-            if self.is_full(engine) {
+            if self.is_full(engine, budgets) {
                 return Staged::Full;
             }
-            if *budget == 0 {
+            if *max == 0 {
                 return Staged::Some;
             }
-            *budget -= engine.stage(&mut self.batch, *budget);
+            *max -= engine.stage(&mut self.batch, *max);
             if self.batch.is_full() {
                 self.append_batch();
             }
         }
-        match self.is_full(engine) {
+        match self.is_full(engine, budgets) {
             true => Staged::Full,
             false => Staged::All,
         }
@@ -159,7 +169,10 @@ impl Commits {
             if log.stamp_point() == Some(self.committed) {
                 let hash = match self.in_flight.front() {
                     Some(&InFlight::Reset { hash_before }) => hash_before,
-                    _ if engine.awaited() == self.committed_next => engine.state_hash(),
+                    // A gap may be skipped after it, which changes no follow.
+                    _ if engine.awaited() >= self.committed_next => {
+                        engine.graph().state_hash(self.committed_next)
+                    }
                     _ => return has_advanced,
                 };
                 log.stamp(hash.unwrap_or(StateHash(0)));
@@ -186,7 +199,7 @@ impl Commits {
     pub(crate) fn can_advance(&self, engine: &Engine) -> bool {
         let Some(log) = &self.log else { return false };
         let is_blocked_by_stamp = log.stamp_point() == Some(self.committed)
-            && engine.awaited() != self.committed_next
+            && engine.awaited() < self.committed_next
             && !matches!(self.in_flight.front(), Some(InFlight::Reset { .. }));
         !is_blocked_by_stamp
             && (log.committed() > self.committed || log.stamp_point() == Some(self.committed))

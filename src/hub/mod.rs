@@ -128,6 +128,12 @@ impl<A: Acceptor> Hub<A> {
         self.commits.take_log()
     }
 
+    /// Returns why the log commits nothing at present, if there is a problem.
+    #[must_use]
+    pub fn log_problem(&self) -> Option<String> {
+        self.commits.problem()
+    }
+
     /// Returns the hash of the follows and the awaited sequence. `None` without a log.
     #[must_use]
     pub fn state_hash(&self) -> Option<StateHash> {
@@ -337,11 +343,16 @@ impl<A: Acceptor> Hub<A> {
         self.readiness_buf = more;
     }
 
+    /// Returns whether the log accepts no more for now.
+    fn is_log_full(&self) -> bool {
+        self.commits.is_full(&self.engine, &self.cx.budgets)
+    }
+
     /// Accepts sources, and reads them unless applying or the log is paused. Returns whether any bytes
     /// arrived.
     fn read_sources(&mut self) -> bool {
         self.sources.accept(&mut self.cx);
-        let is_paused = self.outbound.is_paused() || self.commits.is_full(&self.engine);
+        let is_paused = self.outbound.is_paused() || self.is_log_full();
         !is_paused && self.sources.read(&self.cx)
     }
 
@@ -463,9 +474,10 @@ impl<A: Acceptor> Hub<A> {
 
     /// Returns whether another turn has work to do without new readiness.
     fn has_work_left(&self) -> bool {
-        let can_stage = !self.commits.is_full(&self.engine);
+        let can_stage = !self.is_log_full();
         let may = SourceWork { decode: can_stage, close: !self.engine.has_due(), read: can_stage };
-        let has_input = (can_stage && self.engine.has_unstaged()) || self.sources.have_work(may);
+        let has_input =
+            (can_stage && self.engine.has_unstaged()) || self.sources.have_work(may, &self.cx);
         (self.outbound.may_accept() && (self.engine.has_ready() || has_input))
             || self.commits.can_advance(&self.engine)
             || self.sources.can_accept()

@@ -9,6 +9,9 @@ use super::storage::{ReadAt, Storage};
 /// The number of snapshots that are kept.
 const KEPT_SNAPSHOTS: usize = 2;
 
+/// The number of segments after which a snapshot is due, whatever their size. Each restart adds a segment.
+const MAX_SEGMENTS: usize = 64;
+
 /// The result of [`maintain`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
@@ -24,7 +27,7 @@ pub struct Maintained {
 ///
 /// The state is built from the last snapshot and the segments after it, and is written only if it has the
 /// hash that the running server has stamped. A snapshot is due once the segments since the last one are as
-/// large as that one, so that writing snapshots at most doubles what is written.
+/// large as that one, or 64, so that writing snapshots at most doubles what is written.
 ///
 /// `retain_bytes` is the size of the segments kept before the newest snapshot. Those after the second newest
 /// one are always kept, because the newest one may turn out damaged.
@@ -53,8 +56,12 @@ fn build_snapshot<S: Storage>(
         return Ok(None);
     };
     let newer = (target..chain.segments.len()).filter(|&at| is_newer(chain.segments[at].name));
-    let bytes: u64 = newer.filter_map(|at| chain.stated_end(at)).map(|end| end.offset).sum();
-    if bytes < last.map_or(0, |&last| file_bytes(storage, &last.to_string())) {
+    let ends: Vec<u64> =
+        newer.filter_map(|at| chain.stated_end(at)).map(|end| end.offset).collect();
+    let bytes: u64 = ends.iter().sum();
+    if ends.len() < MAX_SEGMENTS
+        && bytes < last.map_or(0, |&last| file_bytes(storage, &last.to_string()))
+    {
         return Ok(None);
     }
     let base = chain.load_base(storage)?;

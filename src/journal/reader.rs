@@ -170,7 +170,9 @@ pub(super) fn find_later_records(
     let needle = file_id.to_le_bytes();
     let finder = memmem::Finder::new(&needle);
     let mut later = LaterRecords::default();
-    let mut window = vec![0; window_bytes(file.size()?.saturating_sub(from)).max(HEADER_BYTES)];
+    let left = file.size()?.saturating_sub(from);
+    // More than a header, so that each step makes progress.
+    let mut window = vec![0; window_bytes(left).max(2 * HEADER_BYTES)];
     let mut offset = from;
     loop {
         let read = read_full(file, offset, &mut window)?;

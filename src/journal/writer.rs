@@ -219,6 +219,21 @@ impl<S: Storage> Writer<S> {
             && file.truncate(end.offset + record.len() as u64).is_ok()
     }
 
+    /// Syncs everything that was written, and frees the space that the open segment has reserved.
+    ///
+    /// # Errors
+    ///
+    /// The storage refused.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.sync()?;
+        if let Some(segment) = &mut self.segment {
+            let name = segment.name.to_string();
+            segment.file.truncate(segment.written.offset).map_err(Error::io("truncate", &name))?;
+        }
+        Ok(())
+    }
+
     /// Removes and returns the buffers of synced entries, emptied.
     pub fn take_free_buffers(&mut self) -> impl Iterator<Item = Vec<u8>> {
         self.free_buffers.drain(..)

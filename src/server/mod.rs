@@ -2,24 +2,29 @@
 
 mod capture;
 mod fd_limit;
+mod journal;
 mod signals;
 mod tcp;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
 use capture::Capture;
 use fd_limit::DescriptorBudget;
+pub use journal::JournalError;
+use journal::OpenJournal;
 use signals::{Request, SignalThread};
 use tcp::TcpAcceptor;
 
 use crate::config::Config;
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
 
-const SIGNALS: Token = Token(usize::MAX - 3);
+/// The token of the waker, which all helper threads share, because a poll has only one.
+const WAKER: Token = Token(usize::MAX - 3);
 
 /// The maximum number of readiness events per poll.
 const EVENTS_PER_POLL: usize = 1024;
@@ -42,6 +47,8 @@ pub enum StartError {
     },
     /// The capture cannot be started. The error names the file.
     Capture(io::Error),
+    /// The journal cannot be opened.
+    Journal(JournalError),
     /// The poll or the signal handlers cannot be set up.
     Setup(io::Error),
 }
@@ -53,12 +60,21 @@ impl std::fmt::Display for StartError {
                 write!(f, "cannot listen on {address} for {purpose}: {error}")
             }
             StartError::Capture(error) => write!(f, "cannot capture to {error}"),
+            StartError::Journal(error) => error.fmt(f),
             StartError::Setup(error) => write!(f, "cannot set up the event loop: {error}"),
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    /// Returns whether the journal is corrupt.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, StartError::Journal(error) if error.is_corruption())
+    }
+}
 
 /// The kind of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +90,7 @@ pub enum Shutdown {
 struct Poller {
     poll: Poll,
     events: Events,
-    /// Whether the poll has reported a signal.
+    /// Whether the poll has reported the waker, so that signals may be pending.
     signal_pending: bool,
 }
 
@@ -92,7 +108,8 @@ impl Poller {
         for event in &self.events {
             reported += 1;
             match event.token() {
-                SIGNALS => self.signal_pending = true,
+                // Or the journal has committed something, which the hub looks for in each turn.
+                WAKER => self.signal_pending = true,
                 Token(token) => ready.push(Readiness {
                     token,
                     readable: event.is_readable() || event.is_read_closed() || event.is_error(),
@@ -163,9 +180,13 @@ impl Server {
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         // Before anything that may block, so that a second signal ends the process during the start, too.
-        let signals = Waker::new(registry, SIGNALS)
-            .and_then(SignalThread::start)
-            .map_err(StartError::Setup)?;
+        let waker = Arc::new(Waker::new(registry, WAKER).map_err(StartError::Setup)?);
+        let signals = SignalThread::start(Arc::clone(&waker)).map_err(StartError::Setup)?;
+        let journal = config
+            .data_dir
+            .as_deref()
+            .map(|directory| journal::open(directory, config, waker).map_err(StartError::Journal));
+        let journal = journal.transpose()?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
@@ -180,6 +201,9 @@ impl Server {
         let capacity = fit_descriptors(descriptor_limit, &mut config);
         let drain_timeout = config.drain_timeout;
         let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
+        if let Some(OpenJournal { thread, graph, awaited }) = journal {
+            hub = hub.with_log(Box::new(thread), graph, awaited);
+        }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));
         }
@@ -215,10 +239,14 @@ impl Server {
         let shutdown = self.run_until_shutdown();
         self.hub.report_suppressed_now();
         log::info!("{}", self.hub.totals());
-        if !matches!(shutdown, Ok(Shutdown::Forced))
-            && let Some(recorder) = self.hub.take_recorder()
-        {
-            recorder.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
+        if !matches!(shutdown, Ok(Shutdown::Forced)) {
+            let timeout = self.drain_timeout.max(MIN_CAPTURE_TIMEOUT);
+            if let Some(log) = self.hub.take_log() {
+                log.finish(timeout);
+            }
+            if let Some(recorder) = self.hub.take_recorder() {
+                recorder.finish(timeout);
+            }
         }
         shutdown
     }

@@ -51,7 +51,7 @@ pub(super) struct SignalThread {
 impl SignalThread {
     /// Handles SIGINT, SIGTERM, SIGUSR1 and SIGHUP, and ignores SIGXFSZ, so that exceeding the file size limit
     /// is an error of the write. (The Rust runtime ignores SIGPIPE.)
-    pub(super) fn start(waker: Waker) -> io::Result<SignalThread> {
+    pub(super) fn start(waker: Arc<Waker>) -> io::Result<SignalThread> {
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
         let handle = signals.handle();

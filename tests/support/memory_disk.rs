@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use eventserver::journal::{ReadAt, Storage, StorageFile};
 
-use crate::prng::Prng;
+use super::prng::Prng;
 
 /// The unit in which a disk writes, in bytes.
 const SECTOR_BYTES: usize = 512;
@@ -73,6 +73,13 @@ impl MemoryDisk {
         disk.fault = Some((disk.operations + after, fault));
     }
 
+    /// Lets no operation fail any more.
+    pub(crate) fn end_faults(&self) {
+        let mut disk = self.0.borrow_mut();
+        disk.fault = None;
+        disk.dead_from = None;
+    }
+
     /// Lets all operations fail from the one with a number on, counted from now on.
     pub(crate) fn die(&self, after: u64) {
         let mut disk = self.0.borrow_mut();
@@ -91,9 +98,7 @@ impl MemoryDisk {
 
     /// Ends the process: open files are gone, and everything written stays.
     pub(crate) fn end_process(&self) {
-        let mut disk = self.0.borrow_mut();
-        disk.fault = None;
-        disk.dead_from = None;
+        self.end_faults();
     }
 
     /// Cuts the power: of everything that was not synced, any part is lost, in any order.

@@ -207,7 +207,7 @@ impl<'a, S: Write> Applier<'a, S> {
     /// due, within the budget.
     #[inline]
     pub(super) fn apply_due(&mut self) -> StopReason {
-        let staged = self.commits.stage(self.engine, &mut self.budget.events);
+        let staged = self.commits.stage(self.engine, &mut self.budget.events, &self.cx.budgets);
         match (self.apply_committed(), staged) {
             (StopReason::Drained, Staged::Full) => StopReason::Backpressure,
             (StopReason::Drained, Staged::Some) => StopReason::BudgetExhausted,

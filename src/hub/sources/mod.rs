@@ -76,9 +76,20 @@ impl<A: Acceptor> Sources<A> {
 
     /// Returns whether another turn can read, decode or close without new readiness, as far as each is
     /// possible.
-    pub(super) fn have_work(&self, may: SourceWork) -> bool {
-        let may = SourceWork { read: may.read && !self.listener.is_closed(), ..may };
-        self.table.iter().any(|source| source.has_work(may))
+    pub(super) fn have_work(&self, may: SourceWork, cx: &Context) -> bool {
+        let may_read = may.read && !self.listener.is_closed();
+        let is_reset_pending = self.is_reset_pending(cx);
+        self.table.iter().any(|source| {
+            let read = may_read && (!is_reset_pending || source.has_sent_line());
+            source.has_work(SourceWork { read, ..may })
+        })
+    }
+
+    /// Returns whether a source has ended whose close may reset the stream. The first line of another one
+    /// belongs to the stream after the reset.
+    fn is_reset_pending(&self, cx: &Context) -> bool {
+        cx.config.on_source_disconnect == OnSourceDisconnect::Reset
+            && self.table.iter().any(Source::closed_after_line)
     }
 
     /// Returns whether another turn can accept a connection without new readiness.
@@ -172,8 +183,7 @@ impl<A: Acceptor> Sources<A> {
         let Budgets { source_bytes, min_source_bytes, total_source_bytes, .. } = cx.budgets;
         let share = (total_source_bytes / self.len().max(1)).clamp(min_source_bytes, source_bytes);
         let resets = cx.config.on_source_disconnect == OnSourceDisconnect::Reset;
-        // The first line of a source after a pending reset belongs to the stream after it.
-        let mut is_reset_pending = resets && self.table.iter().any(Source::closed_after_line);
+        let mut is_reset_pending = self.is_reset_pending(cx);
         let mut has_read = false;
         self.table.for_each_mut(|source| {
             let may_read = source.has_sent_line() || !is_reset_pending;

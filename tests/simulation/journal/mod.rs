@@ -1,0 +1,31 @@
+//! The hub with a journal on a simulated disk: crashes at any step, restarts, and a model of what must come
+//! back.
+//!
+//! `JOURNAL_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`.
+
+mod commit_log;
+#[path = "../../support/memory_disk.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod memory_disk;
+#[path = "../../support/prng.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod prng;
+mod story;
+mod world;
+
+use std::ops::Range;
+
+use self::world::World;
+use crate::{parse_range, run_each_seed, variable};
+
+/// The seeds of `cargo test`.
+const DEFAULT_SEEDS: Range<u64> = 0..2000;
+
+#[test]
+fn a_restart_forgets_nothing_that_the_journal_promises() {
+    let seeds = variable("JOURNAL_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
+        parse_range(&seeds)
+            .unwrap_or_else(|| panic!("JOURNAL_SEEDS must be a count or FROM..TO, not {seeds}"))
+    });
+    run_each_seed(seeds, |seed| format!("JOURNAL_SEEDS={seed}..{}", seed + 1), World::run);
+}
