@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use eventserver::config::{Config, Invocation};
+use eventserver::config::{Config, Environment, Invocation};
 use eventserver::logging;
 use eventserver::server::{Server, Shutdown};
 
@@ -20,13 +20,17 @@ const MISUSED: u8 = 2;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    match request() {
+    let environment = Environment::new(std::env::vars_os());
+    match request(&environment) {
         Ok(Invocation::Print(text)) => {
+            for warning in environment.warnings() {
+                print(&mut io::stderr(), &format!("eventserver: {warning}"));
+            }
             print(&mut io::stdout(), &text);
             ExitCode::SUCCESS
         }
-        Ok(Invocation::Run(config)) => {
-            let status = serve(&config);
+        Ok(Invocation::Run { config, .. }) => {
+            let status = serve(&config, &environment);
             log::logger().flush();
             status
         }
@@ -34,19 +38,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn request() -> Result<Invocation, String> {
+fn request(environment: &Environment) -> Result<Invocation, String> {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(std::ffi::OsString::into_string)
         .collect::<Result<_, _>>()
         .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Invocation::parse(&arguments).map_err(|reason| reason.to_string())
+    Invocation::parse(&arguments, environment).map_err(|reason| reason.to_string())
 }
 
-fn serve(config: &Config) -> ExitCode {
+fn serve(config: &Config, environment: &Environment) -> ExitCode {
     // Nothing else sets a logger, and without one the server runs all the same.
     let _ = logging::start(config.log_level);
+    for warning in environment.warnings() {
+        log::warn!("{warning}");
+    }
     let server = match Server::bind(config) {
         Ok(server) => server,
         Err(reason) => return fail(FAILED, &reason),

@@ -121,13 +121,13 @@ fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
     );
     if max_sources < wanted_sources {
         log::warn!(
-            "max_sources lowered from {wanted_sources} to {max_sources} to fit the descriptor limit"
+            "--max-sources lowered from {wanted_sources} to {max_sources} to fit the descriptor limit"
         );
     }
     let fitting = budget.capacity(max_sources, None).max_clients;
     if max_clients > fitting {
         log::warn!(
-            "max_clients {max_clients} exceeds the {fitting} that the descriptor limit allows"
+            "--max-clients {max_clients} exceeds the {fitting} that the descriptor limit allows"
         );
     }
     capacity
