@@ -50,7 +50,7 @@ fn request(environment: &Environment) -> Result<Invocation, String> {
 
 fn serve(config: &Config, environment: &Environment) -> ExitCode {
     // Nothing else sets a logger, and without one the server runs all the same.
-    let _ = logging::start(config.log_level);
+    let _ = logging::start(config.log_level, config.log_format);
     for warning in environment.warnings() {
         log::warn!("{warning}");
     }

@@ -303,7 +303,9 @@ fn the_readme_lists_every_flag() {
     let help = eventserver(&["--help"]).out;
     let readme = include_str!("../README.md");
     let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
-    let flags: Vec<&str> = flags.filter_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '-').next()).collect();
+    let flags: Vec<&str> = flags
+        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '-').next())
+        .collect();
     assert!(flags.len() > 20, "{flags:?}");
     for flag in flags.into_iter().filter(|flag| *flag != "FLAG") {
         assert!(readme.contains(&format!("`--{flag}")), "--{flag}");

@@ -90,7 +90,7 @@ mod tests {
     fn an_empty_variable_is_unset() {
         let environment = environment(&[("EVENTSERVER_CAPTURE", ""), ("EVENTSERVER_TYPO", "")]);
         assert_eq!(environment.value_of("capture").unwrap(), None);
-        assert_eq!(environment.warnings(), [String::new(); 0]);
+        assert!(environment.warnings().is_empty());
     }
 
     #[cfg(unix)]

@@ -100,6 +100,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Command;
     use super::*;
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn every_flag_fits_beside_its_description() {
         let flags = settings().into_iter().map(|setting| setting.usage());
-        for flag in flags.chain(COMMANDS.iter().map(|command| command.usage())) {
+        for flag in flags.chain(COMMANDS.iter().map(Command::usage)) {
             assert!(flag.len() + 3 <= COLUMN, "{flag}");
         }
     }
