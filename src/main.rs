@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eventserver::config::{Config, Environment, Invocation};
 use eventserver::logging;
-use eventserver::server::{Server, Shutdown};
+use eventserver::server::{InheritedListeners, Server, Shutdown};
 
 /// Running failed, or a second signal cut the stop short.
 const FAILED: u8 = 1;
@@ -20,6 +20,8 @@ const MISUSED: u8 = 2;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    // Before anything else, because it changes the environment.
+    let inherited = InheritedListeners::take();
     let environment = Environment::new(std::env::vars_os());
     match request(&environment) {
         Ok(Invocation::Print(text)) => {
@@ -30,7 +32,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Invocation::Run { config, .. }) => {
-            let status = serve(&config, &environment);
+            let status = match inherited {
+                Ok(inherited) => serve(&config, inherited, &environment),
+                Err(reason) => fail(FAILED, &reason),
+            };
             log::logger().flush();
             status
         }
@@ -48,13 +53,13 @@ fn request(environment: &Environment) -> Result<Invocation, String> {
     Invocation::parse(&arguments, environment).map_err(|reason| reason.to_string())
 }
 
-fn serve(config: &Config, environment: &Environment) -> ExitCode {
+fn serve(config: &Config, inherited: InheritedListeners, environment: &Environment) -> ExitCode {
     // Nothing else sets a logger, and without one the server runs all the same.
     let _ = logging::start(config.log_level, config.log_format);
     for warning in environment.warnings() {
         log::warn!("{warning}");
     }
-    let server = match Server::bind(config) {
+    let server = match Server::bind(config, inherited) {
         Ok(server) => server,
         Err(reason) => return fail(FAILED, &reason),
     };

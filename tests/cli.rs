@@ -298,6 +298,52 @@ fn an_endless_file_is_refused() {
     assert!(err.contains("it has more than 1 MiB, so it is no configuration file"), "{err}");
 }
 
+/// Runs a program on a text, if it is installed. Returns whether it succeeds, and what it writes.
+fn fed_to(program: &str, arguments: &[&str], text: &str) -> Option<(bool, String)> {
+    let file = file(text);
+    let output = Command::new(program).args(arguments).arg(file.path()).output().ok()?;
+    let written = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8(written).unwrap()))
+}
+
+#[test]
+fn the_manual_page_renders_without_warnings() {
+    let page = eventserver(&["--print", "man"]).out;
+    let warnings = ["-man", "-Tascii", "-ww", "-z"];
+    if let Some((success, written)) = fed_to("groff", &warnings, &page) {
+        assert!(success && written.is_empty(), "{written}");
+    }
+}
+
+#[test]
+fn completions_are_valid_and_complete_in_bash() {
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = eventserver(&["--print", &format!("completions-{shell}")]).out;
+        if let Some((success, written)) = fed_to(shell, &["-n"], &completions) {
+            assert!(success && written.is_empty(), "{shell}: {written}");
+        }
+    }
+    let completions = eventserver(&["--print", "completions-bash"]).out;
+    let complete = |words: &str| {
+        let script = format!(
+            "{completions}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _eventserver; echo \"${{COMPREPLY[*]}}\""
+        );
+        fed_to("bash", &[], &script).map(|(_, written)| written.trim_end().to_owned())
+    };
+    for (words, expected) in [
+        ("eventserver --slow", "--slow-client"),
+        ("eventserver --slow-client ''", "pause disconnect"),
+        ("eventserver --slow-client = d", "disconnect"),
+        ("eventserver --max-sources ''", ""),
+        ("eventserver --print completions-z", "completions-zsh"),
+    ] {
+        if let Some(completed) = complete(words) {
+            assert_eq!(completed, expected, "{words}");
+        }
+    }
+}
+
 #[test]
 fn the_readme_lists_every_flag() {
     let help = eventserver(&["--help"]).out;

@@ -1,19 +1,25 @@
 //! The I/O shell: polling, listeners, signals, the descriptor limit, and capture files.
 
+mod activation;
 mod capture;
 mod fd_limit;
+mod service_manager;
 mod signals;
+mod start_error;
 mod tcp;
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+pub use activation::{ActivationError, InheritedListeners};
 use capture::Capture;
 use fd_limit::DescriptorBudget;
+use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
+use start_error::ListenHint;
 use tcp::TcpAcceptor;
 
 use crate::config::Config;
@@ -50,7 +56,8 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StartError::Listen { purpose, address, error } => {
-                write!(f, "cannot listen on {address} for {purpose}: {error}")
+                let hint = ListenHint { purpose, address: *address, error };
+                write!(f, "cannot listen on {address} for {purpose}: {error}{hint}")
             }
             StartError::Capture(error) => write!(f, "cannot capture to {error}"),
             StartError::Setup(error) => write!(f, "cannot set up the event loop: {error}"),
@@ -137,6 +144,7 @@ fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
 pub struct Server {
     poller: Poller,
     signals: SignalThread,
+    service_manager: ServiceManager,
     hub: Hub<TcpAcceptor>,
     drain_timeout: Duration,
     event_address: SocketAddr,
@@ -153,12 +161,12 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens both listeners and installs the signal handlers.
+    /// Opens the listeners, except `inherited` ones, and installs the signal handlers.
     ///
     /// # Errors
     ///
     /// An address is not available, the capture cannot be started, or the setup of the poll fails.
-    pub fn bind(config: &Config) -> Result<Server, StartError> {
+    pub fn bind(config: &Config, inherited: InheritedListeners) -> Result<Server, StartError> {
         let descriptor_limit = fd_limit::raise_fd_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
@@ -169,13 +177,23 @@ impl Server {
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
-        let listen = |purpose, address, token| {
-            TcpAcceptor::bind(address, registry, token, config.peer_timeout)
+        let listen = |purpose, inherited: Option<TcpListener>, address, token| {
+            let acceptor = match inherited {
+                Some(listener) => {
+                    log::info!("listening for {purpose} on a socket of the service manager");
+                    TcpAcceptor::adopt(listener, registry, token, config.peer_timeout)
+                }
+                None => TcpAcceptor::bind(address, registry, token, config.peer_timeout),
+            };
+            acceptor
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
                 .map_err(|error| StartError::Listen { purpose, address, error })
         };
-        let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
-        let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
+        let InheritedListeners { events, clients, .. } = inherited;
+        let (event_address, sources) =
+            listen("events", events, config.event_listen, EVENT_LISTENER)?;
+        let (client_address, clients) =
+            listen("clients", clients, config.client_listen, CLIENT_LISTENER)?;
         let mut config = config.clone();
         let capacity = fit_descriptors(descriptor_limit, &mut config);
         let drain_timeout = config.drain_timeout;
@@ -191,7 +209,16 @@ impl Server {
         }
         let events = Events::with_capacity(EVENTS_PER_POLL);
         let poller = Poller { poll, events, signal_pending: false };
-        Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
+        let service_manager = ServiceManager::from_environment(Instant::now());
+        Ok(Server {
+            poller,
+            signals,
+            service_manager,
+            hub,
+            drain_timeout,
+            event_address,
+            client_address,
+        })
     }
 
     /// Returns the address for event sources.
@@ -224,6 +251,7 @@ impl Server {
     }
 
     fn run_until_shutdown(&mut self) -> io::Result<Shutdown> {
+        self.service_manager.ready(&self.status());
         let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             if self.hub.is_stopped() {
@@ -243,6 +271,7 @@ impl Server {
                 return Ok(Shutdown::Forced);
             }
             self.turn(&ready)?;
+            self.report_to_service_manager();
         }
     }
 
@@ -261,11 +290,24 @@ impl Server {
         if self.poller.signal_pending {
             return Some(Duration::ZERO);
         }
-        match self.hub.next_turn() {
-            NextTurn::Now => Some(Duration::ZERO),
-            NextTurn::Until(when) => Some(when.saturating_duration_since(Instant::now())),
-            NextTurn::WhenReady => None,
-        }
+        let deadlines = match self.hub.next_turn() {
+            NextTurn::Now => return Some(Duration::ZERO),
+            NextTurn::Until(when) => [Some(when), self.service_manager.next_deadline()],
+            NextTurn::WhenReady => [None, self.service_manager.next_deadline()],
+        };
+        let deadline = deadlines.into_iter().flatten().min();
+        deadline.map(|when| when.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tells the watchdog that the loop turns, with the state in a line.
+    fn report_to_service_manager(&mut self) {
+        let hub = &self.hub;
+        let addresses = (self.event_address, self.client_address);
+        self.service_manager.tick(|| (!hub.is_draining()).then(|| status(hub, addresses)));
+    }
+
+    fn status(&self) -> String {
+        status(&self.hub, (self.event_address, self.client_address))
     }
 
     /// Handles the requests of received signals.
@@ -274,6 +316,7 @@ impl Server {
             match request {
                 Request::Stop => {
                     log::info!("stopping: delivering received events first");
+                    self.service_manager.stopping(self.drain_timeout);
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,
@@ -283,4 +326,13 @@ impl Server {
         }
         Shutdown::Graceful
     }
+}
+
+/// Returns the state of the server in a line, for the service manager.
+fn status(hub: &Hub<TcpAcceptor>, (events, clients): (SocketAddr, SocketAddr)) -> String {
+    let totals = hub.totals();
+    format!(
+        "events on {events}, clients on {clients}: {} clients, {} sources, awaited sequence {}",
+        totals.clients_connected, totals.sources_connected, totals.awaited
+    )
 }

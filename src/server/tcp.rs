@@ -38,7 +38,17 @@ impl TcpAcceptor {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let mut listener = TcpListener::from_std(socket.into());
+        Self::adopt(socket.into(), registry, token, peer_timeout)
+    }
+
+    /// Accepts from a listener that is open and does not block.
+    pub(crate) fn adopt(
+        listener: std::net::TcpListener,
+        registry: &Registry,
+        token: usize,
+        peer_timeout: Duration,
+    ) -> io::Result<Self> {
+        let mut listener = TcpListener::from_std(listener);
         let registry = registry.try_clone()?;
         registry.register(&mut listener, Token(token), Interest::READABLE)?;
         Ok(TcpAcceptor { listener, registry, liveness: Liveness::within(peer_timeout) })

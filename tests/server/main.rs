@@ -23,6 +23,7 @@ mod peer_timeout;
 mod queue_memory;
 mod registration;
 mod routing;
+mod service;
 mod shutdown;
 mod sources;
 mod support;
