@@ -27,6 +27,7 @@ mod context;
 mod gaps;
 mod listener;
 mod log_limiter;
+mod log_line;
 mod outbound;
 mod readiness;
 mod recorder;

@@ -10,6 +10,7 @@ use crate::hub::clients::{Client, ClientTable};
 use crate::hub::close_reason::CloseReason;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 use crate::hub::outbound::Outbound;
 use crate::hub::token::ClientKey;
 use crate::protocol::UserId;
@@ -50,7 +51,7 @@ impl Registry<'_> {
             self.cx.log(
                 LogKind::ClientRegistered,
                 Level::Debug,
-                format_args!("user {user} connected from {peer}"),
+                log_line!("user {user} connected from {peer}"; user = user, peer = peer),
             );
         }
     }

@@ -65,10 +65,12 @@ fn times_are_shown_in_milliseconds() {
 #[test]
 fn a_line_of_json_is_an_object_with_time_level_and_message() {
     let mut server = Server::start(&["--log-format", "json"]);
-    let _client = Client::connect(&server, 1);
+    let client = Client::connect(&server, 1);
     let mut source = Source::connect(&server);
     source.sends("mal\"formed\n");
     server.logs(&["malformed"]);
+    source.sends("1|B\n1|B\n");
+    server.logs(&["late"]);
     assert_eq!(server.stop(), Some(0));
     server.final_totals();
     for line in server.log_lines() {
@@ -77,6 +79,14 @@ fn a_line_of_json_is_an_object_with_time_level_and_message() {
         assert!(["info", "warn"].contains(&object["level"].as_str().unwrap()), "{line}");
         assert!(object["message"].as_str().is_some_and(|text| !text.is_empty()), "{line}");
     }
+    let object_of = |part: &str| -> Value { serde_json::from_str(&server.logs(&[part])).unwrap() };
+    let late = object_of("late event");
+    assert_eq!(late["sequence"], 1);
+    assert!(late["message"].as_str().unwrap().contains(late["peer"].as_str().unwrap()), "{late}");
+    let closed = object_of("user 1 at ");
+    assert_eq!((&closed["user"], &closed["bytes"]), (&Value::from(1), &Value::from(0)));
+    assert_eq!(closed["reason"], "stopped");
+    assert_eq!(closed["peer"], client.address().to_string());
 }
 
 /// Returns the log of a server whose standard error is the stream that `JOURNAL_STREAM` names, or whose

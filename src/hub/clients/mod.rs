@@ -28,6 +28,7 @@ use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
 use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, LogKind};
+use crate::hub::log_line::log_line;
 use crate::hub::registry::Registry;
 use crate::hub::token::ClientKey;
 use crate::hub::transport::{Acceptor, BACKLOG, Stream};
@@ -248,7 +249,10 @@ impl<A: Acceptor> Clients<A> {
         cx.log(
             LogKind::ClientClosed(reason),
             Level::Warn,
-            format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
+            log_line!(
+                "rejected client {peer}: {reason}, {connected} clients are connected";
+                peer = peer, reason = reason
+            ),
         );
     }
 }
@@ -430,12 +434,18 @@ fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut 
         Some(user) => cx.log(
             kind,
             level,
-            format_args!("user {user} at {peer} closed: {reason}{cause}, {unwritten} bytes queued"),
+            log_line!(
+                "user {user} at {peer} closed: {reason}{cause}, {bytes} bytes queued";
+                user = user, peer = peer, reason = reason, bytes = unwritten
+            ),
         ),
         None => cx.log(
             kind,
             level,
-            format_args!("client {peer} closed before identifying: {reason}{cause}"),
+            log_line!(
+                "client {peer} closed before identifying: {reason}{cause}";
+                peer = peer, reason = reason
+            ),
         ),
     }
 }

@@ -34,6 +34,7 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 use crate::hub::outbound::block_pool::BlockPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
 use crate::hub::outbound::fanout::FanoutBatch;
@@ -452,15 +453,16 @@ impl Outbound {
             cx.log(
                 LogKind::Paused,
                 Level::Warn,
-                format_args!(
-                    "paused: {stalled} clients have full queues, {queued} bytes queued in total"
+                log_line!(
+                    "paused: {stalled} clients have full queues, {bytes} bytes queued in total";
+                    bytes = queued
                 ),
             );
         } else {
             cx.log(
                 LogKind::Paused,
                 Level::Info,
-                format_args!("resumed: {queued} bytes queued in total"),
+                log_line!("resumed: {bytes} bytes queued in total"; bytes = queued),
             );
         }
     }

@@ -23,6 +23,7 @@ use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, Escaped, LogKind};
+use crate::hub::log_line::log_line;
 use crate::hub::token::SourceKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 
@@ -157,7 +158,10 @@ impl<A: Acceptor> Sources<A> {
         cx.log(
             LogKind::SourceClosed(reason),
             Level::Warn,
-            format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
+            log_line!(
+                "rejected source {peer}: {reason}, {connected} sources are connected";
+                peer = peer, reason = reason
+            ),
         );
     }
 
@@ -248,18 +252,19 @@ impl<A: Acceptor> Sources<A> {
         cx.log(
             LogKind::SourceClosed(reason),
             level,
-            format_args!("source {peer} closed: {reason}{cause}, after {lines} lines"),
+            log_line!(
+                "source {peer} closed: {reason}{cause}, after {lines} lines";
+                peer = peer, reason = reason
+            ),
         );
         let unterminated = source.partial_line();
         if !unterminated.is_empty() {
             cx.counters.unterminated += 1;
+            let shown = Escaped(unterminated);
             cx.log(
                 LogKind::Unterminated,
                 Level::Warn,
-                format_args!(
-                    "discarded the unterminated last line of source {peer}: {}",
-                    Escaped(unterminated)
-                ),
+                log_line!("discarded the unterminated last line of source {peer}: {shown}"; peer = peer),
             );
         }
         lines > 0
@@ -267,5 +272,9 @@ impl<A: Acceptor> Sources<A> {
 }
 
 fn log_admitted(peer: SocketAddr, cx: &mut Context) {
-    cx.log(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+    cx.log(
+        LogKind::SourceConnected,
+        Level::Info,
+        log_line!("source {peer} connected"; peer = peer),
+    );
 }
