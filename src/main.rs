@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use eventserver::config::{Config, Environment, Invocation};
+use eventserver::config::{Config, ConfigSource, Environment, Invocation};
 use eventserver::logging;
 use eventserver::server::{InheritedListeners, Server, Shutdown};
 
@@ -31,9 +31,14 @@ fn main() -> ExitCode {
             print(&mut io::stdout(), &text);
             ExitCode::SUCCESS
         }
-        Ok(Invocation::Run { config, .. }) => {
+        Ok(Invocation::Run { config, source }) => {
+            // Nothing else sets a logger, and without one the server runs all the same.
+            let _ = logging::start(config.log_level, config.log_format);
+            for warning in environment.warnings() {
+                log::warn!("{warning}");
+            }
             let status = match inherited {
-                Ok(inherited) => serve(&config, inherited, &environment),
+                Ok(inherited) => serve(*config, *source, inherited),
                 Err(reason) => fail(FAILED, &reason),
             };
             log::logger().flush();
@@ -53,13 +58,8 @@ fn request(environment: &Environment) -> Result<Invocation, String> {
     Invocation::parse(&arguments, environment).map_err(|reason| reason.to_string())
 }
 
-fn serve(config: &Config, inherited: InheritedListeners, environment: &Environment) -> ExitCode {
-    // Nothing else sets a logger, and without one the server runs all the same.
-    let _ = logging::start(config.log_level, config.log_format);
-    for warning in environment.warnings() {
-        log::warn!("{warning}");
-    }
-    let server = match Server::bind(config, inherited) {
+fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) -> ExitCode {
+    let server = match Server::bind(config, source, inherited) {
         Ok(server) => server,
         Err(reason) => return fail(FAILED, &reason),
     };

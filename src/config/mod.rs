@@ -217,6 +217,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// The settings that differ at a [reload](Config::reload), by their flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that have changed.
+    pub changed: Vec<&'static str>,
+    /// Settings that need a restart to change, and keep their values.
+    pub unchangeable: Vec<&'static str>,
+}
+
 /// Formats the settings as a configuration file.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -138,6 +138,25 @@ macro_rules! settings {
         }
 
         impl Config {
+            /// Takes the settings of `new` that can change while the server runs.
+            pub fn reload(&mut self, new: &Config) -> Reloaded {
+                let mut reloaded = Reloaded::default();
+                $(
+                    if self.$field != new.$field {
+                        match Effect::$effect {
+                            Effect::Reload => {
+                                self.$field = new.$field.clone();
+                                reloaded.changed.push(concat!("--", $flag));
+                            }
+                            Effect::Restart => {
+                                reloaded.unchangeable.push(concat!("--", $flag));
+                            }
+                        }
+                    }
+                )*
+                reloaded
+            }
+
             /// Returns the settings as the object of a configuration file, in the order of the
             /// table. Omits settings that depend on the machine or are off.
             pub fn to_json(&self) -> Map<String, Value> {

@@ -579,6 +579,61 @@ fn every_key_is_the_camel_case_name_of_its_flag() {
     }
 }
 
+#[test]
+fn a_reload_takes_what_can_change_and_names_what_cannot() {
+    let mut config = Config::default();
+    let new = read(
+        r#"{"eventListenerPort": 7, "adminListen": 9, "firstSequence": 2, "reorderWindow": 2,
+            "gapTimeoutMs": 1, "onSourceDisconnect": "reset", "maxSources": 2, "maxClients": 2,
+            "maxClientsPerAddress": 2, "maxLineBytes": 65, "identifyTimeoutMs": 11,
+            "peerTimeoutMs": 1001, "clientQueueBytes": 5000, "totalQueueBytes": 5001,
+            "slowClient": "disconnect", "stallTimeoutMs": 12, "drainTimeoutMs": 13,
+            "busyPoll": true, "logLevel": "debug", "logFormat": "json", "capture": "x"}"#,
+    )
+    .unwrap();
+    let unchangeable = [
+        "--event-listen",
+        "--admin-listen",
+        "--first-sequence",
+        "--reorder-window",
+        "--on-source-disconnect",
+        "--busy-poll",
+        "--capture",
+    ];
+    let changed = [
+        "--gap-timeout-ms",
+        "--max-sources",
+        "--max-clients",
+        "--max-clients-per-address",
+        "--max-line-bytes",
+        "--identify-timeout-ms",
+        "--peer-timeout-ms",
+        "--client-queue-bytes",
+        "--total-queue-bytes",
+        "--slow-client",
+        "--stall-timeout-ms",
+        "--drain-timeout-ms",
+        "--log-level",
+        "--log-format",
+    ];
+    let reloaded = config.reload(&new);
+    assert_eq!(reloaded.unchangeable, unchangeable);
+    assert_eq!(reloaded.changed, changed);
+    let defaults = Config::default();
+    let expected = Config {
+        event_listen: defaults.event_listen,
+        admin_listen: defaults.admin_listen,
+        first_sequence: defaults.first_sequence,
+        reorder_window: defaults.reorder_window,
+        on_source_disconnect: defaults.on_source_disconnect,
+        busy_poll: defaults.busy_poll,
+        capture: defaults.capture,
+        ..new.clone()
+    };
+    assert_eq!(config, expected);
+    assert_eq!(config.reload(&new).changed, [""; 0], "nothing changes twice");
+}
+
 fn addresses() -> impl Strategy<Value = SocketAddr> {
     any::<SocketAddr>().prop_map(|mut address| {
         // The text of an address omits the flow label.

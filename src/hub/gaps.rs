@@ -104,6 +104,11 @@ impl GapMonitor {
         );
     }
 
+    /// Changes the timeout, of a gap that exists too.
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
     /// Records the gap and whether applying is paused, as of the end of a turn.
     fn update(&mut self, first_missing: Option<u64>, paused: bool, now: Instant) {
         let elapsed = now.duration_since(self.last_update);
@@ -183,6 +188,20 @@ mod tests {
         assert!(!monitor.has_expired());
         monitor.update(Some(5), false, start + 106 * SECOND);
         assert!(monitor.has_expired());
+    }
+
+    #[test]
+    fn a_changed_timeout_counts_for_a_gap_that_exists() {
+        let start = Instant::now();
+        let mut monitor = GapMonitor::new(None, start);
+        monitor.update(Some(5), false, start);
+        monitor.update(Some(5), false, start + 5 * SECOND);
+        monitor.set_timeout(Some(6 * SECOND));
+        assert!(!monitor.has_expired());
+        monitor.set_timeout(Some(5 * SECOND));
+        assert!(monitor.has_expired());
+        monitor.set_timeout(None);
+        assert!(!monitor.has_expired());
     }
 
     #[test]

@@ -125,6 +125,22 @@ impl<A: Acceptor> Hub<A> {
         self
     }
 
+    /// Changes the settings that can change while the server runs, and the limit on clients. Must not
+    /// be called during a turn. The next turn must begin at once, because deadlines may have changed.
+    pub fn reconfigure(&mut self, config: Config, capacity: Capacity) {
+        self.gap_monitor.set_timeout(config.gap_timeout);
+        self.sources.reconfigure(&config);
+        self.clients.reconfigure(&config);
+        self.outbound.reconfigure(self.clients.table_mut(), &config);
+        self.cx.capacity = capacity;
+        self.cx.config = config;
+    }
+
+    /// Returns the listening sockets, until they are closed.
+    pub fn acceptors_mut(&mut self) -> impl Iterator<Item = &mut A> {
+        self.sources.acceptor_mut().into_iter().chain(self.clients.acceptor_mut())
+    }
+
     /// Runs one turn at the time `now`, with the readiness of the last poll.
     ///
     /// `poll_again` polls without waiting, and returns whether there may be more readiness. This

@@ -3,6 +3,7 @@
 mod activation;
 mod capture;
 mod fd_limit;
+mod reload;
 mod service_manager;
 mod signals;
 mod start_error;
@@ -10,6 +11,7 @@ mod tcp;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
@@ -17,13 +19,15 @@ use mio::{Events, Poll, Token, Waker};
 pub use activation::{ActivationError, InheritedListeners};
 use capture::Capture;
 use fd_limit::DescriptorBudget;
+use reload::Reloader;
 use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
 use start_error::ListenHint;
 use tcp::TcpAcceptor;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigSource, Reloaded};
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
+use crate::logging;
 
 const SIGNALS: Token = Token(usize::MAX - 3);
 
@@ -112,10 +116,9 @@ impl Poller {
     }
 }
 
-/// Divides the free descriptors below `limit` between sources and clients. Lowers `max_sources` if that many
-/// do not fit.
-fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
-    let budget = DescriptorBudget::measure(limit);
+/// Divides the free descriptors between sources and clients. Lowers `max_sources` if that many do not fit.
+fn fit_descriptors(budget: DescriptorBudget, config: &mut Config) -> Capacity {
+    let limit = budget.limit;
     let wanted_sources = config.max_sources;
     let max_sources = budget.max_sources(wanted_sources);
     config.max_sources = max_sources;
@@ -145,8 +148,12 @@ pub struct Server {
     poller: Poller,
     signals: SignalThread,
     service_manager: ServiceManager,
+    reloader: Reloader,
     hub: Hub<TcpAcceptor>,
-    drain_timeout: Duration,
+    /// The settings in force, as they were given.
+    config: Config,
+    /// The descriptors at the start, without connections.
+    descriptors: DescriptorBudget,
     event_address: SocketAddr,
     client_address: SocketAddr,
 }
@@ -161,19 +168,24 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens the listeners, except `inherited` ones, and installs the signal handlers.
+    /// Opens the listeners, except `inherited` ones, and installs the signal handlers. `source` is where a
+    /// reload reads the settings.
     ///
     /// # Errors
     ///
     /// An address is not available, the capture cannot be started, or the setup of the poll fails.
-    pub fn bind(config: &Config, inherited: InheritedListeners) -> Result<Server, StartError> {
+    pub fn bind(
+        config: Config,
+        source: ConfigSource,
+        inherited: InheritedListeners,
+    ) -> Result<Server, StartError> {
         let descriptor_limit = fd_limit::raise_fd_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         // Before anything that may block, so that a second signal ends the process during the start, too.
-        let signals = Waker::new(registry, SIGNALS)
-            .and_then(SignalThread::start)
-            .map_err(StartError::Setup)?;
+        let waker = Waker::new(registry, SIGNALS).map_err(StartError::Setup)?;
+        let waker = Arc::new(waker);
+        let signals = SignalThread::start(Arc::clone(&waker)).map_err(StartError::Setup)?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
@@ -194,10 +206,10 @@ impl Server {
             listen("events", events, config.event_listen, EVENT_LISTENER)?;
         let (client_address, clients) =
             listen("clients", clients, config.client_listen, CLIENT_LISTENER)?;
-        let mut config = config.clone();
-        let capacity = fit_descriptors(descriptor_limit, &mut config);
-        let drain_timeout = config.drain_timeout;
-        let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
+        let descriptors = DescriptorBudget::measure(descriptor_limit);
+        let mut fitted = config.clone();
+        let capacity = fit_descriptors(descriptors, &mut fitted);
+        let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));
         }
@@ -214,8 +226,10 @@ impl Server {
             poller,
             signals,
             service_manager,
+            reloader: Reloader::new(source, waker),
             hub,
-            drain_timeout,
+            config,
+            descriptors,
             event_address,
             client_address,
         })
@@ -245,7 +259,7 @@ impl Server {
         if !matches!(shutdown, Ok(Shutdown::Forced))
             && let Some(recorder) = self.hub.take_recorder()
         {
-            recorder.finish(self.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
+            recorder.finish(self.config.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
         }
         shutdown
     }
@@ -316,15 +330,60 @@ impl Server {
             match request {
                 Request::Stop => {
                     log::info!("stopping: delivering received events first");
-                    self.service_manager.stopping(self.drain_timeout);
+                    self.service_manager.stopping(self.config.drain_timeout);
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,
                 Request::Stats => log::info!("{}", self.hub.totals()),
-                Request::Hangup => log::info!("SIGHUP ignored"),
+                Request::Reload if self.hub.is_draining() => {
+                    log::warn!("settings not reloaded: the server is stopping");
+                }
+                Request::Reload => {
+                    self.service_manager.reloading();
+                    self.reloader.request();
+                    self.report_reloaded();
+                }
             }
         }
+        self.finish_reload();
         Shutdown::Graceful
+    }
+
+    /// Puts settings in force that were read again, if any were.
+    fn finish_reload(&mut self) {
+        match self.reloader.take_result() {
+            Some(Ok(config)) if !self.hub.is_draining() => self.reload(&config),
+            Some(Err(error)) => log::error!("settings not reloaded: {error}"),
+            Some(Ok(_)) | None => return,
+        }
+        self.report_reloaded();
+    }
+
+    /// Tells the service manager that no reload is in progress any more.
+    fn report_reloaded(&self) {
+        if !self.reloader.is_reading() {
+            self.service_manager.reloaded(&self.status());
+        }
+    }
+
+    /// Puts the settings in force that can change while the server runs, and names the others.
+    fn reload(&mut self, config: &Config) {
+        let Reloaded { changed, unchangeable } = self.config.reload(config);
+        logging::change(self.config.log_level, self.config.log_format);
+        let mut fitted = self.config.clone();
+        let capacity = fit_descriptors(self.descriptors, &mut fitted);
+        for acceptor in self.hub.acceptors_mut() {
+            acceptor.set_peer_timeout(fitted.peer_timeout);
+        }
+        self.hub.reconfigure(fitted, capacity);
+        match changed.is_empty() {
+            true => log::info!("settings reloaded: nothing changed"),
+            false => log::info!("settings reloaded: {} changed", changed.join(", ")),
+        }
+        if !unchangeable.is_empty() {
+            let names = unchangeable.join(", ");
+            log::warn!("settings that need a restart to change keep their values: {names}");
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The time that the first message waits for a manager that does not read. Without it the start fails.
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,18 @@ impl ServiceManager {
         if let Some(socket) = &self.socket {
             let _ = socket.set_nonblocking(true);
         }
+    }
+
+    /// Reports that the settings are being read again. [`reloaded`](Self::reloaded) must follow.
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
+    }
+
+    /// Reports that the settings are read.
+    pub(super) fn reloaded(&self, status: &str) {
+        self.send(&format!("READY=1\nSTATUS={status}\n"));
     }
 
     /// Reports that the server stops, and for how long this may take.
@@ -133,8 +147,17 @@ mod tests {
         let (_manager, service) = manager();
         service.ready("listening");
         for _ in 0..100_000 {
-            service.send("STATUS=listening\n");
+            service.reloaded("listening");
         }
+    }
+
+    #[test]
+    fn a_reload_begins_with_its_time() {
+        let (manager, service) = manager();
+        service.reloading();
+        let message = received(&manager);
+        let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(time.trim_end().parse::<u64>().unwrap() > 0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod outputs;
 mod peer_timeout;
 mod queue_memory;
 mod registration;
+mod reload;
 mod routing;
 mod service;
 mod shutdown;

@@ -77,6 +77,18 @@ fn the_service_manager_hears_of_start_and_stop() {
 }
 
 #[test]
+fn the_service_manager_hears_of_a_reload_and_its_end() {
+    let manager = Manager::new();
+    let server = manager.start(0);
+    assert!(manager.receives().starts_with("READY=1\n"));
+    server.signal(Signal::HUP);
+    let reloading = manager.receives();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    let reloaded = manager.receives();
+    assert!(reloaded.starts_with("READY=1\nSTATUS=events on "), "{reloaded}");
+}
+
+#[test]
 fn the_watchdog_hears_of_every_loop_that_turns() {
     let manager = Manager::new();
     let server = manager.start(40_000);

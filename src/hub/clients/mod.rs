@@ -69,6 +69,18 @@ impl<A: Acceptor> Clients<A> {
         }
     }
 
+    /// Changes the settings, between two turns.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.handshake_timeouts.set_timeout(config.identify_timeout);
+        let peers = self.table.iter().map(|(_, client)| client.peer());
+        self.admission.set_max_per_address(config.max_clients_per_address, peers);
+    }
+
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.listener.acceptor_mut()
+    }
+
     pub(super) fn table(&self) -> &ClientTable<A::Stream> {
         &self.table
     }

@@ -94,6 +94,20 @@ impl Outbound {
         }
     }
 
+    /// Changes the settings, between two turns. If they concern a pause, the event that waits is tried
+    /// again, and stall timeouts start anew.
+    pub(crate) fn reconfigure<S>(&mut self, clients: &mut ClientTable<S>, config: &Config) {
+        if !self.backpressure.reconfigure(config) {
+            return;
+        }
+        self.backpressure.end_total_pause();
+        for &key in &self.registered {
+            if let Some(output) = clients.output_mut(key) {
+                self.backpressure.end_stall(output);
+            }
+        }
+    }
+
     /// Returns the keys of the registered clients.
     pub(crate) fn registered(&self) -> &[ClientKey] {
         &self.registered

@@ -38,6 +38,16 @@ impl<A: Acceptor> Sources<A> {
         Sources { listener: Listener::new(acceptor), table: SourceTable::new(config.max_sources) }
     }
 
+    /// Changes the settings, between two turns.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.table.reconfigure(config);
+    }
+
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.listener.acceptor_mut()
+    }
+
     /// Returns the number of admitted sources.
     pub(super) fn len(&self) -> usize {
         self.table.len()
