@@ -1,4 +1,5 @@
-//! The I/O shell: polling, listeners, signals, the descriptor limit, and capture files.
+//! The I/O shell: polling, listeners, signals, reload, the service manager, the descriptor limit, and capture
+//! files.
 
 mod activation;
 mod capture;
