@@ -16,9 +16,13 @@ use crate::target::server::{Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
 pub(super) fn run(flags: &args::Baseline) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
-    let spec =
-        WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, MEASURED_TOTAL_EVENTS)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
+    let spec = WorkloadSpec::resolve(
+        flags.shuffled_load(flags.mix.clone()),
+        &variable,
+        MEASURED_TOTAL_EVENTS,
+    )?;
     let core = flags.server_cpu;
     if flags.relay {
         let experiment = Experiment {

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{CommandResult, relay_server, server};
 use crate::args;
-use crate::client::connection::read_some;
+use crate::client::connection::{connect_error, read_some};
 use crate::client::silence::{Served, expect_silence};
 use crate::output::{print, write_json, write_report};
 use crate::sys::interrupt::{self, MAX_WAIT};
@@ -33,7 +33,8 @@ const SENT: &[u8] = b"1|B\n";
 const RECEIVED: &[u8] = b"1|B\r\n";
 
 pub(super) fn run(flags: &args::Idle) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
     let (clients, core) = (flags.clients, flags.server_cpu);
     let description = format!("idle: {clients} idle clients, then one broadcast");
     info!("{description}");
@@ -116,7 +117,9 @@ impl IdleFigures {
 pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
     allow_clients(count)?;
     let memory_before = server.process.map(steady_memory).transpose()?.flatten();
-    let mut source = std::net::TcpStream::connect(server.addresses.events)?;
+    let to = server.addresses.events;
+    let mut source = std::net::TcpStream::connect(to)
+        .map_err(|error| connect_error("the event source", to, error))?;
     source.set_nodelay(true)?;
 
     let start = Instant::now();
@@ -183,7 +186,8 @@ impl IdleClients {
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             interrupt::check()?;
-            let mut stream = connect_from(source_address(to, index), to)?;
+            let mut stream = connect_from(source_address(to, index), to)
+                .map_err(|error| connect_error("a client", to, error))?;
             stream.write_all(format!("{}\n", index + 1).as_bytes())?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);

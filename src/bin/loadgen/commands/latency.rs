@@ -27,7 +27,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Latency) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: flags.clients,

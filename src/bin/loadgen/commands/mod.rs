@@ -16,11 +16,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use argh::{EarlyExit, FromArgs};
-use log::LevelFilter;
+use log::{LevelFilter, info};
 
-use crate::args::{Arguments, Command};
-use crate::options::{CommonFlags, CommonOptions, Ports, TargetFlags};
+use crate::args::Command;
+use crate::cli::wrap::wrap;
+use crate::cli::{self, Invocation};
+use crate::options::{CommonFlags, CommonOptions, Endpoints, TargetFlags};
 use crate::output::print;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
@@ -36,6 +37,15 @@ const EXIT_SUCCESS: u8 = 0;
 const EXIT_FAILURE: u8 = 1;
 /// Invalid flags or variables.
 const EXIT_USAGE: u8 = 2;
+
+/// All exit statuses, for `--help`.
+pub(crate) const EXIT_STATUSES: [(&str, &str); 5] = [
+    ("0", "everything matched"),
+    ("1", "something did not match, a bound was exceeded, or the run failed"),
+    ("2", "wrong flags or variables"),
+    ("3", "inconclusive: the machine was too busy to judge, or a search found nothing"),
+    ("128 + N", "ended by signal N, with the results so far: 130 after Ctrl-C"),
+];
 
 /// The reason why a command has no result.
 enum Error {
@@ -85,7 +95,6 @@ fn run_program() -> CommandResult {
         .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [] => run_command(&["verify"]),
         [BASELINE_SERVER, spec] => serve_baseline(spec),
         [RELAY_SERVER, spec] => serve_relay(spec),
         ref arguments => run_command(arguments),
@@ -95,31 +104,42 @@ fn run_program() -> CommandResult {
 fn report_error(what: impl Display, status: u8) -> u8 {
     // Written even without a logger or with logging off. If standard error is closed, only the exit
     // status reports it.
-    let _ = writeln!(io::stderr(), "loadgen: {}", what.to_string().trim_end());
+    let message = format!("loadgen: {}", what.to_string().trim_end());
+    let lines: Vec<String> = message.lines().map(|line| wrap(line, 2)).collect();
+    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
     status
 }
 
 fn run_command(arguments: &[&str]) -> CommandResult {
-    let arguments = match Arguments::from_args(&["loadgen"], arguments) {
-        Ok(arguments) => arguments,
-        Err(EarlyExit { output, status: Ok(()) }) => {
-            print(&format!("{output}\n"));
-            return Ok(true);
+    let with_pointer = |message| format!("{message}\n{}", cli::pointer_to_help(arguments));
+    match cli::parse(arguments).map_err(with_pointer)? {
+        Invocation::Print(text) => {
+            print(&format!("{}\n", text.trim_end()));
+            Ok(true)
         }
-        Err(EarlyExit { output, status: Err(()) }) => return Err(Error::Usage(output)),
-    };
+        Invocation::Run(command) => {
+            run(&command, arguments.is_empty()).map_err(|error| match error {
+                Error::Usage(message) => Error::Usage(with_pointer(message)),
+                Error::Run(error) => Error::Run(error),
+            })
+        }
+    }
+}
+
+/// Runs a command; `is_default` if it was not named.
+fn run(command: &Command, is_default: bool) -> CommandResult {
     procfs::raise_fd_limit();
     interrupt::watch_signals()?;
-    let verdict = match arguments.command {
-        Command::Verify(flags) => verify::run(&flags),
-        Command::Latency(flags) => latency::run(&flags),
-        Command::Replay(flags) => replay::run(&flags),
-        Command::Idle(flags) => idle::run(&flags),
-        Command::Baseline(flags) => baseline::run(&flags),
-        Command::Throughput(flags) => throughput::run(&flags),
-        Command::Pubsub(flags) => pubsub::run(&flags),
-        Command::Fairness(flags) => fairness::run(&flags),
-        Command::Soak(flags) => soak::run(&flags),
+    let verdict = match command {
+        Command::Verify(flags) => verify::run(flags, is_default),
+        Command::Latency(flags) => latency::run(flags),
+        Command::Replay(flags) => replay::run(flags),
+        Command::Idle(flags) => idle::run(flags),
+        Command::Baseline(flags) => baseline::run(flags),
+        Command::Throughput(flags) => throughput::run(flags),
+        Command::Pubsub(flags) => pubsub::run(flags),
+        Command::Fairness(flags) => fairness::run(flags),
+        Command::Soak(flags) => soak::run(flags),
     };
     // The results up to the signal have been printed.
     verdict.and_then(|passed| Ok(interrupt::check().map(|()| passed)?))
@@ -144,14 +164,30 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Applies the common flags: logging and core affinity.
-fn init(flags: CommonFlags, core: Option<usize>) -> Result<CommonOptions, Error> {
+/// CPUs to which this program and the servers that it starts are pinned.
+#[derive(Clone, Copy, Default)]
+struct Pinning {
+    own: Option<usize>,
+    server: Option<usize>,
+}
+
+/// Applies the common flags: logging and affinity.
+fn init(flags: CommonFlags, pinning: Pinning) -> Result<CommonOptions, Error> {
     let common = CommonOptions::resolve(flags, &variable)?;
     start_logging(common.log_level);
-    if let Some(core) = core {
-        procfs::set_affinity(core)?;
+    let pinned = [("--cpu", pinning.own), ("--server-cpu", pinning.server)];
+    for (flag, cpu) in pinned.into_iter().filter_map(|(flag, cpu)| Some((flag, cpu?))) {
+        procfs::check_cpu(cpu).map_err(|why| format!("{flag} {cpu}: {why}"))?;
+    }
+    if let Some(cpu) = pinning.own {
+        procfs::set_affinity(cpu)?;
     }
     Ok(common)
+}
+
+/// Logs what is about to be done, fit for a terminal.
+fn announce(description: &str) {
+    info!("{}", wrap(description, 2));
 }
 
 /// Returns the selected server: started now, or already running.
@@ -186,8 +222,8 @@ fn server_from(
 }
 
 fn external_server(flags: TargetFlags<'_>) -> Result<Server, Error> {
-    let ports = Ports::resolve(flags, &variable)?;
-    Ok(Server::external(flags.host, ports.events, ports.clients, flags.server_process)?)
+    let endpoints = Endpoints::resolve(flags, &variable)?;
+    Ok(Server::external(&endpoints, flags.server_process)?)
 }
 
 /// Starts the relay on `core`.
@@ -199,7 +235,7 @@ fn relay_server(spec: relay::RelaySpec, core: Option<usize>) -> io::Result<Serve
 fn server_arguments(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Vec<String> {
     let mut arguments = flags.server_arguments.to_vec();
     for (flag, value) in own {
-        if !flags.server_arguments.iter().any(|argument| argument == flag) {
+        if !flags.has_server_flag(flag) {
             arguments.extend([(*flag).to_owned(), value.to_string()]);
         }
     }

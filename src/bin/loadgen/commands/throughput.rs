@@ -20,12 +20,17 @@ use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
 pub(super) fn run(flags: &args::Throughput) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
     let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
     let command = ServerCommand::event_server(&flags.server_arg, flags.server_cpu)?;
     let mut rows = Vec::new();
     for mix in mixes {
-        let spec = WorkloadSpec::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
+        let spec = WorkloadSpec::resolve(
+            flags.shuffled_load(Some(mix)),
+            &variable,
+            MEASURED_TOTAL_EVENTS,
+        )?;
         info!("{}", spec.describe("pinned"));
         match measure(&spec, common, &command, flags.runs) {
             Ok(row) => rows.push(row),

@@ -2,22 +2,29 @@
 
 use std::io;
 
-use log::info;
-
 use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, server, variable};
 use crate::args;
-use crate::options::{CommonOptions, ORIGINAL_TOTAL_EVENTS, SPAWN_DEFAULT_EVENTS};
+use crate::options::{CommonOptions, Endpoints, ORIGINAL_TOTAL_EVENTS};
 use crate::output::{print, write_json, write_report};
 use crate::target::server::Server;
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
-pub(super) fn run(flags: &args::Verify) -> CommandResult {
-    let total = if flags.spawn { SPAWN_DEFAULT_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
-    let spec = WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, total)?;
-    let common = super::init(flags.common(), flags.cpu)?;
+/// Runs the command; `is_default` if it was not named.
+pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
+    let load = flags.shuffled_load(flags.mix.clone());
+    let spec = WorkloadSpec::resolve(load, &variable, ORIGINAL_TOTAL_EVENTS)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
     let description = spec.describe("verify");
-    info!("{description}");
+    if is_default {
+        let Endpoints { events, clients } = Endpoints::resolve(flags.target(), &variable)?;
+        super::announce(&format!(
+            "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
+             set by variables; `loadgen --help` lists more"
+        ));
+    }
+    super::announce(&description);
     let server = server(flags.target(), flags.server_cpu)?;
     let outcome = verify(&spec, common, server, flags.report.is_some())?;
     print(&outcome.text());

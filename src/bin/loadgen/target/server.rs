@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::options::{Endpoint, Endpoints};
 use crate::sys::interrupt;
 use crate::sys::procfs::{self, Process};
 use crate::target::launcher;
@@ -158,19 +159,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The host cannot be resolved.
-    pub(crate) fn external(
-        host: &str,
-        event_port: u16,
-        client_port: u16,
-        process: Option<u32>,
-    ) -> io::Result<Server> {
-        let resolve = |port: u16| {
-            let found = (host, port).to_socket_addrs()?.next();
-            found.ok_or_else(|| io::Error::other(format!("`{host}` has no address")))
-        };
+    /// A host cannot be resolved.
+    pub(crate) fn external(endpoints: &Endpoints, process: Option<u32>) -> io::Result<Server> {
+        let (events, clients) = (resolve(&endpoints.events)?, resolve(&endpoints.clients)?);
         Ok(Server {
-            addresses: Addresses { events: resolve(event_port)?, clients: resolve(client_port)? },
+            addresses: Addresses { events, clients },
             process: process.map(|id| Process { id }),
             child: None,
         })
@@ -314,6 +307,17 @@ impl Drop for ChildServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns an address of a host; IPv4 if it has one, because a server listens there by default.
+fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    let Endpoint { host, port } = endpoint;
+    let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| {
+        io::Error::new(error.kind(), format!("host `{host}` not found: {error}"))
+    })?;
+    let found: Vec<SocketAddr> = found.collect();
+    let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    best.copied().ok_or_else(|| io::Error::other(format!("host `{host}` has no address")))
 }
 
 /// Returns the line that a server prints when it is ready.

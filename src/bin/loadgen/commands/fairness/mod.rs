@@ -49,7 +49,8 @@ const SERVER_LOG: Token = Token(usize::MAX - 3);
 const FIRST_CLIENT: usize = 1 << 32;
 
 pub(super) fn run(flags: &args::Fairness) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
     let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
     let experiment = Experiment {
         flood: FloodSpec {

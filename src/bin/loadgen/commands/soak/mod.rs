@@ -78,7 +78,8 @@ const SOAK_SERVER_FLAGS: [(&str, u64); 3] = [
 ];
 
 pub(super) fn run(flags: &args::Soak) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common =
+        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
     let duration = match (flags.minutes, flags.seconds) {
         (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
         (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
