@@ -62,7 +62,7 @@ fn flags_with_value(command: &str) -> BTreeMap<String, String> {
 fn range_in(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let index = words.windows(4).position(|words| words[0] == "from" && words[2] == "to")?;
-    Some(format!("{} to {}", words[index + 1], words[index + 3]))
+    Some(format!("{} to {}", words[index + 1], words[index + 3].trim_end_matches(',')))
 }
 
 #[test]

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{CommandResult, relay_server, server};
 use crate::args;
 use crate::client::connection::{connect_error, read_some};
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::silence::{Served, expect_silence};
 use crate::output::{print, write_json, write_report};
 use crate::sys::interrupt::{self, MAX_WAIT};
@@ -207,6 +208,7 @@ impl IdleClients {
         let mut arrivals = Vec::with_capacity(self.clients.len());
         let start = Instant::now();
         let mut last_arrival = start;
+        let mut first_delivery = FirstDelivery::new(source.peer_addr()?);
         source.write_all(SENT)?;
         while arrivals.len() < self.clients.len() {
             interrupt::check()?;
@@ -214,6 +216,7 @@ impl IdleClients {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            first_delivery.check(0, || source.local_addr())?;
             if events.is_empty() && last_arrival.elapsed() > timeout {
                 let missing = self.clients.len() - arrivals.len();
                 return Err(io::Error::other(format!(
@@ -224,6 +227,7 @@ impl IdleClients {
                 if self.clients[event.token().0].receive(event.token().0 + 1)? {
                     arrivals.push(start.elapsed());
                     last_arrival = Instant::now();
+                    first_delivery.arrived();
                 }
             }
         }

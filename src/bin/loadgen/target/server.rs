@@ -1,10 +1,10 @@
 //! The server under test: already running, or started for the run.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::options::{Endpoint, Endpoints};
-use crate::sys::interrupt;
+use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process};
-use crate::target::launcher;
+use crate::target::{executable, launcher};
 
 /// Maximum time for a graceful stop; longer than the server's drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -107,22 +107,24 @@ impl ServerCommand {
         extra_arguments: &[String],
         core: Option<usize>,
     ) -> io::Result<ServerCommand> {
-        let path = std::env::current_exe()?.with_file_name("eventserver");
-        if !path.is_file() {
-            return Err(io::Error::other(format!(
-                "there is no {}: build it with `cargo build --release`",
-                path.display()
-            )));
-        }
+        let path = executable::find()?;
+        let level = if log == LogMode::Captured { "info" } else { "warn" };
         let own = [
-            "--event-listen",
-            "127.0.0.1:0",
-            "--client-listen",
-            "127.0.0.1:0",
-            "--log-level",
-            if log == LogMode::Captured { "info" } else { "warn" },
+            ("--event-listen", "127.0.0.1:0"),
+            ("--client-listen", "127.0.0.1:0"),
+            ("--log-level", level),
         ];
-        let arguments = own.into_iter().chain(extra_arguments.iter().map(String::as_str));
+        // The user's arguments win; the server would refuse a second value.
+        let is_free = |flag: &str| {
+            !extra_arguments.iter().any(|argument| {
+                argument
+                    .strip_prefix(flag)
+                    .is_some_and(|rest| matches!(rest.get(..1), None | Some("=")))
+            })
+        };
+        let own = own.into_iter().filter(|(flag, _)| is_free(flag));
+        let own = own.flat_map(|(flag, value)| [flag, value]);
+        let arguments = own.chain(extra_arguments.iter().map(String::as_str));
         Ok(ServerCommand {
             path,
             arguments: arguments.map(OsString::from).collect(),
@@ -199,7 +201,7 @@ impl Server {
             output: BufReader::new(output),
             stop_mode: command_line.stop_mode,
         };
-        let line = child.next_line()?;
+        let line = child.ready_line(&command_line.path)?;
         let addresses = read_ready_line(&line).ok_or_else(|| {
             io::Error::other(format!(
                 "{} printed `{line}` instead of its ready line",
@@ -256,13 +258,38 @@ impl Server {
 }
 
 impl ChildServer {
+    /// Waits for the first line of output.
+    ///
+    /// # Errors
+    ///
+    /// The server ends before, or prints nothing; the error has the end of its log if that is
+    /// captured.
+    fn ready_line(&mut self, path: &Path) -> io::Result<String> {
+        let error = match self.next_line() {
+            Err(error) if Interrupted::of(&error).is_none() => error,
+            result => return result,
+        };
+        let Some(status) = self.wait_until(Instant::now() + DROP_TIMEOUT)? else {
+            return Err(error);
+        };
+        let mut log = String::new();
+        if let Some(captured) = &mut self.child.stderr {
+            captured.read_to_string(&mut log)?;
+        }
+        let said = match log.trim_end() {
+            "" => "its message is above".to_owned(),
+            log => format!("it said:\n{log}"),
+        };
+        Err(io::Error::other(format!("{} did not start ({status}); {said}", path.display())))
+    }
+
     fn next_line(&mut self) -> io::Result<String> {
         if self.output.buffer().is_empty() {
             self.wait_for_output()?;
         }
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
-            return Err(io::Error::other("the server has ended; see its log"));
+            return Err(io::Error::other("the server has ended; its messages are above"));
         }
         Ok(line.trim_end().to_owned())
     }
@@ -278,7 +305,10 @@ impl ChildServer {
                 result => return Ok(result.map(|_| ())?),
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the server prints nothing"));
+                return Err(io::Error::other(format!(
+                    "the server has printed nothing for {} s",
+                    LINE_TIMEOUT.as_secs()
+                )));
             }
         }
     }

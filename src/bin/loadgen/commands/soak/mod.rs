@@ -37,6 +37,7 @@ pub(crate) use self::ticks::Pace;
 use self::ticks::TickSchedule;
 use super::{CommandResult, server_with_log};
 use crate::args;
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::open_loop::histogram;
 use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, expect_silence};
@@ -268,6 +269,7 @@ struct Soak<'a> {
     latencies: Histogram<u64>,
     /// Time when an expected part last arrived at a persistent client.
     last_arrival: Instant,
+    first_delivery: FirstDelivery,
     /// The server's descriptors before any connection.
     descriptors_before: Option<usize>,
     /// The server's CPU time, and when it was read.
@@ -324,6 +326,7 @@ impl<'a> Soak<'a> {
             stats_requested_at: None,
             latencies: histogram()?,
             last_arrival: now,
+            first_delivery: FirstDelivery::new(events),
             descriptors_before,
             cpu: (server.process.and_then(Process::cpu_time), now),
             samples: Vec::new(),
@@ -407,6 +410,7 @@ impl<'a> Soak<'a> {
                     let in_flight = self.ticks.in_flight();
                     while persistent.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
+                    self.first_delivery.arrived();
                 }
                 Token(token) if token < FIRST_CHURN_CLIENT => self.sources.set_ready(event),
                 Token(token) => self.churn_clients.set_readable(token),
@@ -475,6 +479,10 @@ impl<'a> Soak<'a> {
         let timeout = self.spec.timeout;
         if self.stats_requested_at.is_some_and(|asked| now - asked > timeout) {
             return Err(io::Error::other(format!("SIGUSR1 brought no totals within {timeout:?}")));
+        }
+        if !self.ticks.is_idle() {
+            let sources = &self.sources;
+            self.first_delivery.check(0, || sources.local_addr())?;
         }
         if self.ticks.is_idle() {
             self.last_arrival = now;
