@@ -31,6 +31,24 @@ pub(crate) fn wrap_after(used: usize, text: &str, indent: usize) -> String {
     wrapped
 }
 
+/// Wraps the lines of `text` that are longer than [`WIDTH`], and indents what follows a little
+/// deeper.
+pub(crate) fn wrap_lines(text: &str) -> String {
+    let mut wrapped = String::new();
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_end_matches('\n');
+        if content.chars().count() <= WIDTH {
+            wrapped.push_str(line);
+            continue;
+        }
+        let indent = content.len() - content.trim_start_matches(' ').len();
+        wrapped.push_str(&" ".repeat(indent));
+        wrapped.push_str(&wrap_after(indent, content, indent + 2));
+        wrapped.push_str(&line[content.len()..]);
+    }
+    wrapped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +62,11 @@ mod tests {
         assert!(lines.all(|line| line.chars().count() <= WIDTH && line.starts_with("    word")));
         assert_eq!(wrapped.split_whitespace().count(), 100);
         assert_eq!(wrap("a  b\nc", 2), "a b c");
+        let text = format!("  {}\nshort\n", "word ".repeat(30).trim_end());
+        let wrapped = wrap_lines(&text);
+        assert!(wrapped.lines().all(|line| line.chars().count() <= WIDTH));
+        assert!(wrapped.starts_with("  word") && wrapped.contains("\n    word"));
+        assert!(wrapped.ends_with("word\nshort\n"));
         let long = "x".repeat(100);
         assert_eq!(wrap(&format!("a {long} b"), 2), format!("a\n  {long}\n  b"));
     }

@@ -39,6 +39,9 @@ const MAX_EVENTS_PER_TURN: u64 = 1024;
 const MAX_OUTSTANDING: u64 = 1 << 24;
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
 
+/// A longer pause than it takes to print a line.
+const IDLE: Duration = Duration::from_micros(300);
+
 const SOURCE: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
 
@@ -172,13 +175,18 @@ impl LatencyProbe {
     }
 
     /// Sends the events of `schedule` and waits for their deliveries. After a signal it returns the
-    /// latencies so far.
+    /// latencies so far. `observer` is called often, with the time since the start, and with whether
+    /// it may take [`IDLE`] without delaying an event or its timing.
     ///
     /// # Errors
     ///
     /// A connection fails, a client receives an unexpected line, or nothing has arrived for the
     /// timeout.
-    pub(crate) fn measure(&mut self, schedule: Schedule) -> io::Result<Latencies> {
+    pub(crate) fn measure(
+        &mut self,
+        schedule: Schedule,
+        observer: &mut dyn FnMut(Duration, bool),
+    ) -> io::Result<Latencies> {
         let events = schedule.events();
         let mut measurement = Measurement::start(schedule, self.next_sequence)?;
         let mut unsent = Vec::new();
@@ -200,6 +208,8 @@ impl LatencyProbe {
             if is_done || interrupt::has_come() {
                 return Ok(measurement.latencies);
             }
+            let is_idle = measurement.outstanding == 0 && schedule.due(encoded) > elapsed + IDLE;
+            observer(elapsed, is_idle);
             self.wait(&measurement, encoded)?;
             if self.read_clients(&mut measurement)? {
                 last_arrival = Instant::now();

@@ -28,7 +28,7 @@ pub(super) fn run(flags: &args::Baseline) -> CommandResult {
         let experiment = Experiment {
             schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
             clients: spec.clients,
-            timeout: common.timeout,
+            common,
         };
         let description = format!("relay, {}", latency::describe(&experiment));
         let spec = relay::RelaySpec { clients: experiment.clients, busy_poll: false };

@@ -16,6 +16,8 @@ use crate::args;
 use crate::client::connection::{connect_error, read_some};
 use crate::client::first_delivery::FirstDelivery;
 use crate::client::silence::{Served, expect_silence};
+use crate::options::CommonOptions;
+use crate::output::progress::Progress;
 use crate::output::{print, write_json, write_report};
 use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::sys::procfs::{self, Process, allow_clients};
@@ -39,11 +41,11 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
     let (clients, core) = (flags.clients, flags.server_cpu);
     let description = format!("idle: {clients} idle clients, then one broadcast");
     info!("{description}");
-    let figures = idle(server(flags.target(), core)?, clients, common.timeout)?;
+    let figures = idle(server(flags.target(), core)?, clients, common)?;
     print(&format!("{description}\n{}", figures.table()));
     let relay = if flags.relay {
         let spec = relay::RelaySpec { clients, busy_poll: false };
-        let relay = idle(relay_server(spec, core)?, clients, common.timeout)?;
+        let relay = idle(relay_server(spec, core)?, clients, common)?;
         let ratio = figures.last_us() / relay.last_us();
         print(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
         Some(relay)
@@ -114,8 +116,8 @@ impl IdleFigures {
 /// # Errors
 ///
 /// A connection fails or ends, the descriptor limit is reached, a client receives something else,
-/// or nothing has arrived for `timeout`.
-pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
+/// or nothing has arrived for the timeout.
+pub(crate) fn idle(server: Server, count: usize, common: CommonOptions) -> io::Result<IdleFigures> {
     allow_clients(count)?;
     let memory_before = server.process.map(steady_memory).transpose()?.flatten();
     let to = server.addresses.events;
@@ -124,13 +126,14 @@ pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Resul
     source.set_nodelay(true)?;
 
     let start = Instant::now();
-    let mut idle_clients = IdleClients::connect(server.addresses.clients, count)?;
+    let mut idle_clients =
+        IdleClients::connect(server.addresses.clients, count, common.log_interval)?;
     let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
     info!("{count} clients connected");
 
     let memory_after = server.process.map(steady_memory).transpose()?.flatten();
     let cpu_seconds_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
-    let arrivals = idle_clients.broadcast(&mut source, timeout)?;
+    let arrivals = idle_clients.broadcast(&mut source, common.timeout)?;
     idle_clients.finish(source)?;
     server.stop()?;
     let micros = |index: usize| arrivals[index].as_secs_f64() * 1e6;
@@ -182,11 +185,13 @@ struct IdleClient {
 }
 
 impl IdleClients {
-    fn connect(to: SocketAddr, count: usize) -> io::Result<IdleClients> {
+    fn connect(to: SocketAddr, count: usize, log_interval: Duration) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
+        let mut progress = Progress::of(count as u64, "clients", log_interval);
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             interrupt::check()?;
+            progress.show(Instant::now(), index as u64);
             let mut stream = connect_from(source_address(to, index), to)
                 .map_err(|error| connect_error("a client", to, error))?;
             stream.write_all(format!("{}\n", index + 1).as_bytes())?;

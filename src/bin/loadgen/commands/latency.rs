@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use log::info;
@@ -13,8 +13,10 @@ use serde_json::json;
 use super::{CommandResult, Error, relay_server, server};
 use crate::args;
 use crate::client::open_loop::{Latencies, LatencyProbe, MessageKind, Schedule, histogram};
+use crate::options::CommonOptions;
 use crate::output::chart::Chart;
 use crate::output::percentiles::Percentiles;
+use crate::output::progress::Progress;
 use crate::output::{interruption, print, write_file, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
@@ -32,7 +34,7 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: flags.clients,
-        timeout: common.timeout,
+        common,
     };
     let mut description = describe(&experiment);
     if flags.busy_relay {
@@ -113,7 +115,19 @@ pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> 
 pub(crate) struct Experiment {
     pub(crate) schedule: Schedule,
     pub(crate) clients: usize,
-    pub(crate) timeout: Duration,
+    pub(crate) common: CommonOptions,
+}
+
+impl Experiment {
+    /// Measures at `rate`, and reports progress.
+    fn measure(&self, probe: &mut LatencyProbe, rate: f64) -> io::Result<Latencies> {
+        let schedule = Schedule { rate, ..self.schedule };
+        let mut progress = Progress::of_time(schedule.duration, self.common.log_interval);
+        let start = Instant::now();
+        probe.measure(schedule, &mut |elapsed, is_idle| {
+            progress.show_time(start + elapsed, elapsed, is_idle);
+        })
+    }
 }
 
 /// Latencies of one server, over all its runs.
@@ -283,7 +297,7 @@ fn measure_once(
         interrupt::check()?;
         let server = start()?;
         let mut probe = connect(experiment, server.addresses)?;
-        measured.add(&probe.measure(experiment.schedule)?)?;
+        measured.add(&experiment.measure(&mut probe, experiment.schedule.rate)?)?;
         interrupt::check()?;
         probe.finish()?;
         server.stop()
@@ -300,8 +314,9 @@ fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
 }
 
 fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
-    let mut probe = LatencyProbe::connect(to, experiment.clients, experiment.timeout, SEED)?;
-    probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule })?;
+    let timeout = experiment.common.timeout;
+    let mut probe = LatencyProbe::connect(to, experiment.clients, timeout, SEED)?;
+    probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule }, &mut |_, _| ())?;
     interrupt::check()?;
     Ok(probe)
 }
@@ -344,7 +359,7 @@ fn search(
 ) -> io::Result<()> {
     let mut probe = connect(experiment, server.addresses)?;
     let mut attempt = |rate: f64| -> io::Result<bool> {
-        let latencies = probe.measure(Schedule { rate, ..experiment.schedule })?;
+        let latencies = experiment.measure(&mut probe, rate)?;
         interrupt::check()?;
         let corrected_us = Percentiles::of(&latencies.corrected);
         let holds = corrected_us.p99 <= bound_us;

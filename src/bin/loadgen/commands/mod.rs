@@ -11,15 +11,16 @@ mod soak;
 mod throughput;
 mod verify;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::{LevelFilter, info};
 
 use crate::args::Command;
-use crate::cli::wrap::wrap;
+use crate::cli::wrap::wrap_lines;
 use crate::cli::{self, Invocation};
 use crate::options::{CommonFlags, CommonOptions, Endpoints, TargetFlags};
 use crate::output::print;
@@ -104,9 +105,8 @@ fn run_program() -> CommandResult {
 fn report_error(what: impl Display, status: u8) -> u8 {
     // Written even without a logger or with logging off. If standard error is closed, only the exit
     // status reports it.
-    let message = format!("loadgen: {}", what.to_string().trim_end());
-    let lines: Vec<String> = message.lines().map(|line| wrap(line, 2)).collect();
-    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+    let message = format!("loadgen: {}\n", what.to_string().trim_end());
+    let _ = io::stderr().write_all(fit_stderr(&message).as_bytes());
     status
 }
 
@@ -185,9 +185,17 @@ fn init(flags: CommonFlags, pinning: Pinning) -> Result<CommonOptions, Error> {
     Ok(common)
 }
 
-/// Logs what is about to be done, fit for a terminal.
+/// Logs what is about to be done.
 fn announce(description: &str) {
-    info!("{}", wrap(description, 2));
+    info!("{}", fit_stderr(description));
+}
+
+/// Wraps a message if standard error is a terminal.
+fn fit_stderr(message: &str) -> Cow<'_, str> {
+    match io::stderr().is_terminal() {
+        true => Cow::Owned(wrap_lines(message)),
+        false => Cow::Borrowed(message),
+    }
 }
 
 /// Returns the selected server: started now, or already running.

@@ -27,6 +27,7 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
     };
     let rules = replay_rules(flags);
+    info!("reading {}", flags.file.display());
     let summary = capture::scan(&flags.file, rules).map_err(usage_error)?;
     let users = choose_users(&flags.users, &summary, SEED).map_err(usage_error)?;
     let description = format!(

@@ -241,7 +241,7 @@ impl Recorder {
     fn new(options: RunOptions, process: Option<Process>) -> Recorder {
         let now = Instant::now();
         Recorder {
-            progress: Progress::new(options.total_events, options.common.log_interval),
+            progress: Progress::of(options.total_events, "events", options.common.log_interval),
             process,
             summary: Summary::default(),
             measured: Duration::ZERO,

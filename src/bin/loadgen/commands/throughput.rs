@@ -89,7 +89,7 @@ pub(crate) fn measure(
     runs: usize,
 ) -> io::Result<Row> {
     let mut pairs = Vec::with_capacity(runs);
-    for _ in 0..runs {
+    for run in 1..=runs {
         let server = verify(spec, common, Server::start(command)?, false)?;
         let baseline = measure_baseline(spec, common, command.core)?;
         interrupt::check()?;
@@ -98,6 +98,12 @@ pub(crate) fn measure(
                 return Err(io::Error::other(outcome.text()));
             }
         }
+        info!(
+            "{}, run {run} of {runs}: server {} events/s, limit {}",
+            spec.mix,
+            format_si(server.summary.events_per_second),
+            format_si(baseline.summary.events_per_second)
+        );
         pairs.push(Pair { server: server.summary, baseline: baseline.summary });
     }
     Ok(Row::from_pairs(spec, pairs))

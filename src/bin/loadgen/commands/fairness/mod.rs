@@ -29,6 +29,7 @@ use super::{CommandResult, server_with_log};
 use crate::args;
 use crate::client::flood::{Flood, FloodSpec, MAX_CHECKED};
 use crate::output::chart::Chart;
+use crate::output::progress::Progress;
 use crate::output::{interruption, print, write_json, write_report};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process};
@@ -63,6 +64,7 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         identify_timeout: identify_timeout.map(Duration::from_millis),
         bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
         timeout: common.timeout,
+        log_interval: common.log_interval,
     };
     if experiment.flood.mix.weights.broadcast == 0 {
         Err("--mix: it must contain broadcasts, because a new client waits for one".to_owned())?;
@@ -97,6 +99,8 @@ pub(crate) struct Experiment {
     pub(crate) bound: Duration,
     /// Time after which a wait is given up.
     pub(crate) timeout: Duration,
+    /// Time between progress lines.
+    pub(crate) log_interval: Duration,
 }
 
 impl Experiment {
@@ -193,10 +197,13 @@ impl<'a> FairnessRun<'a> {
 
     /// Floods and connects new clients at the given interval.
     fn connect_clients_until(&mut self, end: Instant) -> io::Result<()> {
-        let mut next = Instant::now();
+        let start = Instant::now();
+        let mut next = start;
+        let mut progress = Progress::of_time(end - start, self.experiment.log_interval);
         while next < end && !interrupt::has_come() {
             self.step()?;
             let now = Instant::now();
+            progress.show_time(now, now - start, true);
             if now >= next {
                 self.connect_client(now)?;
                 next = now + self.experiment.interval;
