@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Pubsub(Pubsub),
     Fairness(Fairness),
     Soak(Soak),
+    Compare(Compare),
 }
 
 /// Declares a subcommand with its own flags and shared groups of flags.
@@ -406,4 +407,29 @@ command! {
         #[argh(option, from_str_fn(ranges::soak_seed), default = "666")]
         pub(crate) random_seed: u64,
     }
+}
+
+/// Show what changed between two results of the same command, files of --json.
+///
+/// A figure is worse if its median over the runs of B is worse than that of A by more than
+/// --tolerance; then the exit status is 1. Rates should be higher; times, memory and ratios to a
+/// relay lower. Amounts are not compared.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "compare",
+    example = "compare before.json after.json\ncompare before-*.json vs after-*.json --tolerance 5"
+)]
+pub(crate) struct Compare {
+    /// the results A and B; a file may hold several, one after another or as an array. With more
+    /// than two files: those of A, the word `vs`, those of B
+    #[argh(positional)]
+    pub(crate) files: Vec<PathBuf>,
+    /// percent by which a figure may be worse, 0 to 1000 [default: 10]
+    #[argh(option, from_str_fn(ranges::tolerance), default = "10.0")]
+    pub(crate) tolerance: f64,
+    /// compare only figures with this in their name, such as eventsPerSecond or correctedUs.p99;
+    /// can be repeated
+    #[argh(option)]
+    pub(crate) figure: Vec<String>,
 }

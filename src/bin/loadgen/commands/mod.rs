@@ -1,6 +1,7 @@
 //! Subcommands: dispatch, common initialization, and exit status.
 
 mod baseline;
+mod compare;
 mod fairness;
 mod idle;
 mod latency;
@@ -19,9 +20,12 @@ use std::process::ExitCode;
 use argh::{EarlyExit, FromArgs};
 use log::LevelFilter;
 
+use serde_json::{Value, json};
+
 use crate::args::{Arguments, Command};
 use crate::options::{CommonFlags, CommonOptions, Ports, TargetFlags};
-use crate::output::print;
+use crate::output::document::{Findings, Plan, Verdict};
+use crate::output::{OutputFiles, print};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs;
 use crate::target;
@@ -36,6 +40,8 @@ const EXIT_SUCCESS: u8 = 0;
 const EXIT_FAILURE: u8 = 1;
 /// Invalid flags or variables.
 const EXIT_USAGE: u8 = 2;
+/// The figures do not answer the question.
+const EXIT_INCONCLUSIVE: u8 = 3;
 
 /// The reason why a command has no result.
 enum Error {
@@ -55,14 +61,14 @@ impl From<String> for Error {
     }
 }
 
-/// `true` if all checks passed.
-type CommandResult = Result<bool, Error>;
+type CommandResult = Result<Verdict, Error>;
 
 /// Runs the program with the arguments and environment of this process.
 pub(crate) fn main() -> ExitCode {
     ExitCode::from(match run_program() {
-        Ok(true) => EXIT_SUCCESS,
-        Ok(false) => EXIT_FAILURE,
+        Ok(Verdict::Passed) => EXIT_SUCCESS,
+        Ok(Verdict::Failed | Verdict::Interrupted) => EXIT_FAILURE,
+        Ok(Verdict::Inconclusive) => EXIT_INCONCLUSIVE,
         Err(Error::Run(error)) => {
             let status = Interrupted::of(&error).map_or(EXIT_FAILURE, Interrupted::status);
             report_error(error, status)
@@ -104,7 +110,7 @@ fn run_command(arguments: &[&str]) -> CommandResult {
         Ok(arguments) => arguments,
         Err(EarlyExit { output, status: Ok(()) }) => {
             print(&format!("{output}\n"));
-            return Ok(true);
+            return Ok(Verdict::Passed);
         }
         Err(EarlyExit { output, status: Err(()) }) => return Err(Error::Usage(output)),
     };
@@ -120,23 +126,24 @@ fn run_command(arguments: &[&str]) -> CommandResult {
         Command::Pubsub(flags) => pubsub::run(&flags),
         Command::Fairness(flags) => fairness::run(&flags),
         Command::Soak(flags) => soak::run(&flags),
+        Command::Compare(flags) => compare::run(&flags),
     };
     // The results up to the signal have been printed.
-    verdict.and_then(|passed| Ok(interrupt::check().map(|()| passed)?))
+    verdict.and_then(|verdict| Ok(interrupt::check().map(|()| verdict)?))
 }
 
 fn serve_baseline(spec: &str) -> CommandResult {
     procfs::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
     target::baseline::serve(spec)?;
-    Ok(true)
+    Ok(Verdict::Passed)
 }
 
 fn serve_relay(spec: &str) -> CommandResult {
     procfs::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
     relay::serve(spec)?;
-    Ok(true)
+    Ok(Verdict::Passed)
 }
 
 /// Reads a variable; one that is not UTF-8 is kept as an invalid value.
@@ -152,6 +159,54 @@ fn init(flags: CommonFlags, core: Option<usize>) -> Result<CommonOptions, Error>
         procfs::set_affinity(core)?;
     }
     Ok(common)
+}
+
+/// Writes the result of a run to its files, and returns the verdict. A run without findings is a
+/// result too.
+fn conclude(plan: &Plan, files: OutputFiles, findings: Result<Findings, Error>) -> CommandResult {
+    match findings {
+        Ok(findings) => {
+            files.write(plan, &findings)?;
+            Ok(findings.verdict)
+        }
+        Err(Error::Run(error)) => {
+            let findings = match Interrupted::of(&error) {
+                Some(_) => Findings::new(Verdict::Interrupted, "A signal came before any result."),
+                None => Findings::failed(vec![error.to_string()]),
+            };
+            files.write(plan, &findings)?;
+            Err(Error::Run(error))
+        }
+        Err(Error::Usage(message)) => Err(Error::Usage(message)),
+    }
+}
+
+/// Adds the keys of `more` to `settings`.
+fn merged(mut settings: Value, more: Value) -> Value {
+    if let (Value::Object(settings), Value::Object(more)) = (&mut settings, more) {
+        settings.extend(more);
+    }
+    settings
+}
+
+/// Describes the selected server for the settings of a result.
+fn server_settings(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Value {
+    if flags.spawn {
+        return started_server(&server_arguments(flags, own));
+    }
+    // Invalid ports are reported when the server is selected.
+    let address = Ports::resolve(flags, &variable).map_or_else(
+        |_| flags.host.to_owned(),
+        |ports| format!("{}, ports {} and {}", flags.host, ports.events, ports.clients),
+    );
+    json!({ "address": address })
+}
+
+/// Describes a server with these arguments, beside its addresses and log level.
+fn started_server(arguments: &[String]) -> Value {
+    let command: Vec<&str> =
+        ["eventserver"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+    json!({ "command": command })
 }
 
 /// Returns the selected server: started now, or already running.

@@ -3,12 +3,14 @@
 use std::io;
 
 use log::info;
+use serde_json::json;
 
 use super::run::{Outcome, RunOptions, run_load};
-use super::{CommandResult, server, variable};
+use super::{CommandResult, conclude, merged, server, server_settings, variable};
 use crate::args;
 use crate::options::{CommonOptions, ORIGINAL_TOTAL_EVENTS, SPAWN_DEFAULT_EVENTS};
-use crate::output::{print, write_json, write_report};
+use crate::output::document::Plan;
+use crate::output::{OutputFiles, print};
 use crate::target::server::Server;
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
@@ -16,15 +18,26 @@ pub(super) fn run(flags: &args::Verify) -> CommandResult {
     let total = if flags.spawn { SPAWN_DEFAULT_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
     let spec = WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, total)?;
     let common = super::init(flags.common(), flags.cpu)?;
-    let description = spec.describe("verify");
-    info!("{description}");
-    let server = server(flags.target(), flags.server_cpu)?;
-    let outcome = verify(&spec, common, server, flags.report.is_some())?;
-    print(&outcome.text());
-    let result = outcome.json("verify", &spec);
-    write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
-    Ok(outcome.mismatches.is_empty())
+    let plan = Plan {
+        kind: "verify",
+        description: spec.describe("verify"),
+        settings: merged(
+            json!(spec),
+            json!({
+                "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "server": server_settings(flags.target(), &[]),
+            }),
+        ),
+    };
+    info!("{}", plan.description);
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let server = server(flags.target(), flags.server_cpu)?;
+        let outcome = verify(&spec, common, server, flags.report.is_some())?;
+        print(&outcome.text());
+        Ok(outcome.findings())
+    };
+    conclude(&plan, files, measure())
 }
 
 /// Runs `spec` against `server` and stops the server.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use log::info;
 
-use crate::output::summary::format_si;
+use crate::output::format::format_si;
 
 /// Progress towards a known number of events.
 pub(crate) struct Progress {
