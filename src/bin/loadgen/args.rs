@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Baseline(Baseline),
     Throughput(Throughput),
     Pubsub(Pubsub),
+    Compare(Compare),
 }
 
 /// Groups of flags in `--help`, in this order, with flags by their long names. Flags that are not
@@ -497,4 +498,29 @@ command! {
         #[argh(option, arg_name = "MIX")]
         pub(crate) mix: Option<Mix>,
     }
+}
+
+/// Show what changed between two results of the same command, files of --json.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "compare",
+    note = "A figure is worse if its median over the runs of B is worse than that of A by more than \
+            --tolerance; then the exit status is 1. Rates should be higher; times, memory and ratios \
+            to a relay lower. Amounts are not compared.",
+    example = "loadgen compare before.json after.json",
+    example = "loadgen compare before-*.json vs after-*.json --tolerance 5"
+)]
+pub(crate) struct Compare {
+    /// the results A and B; a file may hold several, one after another or as an array. With more
+    /// than two files: those of A, the word `vs`, those of B
+    #[argh(positional, arg_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// percent by which a figure may be worse, 0 to 1000 [default: 10]
+    #[argh(option, arg_name = "N", from_str_fn(ranges::tolerance), default = "10.0")]
+    pub(crate) tolerance: f64,
+    /// compare only figures with this in their name, such as eventsPerSecond or correctedUs.p99;
+    /// can be repeated
+    #[argh(option, arg_name = "NAME")]
+    pub(crate) figure: Vec<String>,
 }

@@ -90,6 +90,8 @@ ranges! {
     identify_timeout_ms: u64 = 10, 3_600_000, Milliseconds;
     /// Repetitions.
     runs: usize = 1, 1000, Count;
+    /// Percent of a value.
+    tolerance: f64 = 0.0, 1000.0, Count;
     /// A sequence.
     sequence: u64 = 0, u64::MAX - 1, Count;
 }

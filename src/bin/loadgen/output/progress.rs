@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use log::info;
 
-use crate::output::summary::format_si;
+use crate::output::format::format_si;
 
 /// Time between two updates of a bar.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// A running process, known by its id.
 #[derive(Clone, Copy, Debug)]
@@ -158,19 +158,44 @@ pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns CPU, memory and kernel of the host, as far as known.
-pub(crate) fn host_info() -> Value {
+/// The host, as far as it is known.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Machine {
+    pub(crate) cpu: Option<String>,
+    pub(crate) cores: usize,
+    pub(crate) kernel: Option<String>,
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+impl Machine {
+    /// Describes the host in one line.
+    pub(crate) fn describe(&self) -> String {
+        let cpu = self.cpu.as_deref().unwrap_or("unknown CPU");
+        let cores = if self.cores == 1 { "core" } else { "cores" };
+        let memory = self.memory_bytes.map_or_else(String::new, |bytes| {
+            format!(", {:.1} GiB of memory", bytes as f64 / f64::from(1 << 30))
+        });
+        let kernel = self.kernel.as_deref().unwrap_or("unknown");
+        format!("{cpu}, {} {cores}{memory}, Linux {kernel}", self.cores)
+    }
+}
+
+/// Returns CPU, memory and kernel of the host.
+pub(crate) fn host_info() -> Machine {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    json!({
-        "cpu": model.map(|text| text.trim_start_matches(['\t', ' ', ':'])),
+    let kibibytes = memory.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+    Machine {
+        cpu: model.map(|text| text.trim_start_matches(['\t', ' ', ':']).to_owned()),
         // Counted from cpuinfo, because this process may be pinned to one core.
-        "cores": cpu.lines().filter(|line| line.starts_with("processor")).count(),
-        "memory": memory.map(str::trim),
-        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
-    })
+        cores: cpu.lines().filter(|line| line.starts_with("processor")).count(),
+        kernel: kernel.map(|text| text.trim().to_owned()),
+        memory_bytes: kibibytes.map(|kibibytes: u64| kibibytes * 1024),
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +208,7 @@ mod tests {
         assert!(this.cpu_time().is_some());
         assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
         assert!(this.descriptors().unwrap() > 2);
-        assert!(host_info()["cores"].as_u64().unwrap() > 0);
+        assert!(host_info().cores > 0);
     }
 
     #[test]

@@ -33,6 +33,17 @@ pub(crate) struct Addresses {
     pub(crate) clients: SocketAddr,
 }
 
+impl Addresses {
+    /// Resolves the hosts of a running server.
+    ///
+    /// # Errors
+    ///
+    /// A host cannot be resolved; the error names it.
+    pub(crate) fn resolve(endpoints: &Endpoints) -> io::Result<Addresses> {
+        Ok(Addresses { events: resolve(&endpoints.events)?, clients: resolve(&endpoints.clients)? })
+    }
+}
+
 /// A server under test: its addresses and, if known, its process.
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
@@ -70,7 +81,7 @@ pub(crate) struct ServerCommand {
 
 /// Destination of a server's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LogMode {
+pub(crate) enum LogMode {
     /// Standard error of this program, warnings and errors only.
     Forwarded,
     /// A pipe returned by [`Server::take_log`]. It must be read, or the server's log blocks.
@@ -78,31 +89,13 @@ enum LogMode {
 }
 
 impl ServerCommand {
-    /// The `eventserver` beside this executable, on free ports of the loopback interface.
+    /// The `eventserver` beside this executable, on free ports of the loopback interface. A captured
+    /// log is of level info.
     ///
     /// # Errors
     ///
     /// The executable does not exist.
     pub(crate) fn event_server(
-        extra_arguments: &[String],
-        core: Option<usize>,
-    ) -> io::Result<ServerCommand> {
-        ServerCommand::event_server_command(LogMode::Forwarded, extra_arguments, core)
-    }
-
-    /// The same with a captured log at level info, for [`Server::take_log`].
-    ///
-    /// # Errors
-    ///
-    /// The executable does not exist.
-    pub(crate) fn event_server_with_log(
-        extra_arguments: &[String],
-        core: Option<usize>,
-    ) -> io::Result<ServerCommand> {
-        ServerCommand::event_server_command(LogMode::Captured, extra_arguments, core)
-    }
-
-    fn event_server_command(
         log: LogMode,
         extra_arguments: &[String],
         core: Option<usize>,
@@ -158,17 +151,8 @@ impl ServerCommand {
 
 impl Server {
     /// A server that was started elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// A host cannot be resolved.
-    pub(crate) fn external(endpoints: &Endpoints, process: Option<u32>) -> io::Result<Server> {
-        let (events, clients) = (resolve(&endpoints.events)?, resolve(&endpoints.clients)?);
-        Ok(Server {
-            addresses: Addresses { events, clients },
-            process: process.map(|id| Process { id }),
-            child: None,
-        })
+    pub(crate) fn external(addresses: Addresses, process: Option<u32>) -> Server {
+        Server { addresses, process: process.map(|id| Process { id }), child: None }
     }
 
     /// Starts a server and waits for its ready line.

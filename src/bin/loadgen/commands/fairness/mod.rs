@@ -17,22 +17,21 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use log::info;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::clients::{ProbeClient, WriteIntervalProbe};
 pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{WaitTimes, record};
-use super::{CommandResult, server_with_log};
+use super::{CommandResult, conclude, merged, server_settings, server_with_log};
 use crate::args;
 use crate::client::flood::{Flood, FloodSpec, MAX_CHECKED};
-use crate::output::chart::Chart;
+use crate::output::document::Plan;
 use crate::output::progress::Progress;
-use crate::output::{interruption, print, write_json, write_report};
+use crate::output::{OutputFiles, interruption, print};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process};
+use crate::sys::procfs::Process;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::ServerLog;
 
@@ -50,8 +49,7 @@ const SERVER_LOG: Token = Token(usize::MAX - 3);
 const FIRST_CLIENT: usize = 1 << 32;
 
 pub(super) fn run(flags: &args::Fairness) -> CommandResult {
-    let common =
-        super::init(flags.common(), super::Pinning { own: flags.cpu, server: flags.server_cpu })?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
     let experiment = Experiment {
         flood: FloodSpec {
@@ -69,21 +67,28 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
     if experiment.flood.mix.weights.broadcast == 0 {
         Err("--mix: it must contain broadcasts, because a new client waits for one".to_owned())?;
     }
-    let description = experiment.describe();
-    info!("{description}");
     let own: Vec<_> =
         identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
-    let server = server_with_log(flags.target(), &own, flags.server_cpu)?;
-    let outcome = measure(&experiment, server)?;
-    print(&format!("{}{description}\n{}", interruption(), outcome.table()));
-    let result = json!({
-        "command": "fairness", "experiment": description, "machine": procfs::host_info(),
-        "figures": outcome.figures(),
-    });
-    write_json(flags.json.as_deref(), &result)?;
-    let charts = [Chart::percentiles(&outcome.histograms())];
-    write_report(flags.report.as_deref(), &description, &result, &charts)?;
-    Ok(outcome.within_bound())
+    let plan = Plan {
+        kind: "fairness",
+        description: experiment.describe(),
+        settings: merged(
+            experiment.settings(),
+            json!({
+                "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "server": server_settings(flags.target(), &own),
+            }),
+        ),
+    };
+    super::announce(&plan.description);
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let server = server_with_log(flags.target(), &own, flags.server_cpu)?;
+        let outcome = measure(&experiment, server)?;
+        print(&format!("{}{}\n{}", interruption(), plan.description, outcome.table()));
+        Ok(outcome.findings())
+    };
+    conclude(&plan, files, measure())
 }
 
 /// Settings of a fairness measurement.
@@ -104,6 +109,19 @@ pub(crate) struct Experiment {
 }
 
 impl Experiment {
+    /// Returns the settings of a result.
+    fn settings(&self) -> Value {
+        let FloodSpec { mix, users, receivers } = &self.flood;
+        json!({
+            "mix": mix, "users": users, "clients": receivers,
+            "durationSeconds": self.duration.as_secs_f64(),
+            "intervalMs": self.interval.as_secs_f64() * 1e3,
+            "identifyTimeoutMs": self.identify_timeout.map(|time| time.as_millis() as u64),
+            "boundMs": self.bound.as_secs_f64() * 1e3,
+            "timeoutMs": self.timeout.as_millis() as u64,
+        })
+    }
+
     /// Describes the measurement in one line.
     pub(crate) fn describe(&self) -> String {
         let FloodSpec { mix, users, receivers } = &self.flood;
