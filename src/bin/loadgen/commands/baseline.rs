@@ -69,6 +69,7 @@ fn run_relay(flags: &args::Baseline, spec: &WorkloadSpec, common: CommonOptions)
             }),
         ),
     };
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let spec = RelaySpec { clients: experiment.clients, busy_poll: false };
     let start = || relay_server(spec, flags.server_cpu);

@@ -22,7 +22,7 @@ use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::format::{format_bytes, format_count, format_micros, format_si};
 use crate::output::progress::Progress;
 use crate::output::table::Table;
-use crate::output::{OutputFiles, print};
+use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::sys::procfs::{Process, allow_clients};
 use crate::target::relay;
@@ -55,7 +55,7 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
         let figures = idle(server(flags.target(), core)?, clients, common)?;
-        print(&format!("{}\n{}", plan.description, figures.table()));
+        print(&format!("{}{}", heading(&plan.description), figures.table()));
         let relay = if flags.relay {
             let spec = relay::RelaySpec { clients, busy_poll: false };
             let relay = idle(relay_server(spec, core)?, clients, common)?;

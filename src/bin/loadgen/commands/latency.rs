@@ -19,7 +19,7 @@ use crate::output::format::{format_micros, format_si};
 use crate::output::percentiles::Percentiles;
 use crate::output::progress::Progress;
 use crate::output::table::Table;
-use crate::output::{OutputFile, OutputFiles, interruption, print};
+use crate::output::{OutputFile, OutputFiles, heading, interruption, print};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::target::relay;
 use crate::target::server::{Addresses, LogMode, Server};
@@ -262,8 +262,10 @@ impl Comparison {
 
     /// Prints the figures.
     pub(crate) fn print(&self, description: &str) {
-        if !self.is_empty() {
-            print(&format!("{}{description}\n{}", interruption(), self.table()));
+        if self.is_empty() {
+            print("INTERRUPTED before any result\n");
+        } else {
+            print(&format!("{}{}{}", interruption(), heading(description), self.table()));
         }
     }
 

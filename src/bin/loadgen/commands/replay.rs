@@ -26,6 +26,11 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
         (None, Some(speed)) => Pace::Recorded(speed),
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
     };
+    if flags.first_sequence.is_some() && flags.target().has_server_flag("--first-sequence") {
+        let message = "--first-sequence has no effect with --server-arg --first-sequence: both set the \
+                       server's first sequence";
+        return Err(Error::Usage(message.to_owned()));
+    }
     let rules = replay_rules(flags);
     info!("reading {}", flags.file.display());
     let summary = capture::scan(&flags.file, rules).map_err(usage_error)?;

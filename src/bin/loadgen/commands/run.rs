@@ -78,6 +78,7 @@ impl Outcome {
                     1 => "  1 other user differs\n".to_owned(),
                     count => format!("  {count} other users differ\n"),
                 });
+                text.push_str(&first.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default());
                 text
             }
         }

@@ -17,13 +17,22 @@ impl Process {
     /// Returns the CPU time of its threads, in nanoseconds where the kernel counts them; `None` if
     /// it has ended.
     pub(crate) fn cpu_time(self) -> Option<Duration> {
+        self.sum_of_schedstat(0)
+    }
+
+    /// Returns the time in which its threads could have run and had no CPU; `None` if it has ended.
+    pub(crate) fn run_delay(self) -> Option<Duration> {
+        self.sum_of_schedstat(1)
+    }
+
+    fn sum_of_schedstat(self, field: usize) -> Option<Duration> {
         let mut total = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{}/task", self.id)).ok()? {
             // A thread may end while the others are read.
             let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
                 continue;
             };
-            total += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
+            total += Duration::from_nanos(text.split(' ').nth(field)?.parse().ok()?);
         }
         Some(total)
     }
@@ -205,7 +214,7 @@ mod tests {
     #[test]
     fn this_process_has_used_time_and_memory() {
         let this = Process { id: std::process::id() };
-        assert!(this.cpu_time().is_some());
+        assert!(this.cpu_time().is_some() && this.run_delay().is_some());
         assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
         assert!(this.descriptors().unwrap() > 2);
         assert!(host_info().cores > 0);

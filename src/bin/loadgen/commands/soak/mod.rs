@@ -45,7 +45,7 @@ use crate::output::format::{format_bytes, format_count, format_micros, format_se
 use crate::output::percentiles::Percentiles;
 use crate::output::summary::median;
 use crate::output::table::Table;
-use crate::output::{OutputFiles, print};
+use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{Process, allow_clients};
 use crate::sys::timerfd::Timer;
@@ -115,7 +115,7 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
     let measure = || {
         let server = server_with_log(flags.target(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
         let outcome = soak(&spec, server, &mut |row| print(row))?;
-        print(&format!("{}\n{}", plan.description, outcome.summary()));
+        print(&format!("{}{}", heading(&plan.description), outcome.summary()));
         Ok(outcome.findings())
     };
     conclude(&plan, files, measure())
