@@ -9,7 +9,10 @@ use log::info;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CommandResult, Target, conclude, merged, relay_server, server, server_settings};
+use super::{
+    CommandResult, Target, conclude, merged, relay_server, server, server_settings,
+    unless_interrupted,
+};
 use crate::args;
 use crate::client::open_loop::{Latencies, LatencyProbe, MessageKind, Schedule, histogram};
 use crate::options::CommonOptions;
@@ -20,7 +23,7 @@ use crate::output::percentiles::Percentiles;
 use crate::output::progress::Progress;
 use crate::output::table::Table;
 use crate::output::{OutputFile, OutputFiles, heading, interruption, print};
-use crate::sys::interrupt::{self, Interrupted};
+use crate::sys::interrupt;
 use crate::target::relay;
 use crate::target::server::{Addresses, LogMode, Server};
 
@@ -374,7 +377,9 @@ pub(crate) fn compare(
     let mut relay = start_relay.map(|_| LatencySeries::new()).transpose()?;
     for run in 1..=runs {
         measure_once(experiment, start, &mut server)?;
-        if let Some(done) = server.runs.get(run - 1) {
+        if runs > 1
+            && let Some(done) = server.runs.get(run - 1)
+        {
             info!("run {run} of {runs}: p99 {:.1} µs", done.corrected_us.p99);
         }
         if let (Some(relay), Some(start)) = (&mut relay, start_relay) {
@@ -403,14 +408,6 @@ fn measure_once(
         server.stop()
     };
     unless_interrupted(measure())
-}
-
-/// Treats an interruption as success, because the results so far are kept.
-fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| match Interrupted::of(&error) {
-        Some(_) => Ok(()),
-        None => Err(error),
-    })
 }
 
 fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {

@@ -224,6 +224,14 @@ fn conclude(plan: &Plan, files: OutputFiles, findings: Result<Findings, Error>) 
     }
 }
 
+/// Treats an interruption as success, because the results so far are kept.
+fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| match Interrupted::of(&error) {
+        Some(_) => Ok(()),
+        None => Err(error),
+    })
+}
+
 /// Adds the keys of `more` to `settings`.
 fn merged(mut settings: Value, more: Value) -> Value {
     if let (Value::Object(settings), Value::Object(more)) = (&mut settings, more) {

@@ -40,10 +40,14 @@ pub(super) fn run(flags: &args::Throughput) -> CommandResult {
         let mut rows = Vec::new();
         for spec in &specs {
             super::announce(&spec.describe("pinned"));
-            match measure(spec, common, &command, flags.runs) {
-                Ok(row) => rows.push(row),
-                Err(error) if Interrupted::of(&error).is_some() => break,
-                Err(error) => return Err(error.into()),
+            let mut pairs = Vec::with_capacity(flags.runs);
+            let result = measure(spec, common, &command, flags.runs, &mut pairs);
+            if !pairs.is_empty() {
+                rows.push(Row::from_pairs(spec, pairs));
+            }
+            match result {
+                Err(error) if Interrupted::of(&error).is_some() && !rows.is_empty() => break,
+                result => result?,
             }
         }
         print(&format!("{}{}", interruption(), table(&rows)));
@@ -76,7 +80,7 @@ fn plan(flags: &args::Throughput, specs: &[WorkloadSpec]) -> Plan {
 /// Returns the result for JSON and a report.
 fn findings(rows: &[Row]) -> Findings {
     let (verdict, reason) = match interrupt::has_come() {
-        true => (Verdict::Interrupted, "A signal ended the runs; these are the mixes up to it."),
+        true => (Verdict::Interrupted, "A signal ended the runs; these are the results up to it."),
         false => (Verdict::Passed, "In every run, every byte received by every client matched."),
     };
     let runs = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
@@ -177,7 +181,8 @@ impl Pair {
     }
 }
 
-/// Measures `spec` `runs` times against `command` and the baseline, in turn.
+/// Measures `spec` `runs` times against `command` and the baseline, in turn, and appends the results
+/// to `pairs`.
 ///
 /// # Errors
 ///
@@ -187,8 +192,8 @@ pub(crate) fn measure(
     common: CommonOptions,
     command: &ServerCommand,
     runs: usize,
-) -> io::Result<Row> {
-    let mut pairs = Vec::with_capacity(runs);
+    pairs: &mut Vec<Pair>,
+) -> io::Result<()> {
     for run in 1..=runs {
         let server = verify(spec, common, Server::start(command)?, false)?;
         let baseline = measure_baseline(spec, common, command.core, false)?;
@@ -206,7 +211,7 @@ pub(crate) fn measure(
         );
         pairs.push(Pair::new(server.summary, baseline.summary));
     }
-    Ok(Row::from_pairs(spec, pairs))
+    Ok(())
 }
 
 impl Row {

@@ -24,13 +24,15 @@ use serde_json::{Value, json};
 use self::clients::{ProbeClient, WriteIntervalProbe};
 pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{WaitTimes, record};
-use super::{CommandResult, conclude, merged, server_settings, server_with_log};
+use super::{
+    CommandResult, conclude, merged, server_settings, server_with_log, unless_interrupted,
+};
 use crate::args;
 use crate::client::flood::{Flood, FloodSpec, MAX_CHECKED};
 use crate::output::document::Plan;
 use crate::output::progress::Progress;
 use crate::output::{OutputFiles, heading, interruption, print};
-use crate::sys::interrupt::{self, Interrupted};
+use crate::sys::interrupt;
 use crate::sys::procfs::Process;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::ServerLog;
@@ -167,16 +169,13 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     let busy_before = server.process.and_then(Process::cpu_time);
     let waiting_before = server.process.and_then(Process::run_delay);
     let (start, first) = (Instant::now(), run.flood.next_sequence());
-    run.connect_clients_until(start + experiment.duration)?;
+    unless_interrupted(run.connect_clients_until(start + experiment.duration))?;
     let (time, sent) = (start.elapsed().as_secs_f64(), run.flood.next_sequence() - first);
     let busy_after = server.process.and_then(Process::cpu_time);
     let waiting_after = server.process.and_then(Process::run_delay);
     let result = run.drain().and_then(|()| run.settle());
     let waits = run.waits;
-    match result.and_then(|()| server.stop()) {
-        Err(error) if Interrupted::of(&error).is_none() => return Err(error),
-        _ => {}
-    }
+    unless_interrupted(result.and_then(|()| server.stop()))?;
     let share = |after: Option<Duration>, before: Option<Duration>| {
         let used = after.zip(before).map(|(after, before)| after.saturating_sub(before));
         used.map(|used| used.as_secs_f64() / time)

@@ -115,10 +115,10 @@ impl WaitSummary {
 
     fn row(waited: Option<WaitSummary>, name: &str) -> String {
         let Some(WaitSummary { count, wait_us }) = waited else {
-            return format!("  {name:<31}{:>8}\n", "-");
+            return format!("  {name:<32}{:>6}\n", "-");
         };
         let Percentiles { p50, p90, p99, max, .. } = wait_us;
-        format!("  {name:<31}{count:>8}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
+        format!("  {name:<32}{count:>6}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
     }
 }
 
@@ -267,7 +267,7 @@ impl Outcome {
             text.push_str(&format!(", server busy {busy:.1} %"));
         }
         text.push_str(&format!(
-            "\n  {:<31}{:>8}{:>10}{:>10}{:>10}{:>10}\n",
+            "\n  {:<32}{:>6}{:>10}{:>10}{:>10}{:>10}\n",
             "µs", "times", "p50", "p90", "p99", "max"
         ));
         let rows = figures.rows().into_iter();
