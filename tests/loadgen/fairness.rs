@@ -11,22 +11,25 @@ const FIRST_NEW_CLIENT: u64 = 12;
 fn everybody_is_served_while_a_source_floods() {
     let directory = tempfile::tempdir().unwrap();
     let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
-    let (kept, text) = run(&format!(
+    let arguments = format!(
         "fairness --spawn --clients 10 --duration 0.5 --bound-ms 10000 --json {} --report {}",
         json.display(),
         report.display()
-    ));
-    assert!(kept);
+    );
+    let output = loadgen(&arguments).output().unwrap();
+    let (_, text) = outcome(&output);
+    // On a busy machine, the load generator may be too slow for a flood: inconclusive.
+    assert!(matches!(output.status.code(), Some(0 | 3)));
     assert!(text.contains("ALL WAITS WITHIN 10000 ms"));
 
     let json = std::fs::read_to_string(json).unwrap();
     let result: serde_json::Value = serde_json::from_str(&json).unwrap();
     let figures = &result["figures"];
     assert!(figures["eventsPerSecond"].as_f64().unwrap() > 0.0);
-    for wait in ["firstEventFromConnectingUs", "timeoutLateByUs", "signalUs", "turnUs"] {
-        let figures = &figures[wait];
-        assert!(figures["count"].as_u64().unwrap() > 0, "{wait}");
-        assert!(figures["p50"].as_f64().unwrap() <= figures["max"].as_f64().unwrap(), "{wait}");
+    for wait in ["firstEventFromConnecting", "timeoutLateBy", "signal", "turn"] {
+        let (count, times) = (&figures[wait]["count"], &figures[wait]["waitUs"]);
+        assert!(count.as_u64().unwrap() > 0, "{wait}");
+        assert!(times["p50"].as_f64().unwrap() <= times["max"].as_f64().unwrap(), "{wait}");
     }
     assert!(std::fs::read_to_string(report).unwrap().contains("<svg"));
 }

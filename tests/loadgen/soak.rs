@@ -22,7 +22,7 @@ fn soak_accepts_a_correct_server() {
     assert_eq!(result["ok"], true);
     let figures = &result["figures"];
     assert!(figures["takeovers"].as_u64().unwrap() > 0);
-    let samples = figures["samples"].as_array().unwrap();
+    let samples = result["series"].as_array().unwrap();
     assert!(samples.len() > 1);
     let last = samples.last().unwrap();
     assert!(last["clients"].as_u64().unwrap() >= 10);

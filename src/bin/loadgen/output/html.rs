@@ -50,10 +50,10 @@ fn add_verdict(document: &Document, page: &mut String) {
         "<section class=\"verdict {}\"><strong>{}</strong><p>{}</p>",
         document.verdict.name(),
         heading(document.verdict),
-        escaped(&document.reason)
+        prose(&document.reason)
     );
     let others = document.faults.iter().filter(|&fault| *fault != document.reason);
-    let others: Vec<String> = others.map(|fault| format!("<li>{}", escaped(fault))).collect();
+    let others: Vec<String> = others.map(|fault| format!("<li>{}", prose(fault))).collect();
     if !others.is_empty() {
         let _ = writeln!(page, "<ul>{}</ul>", others.join("\n"));
     }
@@ -73,7 +73,7 @@ fn add_origin(document: &Document, page: &mut String) {
     rows.extend(settings(&document.settings).map(|text| ("Settings", text)));
     page.push_str("<h2>This run</h2>\n<dl>\n");
     for (name, text) in rows {
-        let _ = writeln!(page, "<dt>{name}<dd>{}", escaped(&text));
+        let _ = writeln!(page, "<dt>{name}<dd>{}", prose(&text));
     }
     page.push_str("</dl>\n");
 }
@@ -126,6 +126,15 @@ fn settings(settings: &Value) -> Option<String> {
     };
     let texts: Vec<String> = settings.as_object()?.iter().filter_map(scalar).collect();
     (!texts.is_empty()).then(|| texts.join(", "))
+}
+
+/// Escapes a text with flags in it, which are not broken at their hyphens.
+fn prose(text: &str) -> String {
+    let word = |word: &str| match word.starts_with('-') || word.starts_with("(-") {
+        true => format!("<span class=\"flag\">{}</span>", escaped(word)),
+        false => escaped(word),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Escapes text for HTML and SVG, in elements and attributes.
@@ -194,6 +203,7 @@ circle.c2, rect.c2 { fill: var(--c2); } circle.c3, rect.c3 { fill: var(--c3); }
 i.bound-key { height: 0; vertical-align: middle; border-top: 2px dashed var(--bad); border-radius: 0; width: 16px; }
 i.c0 { background: var(--c0); } i.c1 { background: var(--c1); }
 i.c2 { background: var(--c2); } i.c3 { background: var(--c3); }
+.flag { display: inline-block; max-width: 100%; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; font-size: 14px; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 details { margin-top: 1.5rem; } summary { cursor: pointer; color: var(--soft); }

@@ -165,7 +165,8 @@ fn unmatched(before: &[(String, Vec<f64>)], after: &[(String, Vec<f64>)]) -> Vec
     let mut names = Vec::new();
     for (path, _) in before.iter().chain(after) {
         let name = path.split('.').next().unwrap_or(path).to_owned();
-        if !(is_in(path, before) && is_in(path, after)) && !names.contains(&name) {
+        let is_matched = is_in(path, before) && is_in(path, after);
+        if !is_matched && !names.contains(&name) {
             names.push(name);
         }
     }
