@@ -32,6 +32,8 @@ measure() { # SUFFIX ARGUMENT...
     shift
     local json=()
     [ -z "$name" ] || json=(--json "$RESULTS/$name-$suffix.json")
+    # The load generator is not to print while it measures.
+    printf 'measuring %s: %s runs of %s s, server and relay\n' "$suffix" "$runs" "$seconds" >&2
     "$LOADGEN" latency --spawn --relay --cpu "$LOAD_CPU" --server-cpu "$SERVER_CPU" \
         --runs "$runs" --duration "$seconds" --log-level warn "${json[@]}" "$@"
     printf '\n'

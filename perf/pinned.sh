@@ -33,7 +33,7 @@ measure() { # SUFFIX ARGUMENT...
     local json=()
     [ -z "$name" ] || json=(--json "$RESULTS/$name$suffix.json")
     "$LOADGEN" pinned --cpu "$LOAD_CPU" --server-cpu "$SERVER_CPU" --runs "$runs" \
-        --total-events "$events" --log-level warn "${json[@]}" "$@"
+        --total-events "$events" "${json[@]}" "$@"
 }
 
 report() {

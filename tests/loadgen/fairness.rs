@@ -19,8 +19,12 @@ fn everybody_is_served_while_a_source_floods() {
     let output = loadgen(&arguments).output().unwrap();
     let (_, text) = outcome(&output);
     // On a busy machine, the load generator may be too slow for a flood: inconclusive.
-    assert!(matches!(output.status.code(), Some(0 | 3)));
-    assert!(text.contains("ALL WAITS WITHIN 10000 ms"));
+    let words = match output.status.code() {
+        Some(0) => "ALL WAITS WITHIN 10000 ms",
+        Some(3) => "INCONCLUSIVE: No wait exceeded",
+        status => panic!("{status:?}"),
+    };
+    assert!(text.contains(words), "{text}");
 
     let json = std::fs::read_to_string(json).unwrap();
     let result: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -36,10 +40,16 @@ fn everybody_is_served_while_a_source_floods() {
 
 #[test]
 fn a_bound_that_nothing_keeps_is_broken() {
-    let (kept, text) =
-        run("fairness --spawn --mix broadcast --clients 2 --duration 0.1 --bound-ms 0.001");
-    assert!(!kept);
-    assert!(text.contains("A WAIT EXCEEDED 0.001 ms"));
+    let arguments = "fairness --spawn --mix broadcast --clients 2 --duration 0.1 --bound-ms 0.001";
+    let output = loadgen(arguments).output().unwrap();
+    let (_, text) = outcome(&output);
+    // A machine that is too busy judges no bound.
+    let words = match output.status.code() {
+        Some(1) => "A WAIT EXCEEDED 0.001 ms",
+        Some(3) => "INCONCLUSIVE: The longest wait was ",
+        status => panic!("{status:?}"),
+    };
+    assert!(text.contains(words), "{text}");
 }
 
 #[test]

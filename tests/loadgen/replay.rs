@@ -1,12 +1,11 @@
 //! `loadgen replay`: the contents of a capture are counted and shown, and a correct server passes.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::running_server::RunningServer;
 use super::{loadgen, outcome, run};
 
 fn capture(text: &str) -> (TempDir, PathBuf) {
@@ -108,43 +107,6 @@ fn a_gap_that_was_given_up_may_have_more_after_it_than_the_window_holds() {
     }
     let (right, _) = replay(&text, "--spawn --server-arg --gap-timeout-ms --server-arg 100");
     assert!(right);
-}
-
-/// A server that is started before the load generator.
-struct RunningServer {
-    process: Child,
-    ports: String,
-}
-
-impl RunningServer {
-    fn start(arguments: &str) -> RunningServer {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_eventserver"))
-            .args(["--event-listen", "127.0.0.1:0", "--client-listen", "127.0.0.1:0"])
-            .args(arguments.split(' '))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = |after: &str| {
-            let (_, rest) = line.split_once(after).unwrap();
-            rest.chars().take_while(char::is_ascii_digit).collect::<String>()
-        };
-        let ports = format!(
-            "--event-port {} --client-port {}",
-            port("events on 127.0.0.1:"),
-            port("clients on 127.0.0.1:")
-        );
-        RunningServer { process, ports }
-    }
-}
-
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]

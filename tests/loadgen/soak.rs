@@ -15,7 +15,7 @@ fn soak_accepts_a_correct_server() {
         report.display()
     ));
     assert!(right);
-    assert!(text.contains("ALL AS EXPECTED") && text.contains("run too short to tell"));
+    assert!(text.contains("ALL AS EXPECTED") && text.contains("too short to judge growth"));
 
     let json = std::fs::read_to_string(json).unwrap();
     let result: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -238,14 +238,14 @@ macro_rules! command {
             /// 65535 [default: 9090]
             #[argh(option, arg_name = "PORT")]
             pub(crate) event_port: Option<Address>,
-            /// the same as --event-port
+            /// the same as --event-port, 1 to 65535
             #[argh(option, arg_name = "PORT")]
             pub(crate) event_listener_port: Option<Address>,
             /// where a running server listens for clients: PORT, :PORT or HOST:PORT, 1 to 65535
             /// [default: 9099]
             #[argh(option, arg_name = "PORT")]
             pub(crate) client_port: Option<Address>,
-            /// the same as --client-port
+            /// the same as --client-port, 1 to 65535
             #[argh(option, arg_name = "PORT")]
             pub(crate) client_listener_port: Option<Address>,
         } }

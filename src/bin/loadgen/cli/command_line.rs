@@ -94,7 +94,10 @@ impl CommandLine {
         command: &CommandInfoWithArgs,
         argument: &str,
     ) -> Result<(), String> {
-        if self.positionals == command.positionals.len() {
+        let takes_all = command.positionals.last().is_some_and(|last| {
+            matches!(last.optionality, Optionality::Repeating | Optionality::Greedy)
+        });
+        if self.positionals >= command.positionals.len() && !takes_all {
             let flag = format!("--{argument}");
             let hint = suggest::did_you_mean(&flag, flags(command));
             return Err(format!("unexpected argument `{argument}`{hint}"));
@@ -109,6 +112,7 @@ impl CommandLine {
             return Ok(());
         }
         let files = command.positionals.iter().skip(self.positionals);
+        let files = files.filter(|info| info.optionality == Optionality::Required);
         let files = files.map(|info| info.name.to_owned());
         let is_missing =
             |info: &&FlagInfo| info.optionality == Optionality::Required && !self.has(info.long);
