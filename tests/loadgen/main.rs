@@ -197,7 +197,11 @@ fn no_server_is_status_1() {
     // Port 1 of the loopback interface has no listener.
     let output = loadgen("verify --event-port 1 --total-events 10").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(outcome(&output).1.contains("the event source to 127.0.0.1:1"));
+    assert!(
+        outcome(&output)
+            .1
+            .contains("no server at 127.0.0.1:1, to which the event source connects: start it")
+    );
 }
 
 #[test]

@@ -44,13 +44,13 @@ fn malformed_void_and_repeated_lines_are_counted() {
 #[test]
 fn a_file_without_an_event_is_refused() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert_rejects(&root.join("README.md"), "is an event");
+    assert_rejects(&root.join("README.md"), "lines is an event such as `1|B`");
     let (_directory, empty) = capture("");
-    assert_rejects(&empty, "is an event");
+    assert_rejects(&empty, "the file is empty");
     let (_directory, cut_short) = capture("1|B");
-    assert_rejects(&cut_short, "is an event");
+    assert_rejects(&cut_short, "its only line is not terminated");
     let (_directory, voids) = capture("1|X\n2|Y\n");
-    assert_rejects(&voids, "is an event");
+    assert_rejects(&voids, "none of its 2 lines is an event such as `1|B`");
     let (_directory, endless) = capture(&"1".repeat(2 << 20));
     assert_rejects(&endless, "not a captured stream");
     assert_rejects(Path::new("/dev/null"), "not a regular file");

@@ -87,5 +87,5 @@ fn events_that_are_not_applied() {
 fn minutes_and_seconds_exclude_each_other() {
     let output = loadgen("soak --spawn --minutes 1 --seconds 1").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(outcome(&output).1.contains("--minutes and --seconds"));
+    assert!(outcome(&output).1.contains("--minutes has no effect with --seconds"));
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use log::info;
 use serde_json::json;
 
 use super::latency::{self, Experiment, schedule};
@@ -18,9 +17,12 @@ use crate::target::server::{Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
 pub(super) fn run(flags: &args::Baseline) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
-    let spec =
-        WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, MEASURED_TOTAL_EVENTS)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
+    let spec = WorkloadSpec::resolve(
+        flags.shuffled_load(flags.mix.clone()),
+        &variable,
+        MEASURED_TOTAL_EVENTS,
+    )?;
     if flags.relay { run_relay(flags, &spec, common) } else { run_baseline(flags, &spec, common) }
 }
 
@@ -40,7 +42,7 @@ fn run_baseline(
             }),
         ),
     };
-    info!("{}", plan.description);
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
         let outcome = measure_baseline(spec, common, flags.server_cpu, flags.report.is_some())?;
@@ -54,7 +56,7 @@ fn run_relay(flags: &args::Baseline, spec: &WorkloadSpec, common: CommonOptions)
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: spec.clients,
-        timeout: common.timeout,
+        common,
     };
     let plan = Plan {
         kind: "relay",
@@ -67,6 +69,7 @@ fn run_relay(flags: &args::Baseline, spec: &WorkloadSpec, common: CommonOptions)
             }),
         ),
     };
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let spec = RelaySpec { clients: experiment.clients, busy_poll: false };
     let start = || relay_server(spec, flags.server_cpu);

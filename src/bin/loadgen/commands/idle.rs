@@ -13,13 +13,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{CommandResult, conclude, relay_server, server, server_settings};
 use crate::args;
-use crate::client::connection::read_some;
+use crate::client::connection::{connect_error, read_some};
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::silence::{Served, expect_silence};
+use crate::options::CommonOptions;
 use crate::output::chart::{Axis, Chart, LineChart, Series};
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::format::{format_bytes, format_count, format_micros, format_si};
+use crate::output::progress::Progress;
 use crate::output::table::Table;
-use crate::output::{OutputFiles, print};
+use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::sys::procfs::{Process, allow_clients};
 use crate::target::relay;
@@ -37,7 +40,7 @@ const SENT: &[u8] = b"1|B\n";
 const RECEIVED: &[u8] = b"1|B\r\n";
 
 pub(super) fn run(flags: &args::Idle) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let (clients, core) = (flags.clients, flags.server_cpu);
     let plan = Plan {
         kind: "idle",
@@ -48,14 +51,14 @@ pub(super) fn run(flags: &args::Idle) -> CommandResult {
             "server": server_settings(flags.target(), &[]),
         }),
     };
-    info!("{}", plan.description);
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
-        let figures = idle(server(flags.target(), core)?, clients, common.timeout)?;
-        print(&format!("{}\n{}", plan.description, figures.table()));
+        let figures = idle(server(flags.target(), core)?, clients, common)?;
+        print(&format!("{}{}", heading(&plan.description), figures.table()));
         let relay = if flags.relay {
             let spec = relay::RelaySpec { clients, busy_poll: false };
-            let relay = idle(relay_server(spec, core)?, clients, common.timeout)?;
+            let relay = idle(relay_server(spec, core)?, clients, common)?;
             let ratio = figures.last_us() / relay.last_us();
             let table = relay.table();
             print(&format!("relay\n{table}  ratio       {ratio:.2} to the last client\n"));
@@ -185,21 +188,24 @@ fn known<T>(value: Option<T>, format: impl Fn(T) -> String) -> String {
 /// # Errors
 ///
 /// A connection fails or ends, the descriptor limit is reached, a client receives something else,
-/// or nothing has arrived for `timeout`.
-pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
+/// or nothing has arrived for the timeout.
+pub(crate) fn idle(server: Server, count: usize, common: CommonOptions) -> io::Result<IdleFigures> {
     allow_clients(count)?;
     let memory_before = server.process.map(steady_memory).transpose()?.flatten();
-    let mut source = std::net::TcpStream::connect(server.addresses.events)?;
+    let to = server.addresses.events;
+    let mut source = std::net::TcpStream::connect(to)
+        .map_err(|error| connect_error("the event source", to, error))?;
     source.set_nodelay(true)?;
 
     let start = Instant::now();
-    let mut idle_clients = IdleClients::connect(server.addresses.clients, count)?;
+    let mut idle_clients =
+        IdleClients::connect(server.addresses.clients, count, common.log_interval)?;
     let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
     info!("{count} clients connected");
 
     let memory_after = server.process.map(steady_memory).transpose()?.flatten();
     let cpu_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
-    let arrivals = idle_clients.broadcast(&mut source, timeout)?;
+    let arrivals = idle_clients.broadcast(&mut source, common.timeout)?;
     idle_clients.finish(source)?;
     server.stop()?;
     let micros = |index: usize| arrivals[index].as_secs_f64() * 1e6;
@@ -252,12 +258,15 @@ struct IdleClient {
 }
 
 impl IdleClients {
-    fn connect(to: SocketAddr, count: usize) -> io::Result<IdleClients> {
+    fn connect(to: SocketAddr, count: usize, log_interval: Duration) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
+        let mut progress = Progress::of(count as u64, "clients", log_interval);
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             interrupt::check()?;
-            let mut stream = connect_from(source_address(to, index), to)?;
+            progress.show(Instant::now(), index as u64);
+            let mut stream = connect_from(source_address(to, index), to)
+                .map_err(|error| connect_error("a client", to, error))?;
             stream.write_all(format!("{}\n", index + 1).as_bytes())?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
@@ -277,6 +286,7 @@ impl IdleClients {
         let mut arrivals = Vec::with_capacity(self.clients.len());
         let start = Instant::now();
         let mut last_arrival = start;
+        let mut first_delivery = FirstDelivery::new(source.peer_addr()?);
         source.write_all(SENT)?;
         while arrivals.len() < self.clients.len() {
             interrupt::check()?;
@@ -284,6 +294,7 @@ impl IdleClients {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            first_delivery.check(0, || source.local_addr())?;
             if events.is_empty() && last_arrival.elapsed() > timeout {
                 let missing = self.clients.len() - arrivals.len();
                 return Err(io::Error::other(format!(
@@ -294,6 +305,7 @@ impl IdleClients {
                 if self.clients[event.token().0].receive(event.token().0 + 1)? {
                     arrivals.push(start.elapsed());
                     last_arrival = Instant::now();
+                    first_delivery.arrived();
                 }
             }
         }

@@ -2,25 +2,30 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use log::info;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CommandResult, Error, conclude, merged, relay_server, server, server_settings};
+use super::{
+    CommandResult, Target, conclude, merged, relay_server, server, server_settings,
+    unless_interrupted,
+};
 use crate::args;
 use crate::client::open_loop::{Latencies, LatencyProbe, MessageKind, Schedule, histogram};
+use crate::options::CommonOptions;
 use crate::output::chart::{Axis, Chart, LineChart, Series};
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::format::{format_micros, format_si};
 use crate::output::percentiles::Percentiles;
+use crate::output::progress::Progress;
 use crate::output::table::Table;
-use crate::output::{OutputFile, OutputFiles, interruption, print};
-use crate::sys::interrupt::{self, Interrupted};
+use crate::output::{OutputFile, OutputFiles, heading, interruption, print};
+use crate::sys::interrupt;
 use crate::target::relay;
-use crate::target::server::{Addresses, Server};
+use crate::target::server::{Addresses, LogMode, Server};
 
 /// Time of load before the measurement, to warm caches and buffers.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -28,11 +33,11 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Latency) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: flags.clients,
-        timeout: common.timeout,
+        common,
     };
     let mut description = describe(&experiment);
     if flags.busy_relay {
@@ -44,7 +49,7 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
         "server": server_settings(flags.target(), &[]),
     });
     let plan = Plan { kind, description, settings: merged(experiment.settings(), settings) };
-    info!("{}", plan.description);
+    super::announce(&plan.description);
     if flags.find_knee {
         search_knee(flags, experiment, plan)
     } else {
@@ -59,19 +64,14 @@ fn compare_with_relay(flags: &args::Latency, experiment: Experiment, plan: Plan)
     let plan = Plan { settings: merged(plan.settings, more), ..plan };
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let hgrm = flags.hgrm.as_deref().map(OutputFile::open).transpose()?;
-    let (target, core) = (flags.target(), flags.server_cpu);
-    let start = || {
-        server(target, core).map_err(|failure| match failure {
-            Error::Run(error) => error,
-            Error::Usage(message) => io::Error::other(message),
-        })
-    };
+    let core = flags.server_cpu;
     let spec = relay::RelaySpec { clients: experiment.clients, busy_poll: flags.busy_relay };
     let start_relay = || relay_server(spec, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if has_relay { Some(&start_relay) } else { None };
     let measure = || {
-        let comparison = compare(experiment, flags.runs, &start, start_relay)?;
+        let target = Target::select(flags.target(), &[], core, LogMode::Forwarded)?;
+        let comparison = compare(experiment, flags.runs, &|| target.start(), start_relay)?;
         comparison.print(&plan.description);
         if let Some(file) = hgrm.filter(|_| !comparison.is_empty()) {
             file.write(&histogram_text(comparison.server.corrected()))?;
@@ -88,12 +88,17 @@ fn search_knee(flags: &args::Latency, experiment: Experiment, plan: Plan) -> Com
     let measure = || {
         let server = server(flags.target(), flags.server_cpu)?;
         let steps = find_knee(experiment, bound_us, server)?;
-        let found = match knee(&steps) {
-            Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {bound_us} µs\n"),
-            None => format!("NO RATE keeps p99 up to {bound_us} µs\n"),
+        let findings = knee_findings(&steps, bound_us);
+        let found = match (knee(&steps), findings.verdict) {
+            (Some(rate), Verdict::Interrupted) => {
+                format!("INTERRUPTED: p99 up to {bound_us} µs at {rate:.0} events/s so far\n")
+            }
+            (None, Verdict::Interrupted) => "INTERRUPTED before any rate held\n".to_owned(),
+            (Some(rate), _) => format!("KNEE at {rate:.0} events/s: p99 up to {bound_us} µs\n"),
+            (None, _) => format!("INCONCLUSIVE: {}\n", findings.reason),
         };
-        print(&format!("{}{found}", interruption()));
-        Ok(knee_findings(&steps, bound_us))
+        print(&found);
+        Ok(findings)
     };
     conclude(&plan, files, measure())
 }
@@ -164,7 +169,19 @@ pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> 
 pub(crate) struct Experiment {
     pub(crate) schedule: Schedule,
     pub(crate) clients: usize,
-    pub(crate) timeout: Duration,
+    pub(crate) common: CommonOptions,
+}
+
+impl Experiment {
+    /// Measures at `rate`, and reports progress.
+    fn measure(&self, probe: &mut LatencyProbe, rate: f64) -> io::Result<Latencies> {
+        let schedule = Schedule { rate, ..self.schedule };
+        let mut progress = Progress::of_time(schedule.duration, self.common.log_interval);
+        let start = Instant::now();
+        probe.measure(schedule, &mut |elapsed, is_idle| {
+            progress.show_time(start + elapsed, elapsed, is_idle);
+        })
+    }
 }
 
 impl Experiment {
@@ -174,7 +191,7 @@ impl Experiment {
         json!({
             "clients": self.clients, "rate": rate, "durationSeconds": duration.as_secs_f64(),
             "broadcast": kind == MessageKind::Broadcast, "busy": busy,
-            "timeoutMs": self.timeout.as_millis() as u64,
+            "timeoutMs": self.common.timeout.as_millis() as u64,
         })
     }
 }
@@ -248,8 +265,10 @@ impl Comparison {
 
     /// Prints the figures.
     pub(crate) fn print(&self, description: &str) {
-        if !self.is_empty() {
-            print(&format!("{}{description}\n{}", interruption(), self.table()));
+        if self.is_empty() {
+            print("INTERRUPTED before any result\n");
+        } else {
+            print(&format!("{}{}{}", interruption(), heading(description), self.table()));
         }
     }
 
@@ -358,7 +377,9 @@ pub(crate) fn compare(
     let mut relay = start_relay.map(|_| LatencySeries::new()).transpose()?;
     for run in 1..=runs {
         measure_once(experiment, start, &mut server)?;
-        if let Some(done) = server.runs.get(run - 1) {
+        if runs > 1
+            && let Some(done) = server.runs.get(run - 1)
+        {
             info!("run {run} of {runs}: p99 {:.1} µs", done.corrected_us.p99);
         }
         if let (Some(relay), Some(start)) = (&mut relay, start_relay) {
@@ -381,7 +402,7 @@ fn measure_once(
         interrupt::check()?;
         let server = start()?;
         let mut probe = connect(experiment, server.addresses)?;
-        measured.add(&probe.measure(experiment.schedule)?)?;
+        measured.add(&experiment.measure(&mut probe, experiment.schedule.rate)?)?;
         interrupt::check()?;
         probe.finish()?;
         server.stop()
@@ -389,17 +410,10 @@ fn measure_once(
     unless_interrupted(measure())
 }
 
-/// Treats an interruption as success, because the results so far are kept.
-fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| match Interrupted::of(&error) {
-        Some(_) => Ok(()),
-        None => Err(error),
-    })
-}
-
 fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
-    let mut probe = LatencyProbe::connect(to, experiment.clients, experiment.timeout, SEED)?;
-    probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule })?;
+    let timeout = experiment.common.timeout;
+    let mut probe = LatencyProbe::connect(to, experiment.clients, timeout, SEED)?;
+    probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule }, &mut |_, _| ())?;
     interrupt::check()?;
     Ok(probe)
 }
@@ -443,7 +457,7 @@ fn search(
 ) -> io::Result<()> {
     let mut probe = connect(experiment, server.addresses)?;
     let mut attempt = |rate: f64| -> io::Result<bool> {
-        let latencies = probe.measure(Schedule { rate, ..experiment.schedule })?;
+        let latencies = experiment.measure(&mut probe, rate)?;
         interrupt::check()?;
         let corrected_us = Percentiles::of(&latencies.corrected);
         let holds = corrected_us.p99 <= bound_us;

@@ -19,14 +19,20 @@ use crate::{args, ranges};
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Replay) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let pace = match (flags.rate, flags.speed) {
         (None, None) => Pace::FullSpeed,
         (Some(rate), None) => Pace::Rate(rate),
         (None, Some(speed)) => Pace::Recorded(speed),
         (Some(_), Some(_)) => return Err("--rate and --speed exclude each other".to_owned())?,
     };
+    if flags.first_sequence.is_some() && flags.target().has_server_flag("--first-sequence") {
+        let message = "--first-sequence has no effect with --server-arg --first-sequence: both set the \
+                       server's first sequence";
+        return Err(Error::Usage(message.to_owned()));
+    }
     let rules = replay_rules(flags);
+    info!("reading {}", flags.file.display());
     let summary = capture::scan(&flags.file, rules).map_err(usage_error)?;
     let users = choose_users(&flags.users, &summary, SEED).map_err(usage_error)?;
     let description = format!(
@@ -46,7 +52,7 @@ pub(super) fn run(flags: &args::Replay) -> CommandResult {
             "server": server_settings(flags.target(), &own),
         }),
     };
-    info!("{}", plan.description);
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
         let mut server = server_with(flags.target(), &own, flags.server_cpu)?;
@@ -142,17 +148,24 @@ fn choose_users(choice: &str, summary: &CaptureSummary, seed: u64) -> io::Result
         return Ok(named);
     }
     let mut text = String::new();
-    open(Path::new(choice))?.read_to_string(&mut text)?;
-    let read = |id: &str| {
-        id.parse::<u64>().map_err(|_| unusable(format!("{choice}: `{id}` is not a user id")))
+    open(Path::new(choice)).and_then(|mut file| file.read_to_string(&mut text)).map_err(
+        |error| unusable(format!("--users is neither `all` nor a number nor a file: {error}")),
+    )?;
+    let read = |(line, number): (&str, u64)| {
+        let id = line.split_whitespace().next()?;
+        let wrong = |_| {
+            unusable(format!(
+                "--users {choice}: line {number} begins with `{id}`, not with a user ID"
+            ))
+        };
+        Some(id.parse::<u64>().map_err(wrong))
     };
-    let ids = text.lines().filter_map(|line| line.split_whitespace().next());
-    let mut users: Vec<u64> = ids.map(read).collect::<io::Result<_>>()?;
+    let mut users: Vec<u64> = text.lines().zip(1..).filter_map(read).collect::<io::Result<_>>()?;
     // A second connection would take over the first.
     let mut seen = HashSet::new();
     users.retain(|&user| seen.insert(user));
     if users.is_empty() {
-        return Err(unusable(format!("{choice} names no user")));
+        return Err(unusable(format!("--users {choice}: the file names no user")));
     }
     Ok(users)
 }

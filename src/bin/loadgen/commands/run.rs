@@ -78,6 +78,7 @@ impl Outcome {
                     1 => "  1 other user differs\n".to_owned(),
                     count => format!("  {count} other users differ\n"),
                 });
+                text.push_str(&first.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default());
                 text
             }
         }
@@ -263,7 +264,7 @@ impl Recorder {
     fn new(options: RunOptions, process: Option<Process>) -> Recorder {
         let now = Instant::now();
         Recorder {
-            progress: Progress::new(options.total_events, options.common.log_interval),
+            progress: Progress::of(options.total_events, "events", options.common.log_interval),
             process,
             summary: Summary::default(),
             measured: Duration::ZERO,

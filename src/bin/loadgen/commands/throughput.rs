@@ -19,28 +19,35 @@ use crate::output::summary::{Summary, median};
 use crate::output::table::Table;
 use crate::output::{OutputFiles, interruption, print};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::target::server::{Server, ServerCommand};
+use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
 pub(super) fn run(flags: &args::Throughput) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
     let specs: Vec<WorkloadSpec> = mixes
         .into_iter()
-        .map(|mix| WorkloadSpec::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS))
+        .map(|mix| {
+            WorkloadSpec::resolve(flags.shuffled_load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)
+        })
         .collect::<Result<_, _>>()?;
     let plan = plan(flags, &specs);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
-        let command = ServerCommand::event_server(&flags.server_arg, flags.server_cpu)?;
+        let command =
+            ServerCommand::event_server(LogMode::Forwarded, &flags.server_arg, flags.server_cpu)?;
         let mut rows = Vec::new();
         for spec in &specs {
-            info!("{}", spec.describe("pinned"));
-            match measure(spec, common, &command, flags.runs) {
-                Ok(row) => rows.push(row),
-                Err(error) if Interrupted::of(&error).is_some() => break,
-                Err(error) => return Err(error.into()),
+            super::announce(&spec.describe("pinned"));
+            let mut pairs = Vec::with_capacity(flags.runs);
+            let result = measure(spec, common, &command, flags.runs, &mut pairs);
+            if !pairs.is_empty() {
+                rows.push(Row::from_pairs(spec, pairs));
+            }
+            match result {
+                Err(error) if Interrupted::of(&error).is_some() && !rows.is_empty() => break,
+                result => result?,
             }
         }
         print(&format!("{}{}", interruption(), table(&rows)));
@@ -73,7 +80,7 @@ fn plan(flags: &args::Throughput, specs: &[WorkloadSpec]) -> Plan {
 /// Returns the result for JSON and a report.
 fn findings(rows: &[Row]) -> Findings {
     let (verdict, reason) = match interrupt::has_come() {
-        true => (Verdict::Interrupted, "A signal ended the runs; these are the mixes up to it."),
+        true => (Verdict::Interrupted, "A signal ended the runs; these are the results up to it."),
         false => (Verdict::Passed, "In every run, every byte received by every client matched."),
     };
     let runs = rows.iter().map(|row| row.runs.len()).max().unwrap_or(0);
@@ -174,7 +181,8 @@ impl Pair {
     }
 }
 
-/// Measures `spec` `runs` times against `command` and the baseline, in turn.
+/// Measures `spec` `runs` times against `command` and the baseline, in turn, and appends the results
+/// to `pairs`.
 ///
 /// # Errors
 ///
@@ -184,9 +192,9 @@ pub(crate) fn measure(
     common: CommonOptions,
     command: &ServerCommand,
     runs: usize,
-) -> io::Result<Row> {
-    let mut pairs = Vec::with_capacity(runs);
-    for _ in 0..runs {
+    pairs: &mut Vec<Pair>,
+) -> io::Result<()> {
+    for run in 1..=runs {
         let server = verify(spec, common, Server::start(command)?, false)?;
         let baseline = measure_baseline(spec, common, command.core, false)?;
         interrupt::check()?;
@@ -195,9 +203,15 @@ pub(crate) fn measure(
                 return Err(io::Error::other(outcome.text()));
             }
         }
+        info!(
+            "{}, run {run} of {runs}: server {} events/s, limit {}",
+            spec.mix,
+            format_si(server.summary.events_per_second),
+            format_si(baseline.summary.events_per_second)
+        );
         pairs.push(Pair::new(server.summary, baseline.summary));
     }
-    Ok(Row::from_pairs(spec, pairs))
+    Ok(())
 }
 
 impl Row {
@@ -220,7 +234,7 @@ impl Row {
 /// Formats the rows as a Markdown table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| mix | connected of users | events/s | deliveries/s | limit, events/s | ratio | of CPU time |\n\
+        "| mix | connected | events/s | deliveries/s | limit, events/s | ratio | of CPU |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {

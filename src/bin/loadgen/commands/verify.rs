@@ -2,22 +2,22 @@
 
 use std::io;
 
-use log::info;
 use serde_json::json;
 
 use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, conclude, merged, server, server_settings, variable};
 use crate::args;
-use crate::options::{CommonOptions, ORIGINAL_TOTAL_EVENTS, SPAWN_DEFAULT_EVENTS};
+use crate::options::{CommonOptions, Endpoints, ORIGINAL_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
 use crate::target::server::Server;
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
-pub(super) fn run(flags: &args::Verify) -> CommandResult {
-    let total = if flags.spawn { SPAWN_DEFAULT_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
-    let spec = WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, total)?;
-    let common = super::init(flags.common(), flags.cpu)?;
+/// Runs the command; `is_default` if it was not named.
+pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
+    let load = flags.shuffled_load(flags.mix.clone());
+    let spec = WorkloadSpec::resolve(load, &variable, ORIGINAL_TOTAL_EVENTS)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let plan = Plan {
         kind: "verify",
         description: spec.describe("verify"),
@@ -29,7 +29,14 @@ pub(super) fn run(flags: &args::Verify) -> CommandResult {
             }),
         ),
     };
-    info!("{}", plan.description);
+    if is_default {
+        let Endpoints { events, clients } = Endpoints::resolve(flags.target(), &variable)?;
+        super::announce(&format!(
+            "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
+             set by variables; `loadgen --help` lists more"
+        ));
+    }
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
         let server = server(flags.target(), flags.server_cpu)?;

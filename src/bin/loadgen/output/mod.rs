@@ -11,10 +11,11 @@ pub(crate) mod summary;
 pub(crate) mod table;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use self::document::{Document, Findings, Plan};
+use crate::cli::wrap::wrap_lines;
 use crate::sys::interrupt;
 
 /// Returns a line that marks results as partial, if a signal has arrived.
@@ -22,9 +23,18 @@ pub(crate) fn interruption() -> &'static str {
     if interrupt::has_come() { "INTERRUPTED\n" } else { "" }
 }
 
-/// Prints a result. If standard output is closed, only the exit status reports it.
+/// Prints a result, on a terminal wrapped to fit it. If standard output is closed, only the exit
+/// status reports it.
 pub(crate) fn print(text: &str) {
+    let text = if io::stdout().is_terminal() { &wrap_lines(text) } else { text };
     let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Returns `description` as the first line of a result, unless the terminal that shows the result
+/// has shown the description when the run began.
+pub(crate) fn heading(description: &str) -> String {
+    let is_shown = io::stdout().is_terminal() && log::log_enabled!(log::Level::Info);
+    if is_shown { String::new() } else { format!("{description}\n") }
 }
 
 /// The files of `--json` and `--report`, opened before a run: a run whose result cannot be saved

@@ -77,7 +77,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  time        {:.3} s", self.seconds)?;
+        writeln!(
+            f,
+            "  time        {:.3} s, from the first byte sent to the last delivery",
+            self.seconds
+        )?;
         writeln!(f, "  events      {:<12} {}/s", self.events, format_si(self.events_per_second))?;
         writeln!(
             f,

@@ -17,13 +17,22 @@ impl Process {
     /// Returns the CPU time of its threads, in nanoseconds where the kernel counts them; `None` if
     /// it has ended.
     pub(crate) fn cpu_time(self) -> Option<Duration> {
+        self.sum_of_schedstat(0)
+    }
+
+    /// Returns the time in which its threads could have run and had no CPU; `None` if it has ended.
+    pub(crate) fn run_delay(self) -> Option<Duration> {
+        self.sum_of_schedstat(1)
+    }
+
+    fn sum_of_schedstat(self, field: usize) -> Option<Duration> {
         let mut total = Duration::ZERO;
         for task in fs::read_dir(format!("/proc/{}/task", self.id)).ok()? {
             // A thread may end while the others are read.
             let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
                 continue;
             };
-            total += Duration::from_nanos(text.split(' ').next()?.parse().ok()?);
+            total += Duration::from_nanos(text.split(' ').nth(field)?.parse().ok()?);
         }
         Some(total)
     }
@@ -61,19 +70,56 @@ impl Process {
     }
 }
 
-/// Pins this thread, and processes started by it later, to one core.
+/// Checks that this process may run on `cpu`.
 ///
 /// # Errors
 ///
-/// The core does not exist or is not allowed for this process.
-pub(crate) fn set_affinity(core: usize) -> io::Result<()> {
-    let mut cores = CpuSet::new();
-    if core >= CpuSet::MAX_CPU {
-        return Err(io::Error::other(format!("there is no core {core}")));
+/// It may not; the error lists the CPUs on which it may.
+pub(crate) fn check_cpu(cpu: usize) -> Result<(), String> {
+    let valid = allowed_cpus().map_err(|error| error.to_string())?;
+    if valid.contains(&cpu) {
+        return Ok(());
     }
-    cores.set(core);
-    sched_setaffinity(None, &cores)
-        .map_err(|error| io::Error::other(format!("cannot run on core {core}: {error}")))
+    Err(format!("there is no such CPU for this process; valid: {}", ranges_of(&valid)))
+}
+
+/// Returns the CPUs that the system allows, whatever the current affinity.
+fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let before = sched_getaffinity(None)?;
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    // The kernel leaves out what does not exist or is not allowed.
+    sched_setaffinity(None, &all)?;
+    let allowed = sched_getaffinity(None);
+    sched_setaffinity(None, &before)?;
+    let allowed = allowed?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
+}
+
+/// Formats ascending numbers: `0-3,6`.
+fn ranges_of(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+    let runs = runs.map(|run| match run {
+        [only] => only.to_string(),
+        [first, .., last] => format!("{first}-{last}"),
+        [] => String::new(),
+    });
+    runs.collect::<Vec<_>>().join(",")
+}
+
+/// Pins this thread, and processes started by it later, to one CPU.
+///
+/// # Errors
+///
+/// The CPU does not exist or is not allowed for this process.
+pub(crate) fn set_affinity(cpu: usize) -> io::Result<()> {
+    let mut cpus = CpuSet::new();
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::Error::other(format!("there is no CPU {cpu}")));
+    }
+    cpus.set(cpu);
+    sched_setaffinity(None, &cpus)
+        .map_err(|error| io::Error::other(format!("cannot run on CPU {cpu}: {error}")))
 }
 
 /// Runs `action` pinned to one core, then restores the previous affinity.
@@ -114,7 +160,8 @@ pub(crate) fn allow_clients(clients: usize) -> io::Result<()> {
     let allowed = raise_fd_limit();
     if allowed < needed {
         return Err(io::Error::other(format!(
-            "{clients} clients need {needed} descriptors and {allowed} are allowed"
+            "{clients} clients need {needed} descriptors and {allowed} are allowed: raise the limit, for \
+             example by `ulimit -n {needed}` as root, or connect fewer"
         )));
     }
     Ok(())
@@ -167,7 +214,7 @@ mod tests {
     #[test]
     fn this_process_has_used_time_and_memory() {
         let this = Process { id: std::process::id() };
-        assert!(this.cpu_time().is_some());
+        assert!(this.cpu_time().is_some() && this.run_delay().is_some());
         assert!(this.peak_memory().unwrap() >= this.memory().unwrap() / 2);
         assert!(this.descriptors().unwrap() > 2);
         assert!(host_info().cores > 0);
@@ -181,6 +228,14 @@ mod tests {
         assert_eq!(count, 1);
         assert_eq!(sched_getaffinity(None).unwrap().count(), before.count());
         assert!(with_affinity(CpuSet::MAX_CPU, || Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there() {
+        let error = check_cpu(CpuSet::MAX_CPU - 1).unwrap_err();
+        assert!(error.contains("valid: "), "{error}");
+        assert_eq!(check_cpu(allowed_cpus().unwrap()[0]), Ok(()));
+        assert_eq!(ranges_of(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
     }
 
     #[test]

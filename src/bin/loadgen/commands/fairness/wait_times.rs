@@ -18,6 +18,10 @@ use crate::sys::interrupt;
 /// Minimum share of a core that a flooded server uses.
 const SATURATED_PERCENT: f64 = 90.0;
 
+/// Maximum share of the time in which a server waits for a core, on a machine that is not too busy
+/// to judge it.
+const MAX_WAITING_PERCENT: f64 = 10.0;
+
 /// Waiting times by kind, in nanoseconds.
 pub(super) struct WaitTimes {
     pub(super) first_event_from_connecting: Histogram<u64>,
@@ -65,6 +69,9 @@ struct Figures {
     events_per_second: f64,
     /// Share of one core.
     server_busy_percent: Option<f64>,
+    /// Share of the time in which the server could have run and had no core.
+    #[serde(skip)]
+    server_waiting_percent: Option<f64>,
     first_event_from_connecting: Option<WaitSummary>,
     first_event_from_id: Option<WaitSummary>,
     timeout_late_by: Option<WaitSummary>,
@@ -108,10 +115,10 @@ impl WaitSummary {
 
     fn row(waited: Option<WaitSummary>, name: &str) -> String {
         let Some(WaitSummary { count, wait_us }) = waited else {
-            return format!("  {name:<36}{:>8}\n", "-");
+            return format!("  {name:<32}{:>6}\n", "-");
         };
         let Percentiles { p50, p90, p99, max, .. } = wait_us;
-        format!("  {name:<36}{count:>8}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
+        format!("  {name:<32}{count:>6}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
     }
 }
 
@@ -121,11 +128,13 @@ impl Outcome {
         bound: Duration,
         events_per_second: f64,
         busy: Option<f64>,
+        waiting: Option<f64>,
     ) -> Outcome {
         let figures = Figures {
             bound,
             events_per_second,
             server_busy_percent: busy.map(|share| share * 100.0),
+            server_waiting_percent: waiting.map(|share| share * 100.0),
             first_event_from_connecting: WaitSummary::of(&waits.first_event_from_connecting),
             first_event_from_id: WaitSummary::of(&waits.first_event_from_id),
             timeout_late_by: WaitSummary::of(&waits.timeout_lateness),
@@ -151,7 +160,18 @@ impl Outcome {
             return (Verdict::Interrupted, reason.to_owned());
         }
         let own = Duration::from_nanos(self.waits.poll_interval.max());
+        let waiting =
+            self.figures.server_waiting_percent.filter(|&share| share > MAX_WAITING_PERCENT);
         match self.longest() {
+            Some((kind, wait)) if wait > self.figures.bound && waiting.is_some() => (
+                Verdict::Inconclusive,
+                format!(
+                    "The longest wait was {} ({kind}), more than the bound of {bound}, but the server waited \
+                     for a core {:.0} % of the time. Give it a core of its own (--cpu, --server-cpu).",
+                    format_micros(micros(wait)),
+                    waiting.unwrap_or_default()
+                ),
+            ),
             Some((kind, wait)) if wait > self.figures.bound + own => {
                 let wait = format_micros(micros(wait));
                 (
@@ -237,19 +257,17 @@ impl Outcome {
         let figures = &self.figures;
         let is_within = self.longest().is_none_or(|(_, wait)| wait <= figures.bound);
         let bound = figures.bound.as_secs_f64() * 1e3;
-        let mut text = match is_within {
-            true => format!("ALL WAITS WITHIN {bound} ms\n"),
-            false => format!("A WAIT EXCEEDED {bound} ms\n"),
+        let mut text = match self.verdict() {
+            (Verdict::Inconclusive, reason) => format!("INCONCLUSIVE: {reason}\n"),
+            _ if is_within => format!("ALL WAITS WITHIN {bound} ms\n"),
+            _ => format!("A WAIT EXCEEDED {bound} ms\n"),
         };
-        if let (Verdict::Inconclusive, reason) = self.verdict() {
-            text.push_str(&format!("INCONCLUSIVE: {reason}\n"));
-        }
         text.push_str(&format!("  flood: {} events/s", format_si(figures.events_per_second)));
         if let Some(busy) = figures.server_busy_percent {
             text.push_str(&format!(", server busy {busy:.1} %"));
         }
         text.push_str(&format!(
-            "\n  {:<36}{:>8}{:>10}{:>10}{:>10}{:>10}\n",
+            "\n  {:<32}{:>6}{:>10}{:>10}{:>10}{:>10}\n",
             "µs", "times", "p50", "p90", "p99", "max"
         ));
         let rows = figures.rows().into_iter();

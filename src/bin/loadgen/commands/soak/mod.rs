@@ -22,7 +22,6 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use log::info;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
 use serde::Serialize;
@@ -37,6 +36,7 @@ pub(crate) use self::ticks::Pace;
 use self::ticks::TickSchedule;
 use super::{CommandResult, conclude, merged, server_settings, server_with_log};
 use crate::args;
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::open_loop::histogram;
 use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, expect_silence};
@@ -45,7 +45,7 @@ use crate::output::format::{format_bytes, format_count, format_micros, format_se
 use crate::output::percentiles::Percentiles;
 use crate::output::summary::median;
 use crate::output::table::Table;
-use crate::output::{OutputFiles, print};
+use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{Process, allow_clients};
 use crate::sys::timerfd::Timer;
@@ -82,7 +82,7 @@ const SOAK_SERVER_FLAGS: [(&str, u64); 3] = [
 ];
 
 pub(super) fn run(flags: &args::Soak) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let duration = match (flags.minutes, flags.seconds) {
         (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
         (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
@@ -110,12 +110,12 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
             }),
         ),
     };
-    info!("{}", plan.description);
+    super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
         let server = server_with_log(flags.target(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
         let outcome = soak(&spec, server, &mut |row| print(row))?;
-        print(&format!("{}\n{}", plan.description, outcome.summary()));
+        print(&format!("{}{}", heading(&plan.description), outcome.summary()));
         Ok(outcome.findings())
     };
     conclude(&plan, files, measure())
@@ -341,6 +341,7 @@ struct Soak<'a> {
     latencies: Histogram<u64>,
     /// Time when an expected part last arrived at a persistent client.
     last_arrival: Instant,
+    first_delivery: FirstDelivery,
     /// The server's descriptors before any connection.
     descriptors_before: Option<usize>,
     /// The server's CPU time, and when it was read.
@@ -397,6 +398,7 @@ impl<'a> Soak<'a> {
             stats_requested_at: None,
             latencies: histogram()?,
             last_arrival: now,
+            first_delivery: FirstDelivery::new(events),
             descriptors_before,
             cpu: (server.process.and_then(Process::cpu_time), now),
             samples: Vec::new(),
@@ -480,6 +482,7 @@ impl<'a> Soak<'a> {
                     let in_flight = self.ticks.in_flight();
                     while persistent.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
+                    self.first_delivery.arrived();
                 }
                 Token(token) if token < FIRST_CHURN_CLIENT => self.sources.set_ready(event),
                 Token(token) => self.churn_clients.set_readable(token),
@@ -548,6 +551,10 @@ impl<'a> Soak<'a> {
         let timeout = self.spec.timeout;
         if self.stats_requested_at.is_some_and(|asked| now - asked > timeout) {
             return Err(io::Error::other(format!("SIGUSR1 brought no totals within {timeout:?}")));
+        }
+        if !self.ticks.is_idle() {
+            let sources = &self.sources;
+            self.first_delivery.check(0, || sources.local_addr())?;
         }
         if self.ticks.is_idle() {
             self.last_arrival = now;

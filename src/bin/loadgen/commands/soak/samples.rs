@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::output::chart::{Axis, Chart, LineChart, Series};
-use crate::output::format::format_bytes;
+use crate::output::format::{format_bytes, format_si};
 
 /// Minimum length of a run whose memory is judged: earlier, buffers and the graph still fill.
 const MIN_JUDGED_RUN: Duration = Duration::from_secs(60);
@@ -50,30 +50,35 @@ impl Sample {
     /// Returns the column headings of [`Sample::row`].
     pub(super) fn head() -> String {
         format!(
-            "{:>8}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}{:>9}\n",
+            "{:>7}{:>9}{:>7}{:>8}{:>6}{:>8}{:>8}{:>7}{:>7}{:>7}{:>6}\n",
             "seconds",
             "events",
             "visits",
-            "memory KB",
+            "mem KB",
             "fds",
             "clients",
             "sources",
             "p50 µs",
             "p99 µs",
             "max µs",
-            "CPU %",
-            "own KB"
+            "CPU %"
         )
     }
 
     /// Formats the sample as a row.
     pub(super) fn row(&self) -> String {
         let kilobytes = |bytes: Option<u64>| known(bytes.map(|bytes| bytes / 1024));
-        let micros = |micros: Option<f64>| known(micros.map(|micros| format!("{micros:.0}")));
+        // In seven columns with a space.
+        let micros = |micros: Option<f64>| {
+            known(micros.map(|micros| match micros {
+                n if n < 1e6 => format!("{n:.0}"),
+                n => format!("{:.1} s", n / 1e6),
+            }))
+        };
         format!(
-            "{:>8.0}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}{:>9}\n",
+            "{:>7.0}{:>9}{:>7}{:>8}{:>6}{:>8}{:>8}{:>7}{:>7}{:>7}{:>6}\n",
             self.seconds,
-            self.events,
+            format_si(self.events as f64),
             self.churn_clients,
             kilobytes(self.memory_bytes),
             known(self.descriptors),
@@ -83,7 +88,6 @@ impl Sample {
             micros(self.p99_us),
             micros(self.max_us),
             known(self.server_busy_percent.map(|busy| format!("{busy:.1}"))),
-            kilobytes(self.own_memory_bytes),
         )
     }
 }
@@ -208,7 +212,7 @@ impl MemoryTrend {
         let words = match self.is_flat {
             Some(true) => "FLAT",
             Some(false) => "NOT FLAT",
-            None => "run too short to tell",
+            None => "too short to judge growth (60 s)",
         };
         let slope = self.growth_bytes_per_hour.map_or_else(String::new, |bytes| {
             format!(", slope there {:.0} KB/hour", bytes / 1024.0)
