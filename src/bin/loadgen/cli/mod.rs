@@ -181,6 +181,7 @@ mod tests {
             ("laten", "did you mean latency?"),
             ("verify --total-event 5", "did you mean --total-events?"),
             ("verify --clients 5", "did you mean --concurrency-level?"),
+            ("verify --spwan", "did you mean --spawn?"),
             ("latency --concurrency-level=5", "did you mean --clients?"),
             ("verify spawn", "did you mean --spawn?"),
             ("--spawn", "as in `loadgen verify --spawn`"),

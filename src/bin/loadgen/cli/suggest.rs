@@ -37,19 +37,25 @@ fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
         .or_else(|| names.iter().find(begun).copied())
 }
 
-/// Returns the number of characters to insert, delete or replace (Levenshtein).
+/// Returns the number of characters to insert, delete, replace or swap with their neighbour.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (index, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, &to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // distances[i][j] is that of the first i characters of `a` and the first j of `b`.
+    let mut distances = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            distances[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = distances[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let is_swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let swapped = if is_swapped { distances[i - 2][j - 2] + 1 } else { usize::MAX };
+                let shifted = distances[i - 1][j].min(distances[i][j - 1]) + 1;
+                replaced.min(shifted).min(swapped)
+            };
         }
     }
-    row[b.len()]
+    distances[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -58,9 +64,13 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, distance) in
-            [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("abc", "", 3)]
-        {
+        for (a, b, distance) in [
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("kitten", "sitting", 3),
+            ("abc", "", 3),
+            ("spwan", "spawn", 1),
+        ] {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
     }

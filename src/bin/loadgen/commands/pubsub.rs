@@ -9,7 +9,7 @@ use serde_json::json;
 use super::run::{RunOptions, run_load};
 use super::{CommandResult, conclude, merged, variable};
 use crate::args;
-use crate::options::{DEFAULT_HOST, Endpoint, Endpoints, MEASURED_TOTAL_EVENTS};
+use crate::options::{DEFAULT_HOST, Endpoint, Endpoints, LoadFlags, MEASURED_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
 use crate::target::server::{Addresses, Server};
@@ -19,7 +19,8 @@ use crate::workload::pubsub::{PubsubWorkload, WireProtocol};
 pub(super) fn run(flags: &args::Pubsub) -> CommandResult {
     let common = super::init(flags.common(), flags.cpu, None)?;
     let mix = flags.mix.clone().map_or_else(|| "private".parse(), Ok)?;
-    let spec = WorkloadSpec::resolve(flags.load(Some(mix)), &variable, MEASURED_TOTAL_EVENTS)?;
+    let load = LoadFlags { max_event_source_batch_size: Some(1), ..flags.load(Some(mix)) };
+    let spec = WorkloadSpec::resolve(load, &variable, MEASURED_TOTAL_EVENTS)?;
     let mut workload = PubsubWorkload::new(flags.dialect, spec.clone())?;
     let users = workload.clients().to_vec();
     let host = flags.host.as_deref();
@@ -71,8 +72,9 @@ fn check_broker(dialect: WireProtocol, to: SocketAddr) -> io::Result<()> {
     Err(io::Error::new(
         error.kind(),
         format!(
-            "no {name} server at {to} ({error}): start it (`{start}`); Debian and Ubuntu have it as package \
-             {package}"
+            "no {name} server at {to} ({}): start it (`{start}`); Debian and Ubuntu have it as package \
+             {package}",
+            error.kind()
         ),
     ))
 }
