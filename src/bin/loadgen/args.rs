@@ -514,7 +514,7 @@ command! {
 pub(crate) struct Compare {
     /// the results A and B; a file may hold several, one after another or as an array. With more
     /// than two files: those of A, the word `vs`, those of B
-    #[argh(positional, arg_name = "FILE")]
+    #[argh(positional, arg_name = "FILE...")]
     pub(crate) files: Vec<PathBuf>,
     /// percent by which a figure may be worse, 0 to 1000 [default: 10]
     #[argh(option, arg_name = "N", from_str_fn(ranges::tolerance), default = "10.0")]

@@ -1,6 +1,6 @@
 //! One command's arguments, checked against its flags and brought into the form `--flag value`.
 
-use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
+use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 use super::suggest;
 
@@ -94,10 +94,9 @@ impl CommandLine {
         command: &CommandInfoWithArgs,
         argument: &str,
     ) -> Result<(), String> {
-        let takes_all = command.positionals.last().is_some_and(|last| {
-            matches!(last.optionality, Optionality::Repeating | Optionality::Greedy)
-        });
-        if self.positionals >= command.positionals.len() && !takes_all {
+        let repeats = |info: &PositionalInfo| info.optionality == Optionality::Repeating;
+        let may_repeat = command.positionals.last().is_some_and(repeats);
+        if self.positionals >= command.positionals.len() && !may_repeat {
             let flag = format!("--{argument}");
             let hint = suggest::did_you_mean(&flag, flags(command));
             return Err(format!("unexpected argument `{argument}`{hint}"));
