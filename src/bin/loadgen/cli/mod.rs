@@ -1,7 +1,7 @@
 //! Parses the command line: what `argh` does not do for itself.
 //!
 //! ```text
-//! arguments ─CommandLine─▶ `--flag value` ─combinations─▶ argh ─▶ Command
+//! arguments ─CommandLine─▶ `--flag value` ─argh─▶ Command ─combinations─▶
 //!            `--flag=value`, -h, -V, typing errors
 //! ```
 
@@ -48,11 +48,13 @@ pub(crate) fn parse(arguments: &[&str]) -> Result<Invocation, String> {
         Request::Help => Ok(Invocation::Print(help::of_command(info))),
         Request::Version => Ok(Invocation::Print(version())),
         Request::Run(line) => {
-            combinations::check(info, &line)?;
             let arguments: Vec<&str> =
                 [first].into_iter().chain(line.arguments.iter().map(String::as_str)).collect();
             match Arguments::from_args(&["loadgen"], &arguments) {
-                Ok(arguments) => Ok(Invocation::Run(Box::new(arguments.command))),
+                Ok(arguments) => {
+                    combinations::check(info, &line)?;
+                    Ok(Invocation::Run(Box::new(arguments.command)))
+                }
                 // The word `help` among the arguments.
                 Err(EarlyExit { status: Ok(()), .. }) => {
                     Ok(Invocation::Print(help::of_command(info)))
