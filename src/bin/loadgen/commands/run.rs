@@ -19,8 +19,10 @@ use crate::sys::procfs::{Process, allow_clients};
 use crate::target::server::Server;
 use crate::workload::segment::{Segment, Workload};
 
-/// Minimum time between two samples.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
+/// Minimum time between two samples …
+const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
+/// … or this part of the time so far, if that is more: so any run has at most some hundred samples.
+const SAMPLES_PER_TIME: u32 = 100;
 
 /// Options of a run.
 #[derive(Clone, Copy)]
@@ -333,9 +335,10 @@ impl Observer for Recorder {
         if now < *next {
             return;
         }
-        *next = now + SAMPLE_INTERVAL;
+        let time = self.measured + (now - self.segment_start);
+        *next = now + MIN_SAMPLE_INTERVAL.max(time / SAMPLES_PER_TIME);
         samples.push(Sample {
-            seconds: (self.measured + (now - self.segment_start)).as_secs_f64(),
+            seconds: time.as_secs_f64(),
             events,
             delivered_bytes: self.summary.delivered_bytes + received,
             in_flight_bytes: (share * self.segment.due as f64 - received as f64).max(0.0),

@@ -107,9 +107,13 @@ fn server(settings: &Value) -> String {
             arguments.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         return format!("{} (started for this run)", command_line(&arguments));
     }
-    match server["address"].as_str() {
-        Some(address) => format!("running at {address}"),
-        None => "none".to_owned(),
+    let address = |key: &str| server[key].as_str();
+    match (address("address"), address("events"), address("clients")) {
+        (Some(address), _, _) => format!("running at {address}"),
+        (None, Some(events), Some(clients)) => {
+            format!("running: events on {events}, clients on {clients}")
+        }
+        _ => "unknown".to_owned(),
     }
 }
 
@@ -282,6 +286,23 @@ mod tests {
         assert!(head.contains("<title>Failed: loadgen verify"));
         let verdict = body.find("<strong>Failed</strong><p>user 7 got nothing").unwrap();
         assert!(verdict < 100, "{body}");
+    }
+
+    #[test]
+    fn a_server_is_described_by_its_command_or_its_addresses() {
+        for (settings, text) in [
+            (
+                json!({ "command": ["eventserver", "--busy-poll"] }),
+                "eventserver --busy-poll (started",
+            ),
+            (
+                json!({ "events": "a:1", "clients": "a:2" }),
+                "running: events on a:1, clients on a:2",
+            ),
+            (json!({ "address": "a:1" }), "running at a:1"),
+        ] {
+            assert!(server(&json!({ "server": settings })).starts_with(text), "{text}");
+        }
     }
 
     #[test]

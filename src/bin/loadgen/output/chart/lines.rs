@@ -48,6 +48,7 @@ impl LineChart {
         let (divisor, label) = match seconds {
             s if s >= 3.0 * 3600.0 => (3600.0, "hours"),
             s if s >= 300.0 => (60.0, "minutes"),
+            s if s < 0.5 => (0.001, "milliseconds"),
             _ => (1.0, "seconds"),
         };
         for point in series.iter_mut().flat_map(|line| &mut line.points) {

@@ -3,7 +3,7 @@
 /// Maximum points of a line.
 pub(super) const MAX_POINTS: usize = 120;
 /// Minimum length of a rate interval, in seconds.
-const MIN_INTERVAL: f64 = 0.02;
+const MIN_INTERVAL: f64 = 0.001;
 /// Rate intervals of a line, at most.
 const MAX_INTERVALS: usize = 80;
 
@@ -33,16 +33,18 @@ fn interpolated(points: &[(f64, f64)], time: f64) -> f64 {
     }
 }
 
-/// Returns at most [`MAX_POINTS`] of the points that can be drawn. Of neighbours, the lowest and the
-/// highest stay, so that a peak remains visible.
+/// Returns at most [`MAX_POINTS`] of the points that can be drawn, which ascend. Of each of even
+/// intervals, the lowest and the highest stay, so that a peak remains visible.
 pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let points: Vec<(f64, f64)> =
         points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
     if points.len() <= MAX_POINTS {
         return points;
     }
-    let neighbours = points.len().div_ceil(MAX_POINTS / 2);
-    points.chunks(neighbours).flat_map(extremes).collect()
+    let (start, end) = (points[0].0, points[points.len() - 1].0);
+    let length = (end - start) / (MAX_POINTS / 2) as f64;
+    let interval = |x: f64| (((x - start) / length) as usize).min(MAX_POINTS / 2 - 1);
+    points.chunk_by(|a, b| interval(a.0) == interval(b.0)).flat_map(extremes).collect()
 }
 
 /// Returns the lowest and the highest point, in their order.
