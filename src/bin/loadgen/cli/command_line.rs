@@ -25,8 +25,7 @@ impl CommandLine {
     ///
     /// # Errors
     ///
-    /// A flag is unknown, repeated, lacks its value or has one too many, or something required is
-    /// missing.
+    /// A flag is unknown, repeated, or lacks its value or has one too many.
     pub(super) fn read(
         command: &CommandInfoWithArgs,
         arguments: &[&str],
@@ -51,7 +50,6 @@ impl CommandLine {
                 _ => line.add_positional(command, argument)?,
             }
         }
-        line.check_required(command)?;
         Ok(Request::Run(line))
     }
 
@@ -106,10 +104,8 @@ impl CommandLine {
         Ok(())
     }
 
-    fn check_required(&self, command: &CommandInfoWithArgs) -> Result<(), String> {
-        if self.arguments.iter().any(|argument| argument == "help") {
-            return Ok(());
-        }
+    /// Names what is required and was not given; `None` if all is there.
+    pub(super) fn missing(&self, command: &CommandInfoWithArgs) -> Option<String> {
         let files = command.positionals.iter().skip(self.positionals);
         let files = files.filter(|info| info.optionality == Optionality::Required);
         let files = files.map(|info| info.name.to_owned());
@@ -120,10 +116,7 @@ impl CommandLine {
             FlagInfoKind::Switch => None,
         });
         let missing: Vec<String> = files.chain(flags).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(format!("missing {}", missing.join(" and ")))
+        (!missing.is_empty()).then(|| format!("missing {}", missing.join(" and ")))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parses the command line: what `argh` does not do for itself.
 //!
 //! ```text
-//! arguments ─CommandLine─▶ `--flag value` ─combinations─▶ argh ─▶ Command
+//! arguments ─CommandLine─▶ `--flag value` ─argh─▶ Command ─combinations─▶
 //!            `--flag=value`, -h, -V, typing errors
 //! ```
 
@@ -48,16 +48,20 @@ pub(crate) fn parse(arguments: &[&str]) -> Result<Invocation, String> {
         Request::Help => Ok(Invocation::Print(help::of_command(info))),
         Request::Version => Ok(Invocation::Print(version())),
         Request::Run(line) => {
-            combinations::check(info, &line)?;
             let arguments: Vec<&str> =
                 [first].into_iter().chain(line.arguments.iter().map(String::as_str)).collect();
             match Arguments::from_args(&["loadgen"], &arguments) {
-                Ok(arguments) => Ok(Invocation::Run(Box::new(arguments.command))),
+                Ok(arguments) => {
+                    combinations::check(info, &line)?;
+                    Ok(Invocation::Run(Box::new(arguments.command)))
+                }
                 // The word `help` among the arguments.
                 Err(EarlyExit { status: Ok(()), .. }) => {
                     Ok(Invocation::Print(help::of_command(info)))
                 }
-                Err(EarlyExit { output, status: Err(()) }) => Err(invalid_value(&output)),
+                Err(EarlyExit { output, status: Err(()) }) => Err(invalid_value(&output)
+                    .or_else(|| line.missing(info))
+                    .unwrap_or_else(|| output.trim_end().to_owned())),
             }
         }
     }
@@ -94,15 +98,13 @@ fn unknown_command(name: &str, program: &CommandInfoWithArgs) -> String {
     format!("`{name}` is not a command{}", suggest::did_you_mean(name, names))
 }
 
-/// Shortens the message of `argh` for a value that a flag does not accept.
-fn invalid_value(message: &str) -> String {
-    let parts = || {
-        let rest = message.trim_end().strip_prefix("Error parsing option '")?;
-        let (flag, rest) = rest.split_once("' with value '")?;
-        let (value, why) = rest.split_once("': ")?;
-        Some(format!("{flag} {value}: {why}"))
-    };
-    parts().unwrap_or_else(|| message.trim_end().to_owned())
+/// Shortens the message of `argh` for a value that a flag does not accept; `None` if it is another
+/// message.
+fn invalid_value(message: &str) -> Option<String> {
+    let rest = message.trim_end().strip_prefix("Error parsing option '")?;
+    let (flag, rest) = rest.split_once("' with value '")?;
+    let (value, why) = rest.split_once("': ")?;
+    Some(format!("{flag} {value}: {why}"))
 }
 
 #[cfg(test)]

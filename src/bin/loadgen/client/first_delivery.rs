@@ -14,21 +14,24 @@ use crate::sys::sockets;
 
 /// Time that a server has for its first delivery.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time between two checks that counts as waiting; clients are read in between.
+const MAX_STEP: Duration = Duration::from_millis(200);
 /// More bytes than socket buffers hold: the server has read the first of them.
 const MAX_BUFFERED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Waits for the first delivery of a run.
 pub(crate) struct FirstDelivery {
     server: SocketAddr,
-    /// Since when a delivery is due; `None` before.
-    due_since: Option<Instant>,
+    /// Time that has been waited for a due delivery, and when it was last looked at; `None` before
+    /// one is due.
+    waited: Option<(Duration, Instant)>,
     has_arrived: bool,
 }
 
 impl FirstDelivery {
     /// Waits for a delivery of the server that sources reach at this address.
     pub(crate) fn new(server: SocketAddr) -> FirstDelivery {
-        FirstDelivery { server, due_since: None, has_arrived: false }
+        FirstDelivery { server, waited: None, has_arrived: false }
     }
 
     /// Notes that something has arrived at a client.
@@ -52,14 +55,18 @@ impl FirstDelivery {
             return Ok(());
         }
         let now = Instant::now();
-        if now - *self.due_since.get_or_insert(now) < PATIENCE {
+        let (waited, last) = self.waited.unwrap_or((Duration::ZERO, now));
+        // A suspension of this program is not the server's.
+        let waited = waited + (now - last).min(MAX_STEP);
+        self.waited = Some((waited, now));
+        if waited < PATIENCE {
             return Ok(());
         }
         let is_read =
             sent > MAX_BUFFERED_BYTES || sockets::unread_bytes(self.server, source()?) == Some(0);
         if !is_read {
             // The kernel's table is not read at every call.
-            self.due_since = Some(now);
+            self.waited = Some((Duration::ZERO, now));
             return Ok(());
         }
         Err(io::Error::other(format!(
