@@ -56,7 +56,7 @@ fn a_gap_timeout_ends_a_gap_that_exists() {
     let mut client = Client::connect(&configured.server, 1);
     let mut source = Source::connect(&configured.server);
     source.sends("2|B\n");
-    configured.server.assert_stat_reaches("waiting", 1);
+    configured.server.assert_stat_reaches("buffered_events", 1);
     configured.reload(r#"{"gapTimeoutMs": 10}"#, "--gap-timeout-ms changed");
     client.receives(&["2|B"]);
 }
@@ -65,7 +65,7 @@ fn a_gap_timeout_ends_a_gap_that_exists() {
 fn an_identify_timeout_closes_a_client_that_is_connected() {
     let mut configured = Configured::start(r#"{"identifyTimeoutMs": "1h"}"#);
     let mut client = Client::connect_unidentified(&configured.server);
-    configured.server.assert_stat_reaches("clients now", 1);
+    configured.server.assert_stat_reaches("clients_connected", 1);
     configured.reload(r#"{"identifyTimeoutMs": 10}"#, "--identify-timeout-ms changed");
     client.is_closed();
     configured.server.logs(&["identify_timeout"]);
@@ -90,7 +90,7 @@ fn a_limit_on_sources_counts_those_that_are_connected() {
     first.sends("4|B\n");
     client.receives(&["3|B", "4|B"]);
     let _rejected = Source::connect(&configured.server);
-    configured.server.wait_for_stat("too_many_sources", 2);
+    configured.server.wait_for_stat("sources_closed.too_many_sources", 2);
 }
 
 #[test]
@@ -120,10 +120,10 @@ fn a_limit_per_address_counts_clients_that_are_connected() {
     let mut configured = Configured::start("{}");
     let first = Client::connect(&configured.server, 1);
     let mut second = Client::connect(&configured.server, 2);
-    configured.server.assert_stat_reaches("clients now", 2);
+    configured.server.assert_stat_reaches("clients_connected", 2);
     configured.reload(r#"{"maxClientsPerAddress": 2}"#, "--max-clients-per-address changed");
     Client::connect(&configured.server, 3).is_cut_off();
-    configured.server.wait_for_stat("too_many_from_address", 1);
+    configured.server.wait_for_stat("clients_closed.too_many_from_address", 1);
     first.leaves(&configured.server);
     let mut third = Client::connect(&configured.server, 3);
     Source::connect(&configured.server).sends("1|B\n");
@@ -211,7 +211,7 @@ fn a_larger_queue_ends_a_pause() {
     let mut paused = Paused::start(r#"{"clientQueueBytes": "64k", "stallTimeoutMs": "1h"}"#);
     paused.configured.reload(r#"{"stallTimeoutMs": "1h"}"#, "--client-queue-bytes changed");
     let (server, _slow) = paused.goes_on();
-    assert!(server.stat("queued now") > 64 << 10);
+    assert!(server.stat("queued_bytes") > 64 << 10);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_larger_total_ends_a_pause() {
     let changed = "--client-queue-bytes, --total-queue-bytes changed";
     paused.configured.reload(&file("64M"), changed);
     let (server, _slow) = paused.goes_on();
-    assert!(server.stat("queued now") > 64 << 10);
+    assert!(server.stat("queued_bytes") > 64 << 10);
 }
 
 #[test]
