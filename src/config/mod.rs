@@ -20,8 +20,8 @@ use serde_json::{Map, Value};
 
 pub use error::{Error, Origin};
 use value::{
-    Choice, Integer, ListenAddress, ListenPort, Millis, OptionalInteger, OptionalMillis,
-    OptionalPath, SettingType, Toggle,
+    Choice, Integer, ListenAddress, ListenPort, Millis, OptionalInteger, OptionalListen,
+    OptionalMillis, OptionalPath, SettingType, Toggle,
 };
 
 settings! {
@@ -38,6 +38,13 @@ settings! {
         "address for user clients, as [ADDRESS:]PORT; 0.0.0.0:9099 or [::]:9099 opens it to other machines \
          [default: 127.0.0.1:9099]",
         "clientListenerPort" => ListenPort, "clientListenerAddress" => ListenAddress;
+
+    /// The address for operators' HTTP. `None`: not served. Loopback unless an address is given.
+    admin_listen: Option<SocketAddr> = None,
+        option String "admin-listen",
+        "address for operators' HTTP, as [ADDRESS:]PORT or none; a port alone listens on 127.0.0.1; port 0 \
+         selects a free port [default: none]",
+        "adminListen" => OptionalListen;
 
     /// The sequence of the first event.
     first_sequence: u64 = 1,
@@ -265,13 +272,7 @@ impl ConfigBuilder {
     /// Returns the settings if they are consistent with each other.
     fn validate(self) -> Result<Config, Error> {
         let ConfigBuilder { config, origins } = self;
-        if config.event_listen == config.client_listen && config.event_listen.port() != 0 {
-            return Err(Error::Conflict(format!(
-                "events ({}) and clients ({}) cannot both listen on {}: give one of them another \
-                 port",
-                origins.event_listen, origins.client_listen, config.event_listen
-            )));
-        }
+        check_listeners(&config, &origins)?;
         if config.total_queue_bytes < config.client_queue_bytes {
             return Err(Error::Conflict(format!(
                 "the queue limit for all clients, {} bytes ({}), is below the one for each client, \
@@ -285,6 +286,26 @@ impl ConfigBuilder {
         }
         Ok(config)
     }
+}
+
+/// Checks that no two listeners have the same address, unless the port is 0.
+fn check_listeners(config: &Config, origins: &Origins) -> Result<(), Error> {
+    let mut listeners = vec![
+        ("events", config.event_listen, &origins.event_listen),
+        ("clients", config.client_listen, &origins.client_listen),
+    ];
+    listeners.extend(config.admin_listen.map(|address| ("admin", address, &origins.admin_listen)));
+    for (index, (purpose, address, origin)) in listeners.iter().enumerate() {
+        for (first_purpose, first_address, first_origin) in &listeners[..index] {
+            if first_address == address && address.port() != 0 {
+                return Err(Error::Conflict(format!(
+                    "{first_purpose} ({first_origin}) and {purpose} ({origin}) cannot both listen on \
+                     {address}: give one of them another port"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

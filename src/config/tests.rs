@@ -230,6 +230,52 @@ fn listeners_cannot_share_an_address_except_with_port_0() {
 }
 
 #[test]
+fn the_admin_listener_is_off_by_default_and_takes_a_port_or_an_address() {
+    assert_eq!(Config::default().admin_listen, None);
+    assert_eq!(Config::default().to_json().get("adminListen"), None);
+    for (text, address) in [
+        ("9091", "127.0.0.1:9091"),
+        ("0", "127.0.0.1:0"),
+        ("0.0.0.0:9091", "0.0.0.0:9091"),
+        ("[::1]:9091", "[::1]:9091"),
+    ] {
+        let address: Option<SocketAddr> = address.parse().ok();
+        let config = run_with(&["--admin-listen", text]).unwrap();
+        assert_eq!(config.admin_listen, address);
+        assert_eq!(read(&config.to_string()).unwrap(), config);
+        assert_eq!(read(&format!("{{\"adminListen\": {text:?}}}")).unwrap().admin_listen, address);
+    }
+    assert_eq!(read(r#"{"adminListen": 9091}"#).unwrap().admin_listen.unwrap().port(), 9091);
+    assert_eq!(read(r#"{"adminListen": "none"}"#).unwrap().admin_listen, None);
+    assert_eq!(run_with(&["--admin-listen", "none"]).unwrap().admin_listen, None);
+    for text in ["", "None", "65536", "0.0.0.0"] {
+        let error = run_with(&["--admin-listen", text]).unwrap_err();
+        let start = format!("--admin-listen {text}: must be none or [ADDRESS:]PORT");
+        assert!(error.starts_with(&start), "{error}");
+    }
+    for value in ["true", "null", "-1", "65536", "9091.5"] {
+        let error = read(&format!("{{\"adminListen\": {value}}}")).unwrap_err();
+        let start = format!("conf.json: \"adminListen\": {value}: must be none or [ADDRESS:]PORT");
+        assert!(error.starts_with(&start), "{error}");
+    }
+}
+
+#[test]
+fn the_admin_listener_shares_no_address_either() {
+    for (port, first) in [("9090", "events"), ("9099", "clients")] {
+        assert_eq!(
+            run_with(&["--admin-listen", port]).unwrap_err(),
+            format!(
+                "{first} (default) and admin (--admin-listen) cannot both listen on \
+                 127.0.0.1:{port}: give one of them another port"
+            )
+        );
+    }
+    let zeros = ["--event-listen", "0", "--client-listen", "0", "--admin-listen", "0"];
+    run_with(&zeros).unwrap();
+}
+
+#[test]
 fn the_total_limit_is_at_least_the_limit_per_client() {
     let error = run_with(&["--client-queue-bytes", "536870913"]).unwrap_err();
     assert_eq!(
@@ -382,8 +428,13 @@ fn millis(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duratio
 
 prop_compose! {
     fn configs()(
-        (event_listen, client_listen) in (addresses(), addresses())
-            .prop_filter("one address", |(event, client)| event != client),
+        (event_listen, client_listen, admin_listen) in
+            (addresses(), addresses(), option::of(addresses())).prop_filter(
+                "one address",
+                |(event, client, admin)| {
+                    event != client && *admin != Some(*event) && *admin != Some(*client)
+                },
+            ),
         (first_sequence, reorder_window) in (0..u64::MAX, 1..=1_u32 << 26),
         gap_timeout in option::of(millis(1..=86_400_000)),
         on_source_disconnect in
@@ -402,7 +453,7 @@ prop_compose! {
         capture in option::of(".+".prop_map(PathBuf::from)),
     ) -> Config {
         Config {
-            event_listen, client_listen, first_sequence, reorder_window, gap_timeout,
+            event_listen, client_listen, admin_listen, first_sequence, reorder_window, gap_timeout,
             on_source_disconnect, max_sources, max_clients, max_clients_per_address,
             max_line_bytes, identify_timeout, peer_timeout, client_queue_bytes, total_queue_bytes, slow_client,
             stall_timeout, drain_timeout, busy_poll, log_level, capture,

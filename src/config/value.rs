@@ -205,17 +205,52 @@ impl SettingType<Option<PathBuf>> for OptionalPath {
     }
 }
 
+/// The form of a listener's address.
+const LISTEN_FORM: &str = "[ADDRESS:]PORT with an IP address and a port from 0 to 65535, such as 9090, \
+                           0.0.0.0:9090 or [::]:9090";
+
+/// Parses the address of a listener. A port alone listens on 127.0.0.1.
+fn parse_listen(text: &str) -> Option<SocketAddr> {
+    let bare_port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    bare_port.ok().or_else(|| text.parse().ok())
+}
+
+/// The address of a listener that may be absent.
+pub(super) struct OptionalListen;
+
+impl SettingType<Option<SocketAddr>> for OptionalListen {
+    fn read_flag(&self, text: &str) -> Result<Option<SocketAddr>, String> {
+        match text {
+            "none" => Ok(None),
+            _ => match parse_listen(text) {
+                Some(address) => Ok(Some(address)),
+                None => Err(format!("must be none or {LISTEN_FORM}")),
+            },
+        }
+    }
+
+    fn read_json(
+        &self,
+        value: &Value,
+        _current: &Option<SocketAddr>,
+    ) -> Result<Option<SocketAddr>, String> {
+        match value {
+            Value::Number(port) => self.read_flag(&port.to_string()),
+            _ => self.read_flag(value.as_str().unwrap_or_default()),
+        }
+    }
+
+    fn print_json(&self, setting: &Option<SocketAddr>) -> Option<Value> {
+        setting.map(|address| address.to_string().into())
+    }
+}
+
 /// The address of a listener. The flag sets address and port, the key only the port.
 pub(super) struct ListenPort;
 
 impl SettingType<SocketAddr> for ListenPort {
     fn read_flag(&self, text: &str) -> Result<SocketAddr, String> {
-        let bare_port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        bare_port.or_else(|_| text.parse()).map_err(|_| {
-            "must be [ADDRESS:]PORT with an IP address and a port from 0 to 65535, such as 9090, \
-             0.0.0.0:9090 or [::]:9090"
-                .to_owned()
-        })
+        parse_listen(text).ok_or_else(|| format!("must be {LISTEN_FORM}"))
     }
 
     fn read_json(&self, value: &Value, current: &SocketAddr) -> Result<SocketAddr, String> {
