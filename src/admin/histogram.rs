@@ -1,5 +1,9 @@
 //! Histograms with fixed buckets.
 
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
 /// Counts of values by bucket, and their sum.
 #[derive(Clone, Copy, Debug)]
 pub struct Histogram {
@@ -72,26 +76,53 @@ pub const EVENT_BOUNDS: [u64; Histogram::BOUNDS] = [
     67_108_864,
 ];
 
-/// The distributions that a server measures of itself.
-#[derive(Clone, Copy, Debug)]
+/// The distributions that a server measures of itself. Times are recorded in nanoseconds and shown in
+/// seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Histograms {
-    /// The time of a turn of the loop without waiting, in nanoseconds.
-    pub turn: Histogram,
+    /// The time of a turn of the loop without waiting.
+    #[serde(serialize_with = "time_buckets")]
+    pub turn_seconds: Histogram,
     /// The number of events applied in a turn.
+    #[serde(serialize_with = "buckets")]
     pub turn_events: Histogram,
-    /// The time from reading an event to the end of the flush that follows it, in nanoseconds, of
-    /// sampled events.
-    pub delivery_delay: Histogram,
+    /// The time from reading an event to the end of the flush that follows it, of sampled events.
+    #[serde(serialize_with = "time_buckets")]
+    pub delivery_delay_seconds: Histogram,
 }
 
 impl Default for Histograms {
     fn default() -> Histograms {
         Histograms {
-            turn: Histogram::new(&TIME_BOUNDS),
+            turn_seconds: Histogram::new(&TIME_BOUNDS),
             turn_events: Histogram::new(&EVENT_BOUNDS),
-            delivery_delay: Histogram::new(&TIME_BOUNDS),
+            delivery_delay_seconds: Histogram::new(&TIME_BOUNDS),
         }
     }
+}
+
+/// The JSON of a histogram.
+#[derive(Serialize)]
+struct Buckets<T> {
+    count: u64,
+    sum: T,
+    /// Pairs of an upper bound and the number of values at most it.
+    buckets: Vec<(T, u64)>,
+}
+
+fn buckets<S: Serializer>(histogram: &Histogram, serializer: S) -> Result<S::Ok, S::Error> {
+    let (count, sum) = (histogram.count(), histogram.sum());
+    Buckets { count, sum, buckets: histogram.cumulative().collect() }.serialize(serializer)
+}
+
+fn time_buckets<S: Serializer>(histogram: &Histogram, serializer: S) -> Result<S::Ok, S::Error> {
+    let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
+    Buckets {
+        count: histogram.count(),
+        sum: seconds(histogram.sum()),
+        buckets: histogram.cumulative().map(|(bound, count)| (seconds(bound), count)).collect(),
+    }
+    .serialize(serializer)
 }
 
 #[cfg(test)]

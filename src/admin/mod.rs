@@ -21,6 +21,7 @@ pub mod response;
 pub mod routes;
 pub mod status;
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use slab::Slab;
@@ -131,7 +132,8 @@ impl<A: Acceptor> AdminServer<A> {
                 Ok((stream, _)) => {
                     self.connections.insert(Connection::new(stream, now));
                 }
-                Err(_) => self.acceptable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
+                Err(_) => {}
             }
         }
     }

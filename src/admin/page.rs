@@ -11,8 +11,8 @@ const PAGE: &str = include_str!("page.html");
 /// it may fetch from this server only.
 const FIELDS: &str = concat!(
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; ",
-    "style-src 'sha256-GvE+/uvqI2EmgvaLGknXt3EKf9eFzGed2rgyGQ7EnZE='; ",
-    "script-src 'sha256-+G8lvqgOX3NjSH4AroR5pV6ECo4HEr0qk/0Dflg7O78='; ",
+    "style-src 'sha256-CSKLt4YBSGmHhaHEFCoLHgvRuMfcS3AFxGdko6jWUKQ='; ",
+    "script-src 'sha256-blNWP1gr49jeA1vwX+GNwTOz7OCMofI+biG5eDhjrlk='; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cross-Origin-Resource-Policy: same-origin\r\n",
     "Referrer-Policy: no-referrer\r\n",

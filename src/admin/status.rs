@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::histogram::Histogram;
+use super::histogram::Histograms;
 
 /// The version of the names. It rises when a name is removed or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -21,7 +21,7 @@ pub const MAX_SLOW_CLIENTS: usize = 20;
 pub const MAX_RECENT_CLOSES: usize = 64;
 
 /// A snapshot of the server. All counters count since the start.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "STATUS.md describes the fields of this and the following types")]
 pub struct Status {
     pub schema: u32,
@@ -37,13 +37,13 @@ pub struct Status {
     pub slow_clients: Vec<SlowClient>,
     pub recent_closes: Vec<RecentClose>,
     pub process: Process,
-    pub histograms: HistogramStatus,
+    pub histograms: Histograms,
     /// The settings in force, as in a configuration file.
     pub settings: Map<String, Value>,
 }
 
 /// The server itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Server {
     pub version: &'static str,
@@ -55,10 +55,11 @@ pub struct Server {
 }
 
 /// What the server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Events are read and applied.
+    #[default]
     Running,
     /// Slow clients pause applying and reading.
     Paused,
@@ -67,7 +68,7 @@ pub enum State {
 }
 
 /// The order of events.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Sequence {
     pub awaited: u64,
@@ -202,18 +203,6 @@ pub struct Process {
     pub max_descriptors: Option<u64>,
 }
 
-/// The distributions that the server measures.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs, reason = "described in STATUS.md")]
-pub struct HistogramStatus {
-    #[serde(serialize_with = "time_buckets")]
-    pub turn_seconds: Histogram,
-    #[serde(serialize_with = "buckets")]
-    pub turn_events: Histogram,
-    #[serde(serialize_with = "time_buckets")]
-    pub delivery_delay_seconds: Histogram,
-}
-
 impl Status {
     /// Returns the JSON of the status.
     ///
@@ -225,30 +214,6 @@ impl Status {
         json.push(b'\n');
         Ok(json)
     }
-}
-
-/// The buckets of a histogram: bounds with the number of values at most each.
-#[derive(Serialize)]
-struct Buckets<T> {
-    count: u64,
-    sum: T,
-    /// Pairs of an upper bound and the number of values at most it.
-    buckets: Vec<(T, u64)>,
-}
-
-fn buckets<S: Serializer>(histogram: &Histogram, serializer: S) -> Result<S::Ok, S::Error> {
-    let (count, sum) = (histogram.count(), histogram.sum());
-    Buckets { count, sum, buckets: histogram.cumulative().collect() }.serialize(serializer)
-}
-
-fn time_buckets<S: Serializer>(histogram: &Histogram, serializer: S) -> Result<S::Ok, S::Error> {
-    let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
-    Buckets {
-        count: histogram.count(),
-        sum: seconds(histogram.sum()),
-        buckets: histogram.cumulative().map(|(bound, count)| (seconds(bound), count)).collect(),
-    }
-    .serialize(serializer)
 }
 
 /// Serializes a time in seconds, to the millisecond.
@@ -279,7 +244,6 @@ fn as_text_if_any<S: Serializer>(user: &Option<u64>, serializer: S) -> Result<S:
 pub(super) mod sample {
     use std::net::Ipv4Addr;
 
-    use super::super::histogram::Histograms;
     use super::*;
 
     pub(in super::super) fn status() -> Status {
@@ -287,9 +251,9 @@ pub(super) mod sample {
         let second = Duration::from_secs(1);
         let closed = BTreeMap::from([("closed_by_peer", 3), ("stalled", 1)]);
         let mut histograms = Histograms::default();
-        histograms.turn.record(25_000);
+        histograms.turn_seconds.record(25_000);
         histograms.turn_events.record(12);
-        histograms.delivery_delay.record(90_000);
+        histograms.delivery_delay_seconds.record(90_000);
         let settings = [("reorderWindow", 262_144), ("totalQueueBytes", 1 << 29)];
         Status {
             schema: SCHEMA,
@@ -341,11 +305,7 @@ pub(super) mod sample {
                 open_descriptors: Some(10),
                 max_descriptors: Some(1024),
             },
-            histograms: HistogramStatus {
-                turn_seconds: histograms.turn,
-                turn_events: histograms.turn_events,
-                delivery_delay_seconds: histograms.delivery_delay,
-            },
+            histograms,
             settings: settings
                 .map(|(key, value)| (key.to_owned(), value.into()))
                 .into_iter()
