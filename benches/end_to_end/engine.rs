@@ -67,7 +67,7 @@ fn run(bytes: &[u8], events: u64, clients: &[u64]) -> CountingSink {
     }
     let mut decoder = EventDecoder::new(256);
     for piece in bytes.chunks(READ_BYTES) {
-        fill(&mut decoder.lines, piece);
+        fill(decoder.buffer_mut(), piece);
         apply(&mut decoder, &mut engine, &mut sink);
     }
     assert_eq!(engine.counters().applied(), events);

@@ -55,7 +55,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, stream: &[u8]) 
 /// Decodes every event so that the compiler cannot remove any.
 fn sum_of_sequences(stream: &[u8]) -> u64 {
     let mut decoder = EventDecoder::new(256);
-    fill(&mut decoder.lines, stream);
+    fill(decoder.buffer_mut(), stream);
     let mut sum = 0;
     while let Some(received) = decoder.next_event() {
         let Decoded::Event(event, _) = black_box(received) else { panic!("a line is malformed") };

@@ -1,6 +1,6 @@
 //! A sink for an engine that is measured alone.
 
-use eventserver::engine::{Offer, Recipients, Sink};
+use eventserver::engine::{Full, Recipients, Sink};
 use eventserver::protocol::Line;
 
 /// Counts the deliveries of each recipient, and keeps nothing. Recipients are numbered from 0.
@@ -31,7 +31,7 @@ impl CountingSink {
 
 impl Sink for CountingSink {
     #[inline]
-    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Result<(), Full> {
         match audience {
             Recipients::One(recipient) => self.addressed[recipient.0 as usize] += 1,
             Recipients::Many(recipients) => {
@@ -42,6 +42,6 @@ impl Sink for CountingSink {
             Recipients::All => self.broadcasts += 1,
         }
         self.bytes += line.len() as u64;
-        Offer::Taken
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@
 //! Event ─▶ ReorderBuffer ─in sequence─▶ FollowerGraph ─(recipients, line)─▶ Sink
 //! ```
 //!
-//! A sink without capacity may refuse an event. The event then has no effect, and the next call of
+//! A sink that is full refuses an event. The event then has no effect, and the next call of
 //! [`Engine::apply_next`] offers it again.
 
 mod graph;
@@ -41,20 +41,18 @@ pub enum Recipients<'a> {
     All,
 }
 
-/// The answer of a [`Sink`] to an offered event.
+/// The error of a [`Sink`] whose capacity does not suffice: the line is queued for no recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Offer {
-    /// The line is queued for all recipients.
-    Taken,
-    /// The capacity does not suffice: the line is queued for no recipient.
-    Refused,
-}
+pub struct Full;
 
 /// A destination of deliveries.
 pub trait Sink {
     /// Queues the line of an event for all recipients, or for none of them.
-    fn offer(&mut self, recipients: Recipients<'_>, line: Line<'_>) -> Offer;
+    ///
+    /// # Errors
+    ///
+    /// The capacity does not suffice.
+    fn offer(&mut self, recipients: Recipients<'_>, line: Line<'_>) -> Result<(), Full>;
 }
 
 /// The result of one step of [`Engine::apply_next`].
@@ -62,7 +60,7 @@ pub trait Sink {
 pub enum Progress {
     /// The awaited sequence was applied, and the next one is awaited.
     Applied,
-    /// The sink refused the event.
+    /// The sink is full.
     Blocked,
     /// The awaited sequence has not arrived.
     Idle,
@@ -167,7 +165,7 @@ impl Engine {
             Head::Missing => return Progress::Idle,
             Head::Void => self.counters.void += 1,
             Head::Event(kind, line) => {
-                if apply(kind, line, &mut self.graph, sink) == Offer::Refused {
+                if apply(kind, line, &mut self.graph, sink).is_err() {
                     return Progress::Blocked;
                 }
                 self.counters.count(kind);
@@ -260,14 +258,14 @@ impl Engine {
     }
 }
 
-/// Offers an event to the sink and updates the graph once the event is taken.
+/// Offers an event to the sink and updates the graph unless the sink is full.
 #[inline]
 fn apply(
     kind: EventKind,
     line: Line<'_>,
     graph: &mut FollowerGraph,
     sink: &mut impl Sink,
-) -> Offer {
+) -> Result<(), Full> {
     match kind {
         EventKind::Broadcast => sink.offer(Recipients::All, line),
         EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink),
@@ -278,23 +276,21 @@ fn apply(
             offer_to_several(graph.indexed_followers(from), line, sink)
         }
         EventKind::Follow { follower, followed } => {
-            let offer = offer_to_one(graph.recipient(followed), line, sink);
-            if offer == Offer::Taken {
-                graph.follow(follower, followed);
-            }
-            offer
+            offer_to_one(graph.recipient(followed), line, sink)?;
+            graph.follow(follower, followed);
+            Ok(())
         }
         EventKind::Unfollow { follower, followed } => {
             graph.unfollow(follower, followed);
-            Offer::Taken
+            Ok(())
         }
     }
 }
 
 #[inline]
-fn offer_to_several(recipients: &[u32], line: Line<'_>, sink: &mut impl Sink) -> Offer {
+fn offer_to_several(recipients: &[u32], line: Line<'_>, sink: &mut impl Sink) -> Result<(), Full> {
     match recipients {
-        [] => Offer::Taken,
+        [] => Ok(()),
         recipients => sink.offer(Recipients::Many(recipients), line),
     }
 }
@@ -305,13 +301,17 @@ fn offer_to_unindexed_too(
     line: Line<'_>,
     graph: &FollowerGraph,
     sink: &mut impl Sink,
-) -> Offer {
+) -> Result<(), Full> {
     let mut followers = graph.indexed_followers(from).to_vec();
     graph.append_unindexed_followers(from, &mut followers);
     offer_to_several(&followers, line, sink)
 }
 
 #[inline]
-fn offer_to_one(recipient: Option<Recipient>, line: Line<'_>, sink: &mut impl Sink) -> Offer {
-    recipient.map_or(Offer::Taken, |recipient| sink.offer(Recipients::One(recipient), line))
+fn offer_to_one(
+    recipient: Option<Recipient>,
+    line: Line<'_>,
+    sink: &mut impl Sink,
+) -> Result<(), Full> {
+    recipient.map_or(Ok(()), |recipient| sink.offer(Recipients::One(recipient), line))
 }

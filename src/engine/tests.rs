@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Engine, InsertOutcome, Offer, Progress, Recipients, Sink};
+use super::{Engine, Full, InsertOutcome, Progress, Recipients, Sink};
 use crate::protocol::{
     Decoded, Event, EventDecoder, EventKind, Line, ParseError, Sequence, UserId,
 };
@@ -23,9 +23,9 @@ struct Outcome {
 }
 
 impl Sink for Vec<String> {
-    fn offer(&mut self, _recipients: Recipients<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, _recipients: Recipients<'_>, line: Line<'_>) -> Result<(), Full> {
         self.push(String::from_utf8(line.as_bytes().to_vec()).unwrap());
-        Offer::Taken
+        Ok(())
     }
 }
 
@@ -76,10 +76,10 @@ fn run(first: u64, window: u32, bursts: &[Burst], path: Path) -> Outcome {
 
 fn feed(decoder: &mut EventDecoder, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let unfilled = decoder.lines.unfilled_mut(bytes.len());
+        let unfilled = decoder.buffer_mut().unfilled_mut(bytes.len());
         let (next, rest) = bytes.split_at(unfilled.len());
         unfilled.copy_from_slice(next);
-        decoder.lines.advance(next.len());
+        decoder.buffer_mut().advance(next.len());
         bytes = rest;
     }
 }

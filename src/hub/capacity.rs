@@ -20,4 +20,9 @@ impl Capacity {
     pub fn for_clients(max_clients: usize) -> Capacity {
         Capacity { max_clients, max_awaiting_id: Capacity::MAX_AWAITING_ID }
     }
+
+    /// Returns the maximum number of open clients, registered or not.
+    pub(crate) fn max_open(self) -> usize {
+        self.max_clients + self.max_awaiting_id
+    }
 }

@@ -158,11 +158,11 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Displays the error that caused a close, if any.
-pub(crate) struct CausedBy(pub(crate) Option<io::Error>);
+pub(crate) struct CausedBy<'a>(pub(crate) Option<&'a io::Error>);
 
-impl fmt::Display for CausedBy {
+impl fmt::Display for CausedBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match self.0 {
             Some(error) => write!(f, " ({error})"),
             None => Ok(()),
         }

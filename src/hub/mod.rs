@@ -3,22 +3,39 @@
 //! A [`Hub`] is the server without poll, clock and signals: readiness and time are passed in as
 //! values, and connections come from two [`Acceptor`]s, so that a simulation runs the same code as
 //! real sockets.
+//!
+//! Each part owns its state and takes what else it needs as arguments:
+//!
+//! | part | state |
+//! |---|---|
+//! | `Sources` | event sources: listener, table, service order, limit |
+//! | `Clients` | client connections: listener, table, limits, handshakes, lingering |
+//! | `Outbound` | queues: fan-out batch of the turn, send queues, pool, back-pressure |
+//! | [`Engine`] | reorder buffer and follower graph |
+//! | `GapMonitor`, `Shutdown` | the age of a gap, the deadline of a shutdown |
+//! | `Context` | settings, budgets, time, counters, log: passed to all of them |
+//!
+//! Three short-lived types borrow several parts: `Registry` where a user's connection enters and
+//! leaves, `Applier` where lines are decoded and applied, `Delivery` where events are queued.
 
 mod budgets;
 mod capacity;
 mod clients;
-mod close;
 mod close_reason;
 mod connection;
-mod gap_monitor;
+mod context;
 mod gaps;
 mod listener;
 mod log_limiter;
 mod outbound;
+mod readiness;
 mod recorder;
+mod registry;
 mod shutdown;
 mod sources;
 mod stats;
+#[cfg(test)]
+mod test_stream;
 mod timeout_queue;
 mod token;
 mod transport;
@@ -26,90 +43,38 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
+pub use readiness::{NextTurn, Readiness};
 pub use recorder::Recorder;
 pub use stats::Stats;
 pub use token::{CLIENT_LISTENER, EVENT_LISTENER};
 pub use transport::{Acceptor, BACKLOG, Stream};
 
 use std::fmt;
-use std::io;
 use std::time::Instant;
 
-use log::Level;
-
-use self::clients::Candidate;
-use self::clients::lingering::LINGER_TIMEOUT;
-use self::listener::{ACCEPT_BACKOFF, Listener};
-use crate::config::Config;
+use self::clients::Clients;
+use self::context::Context;
+use self::gaps::GapMonitor;
+use self::outbound::{Delivery, Outbound};
+use self::registry::Registry;
+use self::shutdown::Shutdown;
+use self::sources::{Applier, Sources};
+use self::token::Target;
+use crate::config::{Config, OnSourceDisconnect};
 use crate::engine::{Engine, Recipient};
-use crate::hub::clients::ip_limiter::IpLimiter;
-use crate::hub::gap_monitor::GapMonitor;
-use crate::hub::log_limiter::{LogKind, LogLimiter};
-use crate::hub::outbound::Outbound;
-use crate::hub::shutdown::Shutdown;
-use crate::hub::sources::Sources;
-use crate::hub::stats::HubCounters;
-use crate::hub::timeout_queue::TimeoutQueue;
-use crate::hub::token::{ClientKey, Target};
 use crate::protocol::Sequence;
 
-/// The readiness of a connection or a listener, as reported by the poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// The connection's token, or [`EVENT_LISTENER`] or [`CLIENT_LISTENER`].
-    pub token: usize,
-    /// Bytes, the end of the stream, an error or a new connection may be pending.
-    pub readable: bool,
-    /// The socket accepts bytes again.
-    pub writable: bool,
-    /// The peer has closed its sending side: the end of the stream or an error follows the bytes in
-    /// the kernel.
-    pub read_closed: bool,
-}
-
-/// The time of the next turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextTurn {
-    /// Immediately, because there is work left.
-    Now,
-    /// When a connection or a listener is ready, or at this time at the latest.
-    Until(Instant),
-    /// When a connection or a listener is ready.
-    WhenReady,
-}
-
 /// The complete server state.
-#[derive(Debug)]
 pub struct Hub<A: Acceptor> {
-    config: Config,
-    budgets: Budgets,
-    capacity: Capacity,
+    cx: Context,
     engine: Engine,
-    outbound: Outbound<A::Stream>,
-    source_listener: Option<Listener<A>>,
-    client_listener: Option<Listener<A>>,
-    sources: Sources<A::Stream>,
-    /// Keys of clients that may have unread input.
-    readable_clients: Vec<ClientKey>,
-    /// Clients over a limit, until the disconnects known to the kernel have been read.
-    candidates: Vec<Candidate>,
-    /// The number of open clients, registered or not.
-    open_clients: usize,
-    linger_timeouts: TimeoutQueue<(ClientKey, Instant)>,
-    /// Clients that have to identify themselves, by key and time of connection. An entry is stale
-    /// once the client has done so or is closed.
-    identify_timeouts: TimeoutQueue<(ClientKey, Instant)>,
-    ip_limiter: IpLimiter,
+    sources: Sources<A>,
+    clients: Clients<A>,
+    outbound: Outbound,
     gap_monitor: GapMonitor,
-    /// The shutdown in progress, if any.
-    shutdown: Option<Shutdown>,
-    /// Whether applying was paused at the end of the last turn.
-    was_paused: bool,
+    shutdown: Shutdown,
     /// Records accepted lines, if configured.
     recorder: Option<Box<dyn Recorder>>,
-    log_limiter: LogLimiter,
-    counters: HubCounters,
-    now: Instant,
     readiness_buf: Vec<Readiness>,
 }
 
@@ -126,27 +91,14 @@ impl<A: Acceptor> Hub<A> {
         let first = Sequence::new(config.first_sequence).unwrap_or(Sequence::MAX);
         Hub {
             engine: Engine::new(first, config.reorder_window),
-            outbound: Outbound::new(&config, now),
-            source_listener: Some(Listener::new(event_acceptor)),
-            client_listener: Some(Listener::new(client_acceptor)),
-            sources: Sources::new(config.max_sources),
-            readable_clients: Vec::new(),
-            candidates: Vec::new(),
-            open_clients: 0,
-            linger_timeouts: TimeoutQueue::new(LINGER_TIMEOUT),
-            identify_timeouts: TimeoutQueue::new(config.identify_timeout),
-            ip_limiter: IpLimiter::new(config.max_clients_per_address),
+            sources: Sources::new(event_acceptor, &config),
+            clients: Clients::new(client_acceptor, &config),
+            outbound: Outbound::new(&config),
             gap_monitor: GapMonitor::new(config.gap_timeout, now),
-            shutdown: None,
-            was_paused: false,
+            shutdown: Shutdown::default(),
             recorder: None,
-            log_limiter: LogLimiter::default(),
-            counters: HubCounters::default(),
-            now,
             readiness_buf: Vec::new(),
-            capacity,
-            budgets: Budgets::default(),
-            config,
+            cx: Context::new(config, capacity, now),
         }
     }
 
@@ -162,13 +114,14 @@ impl<A: Acceptor> Hub<A> {
 
     /// Logs how many log lines were suppressed, without waiting for their second to end.
     pub(crate) fn report_suppressed_now(&mut self) {
-        self.log_limiter.report_all_suppressed();
+        self.cx.log_limiter.report_all_suppressed();
     }
 
     /// Returns the hub with other budgets than the default.
     #[must_use]
-    pub fn with_budgets(self, budgets: Budgets) -> Hub<A> {
-        Hub { budgets, ..self }
+    pub fn with_budgets(mut self, budgets: Budgets) -> Hub<A> {
+        self.cx.budgets = budgets;
+        self
     }
 
     /// Runs one turn at the time `now`, with the readiness of the last poll.
@@ -182,42 +135,77 @@ impl<A: Acceptor> Hub<A> {
         ready: &[Readiness],
         mut poll_again: impl FnMut(&mut Vec<Readiness>) -> bool,
     ) {
-        self.now = now;
-        self.outbound.begin_turn(now);
+        self.begin_turn(now);
         self.apply_readiness(ready);
         if self.read_sources() || self.is_timeout_due() || self.sources.has_undecided() {
             self.poll_again_for_readiness(&mut poll_again);
         }
-        self.decide_on_sources();
+        self.sources.decide(&mut self.cx);
         self.accept_and_read_clients(&mut poll_again);
-        self.expire_handshakes();
+        self.clients.expire_handshakes(now);
         self.close_clients();
-        self.engine.index_some(self.budgets.index_steps);
+        self.engine.index_some(self.cx.budgets.index_steps);
         self.apply();
-        self.outbound.flush_pending();
+        self.outbound.flush_pending(self.clients.table_mut());
         self.check_gap();
-        self.outbound.expire_stalls();
-        self.log_limiter.report_suppressed(self.now);
+        self.outbound.expire_stalls(self.clients.table_mut(), now);
+        self.cx.log_limiter.report_suppressed(now);
         self.advance_shutdown();
         self.close_pending();
-        self.log_pause_changes();
+        self.outbound.log_pause_changes(&mut self.cx);
         self.end_turn();
+    }
+
+    /// Closes the listeners and stops reading. What was read is applied and delivered in the
+    /// following turns, until [`is_stopped`](Self::is_stopped) or the drain timeout.
+    ///
+    /// Readiness that was reported before may refer to connections that are closed here. It is
+    /// ignored, because no new connection reuses their keys.
+    pub fn stop(&mut self, now: Instant) {
+        if !self.shutdown.start(now, self.cx.config.drain_timeout) {
+            return;
+        }
+        self.cx.now = now;
+        self.sources.stop();
+        self.clients.stop();
+        // Clients with an empty queue will not become ready, so they are closed now.
+        self.advance_shutdown();
+        self.close_pending();
+    }
+
+    /// Returns whether a shutdown is in progress.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shutdown.is_draining()
+    }
+
+    /// Returns whether the shutdown is complete.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_draining() && self.sources.open() == 0 && self.clients.is_empty()
     }
 
     /// Returns when the next turn has to begin.
     #[must_use]
     pub fn next_turn(&self) -> NextTurn {
-        if self.config.busy_poll || self.has_work_left() {
+        if self.cx.config.busy_poll || self.has_work_left() {
             return NextTurn::Now;
         }
         let deadlines = [
             self.next_timeout(),
-            self.log_limiter.next_report(),
-            self.source_listener.as_ref().and_then(|listener| listener.backoff_until),
-            self.client_listener.as_ref().and_then(|listener| listener.backoff_until),
-            self.shutdown.map(Shutdown::deadline),
+            self.cx.log_limiter.next_report(),
+            self.sources.backoff_until(),
+            self.clients.backoff_until(),
+            self.shutdown.deadline(),
         ];
         deadlines.into_iter().flatten().min().map_or(NextTurn::WhenReady, NextTurn::Until)
+    }
+
+    /// Returns the upper bound on readiness events per turn. The poll reports each connection once
+    /// unless new data arrives, the longest pending first; 16× leaves slack for repeats.
+    #[must_use]
+    pub fn max_readiness(&self) -> usize {
+        16 * (self.sources.open() + self.clients.len() + 16)
     }
 
     /// Returns a snapshot of all counters.
@@ -225,10 +213,10 @@ impl<A: Acceptor> Hub<A> {
     pub fn totals(&self) -> Stats {
         Stats {
             engine: *self.engine.counters(),
-            counters: self.counters,
-            lines_queued: self.outbound.lines_queued,
-            bytes_written: self.outbound.bytes_written,
-            clients_connected: self.client_count(),
+            counters: self.cx.counters,
+            lines_queued: self.outbound.lines_queued(),
+            bytes_written: self.outbound.bytes_written(),
+            clients_connected: self.clients.open(),
             sources_connected: self.sources.len(),
             queued_bytes: self.outbound.queued_total(),
             awaited: self.engine.awaited(),
@@ -242,105 +230,55 @@ impl<A: Acceptor> Hub<A> {
     #[must_use]
     pub fn lines_received(&self, token: usize) -> Option<u64> {
         let Target::Source(key) = Target::of(token) else { return None };
-        self.sources.get(key).map(|source| source.lines_received)
+        self.sources.lines_received(key)
     }
 
     /// Panics unless the invariants between two turns hold. Checks every connection.
     pub fn check_invariants(&self) {
-        self.outbound.check();
+        self.sources.check();
+        self.clients.check();
+        self.outbound.check(self.clients.table());
         for &key in self.outbound.registered() {
-            let Some(client) = self.outbound.client(key) else {
+            let Some(client) = self.clients.table().get(key) else {
                 panic!("a registered key is of a client")
             };
             let user = client.user().and_then(|user| self.engine.graph().recipient(user));
-            assert_eq!(user.map(|Recipient(number)| number), client.recipient(), "of {key:?}");
+            let recipient = client.output().recipient();
+            assert_eq!(user.map(|Recipient(number)| number), recipient, "of {key:?}");
             assert_eq!(user.and_then(|user| self.outbound.client_at(user)), Some(key));
-            assert!(!client.is_closing, "pending closes are completed within the turn");
-            assert!(
-                client.send_queue.is_empty() || !client.writable,
-                "bytes stay queued only after WouldBlock"
-            );
-        }
-        self.sources.check();
-    }
-
-    /// Logs when applying is paused for slow clients, and when it is resumed.
-    fn log_pause_changes(&mut self) {
-        let is_paused = self.outbound.is_paused();
-        if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
-            return;
-        }
-        let queued = self.outbound.queued_total();
-        if is_paused {
-            let stalled = self.outbound.stalled_clients();
-            self.log(
-                LogKind::Paused,
-                Level::Warn,
-                format_args!(
-                    "paused: {stalled} clients have full queues, {queued} bytes queued in total"
-                ),
-            );
-        } else {
-            self.log(
-                LogKind::Paused,
-                Level::Info,
-                format_args!("resumed: {queued} bytes queued in total"),
-            );
+            let output = client.output();
+            assert!(!output.is_flush_missing(), "bytes stay queued only after WouldBlock");
         }
     }
+}
 
-    /// Ends the turn of the recorder, and shrinks buffers if there is no work left.
-    fn end_turn(&mut self) {
-        let is_idle = !self.has_work_left();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.end_turn(self.now, is_idle);
-        }
-        if is_idle {
-            self.outbound.shrink_pools();
-            self.trim_source_buffers();
-        }
+impl<A: Acceptor> fmt::Debug for Hub<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("totals", &self.totals()).finish_non_exhaustive()
+    }
+}
+
+/// The steps of a turn that concern several parts.
+impl<A: Acceptor> Hub<A> {
+    fn begin_turn(&mut self, now: Instant) {
+        self.cx.now = now;
+        self.clients.begin_turn(&self.cx);
+        self.outbound.begin_turn();
     }
 
     fn apply_readiness(&mut self, ready: &[Readiness]) {
         for readiness in ready {
             match Target::of(readiness.token) {
-                Target::SourceListener => {
-                    self.source_listener.iter_mut().for_each(Listener::set_readable);
-                }
-                Target::ClientListener => {
-                    self.client_listener.iter_mut().for_each(Listener::set_readable);
-                }
-                Target::Source(key) => {
-                    if let Some(source) = self.sources.get_mut(key) {
-                        source.readable |= readiness.readable && source.end.is_none();
-                        source.peer_closed |= readiness.read_closed;
+                Target::SourceListener => self.sources.set_listener_readable(),
+                Target::ClientListener => self.clients.set_listener_readable(),
+                Target::Source(key) => self.sources.set_ready(key, readiness),
+                Target::Client(key) => {
+                    self.clients.on_readable(key, readiness);
+                    if readiness.writable {
+                        self.outbound.on_writable(self.clients.table_mut(), key);
                     }
                 }
-                Target::Client(key) => self.mark_client_ready(key, readiness),
             }
-        }
-    }
-
-    fn mark_client_ready(&mut self, key: ClientKey, readiness: &Readiness) {
-        let &Readiness { readable, writable, read_closed, .. } = readiness;
-        if let Some(lingering) = self.outbound.clients.lingering_mut(key) {
-            if readable && !lingering.in_read_list {
-                lingering.in_read_list = true;
-                self.readable_clients.push(key);
-            }
-            return;
-        }
-        let Some(client) = self.outbound.clients.get_mut(key) else { return };
-        // A client that is already listed is listed again when its end becomes known.
-        let has_news = !client.in_read_list || (read_closed && !client.peer_closed);
-        client.peer_closed |= read_closed;
-        if readable && has_news {
-            client.in_read_list = true;
-            self.readable_clients.push(key);
-        }
-        if writable && !client.writable {
-            client.writable = true;
-            self.outbound.mark_pending(key);
         }
     }
 
@@ -364,63 +302,133 @@ impl<A: Acceptor> Hub<A> {
         self.readiness_buf = more;
     }
 
+    /// Accepts sources, and reads them unless applying is paused. Returns whether any bytes arrived.
+    fn read_sources(&mut self) -> bool {
+        self.sources.accept(&mut self.cx);
+        !self.outbound.is_paused() && self.sources.read(&self.cx)
+    }
+
+    /// Accepts and reads clients until the kernel has no more of their connections and input.
+    fn accept_and_read_clients(
+        &mut self,
+        poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
+    ) {
+        loop {
+            self.clients.accept(&mut self.cx);
+            self.read_clients();
+            let candidates = self.clients.take_candidates();
+            if candidates.is_empty() {
+                break;
+            }
+            self.poll_again_for_readiness(poll_again);
+            self.read_clients();
+            self.close_clients();
+            let (clients, mut registry) = self.clients_and_registry();
+            clients.decide(candidates, &mut registry);
+        }
+        self.clients.end_reading();
+    }
+
+    fn read_clients(&mut self) {
+        let (clients, mut registry) = self.clients_and_registry();
+        clients.read(&mut registry);
+    }
+
+    fn close_clients(&mut self) {
+        let (clients, mut registry) = self.clients_and_registry();
+        clients.close_pending(&mut registry);
+    }
+
+    /// Splits off what clients need to be registered and closed.
+    fn clients_and_registry(&mut self) -> (&mut Clients<A>, Registry<'_>) {
+        let Hub { clients, engine, outbound, cx, .. } = self;
+        (clients, Registry { engine, outbound, cx })
+    }
+
+    /// Applies due events and lines that were read, within the budget of a turn.
+    fn apply(&mut self) {
+        let Hub { sources, clients, engine, outbound, cx, recorder, .. } = self;
+        let delivery = Delivery { outbound, clients: clients.table_mut(), now: cx.now };
+        sources.apply(&mut Applier::new(engine, delivery, recorder, cx));
+    }
+
+    fn check_gap(&mut self) {
+        let is_paused = self.outbound.is_paused() || self.is_draining();
+        let all_drained = self.sources.are_all_drained();
+        self.gap_monitor.check(&mut self.engine, is_paused, all_drained, &mut self.cx);
+    }
+
+    /// Closes connections that the shutdown, if any, no longer waits for.
+    fn advance_shutdown(&mut self) {
+        let is_applied = !self.engine.has_ready() && !self.sources.may_have_lines();
+        if !self.shutdown.may_close(is_applied, self.cx.now) {
+            return;
+        }
+        shutdown::log_undelivered(&self.engine, is_applied, self.sources.open() > 0);
+        self.sources.close_all(&mut self.cx);
+        let is_expired = self.shutdown.has_expired(self.cx.now);
+        self.outbound.close_drained(self.clients.table_mut(), is_expired);
+    }
+
+    /// Closes all connections whose end was read or whose close is pending.
+    fn close_pending(&mut self) {
+        if !self.engine.has_ready() && self.sources.close_ended(&mut self.cx) {
+            self.reset_after_last_source();
+        }
+        self.sources.decide(&mut self.cx);
+        self.close_clients();
+        match self.shutdown.has_expired(self.cx.now) {
+            true => self.clients.close_lingering(),
+            false => self.clients.expire_lingering(self.cx.now),
+        }
+    }
+
+    /// Resets the stream and the follower graph if configured and if no source that has sent a line
+    /// is left.
+    fn reset_after_last_source(&mut self) {
+        if self.cx.config.on_source_disconnect == OnSourceDisconnect::Reset
+            && !self.is_draining()
+            && !self.sources.has_any_sent_line()
+        {
+            self.gap_monitor.reset_stream(&mut self.engine, &mut self.cx);
+        }
+    }
+
+    /// Ends the turn of the recorder, and shrinks buffers if there is no work left.
+    fn end_turn(&mut self) {
+        let is_idle = !self.has_work_left();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_turn(self.cx.now, is_idle);
+        }
+        if is_idle {
+            self.outbound.shrink_pools();
+            self.sources.trim_buffers();
+        }
+    }
+
     /// Returns whether a timeout may have expired. The process may have been suspended since the
     /// poll, so input that arrived in time may still be unread.
     fn is_timeout_due(&self) -> bool {
-        self.next_timeout().is_some_and(|deadline| deadline <= self.now)
+        self.next_timeout().is_some_and(|deadline| deadline <= self.cx.now)
     }
 
     /// Returns when the next timeout of a peer or of a gap may expire.
     fn next_timeout(&self) -> Option<Instant> {
         let timeouts = [
-            self.identify_timeouts.next_deadline(),
+            self.clients.next_timeout(),
             self.outbound.next_stall_deadline(),
             self.gap_monitor.next_deadline(),
-            self.linger_timeouts.next_deadline(),
         ];
         timeouts.into_iter().flatten().min()
     }
 
-    /// Returns the upper bound on readiness events per turn. The poll reports each connection once
-    /// unless new data arrives, the longest pending first; 16× leaves slack for repeats.
-    #[must_use]
-    pub fn max_readiness(&self) -> usize {
-        16 * (self.sources.open() + self.outbound.clients.len() + 16)
-    }
-
-    fn client_count(&self) -> usize {
-        self.open_clients
-    }
-
     /// Returns whether another turn has work to do without new readiness.
     fn has_work_left(&self) -> bool {
-        let may_read = !self.is_draining();
         let can_apply = self.outbound.may_accept();
-        let sources_wait = self.sources.iter().any(|source| {
-            source.may_have_lines || source.end.is_some() || (source.readable && may_read)
-        });
-        (can_apply && (self.engine.has_ready() || sources_wait))
-            || !self.readable_clients.is_empty()
-            || (self.sources.may_accept()
-                && self.source_listener.as_ref().is_some_and(Listener::is_ready))
-            || self.client_listener.as_ref().is_some_and(Listener::is_ready)
+        (can_apply && (self.engine.has_ready() || self.sources.have_work()))
+            || self.sources.can_accept()
+            || self.clients.has_work_left()
             || !self.engine.graph().is_index_complete()
             || self.is_stopped()
-    }
-
-    fn log_accept_error(&mut self, peer_kind: &str, error: &io::Error) {
-        self.counters.accept_errors += 1;
-        self.log(
-            LogKind::AcceptFailed,
-            Level::Error,
-            format_args!(
-                "cannot accept another {peer_kind}: {error}; retrying in {} ms",
-                ACCEPT_BACKOFF.as_millis()
-            ),
-        );
-    }
-
-    fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
-        self.log_limiter.log(kind, level, self.now, line);
     }
 }

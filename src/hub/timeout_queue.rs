@@ -39,8 +39,15 @@ impl<T> TimeoutQueue<T> {
         self.queue.pop_front().map(|(_, entry)| entry)
     }
 
+    /// Removes the expired entries and all stale ones before them. Returns the expired ones that are
+    /// not stale.
+    pub(crate) fn take_expired(&mut self, now: Instant, is_stale: impl Fn(&T) -> bool) -> Vec<T> {
+        let removed = std::iter::from_fn(|| self.pop_expired(now, &is_stale));
+        removed.filter(|entry| !is_stale(entry)).collect()
+    }
+
     /// Removes the first entry if it is expired or stale.
-    pub(crate) fn pop_expired(&mut self, now: Instant, is_stale: impl Fn(&T) -> bool) -> Option<T> {
+    fn pop_expired(&mut self, now: Instant, is_stale: impl Fn(&T) -> bool) -> Option<T> {
         if self.queue.len() > self.compact_at {
             self.queue.retain(|(_, entry)| !is_stale(entry));
             self.compact_at = MIN_COMPACT_LEN.max(2 * self.queue.len());

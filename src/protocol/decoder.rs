@@ -17,8 +17,7 @@ pub enum Decoded<'a> {
 /// All others are framed by the [`LineBuffer`] and parsed byte by byte.
 #[derive(Debug, Default)]
 pub struct EventDecoder {
-    /// The received bytes. The caller reads from its socket into this buffer.
-    pub lines: LineBuffer,
+    lines: LineBuffer,
 }
 
 impl EventDecoder {
@@ -27,6 +26,17 @@ impl EventDecoder {
     #[must_use]
     pub fn new(max_line_bytes: usize) -> EventDecoder {
         EventDecoder { lines: LineBuffer::new(max_line_bytes) }
+    }
+
+    /// Returns the bytes that were received and not decoded.
+    #[must_use]
+    pub fn buffer(&self) -> &LineBuffer {
+        &self.lines
+    }
+
+    /// Returns the buffer into which the caller reads from its socket.
+    pub fn buffer_mut(&mut self) -> &mut LineBuffer {
+        &mut self.lines
     }
 
     /// Passes up to `max` events in short, well-formed lines to `accept`, until it returns `false`. A

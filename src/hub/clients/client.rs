@@ -3,122 +3,123 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::hub::outbound::send_queue::SendQueue;
-use crate::protocol::{LineBuffer, UserId};
-
-/// The maximum length of an id line, without its terminator.
-pub(crate) const MAX_ID_LINE_BYTES: usize = 64;
-
-/// The part of the id line received so far.
-#[derive(Debug)]
-pub(crate) struct Handshake {
-    pub(crate) lines: LineBuffer,
-    /// When the client connected.
-    pub(crate) since: Instant,
-}
-
-/// The state of a client: whether it has identified itself.
-#[derive(Debug)]
-pub(crate) enum ClientState {
-    /// The id line is incomplete.
-    AwaitingId(Box<Handshake>),
-    /// The client is registered, with its index in the list of registered clients and its recipient
-    /// number.
-    Registered { user: UserId, index: u32, recipient: u32 },
-    /// The client was registered, and is about to be closed.
-    Closing { user: UserId },
-}
-
-/// The cause of a stall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StallCause {
-    /// An event did not fit the queue of the client: applying waits for this client.
-    OwnQueue,
-    /// All queues together are full, and the client has bytes queued.
-    TotalQueue,
-}
-
-/// A queue that has to fall to its low watermark within the stall timeout.
-#[derive(Debug)]
-pub(crate) struct Stall {
-    pub(crate) since: Instant,
-    /// The stall ends when the queue has at most this many bytes.
-    pub(crate) low_watermark: u64,
-    pub(crate) cause: StallCause,
-}
+use super::handshake::Handshake;
+use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
+use crate::hub::outbound::ClientOutput;
+use crate::hub::transport::Stream;
+use crate::protocol::UserId;
 
 /// A connection that receives events.
 #[derive(Debug)]
 pub(crate) struct Client<S> {
-    pub(crate) stream: S,
-    pub(crate) peer: SocketAddr,
-    pub(crate) state: ClientState,
-    pub(crate) send_queue: SendQueue,
-    /// The socket has not returned `WouldBlock` since it was last reported writable.
-    pub(crate) writable: bool,
+    pub(super) stream: S,
+    pub(super) peer: SocketAddr,
+    pub(super) state: ClientState,
+    pub(super) input: ClientInput,
+    output: ClientOutput,
     /// The client is closed within this turn, and receives no more events.
-    pub(crate) is_closing: bool,
-    /// Its key is in the list of readable clients.
-    pub(crate) in_read_list: bool,
-    /// The client is over a limit, until the decision whether to admit it.
-    pub(crate) awaits_admission: bool,
-    /// The peer has closed its sending side; bytes before that may be unread.
-    pub(crate) peer_closed: bool,
-    /// All input has been read, up to the end of the stream.
-    pub(crate) is_read_to_end: bool,
-    pub(crate) stall: Option<Box<Stall>>,
-    /// Bytes of a queue that was dropped before the client is closed.
-    pub(crate) dropped_bytes: u64,
+    pub(super) is_closing: bool,
 }
 
-/// A connection whose sending side is shut down. Its input is still read, because closing a socket
-/// with unread bytes resets the connection and loses bytes in flight.
+/// The state of a client: whether it has identified itself.
 #[derive(Debug)]
-pub(crate) struct Lingering<S> {
-    pub(crate) stream: S,
-    /// When the sending side was shut down.
-    pub(crate) since: Instant,
-    /// Its key is in the list of readable clients.
-    pub(crate) in_read_list: bool,
+pub(super) enum ClientState {
+    /// The id line is incomplete.
+    AwaitingId(Box<Handshake>),
+    /// The id line was read. The client is registered, or was, or awaits admission.
+    Identified(UserId),
+}
+
+/// The inbound half of a client.
+#[derive(Debug, Default)]
+pub(super) struct ClientInput {
+    /// The client's key is in the list of clients to read.
+    pub(super) in_read_list: bool,
+    /// The client is over a limit, until the decision whether to admit it.
+    pub(super) awaits_admission: bool,
+    /// The peer has closed its sending side; bytes before that may be unread.
+    pub(super) peer_closed: bool,
+    /// All input has been read, up to the end of the stream.
+    pub(super) is_read_to_end: bool,
 }
 
 impl<S> Client<S> {
-    pub(crate) fn new(stream: S, peer: SocketAddr, since: Instant) -> Client<S> {
-        let lines = LineBuffer::new(MAX_ID_LINE_BYTES);
+    /// Creates a client that has not been read, at the time of its connection.
+    pub(super) fn new(stream: S, peer: SocketAddr, since: Instant) -> Client<S> {
         Client {
             stream,
             peer,
-            state: ClientState::AwaitingId(Box::new(Handshake { lines, since })),
-            send_queue: SendQueue::default(),
-            writable: true,
+            state: ClientState::AwaitingId(Box::new(Handshake::new(since))),
+            input: ClientInput { in_read_list: true, ..ClientInput::default() },
+            output: ClientOutput::default(),
             is_closing: false,
-            in_read_list: true,
-            awaits_admission: false,
-            peer_closed: false,
-            is_read_to_end: false,
-            stall: None,
-            dropped_bytes: 0,
         }
     }
 
-    /// Returns whether the client connected at `since` and has not identified itself yet.
-    pub(crate) fn is_awaiting_id_since(&self, since: Instant) -> bool {
-        matches!(&self.state, ClientState::AwaitingId(handshake) if handshake.since == since)
+    /// Returns the peer's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Returns the outbound half.
+    #[inline]
+    pub(crate) fn output(&self) -> &ClientOutput {
+        &self.output
+    }
+
+    #[inline]
+    pub(crate) fn output_mut(&mut self) -> &mut ClientOutput {
+        &mut self.output
+    }
+
+    /// Returns the connection and the outbound half.
+    #[inline]
+    pub(crate) fn stream_and_output(&mut self) -> (&mut S, &mut ClientOutput) {
+        (&mut self.stream, &mut self.output)
+    }
+
+    /// Returns whether the client is closed within this turn. It receives no more events.
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// Returns the user id, once known.
     pub(crate) fn user(&self) -> Option<UserId> {
         match self.state {
             ClientState::AwaitingId(_) => None,
-            ClientState::Registered { user, .. } | ClientState::Closing { user } => Some(user),
+            ClientState::Identified(user) => Some(user),
         }
     }
 
-    /// Returns the recipient number while the client is registered.
-    pub(crate) fn recipient(&self) -> Option<u32> {
-        match self.state {
-            ClientState::Registered { recipient, .. } => Some(recipient),
-            ClientState::AwaitingId(_) | ClientState::Closing { .. } => None,
+    /// Records that the client has identified itself.
+    pub(crate) fn set_user(&mut self, user: UserId) {
+        self.state = ClientState::Identified(user);
+    }
+
+    /// Returns the handshake, until the client has identified itself.
+    pub(super) fn handshake(&self) -> Option<&Handshake> {
+        match &self.state {
+            ClientState::AwaitingId(handshake) => Some(handshake),
+            ClientState::Identified(_) => None,
         }
+    }
+}
+
+impl<S: Stream> Client<S> {
+    /// Reads the id line. Returns the user id once the line is complete, or the reason to close the
+    /// client.
+    pub(super) fn read_id(&mut self) -> Option<Result<UserId, Disconnect>> {
+        match &mut self.state {
+            ClientState::AwaitingId(handshake) => handshake.read_id(&mut self.stream),
+            ClientState::Identified(_) => None,
+        }
+    }
+
+    /// Reads and discards up to `share` bytes of input, at most the remaining `budget`.
+    pub(super) fn discard_input(&mut self, share: usize, budget: &mut usize) -> DiscardOutcome {
+        let outcome = discard(&mut self.stream, share, budget);
+        self.input.is_read_to_end |= matches!(outcome, DiscardOutcome::Closed(_));
+        outcome
     }
 }

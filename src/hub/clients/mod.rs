@@ -1,364 +1,441 @@
-//! Clients: accept, identify, register, discard input.
+//! Clients: accept, identify, register, discard input, close.
 
-pub(crate) mod client;
-pub(super) mod ip_limiter;
-pub(super) mod lingering;
-pub(crate) mod table;
+mod admission;
+mod client;
+mod handshake;
+mod ip_limiter;
+mod lingering;
+mod read_list;
+mod table;
 
-use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use log::Level;
 
-use super::{Hub, Readiness};
-use crate::engine::Registration;
-use crate::hub::clients::client::{Client, ClientState, MAX_ID_LINE_BYTES};
+pub(crate) use self::client::Client;
+pub(crate) use self::table::ClientTable;
+
+use self::admission::{Admission, Candidate};
+use self::handshake::{Handshake, HandshakeTimeouts};
+use self::lingering::{LingerTimeouts, Lingering};
+use self::read_list::ReadList;
+use super::Readiness;
+use crate::config::Config;
+use crate::hub::capacity::Capacity;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
-use crate::hub::log_limiter::LogKind;
+use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
+use crate::hub::context::Context;
+use crate::hub::listener::Listener;
+use crate::hub::log_limiter::{CausedBy, LogKind};
+use crate::hub::registry::Registry;
 use crate::hub::token::ClientKey;
-use crate::hub::transport::{Acceptor, BACKLOG};
-use crate::protocol::{LineFrame, UserId, is_http_request_line};
+use crate::hub::transport::{Acceptor, BACKLOG, Stream};
 
 /// The maximum number of clients over a limit that await a decision at once. They use descriptors
 /// of the reserve.
 const MAX_UNDECIDED: usize = 8;
 
-/// A client over a limit, which is rejected unless a disconnect frees capacity.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
-    key: ClientKey,
-    /// The user id; `None` for a connection that was just accepted.
-    user: Option<UserId>,
-}
-
-/// The remaining budget of a turn for clients, and the clients left for the next turn.
-#[derive(Debug)]
-struct ClientTurn {
+/// The client connections, from the accept to the close.
+///
+/// Before a client is rejected for a limit, the disconnects known to the kernel are read: a poll
+/// after the client was accepted reports every disconnect that preceded it. Until then the client is
+/// a candidate.
+pub(super) struct Clients<A: Acceptor> {
+    listener: Listener<A>,
+    table: ClientTable<A::Stream>,
+    admission: Admission,
+    /// Clients over a limit, until the disconnects known to the kernel have been read.
+    candidates: Vec<Candidate>,
+    read_list: ReadList,
+    /// Connections that may still be accepted in this turn.
     accepts_left: i32,
-    discard_budget: usize,
-    /// Clients not read because the budget was exhausted: first in the next turn.
-    deferred: Vec<ClientKey>,
-    /// Clients that used their share of the budget and may have more input.
-    partially_read: Vec<ClientKey>,
+    handshake_timeouts: HandshakeTimeouts,
+    linger_timeouts: LingerTimeouts,
 }
 
-impl ClientTurn {
-    fn list(&mut self, is_deferred: bool) -> &mut Vec<ClientKey> {
-        if is_deferred { &mut self.deferred } else { &mut self.partially_read }
-    }
-}
-
-impl<A: Acceptor> Hub<A> {
-    /// Accepts and reads clients until the kernel has no more of their connections and input.
-    ///
-    /// Before a client is rejected for a limit, the disconnects known to the kernel are read: a
-    /// poll after the client was accepted reports every disconnect that preceded it.
-    pub(super) fn accept_and_read_clients(
-        &mut self,
-        poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
-    ) {
-        let mut turn = ClientTurn {
-            accepts_left: BACKLOG,
-            discard_budget: self.budgets.discarded_bytes,
-            deferred: Vec::new(),
-            partially_read: Vec::new(),
-        };
-        loop {
-            self.accept_clients(&mut turn.accepts_left);
-            self.read_clients(&mut turn);
-            let mut candidates = std::mem::take(&mut self.candidates);
-            if candidates.is_empty() {
-                break;
-            }
-            self.poll_again_for_readiness(poll_again);
-            self.read_clients(&mut turn);
-            self.close_clients();
-            // Identified clients first, because closing one frees capacity for another connection.
-            candidates.sort_by_key(|candidate| candidate.user.is_none());
-            for candidate in candidates {
-                if self.decide(candidate) {
-                    self.read_clients(&mut turn);
-                }
-                self.close_clients();
-            }
+impl<A: Acceptor> Clients<A> {
+    pub(super) fn new(acceptor: A, config: &Config) -> Clients<A> {
+        Clients {
+            listener: Listener::new(acceptor),
+            table: ClientTable::new(),
+            admission: Admission::new(config.max_clients_per_address),
+            candidates: Vec::new(),
+            read_list: ReadList::default(),
+            accepts_left: 0,
+            handshake_timeouts: HandshakeTimeouts::new(config.identify_timeout),
+            linger_timeouts: LingerTimeouts::new(),
         }
-        turn.deferred.append(&mut self.readable_clients);
-        turn.deferred.append(&mut turn.partially_read);
-        self.readable_clients = turn.deferred;
     }
 
-    fn accept_clients(&mut self, accepts_left: &mut i32) {
-        while *accepts_left > 0 && self.candidates.len() < MAX_UNDECIDED {
-            *accepts_left -= 1;
-            let Some(listener) = &mut self.client_listener else { return };
-            let key = self.outbound.clients.vacant_key();
-            match listener.accept(key.token(), self.now) {
-                Ok(Some((stream, peer))) => self.add_client(stream, peer),
+    pub(super) fn table(&self) -> &ClientTable<A::Stream> {
+        &self.table
+    }
+
+    pub(super) fn table_mut(&mut self) -> &mut ClientTable<A::Stream> {
+        &mut self.table
+    }
+
+    /// Returns the number of open clients, registered or not.
+    pub(super) fn open(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// Returns the number of connections, open or lingering.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Returns whether no connection is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Returns whether another turn has clients to accept or to read without new readiness.
+    pub(super) fn has_work_left(&self) -> bool {
+        !self.read_list.is_empty() || self.listener.is_ready()
+    }
+
+    /// Returns when the next timeout of a client may expire, if ever.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let timeouts =
+            [self.handshake_timeouts.next_deadline(), self.linger_timeouts.next_deadline()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Returns the end of the accept back-off, if one is running.
+    pub(super) fn backoff_until(&self) -> Option<Instant> {
+        self.listener.backoff_until()
+    }
+
+    /// Panics unless the invariants between two turns hold.
+    pub(super) fn check(&self) {
+        assert_eq!(self.open(), self.table.iter().count(), "every open client is counted");
+        assert!(self.candidates.is_empty(), "candidates are decided on within the turn");
+        for (key, client) in self.table.iter() {
+            assert!(!client.is_closing, "pending closes are completed within the turn: {key:?}");
+        }
+    }
+}
+
+/// Readiness.
+impl<A: Acceptor> Clients<A> {
+    /// Records that connections may be pending.
+    pub(super) fn set_listener_readable(&mut self) {
+        self.listener.set_readable();
+    }
+
+    /// Records the readiness of a connection to be read.
+    pub(super) fn on_readable(&mut self, key: ClientKey, readiness: &Readiness) {
+        let &Readiness { readable, read_closed, .. } = readiness;
+        if let Some(lingering) = self.table.lingering_mut(key) {
+            if readable && !lingering.in_read_list {
+                lingering.in_read_list = true;
+                self.read_list.push(key);
+            }
+            return;
+        }
+        let Some(client) = self.table.get_mut(key) else { return };
+        let input = &mut client.input;
+        // A client that is already listed is listed again when its end becomes known.
+        let has_news = !input.in_read_list || (read_closed && !input.peer_closed);
+        input.peer_closed |= read_closed;
+        if readable && has_news {
+            input.in_read_list = true;
+            self.read_list.push(key);
+        }
+    }
+}
+
+/// Accepting and admitting.
+impl<A: Acceptor> Clients<A> {
+    /// Renews the budgets for a turn.
+    pub(super) fn begin_turn(&mut self, cx: &Context) {
+        self.accepts_left = BACKLOG;
+        self.read_list.discard_budget = cx.budgets.discarded_bytes;
+    }
+
+    /// Accepts clients until none is pending, or until as many as possible await a decision.
+    pub(super) fn accept(&mut self, cx: &mut Context) {
+        while self.accepts_left > 0 && self.candidates.len() < MAX_UNDECIDED {
+            self.accepts_left -= 1;
+            match self.listener.accept(self.table.vacant_key().token(), cx.now) {
+                Ok(Some((stream, peer))) => self.add(stream, peer, cx),
                 Ok(None) => return,
-                Err(error) => return self.log_accept_error("client", &error),
+                Err(error) => return cx.on_accept_error("client", &error),
             }
         }
     }
 
-    fn add_client(&mut self, stream: A::Stream, peer: SocketAddr) {
-        self.counters.clients_accepted += 1;
-        let client = Client::new(stream, peer, self.now);
-        let key = self.outbound.clients.insert(client);
-        match self.admit(peer) {
-            Ok(()) => self.start_identifying(key),
+    fn add(&mut self, stream: A::Stream, peer: SocketAddr, cx: &mut Context) {
+        cx.counters.clients_accepted += 1;
+        let key = self.table.insert(stream, peer, cx.now);
+        match self.admit(peer, cx.capacity) {
+            Ok(()) => self.start_handshake(key, cx.now),
             Err(_) => self.await_admission(Candidate { key, user: None }),
         }
     }
 
-    /// Counts one more open client, unless a limit is reached.
-    fn admit(&mut self, peer: SocketAddr) -> Result<(), CloseReason> {
-        if self.open_clients >= self.capacity.max_clients + self.capacity.max_awaiting_id {
-            return Err(CloseReason::TooManyClients);
-        }
-        if !self.ip_limiter.try_acquire(peer.ip().to_canonical()) {
-            return Err(CloseReason::TooManyFromAddress);
-        }
-        self.open_clients += 1;
-        self.evict_lingering();
+    fn admit(&mut self, peer: SocketAddr, capacity: Capacity) -> Result<(), CloseReason> {
+        self.admission.admit(peer, capacity)?;
+        self.evict_lingering(capacity);
         Ok(())
     }
 
-    fn start_identifying(&mut self, key: ClientKey) {
-        self.identify_timeouts.push(self.now, (key, self.now));
-        self.readable_clients.push(key);
+    fn start_handshake(&mut self, key: ClientKey, now: Instant) {
+        self.handshake_timeouts.start(key, now);
+        self.read_list.push(key);
     }
 
     fn await_admission(&mut self, candidate: Candidate) {
-        if let Some(client) = self.outbound.client_mut(candidate.key) {
-            client.awaits_admission = true;
+        if let Some(client) = self.table.get_mut(candidate.key) {
+            client.input.awaits_admission = true;
             self.candidates.push(candidate);
+        }
+    }
+
+    /// Returns and forgets the clients over a limit. The caller polls before it passes them to
+    /// [`decide`](Self::decide); clients that become candidates meanwhile need another poll.
+    pub(super) fn take_candidates(&mut self) -> Vec<Candidate> {
+        std::mem::take(&mut self.candidates)
+    }
+
+    /// Admits the candidates for which there is capacity by now, and rejects all others.
+    pub(super) fn decide(&mut self, mut candidates: Vec<Candidate>, registry: &mut Registry<'_>) {
+        // Identified clients first, because closing one frees capacity for another connection.
+        candidates.sort_by_key(|candidate| candidate.user.is_none());
+        for candidate in candidates {
+            if self.decide_on(candidate, registry) {
+                self.read(registry);
+            }
+            self.close_pending(registry);
         }
     }
 
     /// Admits a candidate if there is capacity by now, or rejects it. Returns whether its peer is
     /// known to have closed.
-    fn decide(&mut self, Candidate { key, user }: Candidate) -> bool {
-        let Some(client) = self.outbound.client_mut(key) else { return false };
-        client.awaits_admission = false;
+    fn decide_on(&mut self, candidate: Candidate, registry: &mut Registry<'_>) -> bool {
+        let Candidate { key, user } = candidate;
+        let Some(client) = self.table.get_mut(key) else { return false };
+        client.input.awaits_admission = false;
         if client.is_closing {
             return false;
         }
-        let (peer, is_peer_closed) = (client.peer, client.peer_closed);
+        let (peer, is_peer_closed) = (client.peer, client.input.peer_closed);
         match user {
-            Some(user) if self.has_capacity_for(user) => {
-                self.register(key, user);
+            Some(user) if registry.has_capacity_for(user) => {
+                registry.register(&mut self.table, key, user);
                 self.list_for_reading(key);
             }
             Some(_) if is_peer_closed => {
-                self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None);
+                self.table.schedule_close(key, CloseReason::ClosedByPeer);
             }
-            Some(_) => self.outbound.schedule_close(key, CloseReason::TooManyClients, None),
-            None => match self.admit(peer) {
-                Ok(()) => self.start_identifying(key),
+            Some(_) => self.table.schedule_close(key, CloseReason::TooManyClients),
+            None => match self.admit(peer, registry.cx.capacity) {
+                Ok(()) => self.start_handshake(key, registry.cx.now),
                 Err(reason) => {
-                    self.outbound.clients.remove(key);
-                    self.reject_client(peer, reason);
+                    self.table.remove(key);
+                    self.log_rejected(peer, reason, registry.cx);
                 }
             },
         }
         is_peer_closed
     }
 
-    /// Returns whether the user may be registered: it takes over its own session, or there is
-    /// capacity.
-    fn has_capacity_for(&self, user: UserId) -> bool {
-        self.outbound.registered().len() < self.capacity.max_clients
-            || self.engine.graph().recipient(user).is_some()
-    }
-
-    fn reject_client(&mut self, peer: SocketAddr, reason: CloseReason) {
-        self.counters.clients_closed.count(reason);
-        let connected = self.open_clients;
-        self.log(
+    fn log_rejected(&self, peer: SocketAddr, reason: CloseReason, cx: &mut Context) {
+        cx.counters.clients_closed.count(reason);
+        let connected = self.open();
+        cx.log(
             LogKind::ClientClosed(reason),
             Level::Warn,
             format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
         );
     }
+}
 
-    fn read_clients(&mut self, turn: &mut ClientTurn) {
-        for key in std::mem::take(&mut self.readable_clients) {
-            if self.outbound.clients.lingering_mut(key).is_some() {
-                self.read_lingering(key, turn);
-            } else if !self.is_draining() {
-                self.read_client(key, turn);
+/// Reading.
+impl<A: Acceptor> Clients<A> {
+    /// Reads the listed connections: id lines, and input that is discarded. After
+    /// [`stop`](Self::stop) only lingering connections are read.
+    pub(super) fn read(&mut self, registry: &mut Registry<'_>) {
+        for key in self.read_list.take() {
+            if self.table.lingering_mut(key).is_some() {
+                self.read_lingering(key, registry.cx);
+            } else if !self.listener.is_closed() {
+                self.read_client(key, registry);
             }
+        }
+    }
+
+    /// Ends reading for this turn: what is left is read in the next one.
+    pub(super) fn end_reading(&mut self) {
+        self.read_list.end_turn();
+    }
+
+    fn list_for_reading(&mut self, key: ClientKey) {
+        if let Some(client) = self.table.get_mut(key) {
+            client.input.in_read_list = true;
+            self.read_list.push(key);
         }
     }
 
     /// Reads the input of a client. If more may follow, lists the client for the next turn.
-    fn read_client(&mut self, key: ClientKey, turn: &mut ClientTurn) {
-        let Some(client) = self.outbound.client_mut(key) else { return };
-        client.in_read_list = false;
-        if client.is_closing || client.awaits_admission {
+    fn read_client(&mut self, key: ClientKey, registry: &mut Registry<'_>) {
+        let Some(client) = self.table.get_mut(key) else { return };
+        client.input.in_read_list = false;
+        if client.is_closing || client.input.awaits_admission {
             return;
         }
-        if client.user().is_none() && !self.identify(key) {
+        if client.handshake().is_some() && !self.identify(key, registry) {
             return;
         }
-        let is_deferred = turn.discard_budget == 0;
-        let may_have_more = self.discard_input(key, &mut turn.discard_budget);
-        let Some(client) = self.outbound.client_mut(key) else { return };
-        if may_have_more && client.peer_closed {
+        let is_deferred = self.read_list.discard_budget == 0;
+        let share = registry.cx.budgets.discarded_bytes_per_client;
+        let Some(client) = self.table.get_mut(key) else { return };
+        match client.discard_input(share, &mut self.read_list.discard_budget) {
+            DiscardOutcome::Drained => {}
             // The end of the stream follows input that would only be discarded.
-            self.on_client_disconnected(key, CloseReason::ClosedByPeer, None);
-        } else if may_have_more {
-            client.in_read_list = true;
-            turn.list(is_deferred).push(key);
-        }
-    }
-
-    fn list_for_reading(&mut self, key: ClientKey) {
-        if let Some(client) = self.outbound.client_mut(key) {
-            client.in_read_list = true;
-            self.readable_clients.push(key);
+            DiscardOutcome::BudgetExhausted if client.input.peer_closed => {
+                self.on_disconnected(key, CloseReason::ClosedByPeer.into(), registry);
+            }
+            DiscardOutcome::BudgetExhausted => {
+                client.input.in_read_list = true;
+                self.read_list.push_for_next_turn(key, is_deferred);
+            }
+            DiscardOutcome::Closed(end) => self.on_disconnected(key, end, registry),
         }
     }
 
     /// Reads the id line of a client. Returns whether the client is now registered.
-    fn identify(&mut self, key: ClientKey) -> bool {
-        let Some(client) = self.outbound.client_mut(key) else { return false };
-        let ClientState::AwaitingId(handshake) = &mut client.state else { return false };
-        let lines = &mut handshake.lines;
-        let id = loop {
-            match try_read(&mut client.stream, lines.unfilled_mut(MAX_ID_LINE_BYTES + 2)) {
-                ReadOutcome::Data(bytes) => lines.advance(bytes),
-                ReadOutcome::WouldBlock => return false,
-                ReadOutcome::Closed(Disconnect { reason, error }) => {
-                    client.is_read_to_end = true;
-                    self.outbound.schedule_close(key, reason, error);
-                    return false;
-                }
-            }
-            match lines.next_frame() {
-                Some(LineFrame::Complete(line)) => break parse_id_line(line.as_bytes(), false),
-                Some(LineFrame::TooLong(prefix)) => break parse_id_line(prefix, true),
-                None => {}
-            }
-            if lines.is_discarding() {
-                break parse_id_line(lines.partial_line(), true);
-            }
-        };
-        match id {
-            Ok(user) if self.has_capacity_for(user) => {
-                self.register(key, user);
+    fn identify(&mut self, key: ClientKey, registry: &mut Registry<'_>) -> bool {
+        let Some(client) = self.table.get_mut(key) else { return false };
+        match client.read_id() {
+            None => {}
+            Some(Ok(user)) if registry.has_capacity_for(user) => {
+                registry.register(&mut self.table, key, user);
                 return true;
             }
             // The peer is gone, so registering it is pointless.
-            Ok(_) if self.has_peer_closed(key) => {
-                self.outbound.schedule_close(key, CloseReason::ClosedByPeer, None);
+            Some(Ok(_)) if client.input.peer_closed => {
+                self.table.schedule_close(key, CloseReason::ClosedByPeer);
             }
-            Ok(user) => self.await_admission(Candidate { key, user: Some(user) }),
-            Err(reason) => self.outbound.schedule_close(key, reason, None),
+            Some(Ok(user)) => self.await_admission(Candidate { key, user: Some(user) }),
+            Some(Err(end)) => self.table.schedule_close(key, end),
         }
         false
     }
 
-    fn has_peer_closed(&self, key: ClientKey) -> bool {
-        self.outbound.client(key).is_some_and(|client| client.peer_closed)
-    }
-
-    /// Registers the client as the only connection of `user`, taking over from an older one.
-    fn register(&mut self, key: ClientKey, user: UserId) {
-        let Registration { recipient, was_registered } = self.engine.register(user);
-        if was_registered && let Some(older) = self.outbound.client_at(recipient) {
-            self.outbound.flush_before_close(older);
-            self.outbound.unregister(older);
-            self.outbound.schedule_close(older, CloseReason::TakenOver, None);
-        }
-        self.outbound.register(key, user, recipient);
-        if let Some(client) = self.outbound.client(key) {
-            let peer = client.peer;
-            self.log(
-                LogKind::ClientRegistered,
-                Level::Debug,
-                format_args!("user {user} connected from {peer}"),
-            );
-        }
-    }
-
-    /// Discards the input of an identified client. Returns whether there may be more.
-    fn discard_input(&mut self, key: ClientKey, budget: &mut usize) -> bool {
-        let Some(client) = self.outbound.client_mut(key) else { return false };
-        let share = self.budgets.discarded_bytes_per_client;
-        match discard(&mut client.stream, share, budget) {
-            Discarded::Drained => false,
-            Discarded::BudgetExhausted => true,
-            Discarded::Closed(Disconnect { reason, error }) => {
-                client.is_read_to_end = true;
-                self.on_client_disconnected(key, reason, error);
-                false
-            }
-        }
-    }
-
     /// Discards the input of a lingering connection, and removes the connection at its end.
-    fn read_lingering(&mut self, key: ClientKey, turn: &mut ClientTurn) {
-        let Some(lingering) = self.outbound.clients.lingering_mut(key) else { return };
-        let is_deferred = turn.discard_budget == 0;
-        let share = self.budgets.discarded_bytes_per_client;
-        let discarded = discard(&mut lingering.stream, share, &mut turn.discard_budget);
-        lingering.in_read_list = matches!(discarded, Discarded::BudgetExhausted);
-        match discarded {
-            Discarded::Drained => {}
-            Discarded::BudgetExhausted => turn.list(is_deferred).push(key),
-            Discarded::Closed(_) => self.outbound.clients.remove(key),
+    fn read_lingering(&mut self, key: ClientKey, cx: &Context) {
+        let Some(lingering) = self.table.lingering_mut(key) else { return };
+        let is_deferred = self.read_list.discard_budget == 0;
+        let share = cx.budgets.discarded_bytes_per_client;
+        let outcome = discard(&mut lingering.stream, share, &mut self.read_list.discard_budget);
+        lingering.in_read_list = matches!(outcome, DiscardOutcome::BudgetExhausted);
+        match outcome {
+            DiscardOutcome::Drained => {}
+            DiscardOutcome::BudgetExhausted => {
+                self.read_list.push_for_next_turn(key, is_deferred);
+            }
+            DiscardOutcome::Closed(_) => self.table.remove(key),
         }
     }
 
     /// Unregisters a client whose peer has disconnected, and schedules its close.
-    fn on_client_disconnected(
-        &mut self,
-        key: ClientKey,
-        reason: CloseReason,
-        error: Option<io::Error>,
-    ) {
-        if let Some(user) = self.outbound.unregister(key) {
-            self.engine.unregister(user);
-        }
-        self.outbound.schedule_close(key, reason, error);
+    fn on_disconnected(&mut self, key: ClientKey, end: Disconnect, registry: &mut Registry<'_>) {
+        registry.unregister(&mut self.table, key);
+        self.table.schedule_close(key, end);
     }
 }
 
-/// Parses the first line of a client. Returns the user id, or the reason for closing the client.
-/// `is_prefix` is whether the line was too long and `line` is only its prefix.
-fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
-    if is_http_request_line(line, is_prefix) {
-        return Err(CloseReason::HttpRequest);
+/// Timeouts and closing.
+impl<A: Acceptor> Clients<A> {
+    /// Schedules the close of clients whose identification timeout has expired.
+    pub(super) fn expire_handshakes(&mut self, now: Instant) {
+        self.handshake_timeouts.expire(&mut self.table, now);
     }
-    UserId::parse(line).filter(|_| !is_prefix).ok_or(CloseReason::BadId)
-}
 
-/// The result of discarding input.
-#[derive(Debug)]
-enum Discarded {
-    /// No bytes are available now.
-    Drained,
-    /// There may be more.
-    BudgetExhausted,
-    /// The connection is closed for reading.
-    Closed(Disconnect),
-}
+    /// Closes lingering connections whose timeout has expired.
+    pub(super) fn expire_lingering(&mut self, now: Instant) {
+        self.linger_timeouts.expire(&mut self.table, now);
+    }
 
-/// Reads and discards up to `share` bytes, at most the remaining `budget`.
-fn discard(stream: &mut impl io::Read, share: usize, budget: &mut usize) -> Discarded {
-    let mut scratch = [0; 4096];
-    let mut left = share.min(*budget);
-    while left > 0 {
-        match try_read(stream, &mut scratch) {
-            ReadOutcome::Data(bytes) => {
-                left = left.saturating_sub(bytes);
-                *budget = budget.saturating_sub(bytes);
-            }
-            ReadOutcome::WouldBlock => return Discarded::Drained,
-            ReadOutcome::Closed(end) => return Discarded::Closed(end),
+    /// Closes all lingering connections.
+    pub(super) fn close_lingering(&mut self) {
+        self.linger_timeouts.evict_all(&mut self.table);
+    }
+
+    /// Closes the oldest lingering connections if open clients need their descriptors.
+    fn evict_lingering(&mut self, capacity: Capacity) {
+        self.linger_timeouts.evict(&mut self.table, self.admission.unused(capacity));
+    }
+
+    /// Closes the listener, and schedules the close of clients that have not identified themselves.
+    pub(super) fn stop(&mut self) {
+        self.listener.close();
+        let clients = self.table.iter().filter(|(_, client)| client.handshake().is_some());
+        let unidentified: Vec<ClientKey> = clients.map(|(key, _)| key).collect();
+        for key in unidentified {
+            self.table.schedule_close(key, CloseReason::Stopped);
         }
     }
-    Discarded::BudgetExhausted
+
+    /// Closes the clients whose close is scheduled. No key is freed before all readiness of the turn
+    /// is applied, so that stale readiness cannot reach a new client with the same key.
+    pub(super) fn close_pending(&mut self, registry: &mut Registry<'_>) {
+        registry.unregister_departed(&self.table);
+        for (key, end) in self.table.take_pending_closes() {
+            self.close(key, &end, registry);
+        }
+    }
+
+    fn close(&mut self, key: ClientKey, end: &Disconnect, registry: &mut Registry<'_>) {
+        registry.unregister(&mut self.table, key);
+        let Some(mut client) = self.table.take(key) else { return };
+        self.admission.release(client.peer);
+        let unwritten = registry.outbound.release(client.output_mut());
+        log_closed(&client, end, unwritten, registry.cx);
+        let may_linger =
+            client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end;
+        match may_linger {
+            true => self.linger(key, client.stream, registry.cx),
+            false => self.table.remove(key),
+        }
+    }
+
+    /// Closes a connection without losing bytes in flight: shuts down the sending side, and
+    /// discards input until the peer closes too.
+    fn linger(&mut self, key: ClientKey, mut stream: A::Stream, cx: &Context) {
+        if stream.shutdown_write().is_err() {
+            self.table.remove(key);
+            return;
+        }
+        self.table.linger(key, Lingering { stream, since: cx.now, in_read_list: true });
+        self.linger_timeouts.start(key, cx.now);
+        self.read_list.push(key);
+        self.evict_lingering(cx.capacity);
+    }
+}
+
+/// Counts and logs the close of a client.
+fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut Context) {
+    let &Disconnect { reason, ref error } = end;
+    cx.counters.clients_closed.count(reason);
+    // A reset before any bytes is what health checks do.
+    let is_probe = end.is_reset() && client.handshake().is_some_and(Handshake::is_empty);
+    let level = if reason.is_expected() || is_probe { Level::Info } else { Level::Warn };
+    let (kind, peer, cause) =
+        (LogKind::ClientClosed(reason), client.peer, CausedBy(error.as_ref()));
+    match client.user() {
+        Some(user) => cx.log(
+            kind,
+            level,
+            format_args!("user {user} at {peer} closed: {reason}{cause}, {unwritten} bytes queued"),
+        ),
+        None => cx.log(
+            kind,
+            level,
+            format_args!("client {peer} closed before identifying: {reason}{cause}"),
+        ),
+    }
 }

@@ -1,233 +1,230 @@
 //! Back-pressure: an event that does not fit pauses applying until queues fall below their low
 //! watermark or the clients in the way are closed.
 
-use std::cmp::Reverse;
-use std::io::Write;
 use std::time::Instant;
 
-use super::Outbound;
-use crate::config::SlowClient;
-use crate::engine::{Recipient, Recipients};
-use crate::hub::clients::client::{Client, Stall, StallCause};
-use crate::hub::clients::table::Clients;
-use crate::hub::close_reason::CloseReason;
+use super::output::ClientOutput;
+use crate::config::{Config, SlowClient};
+use crate::hub::outbound::block_pool::BlockPool;
+use crate::hub::timeout_queue::TimeoutQueue;
 use crate::hub::token::ClientKey;
 
-impl<S> Outbound<S> {
+/// The cause of a stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StallCause {
+    /// An event did not fit the queue of the client: applying waits for this client.
+    OwnQueue,
+    /// All queues together are full, and the client has bytes queued.
+    TotalQueue,
+}
+
+/// A queue that has to fall to its low watermark within the stall timeout.
+#[derive(Debug)]
+pub(super) struct Stall {
+    since: Instant,
+    /// The stall ends when the queue has at most this many bytes.
+    low_watermark: u64,
+    cause: StallCause,
+}
+
+/// The limits of the queues, and the pause while an event waits for them.
+///
+/// A pause has two causes. Clients may be stalled for their own queue; it lasts while any is. All
+/// queues together may be full; it lasts until their sum falls to the low watermark.
+#[derive(Debug)]
+pub(super) struct Backpressure {
+    client_limit: u64,
+    total_limit: u64,
+    slow_client: SlowClient,
+    /// Running stalls, by client and start time. An entry is stale once its stall has ended.
+    stalls: TimeoutQueue<(ClientKey, Instant)>,
+    /// The number of clients stalled for their own queue.
+    stalled_clients: usize,
+    /// Applying is paused until all queues together have at most this many bytes.
+    total_low_watermark: Option<u64>,
+    /// Whether a client was unregistered since the low watermark was set, so that the waiting event
+    /// may have fewer recipients now.
+    is_watermark_stale: bool,
+}
+
+impl Backpressure {
+    pub(super) fn new(config: &Config) -> Backpressure {
+        Backpressure {
+            client_limit: config.client_queue_bytes,
+            total_limit: config.total_queue_bytes.min(BlockPool::MAX_QUEUED_BYTES),
+            slow_client: config.slow_client,
+            stalls: TimeoutQueue::new(config.stall_timeout),
+            stalled_clients: 0,
+            total_low_watermark: None,
+            is_watermark_stale: false,
+        }
+    }
+
+    /// Returns the maximum number of bytes queued for one client.
+    #[inline]
+    pub(super) fn client_limit(&self) -> u64 {
+        self.client_limit
+    }
+
+    /// Returns whether clients with full queues are disconnected, instead of pausing.
+    pub(super) fn disconnects(&self) -> bool {
+        self.slow_client == SlowClient::Disconnect
+    }
+
+    /// Returns whether a queue of at most `queued` bytes and all queues together fit the limits,
+    /// and no pause for the total limit is running.
+    #[inline]
+    pub(super) fn allows(&self, queued: u64, queued_total: u64) -> bool {
+        self.total_low_watermark.is_none()
+            && queued <= self.client_limit
+            && queued_total <= self.total_limit
+    }
+
     /// Returns whether applying is paused until queues fall.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.stalled_clients > 0 || self.total_low_watermark.is_some()
+    pub(super) fn is_paused(&self) -> bool {
+        self.stalled_clients > 0 || self.is_total_paused()
+    }
+
+    /// Returns whether applying is paused for the total limit.
+    #[inline]
+    pub(super) fn is_total_paused(&self) -> bool {
+        self.total_low_watermark.is_some()
     }
 
     /// Returns whether offering an event can succeed.
     #[inline]
-    pub(crate) fn may_accept(&self) -> bool {
-        self.stalled_clients == 0 && (self.total_low_watermark.is_none() || self.is_watermark_stale)
+    pub(super) fn may_accept(&self) -> bool {
+        self.stalled_clients == 0 && (!self.is_total_paused() || self.is_watermark_stale)
     }
 
     /// Returns how many clients are stalled for their own queue.
-    pub(crate) fn stalled_clients(&self) -> usize {
+    pub(super) fn stalled_clients(&self) -> usize {
         self.stalled_clients
     }
 
-    /// Ends a pause for the total limit, because an event was applied.
+    /// Returns how many bytes may be queued in total before `size` more. A pause that is already
+    /// running lasts until the low watermark for this size.
+    pub(super) fn max_total_before(&self, size: u64) -> u64 {
+        match self.is_total_paused() {
+            true => low_watermark(self.total_limit, size),
+            false => self.total_limit.saturating_sub(size),
+        }
+    }
+
+    /// Begins or renews a pause in which `size` bytes wait for the total limit. Returns the low
+    /// watermark.
+    pub(super) fn pause_for_total(&mut self, size: u64) -> u64 {
+        self.is_watermark_stale = false;
+        *self.total_low_watermark.insert(low_watermark(self.total_limit, size))
+    }
+
+    /// Records that a client was unregistered: the waiting event may have fewer recipients.
+    pub(super) fn on_unregister(&mut self) {
+        self.is_watermark_stale = self.is_total_paused();
+    }
+
+    /// Returns whether a pause for the total limit ends at `queued_total` bytes.
     #[inline]
-    pub(crate) fn on_applied(&mut self) {
-        if self.total_low_watermark.is_some() {
-            self.resume();
-        }
+    pub(super) fn is_total_pause_over(&self, queued_total: u64) -> bool {
+        self.total_low_watermark.is_some_and(|low_watermark| queued_total <= low_watermark)
     }
 
-    /// Ends a pause for the total limit if all queues together are at or below the low watermark.
-    pub(super) fn resume_if_below(&mut self) {
-        if self.total_low_watermark.is_some_and(|low_watermark| self.queued_total <= low_watermark)
-        {
-            self.resume();
-        }
-    }
-
-    #[cold]
-    fn resume(&mut self) {
+    /// Ends a pause for the total limit. The caller ends the stalls with this cause.
+    pub(super) fn end_total_pause(&mut self) {
         self.total_low_watermark = None;
         self.is_watermark_stale = false;
-        for index in 0..self.registered.len() {
-            let key = self.registered[index];
-            if let Some(Client { stall: Some(stall), .. }) = self.client(key)
-                && stall.cause == StallCause::TotalQueue
-            {
-                self.end_stall(key);
-            }
-        }
     }
 
-    /// Closes clients whose stall timeout expired.
-    pub(crate) fn expire_stalls(&mut self) {
-        let clients = &self.clients;
-        let is_stale = |&(key, since): &(ClientKey, Instant)| !is_stalled(clients, key, since);
-        let mut expired = Vec::new();
-        while let Some(entry) = self.stalls.pop_expired(self.now, is_stale) {
-            if !is_stale(&entry) {
-                expired.push(entry.0);
-            }
-        }
-        for key in expired {
-            self.schedule_close(key, CloseReason::Stalled, None);
-        }
+    /// Starts a stall of a client to whose queue `size` bytes do not fit.
+    pub(super) fn stall_for_own_queue(
+        &mut self,
+        key: ClientKey,
+        output: &mut ClientOutput,
+        size: u64,
+        now: Instant,
+    ) {
+        debug_assert!(output.stall.is_none(), "nothing is applied during a stall");
+        let low_watermark = low_watermark(self.client_limit, size);
+        self.start_stall(key, output, StallCause::OwnQueue, low_watermark, now);
+        self.stalled_clients += 1;
     }
 
-    /// Returns when the next stall timeout may expire, if ever.
-    pub(crate) fn next_stall_deadline(&self) -> Option<Instant> {
-        self.stalls.next_deadline()
-    }
-
-    fn start_stall(&mut self, key: ClientKey, cause: StallCause, low_watermark: u64) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        debug_assert!(client.stall.is_none(), "nothing is applied during a stall");
-        client.stall = Some(Box::new(Stall { since: self.now, low_watermark, cause }));
-        self.stalled_clients += usize::from(cause == StallCause::OwnQueue);
-        self.stalls.push(self.now, (key, self.now));
-    }
-
-    /// Sets the low watermark. A running stall timer is not restarted.
-    fn stall_for_total_limit(&mut self, key: ClientKey, low_watermark: u64) {
-        match self.clients.get_mut(key).and_then(|client| client.stall.as_mut()) {
+    /// Sets the low watermark of a client with bytes queued while the total limit is reached. A
+    /// running stall timer is not restarted.
+    pub(super) fn stall_for_total_limit(
+        &mut self,
+        key: ClientKey,
+        output: &mut ClientOutput,
+        low_watermark: u64,
+        now: Instant,
+    ) {
+        match &mut output.stall {
             Some(stall) => stall.low_watermark = low_watermark,
-            None => self.start_stall(key, StallCause::TotalQueue, low_watermark),
+            None => self.start_stall(key, output, StallCause::TotalQueue, low_watermark, now),
         }
     }
 
-    pub(super) fn end_stall(&mut self, key: ClientKey) {
-        let stall = self.clients.get_mut(key).and_then(|client| client.stall.take());
-        if stall.is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
+    fn start_stall(
+        &mut self,
+        key: ClientKey,
+        output: &mut ClientOutput,
+        cause: StallCause,
+        low_watermark: u64,
+        now: Instant,
+    ) {
+        output.stall = Some(Box::new(Stall { since: now, low_watermark, cause }));
+        self.stalls.push(now, (key, now));
+    }
+
+    /// Ends the stall of a client, if there is one.
+    pub(super) fn end_stall(&mut self, output: &mut ClientOutput) {
+        if output.stall.take().is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
             self.stalled_clients -= 1;
         }
     }
-}
 
-impl<S: Write> Outbound<S> {
-    /// Returns whether a line of `size` bytes fits the queues of `audience`, after flushing full
-    /// ones. If it does not, starts the stalls that the line has to wait for. Under the disconnect
-    /// policy closes clients instead, and the line fits.
-    #[cold]
-    pub(super) fn try_reserve(&mut self, audience: Recipients<'_>, size: u64) -> bool {
-        let mut fits = true;
-        match audience {
-            Recipients::One(Recipient(recipient)) => fits = self.fits_recipient(recipient, size),
-            Recipients::Many(recipients) => {
-                for &recipient in recipients {
-                    fits &= self.fits_recipient(recipient, size);
-                }
-            }
-            Recipients::All => {
-                // In reverse, because disconnecting a client moves the last one to its index.
-                for index in (0..self.registered.len()).rev() {
-                    fits &= self.fits_client(self.registered[index], size);
-                }
-                self.recompute_max_queue_bound();
-            }
-        }
-        let added = size * self.registered_among(audience);
-        fits && (added == 0 || self.fits_total(added))
-    }
-
-    /// Returns how many of the audience are still registered.
-    fn registered_among(&self, audience: Recipients<'_>) -> u64 {
-        let is_registered = |recipient: u32| self.batch.client(recipient).is_some();
-        let count = match audience {
-            Recipients::One(Recipient(recipient)) => usize::from(is_registered(recipient)),
-            Recipients::Many(recipients) => {
-                recipients.iter().filter(|&&recipient| is_registered(recipient)).count()
-            }
-            Recipients::All => self.registered.len(),
+    /// Returns and forgets the clients whose stall timeout has expired. `output` finds the output
+    /// of a client.
+    pub(super) fn take_expired<'a>(
+        &mut self,
+        now: Instant,
+        output: impl Fn(ClientKey) -> Option<&'a ClientOutput>,
+    ) -> Vec<ClientKey> {
+        let is_stale = |&(key, since): &(ClientKey, Instant)| {
+            !output(key).is_some_and(|output| output.is_stalled_since(since))
         };
-        count as u64
+        self.stalls.take_expired(now, is_stale).into_iter().map(|(key, _)| key).collect()
     }
 
-    fn fits_recipient(&mut self, recipient: u32, size: u64) -> bool {
-        self.batch.client(recipient).is_none_or(|key| self.fits_client(key, size))
-    }
-
-    fn fits_client(&mut self, key: ClientKey, size: u64) -> bool {
-        if self.queued(key) + size > self.client_limit {
-            self.flush(key);
-        }
-        let queued = self.queued(key);
-        let is_closing = self.client(key).is_none_or(|client| client.is_closing);
-        if is_closing || queued == 0 || queued + size <= self.client_limit {
-            return true;
-        }
-        match self.slow_client {
-            SlowClient::Disconnect => {
-                self.disconnect(key);
-                true
-            }
-            SlowClient::Pause => {
-                self.start_stall(key, StallCause::OwnQueue, low_watermark(self.client_limit, size));
-                false
-            }
-        }
-    }
-
-    fn fits_total(&mut self, size: u64) -> bool {
-        let low_watermark = low_watermark(self.total_limit, size);
-        // A pause that is already running lasts until the low watermark for this line.
-        let max = match self.total_low_watermark {
-            Some(_) => low_watermark,
-            None => self.total_limit.saturating_sub(size),
-        };
-        if self.queued_total <= max {
-            return true;
-        }
-        for index in 0..self.registered.len() {
-            self.flush(self.registered[index]);
-        }
-        if self.queued_total <= max {
-            return true;
-        }
-        if self.slow_client == SlowClient::Disconnect {
-            self.disconnect_longest(max);
-            return true;
-        }
-        self.total_low_watermark = Some(low_watermark);
-        self.is_watermark_stale = false;
-        let total = self.queued_total;
-        for index in 0..self.registered.len() {
-            let key = self.registered[index];
-            let queued = self.queued(key);
-            if queued > 0 {
-                let client_low_watermark = client_low_watermark(queued, low_watermark, total);
-                self.stall_for_total_limit(key, client_low_watermark);
-            }
-        }
-        false
+    /// Returns when the next stall timeout may expire, if ever.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.stalls.next_deadline()
     }
 }
 
-impl<S> Outbound<S> {
-    /// Disconnects the clients with the longest queues, until at most `max` bytes are queued
-    /// in total.
-    fn disconnect_longest(&mut self, max: u64) {
-        let mut queues: Vec<(u64, ClientKey)> =
-            self.registered.iter().map(|&key| (self.queued(key), key)).collect();
-        queues.sort_unstable_by_key(|&(queued, _)| Reverse(queued));
-        for (_, key) in queues {
-            if self.queued_total <= max {
-                return;
-            }
-            self.disconnect(key);
-        }
+impl ClientOutput {
+    fn is_stalled_since(&self, since: Instant) -> bool {
+        self.stall.as_ref().is_some_and(|stall| stall.since == since)
     }
 
-    /// Disconnects a client for its full queue, and frees that queue immediately.
-    fn disconnect(&mut self, key: ClientKey) {
-        let queued = self.queued(key);
-        let user = self.unregister(key);
-        self.departed.extend(user);
-        if let Some(client) = self.clients.get_mut(key) {
-            client.send_queue.clear(&mut self.pool);
-            client.dropped_bytes = queued;
-        }
-        self.schedule_close(key, CloseReason::QueueFull, None);
+    /// Returns whether the client is stalled for its own queue.
+    pub(super) fn is_stalled_for_own_queue(&self) -> bool {
+        self.has_stall(StallCause::OwnQueue)
+    }
+
+    /// Returns whether the client is stalled because all queues together are full.
+    pub(super) fn is_stalled_for_total_limit(&self) -> bool {
+        self.has_stall(StallCause::TotalQueue)
+    }
+
+    fn has_stall(&self, cause: StallCause) -> bool {
+        self.stall.as_ref().is_some_and(|stall| stall.cause == cause)
+    }
+
+    /// Returns whether the queue has fallen to the low watermark of its stall.
+    #[inline]
+    pub(super) fn is_stall_over(&self) -> bool {
+        self.stall.as_ref().is_some_and(|stall| self.queue.len() as u64 <= stall.low_watermark)
     }
 }
 
@@ -240,115 +237,93 @@ fn low_watermark(limit: u64, size: u64) -> u64 {
 /// Returns the low watermark of a queue of `queued` bytes when all queues together have to fall
 /// from `total` to `total_low_watermark`: half of the queue, or its proportional share if that is
 /// less.
-fn client_low_watermark(queued: u64, total_low_watermark: u64, total: u64) -> u64 {
+pub(super) fn client_low_watermark(queued: u64, total_low_watermark: u64, total: u64) -> u64 {
     let in_proportion =
         u128::from(queued) * u128::from(total_low_watermark) / u128::from(total.max(1));
     // At most `queued`, because the low watermark is below the total.
     (in_proportion as u64).min(queued / 2)
 }
 
-fn is_stalled<S>(clients: &Clients<S>, key: ClientKey, since: Instant) -> bool {
-    let stall = clients.get(key).and_then(|client| client.stall.as_ref());
-    stall.is_some_and(|stall| stall.since == since)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{self, ErrorKind};
-    use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Config;
-    use crate::engine::{Offer, Sink};
-    use crate::protocol::{Line, UserId};
-
-    /// A socket whose writes return `WouldBlock`.
-    struct Full;
-
-    impl Write for Full {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(ErrorKind::WouldBlock.into())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+    const KEY: ClientKey = ClientKey(7);
 
-    /// Three clients that do not read; the limit of all queues together is 100 bytes.
-    fn three_full_clients(now: Instant) -> Outbound<Full> {
-        let config = Config {
+    fn backpressure() -> Backpressure {
+        Backpressure::new(&Config {
             client_queue_bytes: 100,
-            total_queue_bytes: 100,
+            total_queue_bytes: 1000,
             stall_timeout: STALL_TIMEOUT,
             ..Config::default()
-        };
-        three_clients(&config, now)
-    }
-
-    fn three_clients(config: &Config, now: Instant) -> Outbound<Full> {
-        let mut outbound = Outbound::new(config, now);
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        for number in 0..3 {
-            let client = Client::new(Full, peer, now);
-            let key = outbound.clients.insert(client);
-            outbound.register(key, UserId(number.into()), Recipient(number));
-        }
-        outbound
-    }
-
-    fn offer_to_first(outbound: &mut Outbound<Full>) -> Offer {
-        outbound.offer(Recipients::One(Recipient(0)), Line::Slice(b"0123456789"))
+        })
     }
 
     #[test]
-    fn what_a_disconnected_client_does_not_get_takes_no_room_from_the_others() {
-        let config = Config {
-            client_queue_bytes: 100,
-            total_queue_bytes: 160,
-            slow_client: SlowClient::Disconnect,
-            ..Config::default()
-        };
-        let mut outbound = three_clients(&config, Instant::now());
-        for (key, len) in [(0, 68), (1, 28), (2, 28)] {
-            let line = vec![b'x'; len];
-            let offer = outbound.offer(Recipients::One(Recipient(key)), Line::Slice(&line));
-            assert_eq!(offer, Offer::Taken);
-        }
-        let offer = outbound.offer(Recipients::Many(&[0, 1, 2]), Line::Slice(&[b'x'; 38]));
-        assert_eq!((offer, outbound.queued_total()), (Offer::Taken, 140));
-        assert_eq!(outbound.registered().len(), 2, "only the first is over its limit");
+    fn a_client_stalled_for_its_own_queue_pauses_until_its_stall_ends() {
+        let now = Instant::now();
+        let (mut backpressure, mut output) = (backpressure(), ClientOutput::default());
+        assert!(backpressure.allows(100, 1000) && backpressure.may_accept());
+        backpressure.stall_for_own_queue(KEY, &mut output, 60, now);
+        assert!(backpressure.is_paused() && !backpressure.may_accept());
+        assert_eq!(backpressure.stalled_clients(), 1);
+        assert!(output.is_stall_over(), "an empty queue is below any low watermark");
+        backpressure.end_stall(&mut output);
+        backpressure.end_stall(&mut output);
+        assert!(!backpressure.is_paused() && backpressure.may_accept());
     }
 
     #[test]
-    fn a_renewed_pause_keeps_its_low_watermark_and_its_timer() {
-        let start = Instant::now();
-        let mut outbound = three_full_clients(start);
-        let broadcast = outbound.offer(Recipients::All, Line::Slice(&[b'x'; 28]));
-        assert_eq!((broadcast, outbound.queued_total()), (Offer::Taken, 90));
-        assert_eq!(offer_to_first(&mut outbound), Offer::Refused, "102 bytes are too many");
-        assert!(outbound.is_paused() && !outbound.may_accept());
-        outbound.flush_pending();
+    fn a_pause_for_the_total_limit_ends_at_half_of_it_or_where_the_line_fits() {
+        for (size, low_watermark) in [(10, 500), (700, 300), (2000, 0)] {
+            let mut backpressure = backpressure();
+            assert_eq!(backpressure.max_total_before(size), 1000_u64.saturating_sub(size));
+            assert_eq!(backpressure.pause_for_total(size), low_watermark);
+            assert_eq!(backpressure.max_total_before(size), low_watermark);
+            assert!(!backpressure.is_total_pause_over(low_watermark + 1));
+            assert!(backpressure.is_total_pause_over(low_watermark));
+            backpressure.end_total_pause();
+            assert!(!backpressure.is_paused());
+        }
+    }
 
-        outbound.begin_turn(start + STALL_TIMEOUT / 2);
-        outbound.unregister(ClientKey(2));
-        assert!(outbound.may_accept(), "the event may have fewer recipients now");
-        assert_eq!(offer_to_first(&mut outbound), Offer::Refused, "60 bytes are more than half");
-        assert!(outbound.is_paused() && !outbound.may_accept());
-        assert_eq!(outbound.next_stall_deadline(), Some(start + STALL_TIMEOUT));
+    #[test]
+    fn an_event_is_offered_again_once_a_client_has_left() {
+        let mut backpressure = backpressure();
+        backpressure.on_unregister();
+        backpressure.pause_for_total(10);
+        assert!(!backpressure.may_accept());
+        backpressure.on_unregister();
+        assert!(backpressure.is_paused() && backpressure.may_accept());
+        assert!(!backpressure.allows(0, 0), "the low watermark still has to be checked");
+    }
 
-        outbound.begin_turn(start + STALL_TIMEOUT);
-        outbound.expire_stalls();
-        let pending_closes: Vec<u32> =
-            outbound.take_pending_closes().into_iter().map(|(key, ..)| key.0).collect();
-        assert_eq!(pending_closes, [0, 1]);
+    #[test]
+    fn a_stall_expires_unless_it_has_ended() {
+        let now = Instant::now();
+        let (mut backpressure, mut output) = (backpressure(), ClientOutput::default());
+        let expired = |backpressure: &mut Backpressure, output: &ClientOutput, now| {
+            backpressure.take_expired(now, |_| Some(output))
+        };
+        backpressure.stall_for_total_limit(KEY, &mut output, 10, now);
+        assert_eq!(backpressure.next_deadline(), Some(now + STALL_TIMEOUT));
+        assert!(expired(&mut backpressure, &output, now).is_empty());
+        assert_eq!(expired(&mut backpressure, &output, now + STALL_TIMEOUT), [KEY]);
+        backpressure.end_stall(&mut output);
+        backpressure.stall_for_total_limit(KEY, &mut output, 10, now);
+        backpressure.end_stall(&mut output);
+        assert!(expired(&mut backpressure, &output, now + STALL_TIMEOUT).is_empty());
+        assert_eq!(backpressure.next_deadline(), None);
+    }
 
-        outbound.unregister(ClientKey(1));
-        assert_eq!(offer_to_first(&mut outbound), Offer::Taken, "30 bytes are less than half");
-        outbound.on_applied();
-        assert!(!outbound.is_paused());
+    #[test]
+    fn each_queue_has_to_fall_by_half_or_in_proportion() {
+        assert_eq!(client_low_watermark(100, 900, 1000), 50);
+        assert_eq!(client_low_watermark(100, 300, 1000), 30);
+        assert_eq!(client_low_watermark(u64::MAX / 2, 1, u64::MAX), 0);
+        assert_eq!(client_low_watermark(0, 0, 0), 0);
     }
 }

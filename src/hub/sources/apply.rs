@@ -3,18 +3,18 @@
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use log::Level;
 
 use super::source::Source;
-use crate::config::{Config, OnSourceDisconnect};
+use crate::config::OnSourceDisconnect;
 use crate::engine::{Engine, InsertOutcome, Progress};
+use crate::hub::budgets::Budgets;
 use crate::hub::close_reason::CloseReason;
-use crate::hub::log_limiter::{Escaped, LogKind, LogLimiter};
-use crate::hub::outbound::Outbound;
+use crate::hub::context::Context;
+use crate::hub::log_limiter::{Escaped, LogKind};
+use crate::hub::outbound::{Delivery, OFFSET_BYTES};
 use crate::hub::recorder::Recorder;
-use crate::hub::stats::HubCounters;
 use crate::protocol::{
     Decoded, ParseError, ParseErrorKind, Sequence, is_host_field, is_http_request_line,
 };
@@ -25,15 +25,35 @@ const FAST_BATCH_LINES: usize = 128;
 
 /// The remaining budget of a turn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TurnBudget {
+struct TurnBudget {
     /// Lines that may still be decoded, plus events that may still be applied.
-    pub(super) events: usize,
+    events: usize,
     /// The limit on addressed deliveries in the turn.
-    pub(super) addressed: u64,
+    addressed: u64,
     /// The limit on bytes queued in the turn.
-    pub(super) queued_bytes: u64,
+    queued_bytes: u64,
     /// The limit on memory for the turn's lines.
-    pub(super) line_bytes: usize,
+    line_bytes: usize,
+}
+
+impl TurnBudget {
+    /// Returns the budget of a turn with this many registered clients.
+    fn new(cx: &Context, registered: usize) -> TurnBudget {
+        let (budgets, clients) = (&cx.budgets, registered as u64);
+        let batch_bytes = budgets.batch_bytes(cx.config.total_queue_bytes);
+        TurnBudget {
+            events: budgets.events,
+            addressed: budgets
+                .addressed
+                .max(budgets.addressed_per_client * clients)
+                .min((batch_bytes / OFFSET_BYTES).max(1)),
+            queued_bytes: budgets
+                .queued_bytes
+                .max(budgets.queued_bytes_per_client * clients)
+                .min(Budgets::MAX_QUEUED_BYTES),
+            line_bytes: batch_bytes as usize,
+        }
+    }
 }
 
 /// The reason why applying stopped.
@@ -47,79 +67,81 @@ pub(super) enum StopReason {
     BudgetExhausted,
 }
 
-/// The parts of the hub that process the lines of a source: all except the table of sources.
-pub(super) struct Applier<'a, S> {
-    pub(super) config: &'a Config,
-    pub(super) engine: &'a mut Engine,
-    pub(super) outbound: &'a mut Outbound<S>,
-    pub(super) recorder: &'a mut Option<Box<dyn Recorder>>,
-    pub(super) log_limiter: &'a mut LogLimiter,
-    pub(super) counters: &'a mut HubCounters,
-    pub(super) now: Instant,
+/// The parts of the hub that process the lines of sources: all except the table of sources.
+pub(crate) struct Applier<'a, S> {
+    engine: &'a mut Engine,
+    delivery: Delivery<'a, S>,
+    recorder: &'a mut Option<Box<dyn Recorder>>,
+    cx: &'a mut Context,
+    budget: TurnBudget,
 }
 
-impl<S: Write> Applier<'_, S> {
+impl<'a, S: Write> Applier<'a, S> {
+    /// Creates an applier with the budget of a turn.
+    pub(crate) fn new(
+        engine: &'a mut Engine,
+        delivery: Delivery<'a, S>,
+        recorder: &'a mut Option<Box<dyn Recorder>>,
+        cx: &'a mut Context,
+    ) -> Applier<'a, S> {
+        let budget = TurnBudget::new(cx, delivery.outbound.registered().len());
+        Applier { engine, delivery, recorder, cx, budget }
+    }
+
     /// Decodes lines in batches of 128 before applying, for cache locality. Anything unusual is
     /// handled one line at a time, because duplicate, late and out-of-window depend on what was
     /// applied before.
-    pub(super) fn apply_lines(
-        &mut self,
-        source: &mut Source<S>,
-        budget: &mut TurnBudget,
-    ) -> StopReason {
+    pub(super) fn apply_lines(&mut self, source: &mut Source<S>) -> StopReason {
         loop {
-            self.insert_fast_batch(source, budget);
-            match self.apply_due(budget) {
+            self.insert_fast_batch(source);
+            match self.apply_due() {
                 StopReason::Drained => {}
                 reason => return reason,
             }
-            if !self.receive_line(source, budget) {
+            if !self.receive_line(source) {
                 return StopReason::Drained;
             }
         }
     }
 
-    fn insert_fast_batch(&mut self, source: &mut Source<S>, budget: &mut TurnBudget) {
-        let (engine, recorder) = (&mut *self.engine, &mut *self.recorder);
-        let inserted =
-            source.decoder.decode_fast(FAST_BATCH_LINES.min(budget.events), |event, line| {
-                let is_inserted = engine.try_insert_fast(event, line);
-                if is_inserted && let Some(recorder) = recorder {
-                    recorder.record(line.as_bytes());
-                }
-                is_inserted
-            });
-        source.has_sent_event |= inserted > 0;
-        source.lines_received += inserted as u64;
+    fn insert_fast_batch(&mut self, source: &mut Source<S>) {
+        let Applier { engine, recorder, budget, .. } = self;
+        let inserted = source.decode_fast(FAST_BATCH_LINES.min(budget.events), |event, line| {
+            let is_inserted = engine.try_insert_fast(event, line);
+            if is_inserted && let Some(recorder) = recorder {
+                recorder.record(line.as_bytes());
+            }
+            is_inserted
+        });
         budget.events -= inserted;
     }
 
     /// Decodes and inserts the next line of a source, of any kind. Returns whether there may be
     /// more.
-    fn receive_line(&mut self, source: &mut Source<S>, budget: &mut TurnBudget) -> bool {
-        let peer = source.peer;
-        let (outcome, sequence) = match source.decoder.next_event() {
+    fn receive_line(&mut self, source: &mut Source<S>) -> bool {
+        let (peer, is_first) = (source.peer(), source.lines_received() == 0);
+        let has_sent_event = source.has_sent_event();
+        let (outcome, sequence, is_event) = match source.next_line() {
             None => return false,
             Some(Decoded::Event(event, line)) => {
                 let outcome = self.engine.insert(&event, line);
                 self.record(outcome, line.as_bytes());
-                if outcome == InsertOutcome::Late && !source.has_sent_event {
+                if outcome == InsertOutcome::Late && !has_sent_event {
                     self.log_reset_hint(peer, event.sequence);
                 }
-                source.has_sent_event = true;
-                (outcome, event.sequence)
+                (outcome, event.sequence, true)
             }
             Some(Decoded::Malformed(line, error)) => {
-                let is_first = source.lines_received == 0;
                 if is_http(line, &error, is_first) {
                     source.abort(CloseReason::HttpRequest);
                     return false;
                 }
-                self.receive_malformed(peer, line, error)
+                let (outcome, sequence) = self.receive_malformed(peer, line, error);
+                (outcome, sequence, false)
             }
         };
-        source.lines_received += 1;
-        budget.events -= 1;
+        source.on_line(is_event);
+        self.budget.events -= 1;
         match outcome {
             InsertOutcome::Buffered => {}
             InsertOutcome::Duplicate => self.log_duplicate(peer, sequence),
@@ -150,7 +172,7 @@ impl<S: Write> Applier<'_, S> {
         line: &[u8],
         error: ParseError,
     ) -> (InsertOutcome, Sequence) {
-        self.counters.malformed += 1;
+        self.cx.counters.malformed += 1;
         self.log(
             LogKind::Malformed,
             Level::Warn,
@@ -173,27 +195,28 @@ impl<S: Write> Applier<'_, S> {
 
     /// Applies buffered events that are due, within the budget.
     #[inline]
-    pub(super) fn apply_due(&mut self, budget: &mut TurnBudget) -> StopReason {
+    pub(super) fn apply_due(&mut self) -> StopReason {
         // This many lines fit whatever their length, so the memory need not be checked for each
         // event.
-        let fitting = self.outbound.lines_that_fit(budget.line_bytes);
-        let last = budget.events.saturating_sub(fitting);
+        let fitting = self.delivery.outbound.lines_that_fit(self.budget.line_bytes);
+        let last = self.budget.events.saturating_sub(fitting);
         // No event changes how many users are unindexed.
         let cost = 1 + self.engine.index_cost();
         loop {
-            if !self.outbound.may_accept() {
+            let outbound = &*self.delivery.outbound;
+            if !outbound.may_accept() {
                 return StopReason::Backpressure;
             }
-            if budget.events <= last
-                || self.outbound.addressed_this_turn >= budget.addressed
-                || self.outbound.queued_this_turn >= budget.queued_bytes
+            if self.budget.events <= last
+                || outbound.addressed_this_turn() >= self.budget.addressed
+                || outbound.queued_this_turn() >= self.budget.queued_bytes
             {
                 return StopReason::BudgetExhausted;
             }
-            match self.engine.apply_next(self.outbound) {
+            match self.engine.apply_next(&mut self.delivery) {
                 Progress::Applied => {
-                    self.outbound.on_applied();
-                    budget.events = budget.events.saturating_sub(cost);
+                    self.delivery.on_applied();
+                    self.budget.events = self.budget.events.saturating_sub(cost);
                 }
                 Progress::Blocked => return StopReason::Backpressure,
                 Progress::Idle => return StopReason::Drained,
@@ -214,7 +237,7 @@ impl<S: Write> Applier<'_, S> {
 
     #[cold]
     fn log_reset_hint(&mut self, peer: SocketAddr, sequence: Sequence) {
-        if self.config.on_source_disconnect == OnSourceDisconnect::Reset {
+        if self.cx.config.on_source_disconnect == OnSourceDisconnect::Reset {
             return;
         }
         let awaited = self.engine.awaited();
@@ -242,7 +265,7 @@ impl<S: Write> Applier<'_, S> {
 
     #[cold]
     fn log_out_of_window(&mut self, peer: SocketAddr, sequence: Sequence) {
-        let (awaited, window) = (self.engine.awaited(), self.config.reorder_window);
+        let (awaited, window) = (self.engine.awaited(), self.cx.config.reorder_window);
         self.log(
             LogKind::WindowExceeded,
             Level::Error,
@@ -255,7 +278,7 @@ impl<S: Write> Applier<'_, S> {
     }
 
     fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
-        self.log_limiter.log(kind, level, self.now, line);
+        self.cx.log(kind, level, line);
     }
 }
 

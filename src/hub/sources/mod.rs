@@ -4,193 +4,268 @@ mod apply;
 mod source;
 mod table;
 
-use std::io::ErrorKind;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use log::Level;
 
-use self::apply::{Applier, StopReason, TurnBudget};
-pub(super) use self::source::Source;
-use self::table::Decision;
-pub(super) use self::table::Sources;
-use super::Hub;
-use crate::config::OnSourceDisconnect;
+pub(super) use self::apply::Applier;
+
+use self::apply::StopReason;
+use self::source::Source;
+use self::table::{Decision, SourceTable};
+use super::Readiness;
+use crate::config::{Config, OnSourceDisconnect};
 use crate::hub::budgets::Budgets;
 use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::Disconnect;
+use crate::hub::context::Context;
+use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, Escaped, LogKind};
-use crate::hub::outbound::fanout::OFFSET_BYTES;
 use crate::hub::token::SourceKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 
-impl<A: Acceptor> Hub<A> {
-    /// Reads from every readable source into its buffer. Returns whether any bytes arrived.
-    pub(super) fn read_sources(&mut self) -> bool {
-        self.accept_sources();
-        if self.is_draining() || self.outbound.is_paused() {
-            return false;
-        }
-        let Budgets { source_bytes, min_source_bytes, total_source_bytes, .. } = self.budgets;
-        let share =
-            (total_source_bytes / self.sources.len().max(1)).clamp(min_source_bytes, source_bytes);
-        let resets = self.config.on_source_disconnect == OnSourceDisconnect::Reset;
-        // The first line of a source after a pending reset belongs to the stream after it.
-        let mut is_reset_pending = resets && self.sources.iter().any(Source::closed_after_line);
-        let mut has_read = false;
-        self.sources.for_each_mut(|source| {
-            let may_read = source.has_sent_line() || !is_reset_pending;
-            if source.readable && !source.may_have_lines && may_read {
-                source.read(share);
-                has_read |= source.may_have_lines;
-                is_reset_pending |= resets && source.closed_after_line();
-            }
-        });
-        has_read
+/// The event sources, from the accept to the close.
+pub(super) struct Sources<A: Acceptor> {
+    listener: Listener<A>,
+    table: SourceTable<A::Stream>,
+}
+
+impl<A: Acceptor> Sources<A> {
+    pub(super) fn new(acceptor: A, config: &Config) -> Sources<A> {
+        Sources { listener: Listener::new(acceptor), table: SourceTable::new(config.max_sources) }
     }
 
-    fn accept_sources(&mut self) {
+    /// Returns the number of admitted sources.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Returns the number of open sources, admitted or not.
+    pub(super) fn open(&self) -> usize {
+        self.table.open()
+    }
+
+    /// Returns how many lines of an open source were decoded so far.
+    pub(super) fn lines_received(&self, key: SourceKey) -> Option<u64> {
+        self.table.get(key).map(Source::lines_received)
+    }
+
+    /// Returns whether connections over the limit await a decision.
+    pub(super) fn has_undecided(&self) -> bool {
+        self.table.has_undecided()
+    }
+
+    /// Returns whether lines may be left that were read and not decoded.
+    pub(super) fn may_have_lines(&self) -> bool {
+        self.table.iter().any(Source::may_have_lines)
+    }
+
+    /// Returns whether a source has sent a line, decoded or not.
+    pub(super) fn has_any_sent_line(&self) -> bool {
+        self.table.iter().any(Source::has_sent_line)
+    }
+
+    /// Returns whether all bytes known to be in the kernel were read and decoded.
+    pub(super) fn are_all_drained(&self) -> bool {
+        !self.has_undecided() && self.table.iter().all(Source::is_drained)
+    }
+
+    /// Returns whether another turn can read, decode or close without new readiness.
+    pub(super) fn have_work(&self) -> bool {
+        let may_read = !self.listener.is_closed();
+        self.table.iter().any(|source| source.has_work(may_read))
+    }
+
+    /// Returns whether another turn can accept a connection without new readiness.
+    pub(super) fn can_accept(&self) -> bool {
+        self.table.may_accept() && self.listener.is_ready()
+    }
+
+    /// Returns the end of the accept back-off, if one is running.
+    pub(super) fn backoff_until(&self) -> Option<Instant> {
+        self.listener.backoff_until()
+    }
+
+    /// Records that connections may be pending.
+    pub(super) fn set_listener_readable(&mut self) {
+        self.listener.set_readable();
+    }
+
+    /// Records the readiness of a source.
+    pub(super) fn set_ready(&mut self, key: SourceKey, readiness: &Readiness) {
+        if let Some(source) = self.table.get_mut(key) {
+            source.set_ready(readiness.readable, readiness.read_closed);
+        }
+    }
+
+    /// Shrinks the buffers of idle sources.
+    pub(super) fn trim_buffers(&mut self) {
+        self.table.for_each_mut(Source::trim);
+    }
+
+    /// Panics unless the invariants hold.
+    pub(super) fn check(&self) {
+        self.table.check();
+    }
+}
+
+/// Accepting and reading.
+impl<A: Acceptor> Sources<A> {
+    /// Accepts sources until none is pending, or until as many as possible await a decision.
+    pub(super) fn accept(&mut self, cx: &mut Context) {
         for _ in 0..BACKLOG {
-            if !self.sources.may_accept() {
+            if !self.table.may_accept() {
                 return;
             }
-            let Some(listener) = &mut self.source_listener else { return };
-            match listener.accept(self.sources.vacant_key().token(), self.now) {
-                Ok(Some((stream, peer))) => self.add_source(stream, peer),
+            match self.listener.accept(self.table.vacant_key().token(), cx.now) {
+                Ok(Some((stream, peer))) => self.add(stream, peer, cx),
                 Ok(None) => return,
-                Err(error) => return self.log_accept_error("event source", &error),
+                Err(error) => return cx.on_accept_error("event source", &error),
             }
         }
     }
 
-    fn add_source(&mut self, stream: A::Stream, peer: SocketAddr) {
-        self.counters.sources_accepted += 1;
-        let source = Source::new(stream, peer, self.config.max_line_bytes);
-        let (key, is_admitted) = self.sources.insert(source);
-        if is_admitted {
-            self.log_admitted(key);
+    fn add(&mut self, stream: A::Stream, peer: SocketAddr, cx: &mut Context) {
+        cx.counters.sources_accepted += 1;
+        let source = Source::new(stream, peer, cx.config.max_line_bytes);
+        if let (_, true) = self.table.insert(source) {
+            log_admitted(peer, cx);
         }
     }
 
     /// Admits or rejects the sources over the limit on which a decision can be made.
-    pub(super) fn decide_on_sources(&mut self) {
-        while let Some(decision) = self.sources.decide() {
+    pub(super) fn decide(&mut self, cx: &mut Context) {
+        while let Some(decision) = self.table.decide() {
             match decision {
-                Decision::Admitted(key) => self.log_admitted(key),
-                Decision::Rejected(key) => self.reject_source(key),
+                Decision::Admitted(key) => {
+                    if let Some(source) = self.table.get(key) {
+                        log_admitted(source.peer(), cx);
+                    }
+                }
+                Decision::Rejected(key) => self.reject(key, cx),
             }
         }
     }
 
-    fn log_admitted(&mut self, key: SourceKey) {
-        let Some(source) = self.sources.get(key) else { return };
-        let peer = source.peer;
-        self.log(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
-    }
-
-    fn reject_source(&mut self, key: SourceKey) {
-        let Some(source) = self.sources.remove(key) else { return };
-        let (reason, peer) = (CloseReason::TooManySources, source.peer);
-        let connected = self.sources.len();
-        self.counters.sources_closed.count(reason);
-        self.log(
+    fn reject(&mut self, key: SourceKey, cx: &mut Context) {
+        let Some(source) = self.table.remove(key) else { return };
+        let (reason, peer) = (CloseReason::TooManySources, source.peer());
+        let connected = self.len();
+        cx.counters.sources_closed.count(reason);
+        cx.log(
             LogKind::SourceClosed(reason),
             Level::Warn,
             format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
         );
     }
 
-    fn turn_budget(&self) -> TurnBudget {
-        let budgets = &self.budgets;
-        let clients = self.outbound.registered().len() as u64;
-        let batch_bytes = budgets.batch_bytes(self.config.total_queue_bytes);
-        TurnBudget {
-            events: budgets.events,
-            addressed: budgets
-                .addressed
-                .max(budgets.addressed_per_client * clients)
-                .min((batch_bytes / OFFSET_BYTES).max(1)),
-            queued_bytes: budgets
-                .queued_bytes
-                .max(budgets.queued_bytes_per_client * clients)
-                .min(Budgets::MAX_QUEUED_BYTES),
-            line_bytes: batch_bytes as usize,
+    /// Reads from every readable source into its buffer. Returns whether any bytes arrived.
+    pub(super) fn read(&mut self, cx: &Context) -> bool {
+        if self.listener.is_closed() {
+            return false;
         }
+        let Budgets { source_bytes, min_source_bytes, total_source_bytes, .. } = cx.budgets;
+        let share = (total_source_bytes / self.len().max(1)).clamp(min_source_bytes, source_bytes);
+        let resets = cx.config.on_source_disconnect == OnSourceDisconnect::Reset;
+        // The first line of a source after a pending reset belongs to the stream after it.
+        let mut is_reset_pending = resets && self.table.iter().any(Source::closed_after_line);
+        let mut has_read = false;
+        self.table.for_each_mut(|source| {
+            let may_read = source.has_sent_line() || !is_reset_pending;
+            if source.is_readable() && may_read {
+                has_read |= source.read(share);
+                is_reset_pending |= resets && source.closed_after_line();
+            }
+        });
+        has_read
     }
+}
 
+/// Applying.
+impl<A: Acceptor> Sources<A> {
     /// Applies due events and lines that were read, within the budget of a turn.
-    pub(super) fn apply(&mut self) {
-        let mut budget = self.turn_budget();
-        let mut applier = Applier {
-            config: &self.config,
-            engine: &mut self.engine,
-            outbound: &mut self.outbound,
-            recorder: &mut self.recorder,
-            log_limiter: &mut self.log_limiter,
-            counters: &mut self.counters,
-            now: self.now,
-        };
+    pub(super) fn apply(&mut self, applier: &mut Applier<'_, A::Stream>)
+    where
+        A::Stream: Write,
+    {
         // A source whose turn exhausts the budget comes last in the next one.
-        for _ in 0..self.sources.len() {
-            if applier.apply_due(&mut budget) != StopReason::Drained {
+        for _ in 0..self.len() {
+            if applier.apply_due() != StopReason::Drained {
                 return;
             }
-            let Some(source) = self.sources.next_to_apply() else { return };
-            if source.may_have_lines {
-                let stopped = applier.apply_lines(source, &mut budget);
-                source.may_have_lines = stopped != StopReason::Drained;
+            let Some(source) = self.table.next_to_apply() else { return };
+            if source.may_have_lines() {
+                let stopped = applier.apply_lines(source);
+                source.set_may_have_lines(stopped != StopReason::Drained);
             }
         }
-        applier.apply_due(&mut budget);
+        applier.apply_due();
+    }
+}
+
+/// Closing.
+impl<A: Acceptor> Sources<A> {
+    /// Closes the listener: nothing more is accepted or read.
+    pub(super) fn stop(&mut self) {
+        self.listener.close();
     }
 
-    /// Shrinks the buffers of idle sources.
-    pub(super) fn trim_source_buffers(&mut self) {
-        self.sources.for_each_mut(|source| source.decoder.lines.trim());
-    }
-
-    /// Closes the sources that have ended and whose lines are all applied.
-    pub(super) fn close_ended_sources(&mut self) {
-        if self.engine.has_ready() {
-            return;
-        }
+    /// Closes the sources that have ended and whose lines are all applied. Returns whether one of
+    /// them had sent a line.
+    pub(super) fn close_ended(&mut self, cx: &mut Context) -> bool {
+        let mut had_lines = false;
         let mut index = 0;
-        while let Some(key) = self.sources.key_at(index) {
-            let source = self.sources.get_mut(key);
-            match source.filter(|source| !source.may_have_lines).and_then(|it| it.end.take()) {
-                Some(end) => self.close_source(key, end),
+        while let Some(key) = self.table.key_at(index) {
+            match self.table.get_mut(key).and_then(Source::take_end) {
+                Some(end) => had_lines |= self.close(key, &end, cx),
                 None => index += 1,
             }
         }
+        had_lines
     }
 
-    pub(super) fn close_source(&mut self, key: SourceKey, end: Disconnect) {
-        let Some(source) = self.sources.remove(key) else { return };
-        let Disconnect { reason, error } = end;
-        self.counters.sources_closed.count(reason);
-        let (peer, lines) = (source.peer, source.lines_received);
-        let is_probe = lines == 0
-            && source.decoder.lines.pending_bytes() == 0
-            && error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset);
+    /// Closes all sources, because the server is stopping.
+    pub(super) fn close_all(&mut self, cx: &mut Context) {
+        for key in self.table.keys() {
+            let end = self.table.get_mut(key).and_then(Source::discard_end);
+            self.close(key, &end.unwrap_or(CloseReason::Stopped.into()), cx);
+        }
+    }
+
+    /// Closes a source. Returns whether it had sent a line.
+    fn close(&mut self, key: SourceKey, end: &Disconnect, cx: &mut Context) -> bool {
+        let Some(source) = self.table.remove(key) else { return false };
+        let &Disconnect { reason, ref error } = end;
+        cx.counters.sources_closed.count(reason);
+        let (peer, lines) = (source.peer(), source.lines_received());
+        // A reset before any bytes is what health checks do.
+        let is_probe = lines == 0 && source.is_empty() && end.is_reset();
         let is_expected = reason.is_expected() || is_probe;
         let level = if is_expected { Level::Info } else { Level::Warn };
-        self.log(
+        let cause = CausedBy(error.as_ref());
+        cx.log(
             LogKind::SourceClosed(reason),
             level,
-            format_args!("source {peer} closed: {reason}{}, after {lines} lines", CausedBy(error)),
+            format_args!("source {peer} closed: {reason}{cause}, after {lines} lines"),
         );
-        if !source.decoder.lines.partial_line().is_empty() {
-            self.counters.unterminated += 1;
-            self.log(
+        let unterminated = source.partial_line();
+        if !unterminated.is_empty() {
+            cx.counters.unterminated += 1;
+            cx.log(
                 LogKind::Unterminated,
                 Level::Warn,
                 format_args!(
                     "discarded the unterminated last line of source {peer}: {}",
-                    Escaped(source.decoder.lines.partial_line())
+                    Escaped(unterminated)
                 ),
             );
         }
-        if lines > 0 {
-            self.reset_after_last_source();
-        }
+        lines > 0
     }
+}
+
+fn log_admitted(peer: SocketAddr, cx: &mut Context) {
+    cx.log(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
 }

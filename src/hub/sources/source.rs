@@ -5,30 +5,30 @@ use std::net::SocketAddr;
 
 use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
-use crate::protocol::EventDecoder;
+use crate::protocol::{CompactEvent, Decoded, EventDecoder, Line};
 
 /// A connection that sends events.
 #[derive(Debug)]
-pub(crate) struct Source<S> {
-    pub(crate) stream: S,
-    pub(crate) peer: SocketAddr,
-    pub(crate) decoder: EventDecoder,
+pub(super) struct Source<S> {
+    stream: S,
+    peer: SocketAddr,
+    decoder: EventDecoder,
     /// The kernel may have unread bytes.
-    pub(crate) readable: bool,
+    readable: bool,
     /// `decoder` may have complete lines that were not decoded.
-    pub(crate) may_have_lines: bool,
+    may_have_lines: bool,
     /// Lines decoded so far.
-    pub(crate) lines_received: u64,
+    lines_received: u64,
     /// At least one of them was an event.
-    pub(crate) has_sent_event: bool,
+    has_sent_event: bool,
     /// The peer has closed its sending side; bytes before that may be unread.
-    pub(crate) peer_closed: bool,
+    peer_closed: bool,
     /// The end of the stream was read. It takes effect once all lines before it have been applied.
-    pub(crate) end: Option<Disconnect>,
+    end: Option<Disconnect>,
 }
 
 impl<S> Source<S> {
-    pub(crate) fn new(stream: S, peer: SocketAddr, max_line_bytes: usize) -> Source<S> {
+    pub(super) fn new(stream: S, peer: SocketAddr, max_line_bytes: usize) -> Source<S> {
         Source {
             stream,
             peer,
@@ -42,63 +42,159 @@ impl<S> Source<S> {
         }
     }
 
+    /// Returns the peer's address.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Returns how many lines were decoded so far.
+    pub(super) fn lines_received(&self) -> u64 {
+        self.lines_received
+    }
+
+    /// Returns whether an event was decoded so far.
+    pub(super) fn has_sent_event(&self) -> bool {
+        self.has_sent_event
+    }
+
+    /// Records the readiness of the connection.
+    pub(super) fn set_ready(&mut self, readable: bool, read_closed: bool) {
+        self.readable |= readable && self.end.is_none();
+        self.peer_closed |= read_closed;
+    }
+
+    /// Decodes up to `max` typical events: see [`EventDecoder::decode_fast`].
+    #[inline(always)]
+    pub(super) fn decode_fast(
+        &mut self,
+        max: usize,
+        accept: impl FnMut(&CompactEvent, Line<'_>) -> bool,
+    ) -> usize {
+        let accepted = self.decoder.decode_fast(max, accept);
+        self.has_sent_event |= accepted > 0;
+        self.lines_received += accepted as u64;
+        accepted
+    }
+
+    /// Decodes the next complete line. The caller counts it with [`on_line`](Self::on_line).
+    pub(super) fn next_line(&mut self) -> Option<Decoded<'_>> {
+        self.decoder.next_event()
+    }
+
+    /// Counts a decoded line.
+    pub(super) fn on_line(&mut self, is_event: bool) {
+        self.has_sent_event |= is_event;
+        self.lines_received += 1;
+    }
+
+    /// Records whether complete lines may be left that were not decoded.
+    pub(super) fn set_may_have_lines(&mut self, may_have_lines: bool) {
+        self.may_have_lines = may_have_lines;
+    }
+
     /// Ends the source, and discards its remaining input.
-    pub(crate) fn abort(&mut self, reason: CloseReason) {
+    pub(super) fn abort(&mut self, reason: CloseReason) {
         self.decoder = EventDecoder::default();
         self.may_have_lines = false;
         self.readable = false;
-        self.end = Some(Disconnect { reason, error: None });
+        self.end = Some(reason.into());
+    }
+
+    /// Returns and forgets the end of the stream, once all lines before it are decoded.
+    pub(super) fn take_end(&mut self) -> Option<Disconnect> {
+        match self.may_have_lines {
+            true => None,
+            false => self.end.take(),
+        }
+    }
+
+    /// Returns and forgets the end of the stream, even if lines before it are not decoded.
+    pub(super) fn discard_end(&mut self) -> Option<Disconnect> {
+        self.end.take()
+    }
+
+    /// Returns whether no bytes are left of those that were read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.decoder.buffer().pending_bytes() == 0
+    }
+
+    /// Returns the unterminated line after all complete ones. May be empty.
+    pub(super) fn partial_line(&self) -> &[u8] {
+        self.decoder.buffer().partial_line()
+    }
+
+    /// Frees a large buffer if it is empty.
+    pub(super) fn trim(&mut self) {
+        self.decoder.buffer_mut().trim();
+    }
+
+    /// Returns whether complete lines may be left that were not decoded.
+    pub(super) fn may_have_lines(&self) -> bool {
+        self.may_have_lines
     }
 
     /// Returns whether it has sent a complete line, decoded or not.
-    pub(crate) fn has_sent_line(&self) -> bool {
-        self.lines_received > 0 || self.decoder.lines.has_line()
+    pub(super) fn has_sent_line(&self) -> bool {
+        self.lines_received > 0 || self.decoder.buffer().has_line()
     }
 
     /// Returns whether it has sent a complete line, and its stream has ended.
-    pub(crate) fn closed_after_line(&self) -> bool {
+    pub(super) fn closed_after_line(&self) -> bool {
         self.end.is_some() && self.has_sent_line()
     }
 
     /// Returns whether the peer is known to have closed the connection.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.end.is_some() || self.peer_closed
     }
 
     /// Returns whether it has ended and all its lines are decoded, so that it no longer counts
     /// against the limit.
-    pub(crate) fn is_spent(&self) -> bool {
+    pub(super) fn is_spent(&self) -> bool {
         self.end.is_some() && !self.may_have_lines
     }
 
     /// Returns whether the kernel had no more bytes at the last read, and all lines are decoded.
-    pub(crate) fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         !self.readable && !self.may_have_lines
+    }
+
+    /// Returns whether it may be read: bytes may be in the kernel, and all lines are decoded.
+    pub(super) fn is_readable(&self) -> bool {
+        self.readable && !self.may_have_lines
+    }
+
+    /// Returns whether lines or the end of the stream are to be processed, or, if `may_read`, bytes
+    /// to be read.
+    pub(super) fn has_work(&self, may_read: bool) -> bool {
+        self.may_have_lines || self.end.is_some() || (self.readable && may_read)
     }
 }
 
 impl<S: Read> Source<S> {
-    /// Reads until `max_bytes` have arrived, or none are available.
-    pub(crate) fn read(&mut self, max_bytes: usize) {
+    /// Reads until `max_bytes` have arrived, or none are available. Returns whether any arrived.
+    pub(super) fn read(&mut self, max_bytes: usize) -> bool {
         let mut left = max_bytes;
         while left > 0 {
-            match try_read(&mut self.stream, self.decoder.lines.unfilled_mut(left)) {
+            let buffer = self.decoder.buffer_mut();
+            match try_read(&mut self.stream, buffer.unfilled_mut(left)) {
                 ReadOutcome::Data(bytes) => {
-                    self.decoder.lines.advance(bytes);
-                    self.may_have_lines = true;
+                    buffer.advance(bytes);
                     left -= bytes;
                 }
                 ReadOutcome::WouldBlock => {
                     self.readable = false;
-                    return;
+                    break;
                 }
                 ReadOutcome::Closed(end) => {
                     self.readable = false;
                     self.end = Some(end);
-                    return;
+                    break;
                 }
             }
         }
+        self.may_have_lines |= left < max_bytes;
+        left < max_bytes
     }
 }
 
@@ -107,18 +203,44 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::hub::test_stream::TestStream;
+
+    fn source(input: &[u8]) -> Source<TestStream> {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Source::new(TestStream::with_input(input), peer, 256)
+    }
 
     #[test]
     fn a_source_that_has_sent_a_partial_line_has_sent_no_line() {
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let mut source = Source::new(&b"1|"[..], peer, 256);
+        let mut source = source(b"1|");
+        assert!(source.read(100));
+        assert!(source.may_have_lines() && !source.has_sent_line());
+        source.stream.input.extend(b"B\n");
+        assert!(source.read(100) && source.has_sent_line());
+    }
+
+    #[test]
+    fn the_end_takes_effect_once_all_lines_are_decoded() {
+        let mut source = source(b"1|B\nrest");
+        source.stream.is_closed_by_peer = true;
+        assert!(source.read(100));
+        assert!(source.closed_after_line() && source.take_end().is_none());
+        assert!(matches!(source.next_line(), Some(Decoded::Event(..))));
+        source.on_line(true);
+        assert!(source.next_line().is_none());
+        source.set_may_have_lines(false);
+        assert!(source.is_spent() && source.is_drained());
+        let end = source.take_end().map(|end| end.reason);
+        assert_eq!((end, source.partial_line()), (Some(CloseReason::ClosedByPeer), &b"rest"[..]));
+    }
+
+    #[test]
+    fn an_aborted_source_has_no_input() {
+        let mut source = source(b"1|B\n");
         source.read(100);
-        assert!(
-            source.may_have_lines && !source.has_sent_line(),
-            "may_have_lines does not imply has_sent_line"
-        );
-        source.stream = b"B\n";
-        source.read(100);
-        assert!(source.has_sent_line());
+        source.abort(CloseReason::WindowExceeded);
+        source.set_ready(true, false);
+        assert!(source.is_empty() && !source.is_readable() && source.next_line().is_none());
+        assert_eq!(source.take_end().map(|end| end.reason), Some(CloseReason::WindowExceeded));
     }
 }

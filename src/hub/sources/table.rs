@@ -14,7 +14,7 @@ const MAX_UNDECIDED: usize = 4;
 /// All sources: admitted ones in the order in which they are served next, and those over the limit
 /// in order of arrival.
 #[derive(Debug)]
-pub(crate) struct Sources<S> {
+pub(super) struct SourceTable<S> {
     table: Slab<Source<S>>,
     admitted: VecDeque<SourceKey>,
     undecided: VecDeque<SourceKey>,
@@ -23,17 +23,17 @@ pub(crate) struct Sources<S> {
 
 /// The decision on a source over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub(super) enum Decision {
     /// The source was admitted.
     Admitted(SourceKey),
     /// The sources that count against the limit are alive: the caller has to remove this one.
     Rejected(SourceKey),
 }
 
-impl<S> Sources<S> {
+impl<S> SourceTable<S> {
     /// Creates a table that admits at most `max_sources` sources at once.
-    pub(crate) fn new(max_sources: usize) -> Sources<S> {
-        Sources {
+    pub(super) fn new(max_sources: usize) -> SourceTable<S> {
+        SourceTable {
             table: Slab::new(),
             admitted: VecDeque::new(),
             undecided: VecDeque::new(),
@@ -42,13 +42,13 @@ impl<S> Sources<S> {
     }
 
     /// Returns the key that the next source will get.
-    pub(crate) fn vacant_key(&self) -> SourceKey {
+    pub(super) fn vacant_key(&self) -> SourceKey {
         SourceKey::new(self.table.vacant_key())
     }
 
     /// Adds a source, after those over the limit if there are any. Returns its key, and whether it
     /// is admitted.
-    pub(crate) fn insert(&mut self, source: Source<S>) -> (SourceKey, bool) {
+    pub(super) fn insert(&mut self, source: Source<S>) -> (SourceKey, bool) {
         let key = SourceKey::new(self.table.insert(source));
         let is_admitted = self.undecided.is_empty() && self.has_capacity();
         let list = if is_admitted { &mut self.admitted } else { &mut self.undecided };
@@ -57,42 +57,42 @@ impl<S> Sources<S> {
     }
 
     /// Removes a source.
-    pub(crate) fn remove(&mut self, key: SourceKey) -> Option<Source<S>> {
+    pub(super) fn remove(&mut self, key: SourceKey) -> Option<Source<S>> {
         self.admitted.retain(|&other| other != key);
         self.undecided.retain(|&other| other != key);
         self.table.try_remove(key.index())
     }
 
-    pub(crate) fn get(&self, key: SourceKey) -> Option<&Source<S>> {
+    pub(super) fn get(&self, key: SourceKey) -> Option<&Source<S>> {
         self.table.get(key.index())
     }
 
-    pub(crate) fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source<S>> {
+    pub(super) fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source<S>> {
         self.table.get_mut(key.index())
     }
 
     /// Returns the number of open sources, admitted or not.
-    pub(crate) fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.table.len()
     }
 
     /// Returns the number of admitted sources.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.admitted.len()
     }
 
     /// Returns the key of an admitted source by its index in the service order.
-    pub(crate) fn key_at(&self, index: usize) -> Option<SourceKey> {
+    pub(super) fn key_at(&self, index: usize) -> Option<SourceKey> {
         self.admitted.get(index).copied()
     }
 
     /// Iterates over the admitted sources.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source<S>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Source<S>> {
         self.admitted.iter().filter_map(|&key| self.get(key))
     }
 
     /// Visits the admitted sources, the next one to be served first.
-    pub(crate) fn for_each_mut(&mut self, mut visit: impl FnMut(&mut Source<S>)) {
+    pub(super) fn for_each_mut(&mut self, mut visit: impl FnMut(&mut Source<S>)) {
         for key in &self.admitted {
             if let Some(source) = self.table.get_mut(key.index()) {
                 visit(source);
@@ -101,19 +101,19 @@ impl<S> Sources<S> {
     }
 
     /// Returns the next source to serve, and moves it to the end of the service order.
-    pub(crate) fn next_to_apply(&mut self) -> Option<&mut Source<S>> {
+    pub(super) fn next_to_apply(&mut self) -> Option<&mut Source<S>> {
         let key = self.admitted.pop_front()?;
         self.admitted.push_back(key);
         self.table.get_mut(key.index())
     }
 
     /// Returns whether one more connection may be accepted to await a decision.
-    pub(crate) fn may_accept(&self) -> bool {
+    pub(super) fn may_accept(&self) -> bool {
         self.undecided.len() < MAX_UNDECIDED
     }
 
     /// Returns whether connections over the limit await a decision.
-    pub(crate) fn has_undecided(&self) -> bool {
+    pub(super) fn has_undecided(&self) -> bool {
         !self.undecided.is_empty()
     }
 
@@ -121,7 +121,7 @@ impl<S> Sources<S> {
     /// known that the sources that count against the limit are alive. A poll after it was accepted
     /// has reported every disconnect that preceded it; an ended source counts until its lines are
     /// decoded.
-    pub(crate) fn decide(&mut self) -> Option<Decision> {
+    pub(super) fn decide(&mut self) -> Option<Decision> {
         let key = *self.undecided.front()?;
         let alive = self.iter().filter(|source| !source.has_ended()).count();
         if self.has_capacity() {
@@ -133,7 +133,7 @@ impl<S> Sources<S> {
     }
 
     /// Returns the keys of all sources.
-    pub(crate) fn keys(&self) -> Vec<SourceKey> {
+    pub(super) fn keys(&self) -> Vec<SourceKey> {
         self.admitted.iter().chain(&self.undecided).copied().collect()
     }
 
@@ -142,7 +142,7 @@ impl<S> Sources<S> {
     }
 
     /// Panics unless each source is in exactly one of the lists.
-    pub(crate) fn check(&self) {
+    pub(super) fn check(&self) {
         let keys = self.keys();
         assert_eq!(keys.len(), self.table.len(), "each source is in one list");
         assert!(keys.iter().all(|&key| self.get(key).is_some()), "a source is in the table");
@@ -156,19 +156,18 @@ mod tests {
     use super::*;
     use crate::hub::close_reason::CloseReason;
 
-    fn source() -> Source<&'static [u8]> {
-        Source::new(&[], SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256)
+    fn source() -> Source<()> {
+        Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256)
     }
 
     #[test]
     fn a_source_over_the_limit_waits_for_one_that_has_ended() {
-        let mut sources = Sources::new(1);
+        let mut sources = SourceTable::new(1);
         let (first, is_admitted) = sources.insert(source());
         assert!(is_admitted);
         let (second, is_admitted) = sources.insert(source());
         assert!(!is_admitted && sources.has_undecided());
-        let open = sources.get_mut(first).unwrap();
-        open.peer_closed = true;
+        sources.get_mut(first).unwrap().set_ready(true, true);
         assert_eq!(sources.decide(), None, "its lines may be unread");
         sources.get_mut(first).unwrap().abort(CloseReason::ClosedByPeer);
         assert_eq!(sources.decide(), Some(Decision::Admitted(second)));
@@ -177,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_source_over_the_limit_is_rejected_while_the_others_are_alive() {
-        let mut sources = Sources::new(1);
+        let mut sources = SourceTable::new(1);
         sources.insert(source());
         let (second, _) = sources.insert(source());
         assert_eq!(sources.decide(), Some(Decision::Rejected(second)));
@@ -187,7 +186,7 @@ mod tests {
 
     #[test]
     fn no_more_than_a_few_wait_for_a_decision() {
-        let mut sources = Sources::new(1);
+        let mut sources = SourceTable::new(1);
         sources.insert(source());
         for _ in 0..MAX_UNDECIDED {
             assert!(sources.may_accept());
@@ -198,10 +197,11 @@ mod tests {
 
     #[test]
     fn sources_are_served_in_turn() {
-        let mut sources = Sources::new(2);
+        let mut sources = SourceTable::new(2);
         let (first, _) = sources.insert(source());
         let (second, _) = sources.insert(source());
-        sources.next_to_apply().unwrap().lines_received = 1;
+        sources.next_to_apply().unwrap().on_line(true);
+        assert_eq!(sources.get(first).unwrap().lines_received(), 1);
         assert_eq!([sources.key_at(0), sources.key_at(1)], [Some(second), Some(first)]);
     }
 }

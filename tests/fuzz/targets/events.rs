@@ -49,7 +49,7 @@ fn read(stream: &[u8], piece: usize, refused: u8, max_line_bytes: usize) -> Vec<
     let mut decoder = EventDecoder::new(max_line_bytes);
     let mut read = Vec::new();
     for piece in stream.chunks(piece) {
-        put(&mut decoder.lines, piece);
+        put(decoder.buffer_mut(), piece);
         loop {
             let before = read.len();
             let taken = decoder.decode_fast(3, |&event, line| {

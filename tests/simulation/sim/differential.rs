@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use eventserver::engine::{
-    Counters, Engine, InsertOutcome, Offer, Progress, Recipient, Recipients, Registration, Sink,
+    Counters, Engine, Full, InsertOutcome, Progress, Recipient, Recipients, Registration, Sink,
 };
 use eventserver::protocol::{CompactEvent, Event, Line, Sequence, UserId};
 
@@ -64,7 +64,7 @@ pub(crate) struct RecordingSink {
 }
 
 impl Sink for RecordingSink {
-    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Offer {
+    fn offer(&mut self, audience: Recipients<'_>, line: Line<'_>) -> Result<(), Full> {
         let mut recipients = match audience {
             Recipients::One(Recipient(number)) => vec![number],
             Recipients::Many(numbers) => {
@@ -74,15 +74,15 @@ impl Sink for RecordingSink {
             Recipients::All => self.everybody.iter().copied().collect(),
         };
         if matches!(audience, Recipients::Many(_)) && recipients.is_empty() {
-            return Offer::Taken;
+            return Ok(());
         }
         if self.refusals > 0 {
             self.refusals -= 1;
-            return Offer::Refused;
+            return Err(Full);
         }
         recipients.sort_unstable();
         self.delivered.push((recipients, String::from_utf8_lossy(line.as_bytes()).into_owned()));
-        Offer::Taken
+        Ok(())
     }
 }
 

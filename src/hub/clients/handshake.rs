@@ -1,0 +1,164 @@
+//! Identification: the first line of a client is the id of its user.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use super::table::ClientTable;
+use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
+use crate::hub::timeout_queue::TimeoutQueue;
+use crate::hub::token::ClientKey;
+use crate::protocol::{LineBuffer, LineFrame, UserId, is_http_request_line};
+
+/// The maximum length of an id line, without its terminator.
+const MAX_ID_LINE_BYTES: usize = 64;
+
+/// The part of the id line received so far.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    lines: LineBuffer,
+    /// When the client connected.
+    since: Instant,
+}
+
+impl Handshake {
+    pub(super) fn new(since: Instant) -> Handshake {
+        Handshake { lines: LineBuffer::new(MAX_ID_LINE_BYTES), since }
+    }
+
+    /// Returns whether the client connected at this time.
+    pub(super) fn is_since(&self, since: Instant) -> bool {
+        self.since == since
+    }
+
+    /// Returns whether no bytes have arrived.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.pending_bytes() == 0
+    }
+
+    /// Reads the id line. Returns `None` while it is incomplete, then the user id or the reason to
+    /// close the client.
+    pub(super) fn read_id(&mut self, stream: &mut impl Read) -> Option<Result<UserId, Disconnect>> {
+        loop {
+            match try_read(stream, self.lines.unfilled_mut(MAX_ID_LINE_BYTES + 2)) {
+                ReadOutcome::Data(bytes) => self.lines.advance(bytes),
+                ReadOutcome::WouldBlock => return None,
+                ReadOutcome::Closed(end) => return Some(Err(end)),
+            }
+            if let Some(id) = self.next_id() {
+                return Some(id.map_err(Disconnect::from));
+            }
+        }
+    }
+
+    /// Parses the id line if it is complete, or too long already.
+    fn next_id(&mut self) -> Option<Result<UserId, CloseReason>> {
+        match self.lines.next_frame() {
+            Some(LineFrame::Complete(line)) => return Some(parse_id_line(line.as_bytes(), false)),
+            Some(LineFrame::TooLong(prefix)) => return Some(parse_id_line(prefix, true)),
+            None => {}
+        }
+        self.lines.is_discarding().then(|| parse_id_line(self.lines.partial_line(), true))
+    }
+}
+
+/// Parses the first line of a client. Returns the user id, or the reason for closing the client.
+/// `is_prefix` is whether the line was too long and `line` is only its prefix.
+fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
+    if is_http_request_line(line, is_prefix) {
+        return Err(CloseReason::HttpRequest);
+    }
+    UserId::parse(line).filter(|_| !is_prefix).ok_or(CloseReason::BadId)
+}
+
+/// The timeouts of clients that have to identify themselves.
+#[derive(Debug)]
+pub(super) struct HandshakeTimeouts {
+    /// Clients by key and time of connection. An entry is stale once the client has identified
+    /// itself or is closed.
+    queue: TimeoutQueue<(ClientKey, Instant)>,
+}
+
+impl HandshakeTimeouts {
+    pub(super) fn new(timeout: Duration) -> HandshakeTimeouts {
+        HandshakeTimeouts { queue: TimeoutQueue::new(timeout) }
+    }
+
+    /// Starts the timeout of a client that has connected now.
+    pub(super) fn start(&mut self, key: ClientKey, now: Instant) {
+        self.queue.push(now, (key, now));
+    }
+
+    /// Schedules the close of clients whose timeout has expired.
+    pub(super) fn expire<S>(&mut self, clients: &mut ClientTable<S>, now: Instant) {
+        let is_stale = |&(key, since): &(ClientKey, Instant)| {
+            let handshake = clients.get(key).and_then(|client| client.handshake());
+            !handshake.is_some_and(|handshake| handshake.is_since(since))
+        };
+        for (key, _) in self.queue.take_expired(now, is_stale) {
+            clients.schedule_close(key, CloseReason::IdentifyTimeout);
+        }
+    }
+
+    /// Returns when the next timeout may expire, if ever.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.queue.next_deadline()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::hub::test_stream::TestStream;
+
+    fn read_id(input: &[u8]) -> Option<Result<UserId, CloseReason>> {
+        let mut stream = TestStream::with_input(input);
+        let id = Handshake::new(Instant::now()).read_id(&mut stream)?;
+        Some(id.map_err(|end| end.reason))
+    }
+
+    #[test]
+    fn the_first_line_is_a_user_id() {
+        assert_eq!(read_id(b"2932\r\n"), Some(Ok(UserId(2932))));
+        assert_eq!(read_id(b"1\nignored"), Some(Ok(UserId(1))));
+        assert_eq!(read_id(b"2932"), None);
+        assert_eq!(read_id(b""), None);
+        assert_eq!(read_id(b"x\n"), Some(Err(CloseReason::BadId)));
+        assert_eq!(read_id(b"GET / HTTP/1.1\r\n"), Some(Err(CloseReason::HttpRequest)));
+        assert_eq!(read_id(&[b'1'; 100]), Some(Err(CloseReason::BadId)), "longer than any id");
+    }
+
+    #[test]
+    fn a_line_may_arrive_in_pieces_and_the_end_before_it_closes() {
+        let mut handshake = Handshake::new(Instant::now());
+        let mut stream = TestStream::with_input(b"29");
+        assert!(handshake.read_id(&mut stream).is_none() && !handshake.is_empty());
+        stream.input.extend(b"32\n");
+        assert_eq!(handshake.read_id(&mut stream).unwrap().unwrap(), UserId(2932));
+        let mut handshake = Handshake::new(Instant::now());
+        stream.is_closed_by_peer = true;
+        let end = handshake.read_id(&mut stream).unwrap().unwrap_err();
+        assert_eq!(end.reason, CloseReason::ClosedByPeer);
+        assert!(handshake.is_empty());
+    }
+
+    #[test]
+    fn only_clients_that_still_await_their_id_time_out() {
+        let (start, timeout) = (Instant::now(), Duration::from_secs(1));
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let (mut clients, mut timeouts) = (ClientTable::new(), HandshakeTimeouts::new(timeout));
+        let keys = [(); 2].map(|()| clients.insert(TestStream::default(), peer, start));
+        keys.iter().for_each(|&key| timeouts.start(key, start));
+        clients.get_mut(keys[0]).unwrap().set_user(UserId(1));
+        timeouts.expire(&mut clients, start);
+        assert!(clients.take_pending_closes().is_empty());
+        assert_eq!(timeouts.next_deadline(), Some(start + timeout));
+        timeouts.expire(&mut clients, start + timeout);
+        let closes = clients.take_pending_closes();
+        let closes: Vec<_> = closes.iter().map(|(key, end)| (*key, end.reason)).collect();
+        assert_eq!(closes, [(keys[1], CloseReason::IdentifyTimeout)]);
+        assert_eq!(timeouts.next_deadline(), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! The outbound half of one client.
+
+use super::backpressure::Stall;
+use super::send_queue::SendQueue;
+
+/// The send queue of a client, the writability of its socket, and its registration for events.
+#[derive(Debug)]
+pub(crate) struct ClientOutput {
+    pub(super) queue: SendQueue,
+    /// The socket has not returned `WouldBlock` since it was last reported writable.
+    pub(super) writable: bool,
+    pub(super) registration: Option<Registered>,
+    pub(super) stall: Option<Box<Stall>>,
+    /// Bytes of a queue that was dropped before the client is closed.
+    pub(super) dropped_bytes: u64,
+}
+
+/// The numbers of a registered client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Registered {
+    /// The index in the list of registered clients.
+    pub(super) index: u32,
+    /// The recipient number.
+    pub(super) recipient: u32,
+}
+
+impl Default for ClientOutput {
+    fn default() -> ClientOutput {
+        ClientOutput {
+            queue: SendQueue::default(),
+            writable: true,
+            registration: None,
+            stall: None,
+            dropped_bytes: 0,
+        }
+    }
+}
+
+impl ClientOutput {
+    /// Returns the recipient number while the client is registered.
+    #[inline]
+    pub(crate) fn recipient(&self) -> Option<u32> {
+        self.registration.map(|registered| registered.recipient)
+    }
+
+    /// Returns whether no bytes wait for the socket.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Returns whether bytes wait although the socket may accept some.
+    pub(crate) fn is_flush_missing(&self) -> bool {
+        !self.queue.is_empty() && self.writable
+    }
+}

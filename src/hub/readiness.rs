@@ -1,0 +1,29 @@
+//! Readiness in, the time of the next turn out.
+
+use std::time::Instant;
+
+/// The readiness of a connection or a listener, as reported by the poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The connection's token, or [`EVENT_LISTENER`](super::EVENT_LISTENER) or
+    /// [`CLIENT_LISTENER`](super::CLIENT_LISTENER).
+    pub token: usize,
+    /// Bytes, the end of the stream, an error or a new connection may be pending.
+    pub readable: bool,
+    /// The socket accepts bytes again.
+    pub writable: bool,
+    /// The peer has closed its sending side: the end of the stream or an error follows the bytes in
+    /// the kernel.
+    pub read_closed: bool,
+}
+
+/// The time of the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTurn {
+    /// Immediately, because there is work left.
+    Now,
+    /// When a connection or a listener is ready, or at this time at the latest.
+    Until(Instant),
+    /// When a connection or a listener is ready.
+    WhenReady,
+}

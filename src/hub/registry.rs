@@ -1,0 +1,141 @@
+//! Registration: the one place where a user's connection enters and leaves the follower graph and
+//! the outbound queues.
+
+use std::io::Write;
+
+use log::Level;
+
+use crate::engine::{Engine, Registration};
+use crate::hub::clients::{Client, ClientTable};
+use crate::hub::close_reason::CloseReason;
+use crate::hub::context::Context;
+use crate::hub::log_limiter::LogKind;
+use crate::hub::outbound::Outbound;
+use crate::hub::token::ClientKey;
+use crate::protocol::UserId;
+
+/// The parts of the hub that have to agree on who is registered.
+pub(super) struct Registry<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) outbound: &'a mut Outbound,
+    pub(super) cx: &'a mut Context,
+}
+
+impl Registry<'_> {
+    /// Returns whether the user may be registered: it takes over its own session, or there is
+    /// capacity.
+    pub(super) fn has_capacity_for(&self, user: UserId) -> bool {
+        self.outbound.registered().len() < self.cx.capacity.max_clients
+            || self.engine.graph().recipient(user).is_some()
+    }
+
+    /// Registers the client as the only connection of `user`, taking over from an older one. The
+    /// older one gets the lines that its socket accepts.
+    pub(super) fn register<S: Write>(
+        &mut self,
+        clients: &mut ClientTable<S>,
+        key: ClientKey,
+        user: UserId,
+    ) {
+        let Registration { recipient, was_registered } = self.engine.register(user);
+        if was_registered && let Some(older) = self.outbound.client_at(recipient) {
+            self.outbound.flush_before_close(clients, older);
+            self.outbound.unregister(clients, older);
+            clients.schedule_close(older, CloseReason::TakenOver);
+        }
+        self.outbound.register(clients, key, recipient);
+        if let Some(client) = clients.get_mut(key) {
+            client.set_user(user);
+            let peer = client.peer();
+            self.cx.log(
+                LogKind::ClientRegistered,
+                Level::Debug,
+                format_args!("user {user} connected from {peer}"),
+            );
+        }
+    }
+
+    /// Unregisters the client, if it is registered: its user is offline, and its queued lines are
+    /// not sent.
+    pub(super) fn unregister<S>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
+        if self.outbound.unregister(clients, key) {
+            self.unregister_user_of(clients, key);
+        }
+    }
+
+    /// Unregisters the users of clients that were disconnected for their queues while events were
+    /// applied.
+    pub(super) fn unregister_departed<S>(&mut self, clients: &ClientTable<S>) {
+        for key in self.outbound.take_departed() {
+            self.unregister_user_of(clients, key);
+        }
+    }
+
+    fn unregister_user_of<S>(&mut self, clients: &ClientTable<S>, key: ClientKey) {
+        if let Some(user) = clients.get(key).and_then(Client::user) {
+            self.engine.unregister(user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::hub::capacity::Capacity;
+    use crate::hub::test_stream::TestStream;
+    use crate::protocol::Sequence;
+
+    /// A registry for at most one client, and the table.
+    struct Parts {
+        engine: Engine,
+        outbound: Outbound,
+        cx: Context,
+        clients: ClientTable<TestStream>,
+    }
+
+    impl Parts {
+        fn new() -> Parts {
+            let config = Config::default();
+            Parts {
+                engine: Engine::new(Sequence::new(1).unwrap(), config.reorder_window),
+                outbound: Outbound::new(&config),
+                cx: Context::new(config, Capacity::for_clients(1), Instant::now()),
+                clients: ClientTable::new(),
+            }
+        }
+
+        fn connect(&mut self) -> ClientKey {
+            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            self.clients.insert(TestStream::default(), peer, self.cx.now)
+        }
+
+        fn split(&mut self) -> (Registry<'_>, &mut ClientTable<TestStream>) {
+            let Parts { engine, outbound, cx, clients } = self;
+            (Registry { engine, outbound, cx }, clients)
+        }
+    }
+
+    const USER: UserId = UserId(7);
+
+    #[test]
+    fn a_newer_connection_takes_over_and_the_older_one_is_closed() {
+        let mut parts = Parts::new();
+        let (older, newer) = (parts.connect(), parts.connect());
+        let (mut registry, clients) = parts.split();
+        registry.register(clients, older, USER);
+        assert!(!registry.has_capacity_for(UserId(8)) && registry.has_capacity_for(USER));
+        registry.register(clients, newer, USER);
+        assert_eq!(registry.outbound.registered(), [newer]);
+        let closes = clients.take_pending_closes();
+        assert_eq!((closes[0].0, closes[0].1.reason), (older, CloseReason::TakenOver));
+        registry.unregister(clients, older);
+        assert!(registry.engine.graph().recipient(USER).is_some(), "the newer one stays");
+        registry.unregister(clients, newer);
+        assert!(registry.engine.graph().recipient(USER).is_none());
+        assert!(registry.outbound.registered().is_empty() && registry.has_capacity_for(USER));
+    }
+}
