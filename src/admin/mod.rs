@@ -21,7 +21,6 @@ pub mod response;
 pub mod routes;
 pub mod status;
 
-use std::io::ErrorKind;
 use std::time::Instant;
 
 use slab::Slab;
@@ -30,7 +29,7 @@ use self::connection::{Connection, Progress};
 use self::request::Request;
 use self::response::{Rejection, Response};
 pub use self::routes::Monitored;
-use crate::hub::{Acceptor, NextTurn, Readiness};
+use crate::hub::{Acceptor, Listener, NextTurn, Readiness};
 
 /// The maximum number of connections. One more waits in the listen backlog.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -38,8 +37,11 @@ pub const MAX_CONNECTIONS: usize = 32;
 /// The maximum number of connections that one turn accepts, and the maximum number that it serves.
 const SERVED_PER_TURN: usize = 4;
 
+/// The number of keys: one more than connections, for one that replaces another.
+const KEYS: usize = MAX_CONNECTIONS + 1;
+
 /// The token of the listener.
-pub const ADMIN_LISTENER: usize = FIRST_TOKEN + MAX_CONNECTIONS;
+pub const ADMIN_LISTENER: usize = FIRST_TOKEN + KEYS;
 
 /// The token of the first connection. Other tokens are less, or greater than [`ADMIN_LISTENER`].
 const FIRST_TOKEN: usize = usize::MAX - 1024;
@@ -53,10 +55,9 @@ pub fn is_admin_token(token: usize) -> bool {
 /// A listener and its connections.
 #[derive(Debug)]
 pub struct AdminServer<A: Acceptor> {
-    acceptor: A,
-    /// Whether connections may be pending.
-    acceptable: bool,
+    listener: Listener<A>,
     connections: Slab<Connection<A::Stream>>,
+    max_connections: usize,
     /// The key after that of the connection served last.
     next_key: usize,
     /// Whether only requests that name this machine are served.
@@ -64,13 +65,14 @@ pub struct AdminServer<A: Acceptor> {
 }
 
 impl<A: Acceptor> AdminServer<A> {
-    /// Creates a server. With `is_loopback`, it rejects requests for a host name other than `localhost`,
+    /// Creates a server of up to `max_connections` connections, at most [`MAX_CONNECTIONS`]. With `is_loopback`, it rejects requests for a host name other than `localhost`,
     /// so that no web page can read it by making its own name resolve to the loopback address.
-    pub fn new(acceptor: A, is_loopback: bool) -> AdminServer<A> {
+    pub fn new(acceptor: A, max_connections: usize, is_loopback: bool) -> AdminServer<A> {
+        let max_connections = max_connections.min(MAX_CONNECTIONS);
         AdminServer {
-            acceptor,
-            acceptable: true,
-            connections: Slab::with_capacity(MAX_CONNECTIONS),
+            listener: Listener::new(acceptor),
+            connections: Slab::with_capacity(max_connections),
+            max_connections,
             next_key: 0,
             is_loopback,
         }
@@ -94,17 +96,20 @@ impl<A: Acceptor> AdminServer<A> {
     #[must_use]
     pub fn next_turn(&self) -> NextTurn {
         let has_work = self.connections.iter().any(|(_, connection)| connection.has_work());
-        if has_work || (self.acceptable && self.may_accept()) {
+        if has_work || (self.listener.is_ready() && self.may_accept()) {
             return NextTurn::Now;
         }
         let deadlines = self.connections.iter().map(|(_, connection)| connection.deadline());
-        deadlines.min().map_or(NextTurn::WhenReady, NextTurn::Until)
+        deadlines
+            .chain(self.listener.backoff_until())
+            .min()
+            .map_or(NextTurn::WhenReady, NextTurn::Until)
     }
 
     fn apply_readiness(&mut self, ready: &[Readiness]) {
         for readiness in ready {
             if readiness.token == ADMIN_LISTENER {
-                self.acceptable = true;
+                self.listener.set_readable();
             } else if let Some(key) = readiness.token.checked_sub(FIRST_TOKEN)
                 && let Some(connection) = self.connections.get_mut(key)
             {
@@ -115,26 +120,35 @@ impl<A: Acceptor> AdminServer<A> {
 
     /// Returns whether there is space for a connection, or would be without an idle one.
     fn may_accept(&self) -> bool {
-        self.open() < MAX_CONNECTIONS || self.longest_idle().is_some()
+        self.open() < self.max_connections || self.longest_idle().is_some()
     }
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..SERVED_PER_TURN {
-            if !self.acceptable || !self.may_accept() {
+            if !self.may_accept() {
                 return;
             }
-            if self.open() == MAX_CONNECTIONS
-                && let Some(idle) = self.longest_idle()
-            {
-                self.connections.remove(idle);
-            }
-            match self.acceptor.accept(FIRST_TOKEN + self.connections.vacant_key()) {
-                Ok((stream, _)) => {
+            let token = FIRST_TOKEN + self.connections.vacant_key();
+            match self.listener.accept(token, now) {
+                Ok(Some((stream, _))) => {
                     self.connections.insert(Connection::new(stream, now));
+                    self.make_space();
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.acceptable = false,
-                Err(_) => {}
+                Ok(None) => return,
+                Err(error) => {
+                    log::error!("cannot accept another operator: {error}");
+                    return;
+                }
             }
+        }
+    }
+
+    /// Closes the connection that has been waiting for a request for the longest time if there is one too many.
+    fn make_space(&mut self) {
+        if self.open() > self.max_connections
+            && let Some(idle) = self.longest_idle()
+        {
+            self.connections.remove(idle);
         }
     }
 
@@ -147,7 +161,7 @@ impl<A: Acceptor> AdminServer<A> {
     /// Serves the connections that have work, in turn.
     fn serve(&mut self, now: Instant, server: &mut impl Monitored) {
         let has_work = |&key: &usize| self.connections.get(key).is_some_and(Connection::has_work);
-        let keys = (self.next_key..MAX_CONNECTIONS).chain(0..self.next_key);
+        let keys = (self.next_key..KEYS).chain(0..self.next_key);
         let mut served = [0; SERVED_PER_TURN];
         let mut count = 0;
         for (slot, key) in served.iter_mut().zip(keys.filter(has_work)) {
@@ -155,7 +169,7 @@ impl<A: Acceptor> AdminServer<A> {
             count += 1;
         }
         for &key in &served[..count] {
-            self.next_key = (key + 1) % MAX_CONNECTIONS;
+            self.next_key = (key + 1) % KEYS;
             self.advance(key, now, server);
         }
     }

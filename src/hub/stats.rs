@@ -1,6 +1,10 @@
 //! Counters and totals.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
 
 use crate::engine::Counters;
 use crate::hub::close_reason::CloseReason;
@@ -15,6 +19,12 @@ impl CloseCounts {
     }
 }
 
+impl CloseCounts {
+    fn by_name(self) -> BTreeMap<&'static str, u64> {
+        CloseReason::ALL.into_iter().map(CloseReason::name).zip(self.0).collect()
+    }
+}
+
 /// Formats the reasons that occurred with their counts.
 impl fmt::Display for CloseCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,6 +32,43 @@ impl fmt::Display for CloseCounts {
         let Some((reason, count)) = counts.next() else { return f.write_str("none") };
         write!(f, "{reason} {count}")?;
         counts.try_for_each(|(reason, count)| write!(f, ", {reason} {count}"))
+    }
+}
+
+/// Pauses for slow clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PauseClock {
+    pub(crate) count: u64,
+    /// The time of the pauses that are over.
+    past: Duration,
+    /// The start of the current pause.
+    since: Option<Instant>,
+}
+
+impl PauseClock {
+    /// Records the start or the end of a pause.
+    pub(crate) fn set_paused(&mut self, is_paused: bool, now: Instant) {
+        match self.since {
+            None if is_paused => {
+                self.count += 1;
+                self.since = Some(now);
+            }
+            Some(since) if !is_paused => {
+                self.past += now.duration_since(since);
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the time of the current pause.
+    pub(crate) fn current(&self, now: Instant) -> Option<Duration> {
+        Some(now.duration_since(self.since?))
+    }
+
+    /// Returns the time of all pauses.
+    pub(crate) fn total(&self, now: Instant) -> Duration {
+        self.past + self.current(now).unwrap_or_default()
     }
 }
 
@@ -36,12 +83,33 @@ pub(crate) struct HubCounters {
     pub(crate) sources_accepted: u64,
     /// Connections to the client port, including rejected ones.
     pub(crate) clients_accepted: u64,
+    /// Bytes read from sources.
+    pub(crate) bytes_read: u64,
+    pub(crate) pauses: PauseClock,
     /// Accept errors that started a back-off.
     pub(crate) accept_errors: u64,
     /// Clients closed, including rejected ones, by reason.
     pub(crate) clients_closed: CloseCounts,
     /// Sources closed, including rejected ones, by reason.
     pub(crate) sources_closed: CloseCounts,
+}
+
+/// What operators see, besides the totals.
+#[derive(Debug)]
+pub(crate) struct Details {
+    /// The settings in force.
+    pub(crate) settings: Map<String, Value>,
+    pub(crate) first_sequence: u64,
+    pub(crate) max_clients: usize,
+    pub(crate) max_sources: usize,
+    /// Clients whose queue is full.
+    pub(crate) full_queues: usize,
+    pub(crate) follows: usize,
+    /// The first missing sequence, and for how long it has been missing.
+    pub(crate) gap: Option<(u64, Duration)>,
+    /// The time of all pauses.
+    pub(crate) paused: Duration,
+    pub(crate) current_pause: Option<Duration>,
 }
 
 /// A snapshot of all counters since the start. It displays as one line.
@@ -109,6 +177,22 @@ impl Stats {
         self.clients_connected
     }
 
+    /// Returns the number of sources connected, without those over the limit.
+    #[must_use]
+    pub fn sources_connected(&self) -> usize {
+        self.sources_connected
+    }
+
+    /// Returns the number of clients closed for each reason.
+    pub(crate) fn closed_clients(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.clients_closed.by_name()
+    }
+
+    /// Returns the number of sources closed for each reason.
+    pub(crate) fn closed_sources(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.sources_closed.by_name()
+    }
+
     /// Returns the number of clients closed for `reason`.
     #[must_use]
     pub fn clients_closed(&self, reason: CloseReason) -> u64 {
@@ -168,5 +252,24 @@ impl fmt::Display for Stats {
             "; awaited sequence {}, waiting {}, highest reorder occupancy {}; users known {}",
             self.awaited, self.buffered_events, self.max_len, self.users,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_pauses_includes_the_current_one() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pauses = PauseClock::default();
+        for (seconds, is_paused) in [(1, false), (2, true), (4, true), (5, false), (7, true)] {
+            pauses.set_paused(is_paused, at(seconds));
+        }
+        assert_eq!((pauses.count, pauses.current(at(9))), (2, Some(Duration::from_secs(2))));
+        assert_eq!(pauses.total(at(9)), Duration::from_secs(5));
+        pauses.set_paused(false, at(10));
+        assert_eq!((pauses.current(at(20)), pauses.total(at(20))), (None, Duration::from_secs(6)));
     }
 }

@@ -4,15 +4,18 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use super::fd_limit::DescriptorBudget;
 use super::process;
 use super::tcp::TcpAcceptor;
 use crate::admin::histogram::Histograms;
-use crate::admin::status::{Server, Status};
+use crate::admin::status::{
+    self, Events, Gap, Graph, MAX_SLOW_CLIENTS, Pause, RecentClose, SCHEMA, SlowClient, State,
+    Status, Traffic,
+};
 use crate::admin::{AdminServer, Monitored};
-use crate::hub::{Hub, NextTurn, Readiness};
+use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
 
 /// The time for which a peer of the admin port may be unreachable. Its requests time out before.
 pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,60 +25,62 @@ pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Admin {
     server: AdminServer<TcpAcceptor>,
     address: SocketAddr,
-    facts: Facts,
-}
-
-/// What is known of the process and its loop.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) started: Instant,
-    /// The settings in force.
-    pub(super) settings: Map<String, Value>,
-    pub(super) max_descriptors: u64,
-    /// The number of descriptors that were open before the first connection.
-    pub(super) open_at_start: u64,
-    pub(super) histograms: Histograms,
+    started: Instant,
+    descriptors: DescriptorBudget,
+    histograms: Histograms,
 }
 
 impl Admin {
     pub(super) fn new(
         acceptor: TcpAcceptor,
         address: SocketAddr,
-        max_connections: usize,
-        facts: Facts,
+        descriptors: DescriptorBudget,
     ) -> Admin {
         let is_loopback = address.ip().is_loopback();
         if !is_loopback {
             log::warn!(
                 "operators' HTTP is open to other machines ({address}): whatever reaches this port sees \
-                 settings, users and their addresses"
+                 the settings, and the users with their addresses"
             );
         }
-        Admin { server: AdminServer::new(acceptor, max_connections, is_loopback), address, facts }
+        Admin {
+            server: AdminServer::new(acceptor, descriptors.admin as usize, is_loopback),
+            address,
+            started: Instant::now(),
+            descriptors,
+            histograms: Histograms::default(),
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Records a turn of the hub that began at `start`, and answers requests.
+    /// Measures a turn of the hub, which began at `start` with this many events applied, and serves
+    /// connections.
     pub(super) fn turn(
         &mut self,
         start: Instant,
-        applied: u64,
+        applied_before: u64,
         ready: &[Readiness],
         hub: &mut Hub<TcpAcceptor>,
     ) {
         let now = Instant::now();
-        let Admin { server, facts, .. } = self;
-        let histograms = &mut facts.histograms;
-        histograms.turn_seconds.record(nanos(now - start));
-        histograms.turn_events.record(applied);
-        if let Some(read_at) = hub.take_delivery_sample() {
-            histograms.delivery_delay_seconds.record(nanos(now - read_at));
+        self.histograms.turn_seconds.record(nanos(now - start));
+        self.histograms.turn_events.record(hub.applied() - applied_before);
+        if let Some(read_at) = hub.take_delivered() {
+            self.histograms.delivery_delay_seconds.record(nanos(now - read_at));
         }
-        let open = server.open();
-        server.turn(now, ready, &mut View { hub, facts, open, now });
+        let Admin { server, started, descriptors, histograms, .. } = self;
+        let mut view = View {
+            hub,
+            now,
+            uptime: now - *started,
+            histograms,
+            max_descriptors: descriptors.limit,
+            assumed_descriptors: descriptors.open + (hub.open() + server.open()) as u64,
+        };
+        server.turn(now, ready, &mut view);
     }
 
     /// Returns when the next turn has to begin.
@@ -88,13 +93,15 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The server as its operators see it.
+/// The server as its operators see it after a turn.
 struct View<'a> {
     hub: &'a Hub<TcpAcceptor>,
-    facts: &'a Facts,
-    /// The number of admin connections.
-    open: usize,
     now: Instant,
+    uptime: Duration,
+    histograms: &'a Histograms,
+    max_descriptors: u64,
+    /// Used where the system does not count them.
+    assumed_descriptors: u64,
 }
 
 impl Monitored for View<'_> {
@@ -107,20 +114,116 @@ impl Monitored for View<'_> {
     }
 
     fn status(&mut self) -> Status {
-        let facts = self.facts;
-        let assumed = facts.open_at_start + (self.hub.open() + self.open) as u64;
+        let (totals, details) = (self.hub.totals(), self.hub.details());
         Status {
-            server: Server {
-                version: env!("CARGO_PKG_VERSION"),
-                pid: std::process::id(),
-                uptime_seconds: self.now.duration_since(facts.started),
-                state: self.hub.state(),
-                unready_reason: self.unready_reason().map(Cow::into_owned),
+            schema: SCHEMA,
+            server: self.server_status(&details),
+            sequence: sequence_status(&totals, &details),
+            events: event_counts(&totals),
+            traffic: Traffic {
+                deliveries: totals.lines_queued,
+                read_bytes: totals.counters.bytes_read,
+                written_bytes: totals.bytes_written,
+                queued_bytes: totals.queued_bytes,
             },
-            process: process::measure(facts.max_descriptors, assumed),
-            histograms: facts.histograms,
-            settings: facts.settings.clone(),
-            ..self.hub.status(self.now)
+            pause: Pause {
+                pauses: totals.counters.pauses.count,
+                paused_seconds: details.paused,
+                current_pause_seconds: details.current_pause,
+            },
+            clients: status::Clients {
+                connected: totals.clients_connected,
+                max: details.max_clients,
+                accepted: totals.counters.clients_accepted,
+                full_queues: details.full_queues,
+                closed: totals.closed_clients(),
+            },
+            sources: status::Sources {
+                connected: totals.sources_connected,
+                max: details.max_sources,
+                accepted: totals.counters.sources_accepted,
+                closed: totals.closed_sources(),
+            },
+            graph: Graph { users: totals.users, follows: details.follows },
+            accept_errors: totals.counters.accept_errors,
+            slow_clients: self.slow_clients(),
+            recent_closes: self.recent_closes(),
+            process: process::measure(self.max_descriptors, self.assumed_descriptors),
+            histograms: *self.histograms,
+            settings: details.settings,
         }
+    }
+}
+
+impl View<'_> {
+    fn server_status(&self, details: &Details) -> status::Server {
+        status::Server {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_seconds: self.uptime,
+            state: match details.current_pause {
+                _ if self.hub.is_draining() => State::Draining,
+                Some(_) => State::Paused,
+                None => State::Running,
+            },
+            unready_reason: self.unready_reason().map(Cow::into_owned),
+        }
+    }
+
+    fn slow_clients(&self) -> Vec<SlowClient> {
+        let slow_client = |client: crate::hub::QueuedClient| SlowClient {
+            user: client.user.map(|user| user.0),
+            peer: client.peer,
+            queued_bytes: client.queued_bytes,
+        };
+        self.hub.longest_queues(MAX_SLOW_CLIENTS).into_iter().map(slow_client).collect()
+    }
+
+    fn recent_closes(&self) -> Vec<RecentClose> {
+        let recent_close = |closed: &ClosedConnection| RecentClose {
+            side: match closed.side {
+                Side::Source => status::Side::Source,
+                Side::Client => status::Side::Client,
+            },
+            user: closed.user.map(|user| user.0),
+            peer: closed.peer,
+            reason: closed.reason.name(),
+            expected: closed.is_expected,
+            input: closed.input.as_deref().map(str::to_owned),
+            queued_bytes: closed.unwritten_bytes,
+            age_seconds: self.now.saturating_duration_since(closed.at),
+        };
+        self.hub.recent_closes().map(recent_close).collect()
+    }
+}
+
+fn sequence_status(totals: &Stats, details: &Details) -> status::Sequence {
+    status::Sequence {
+        awaited: totals.awaited,
+        committed: totals
+            .awaited
+            .checked_sub(1)
+            .filter(|_| totals.awaited > details.first_sequence),
+        buffered_events: totals.buffered_events,
+        max_buffered_events: totals.max_len,
+        gap: details.gap.map(|(first_missing, age_seconds)| Gap { first_missing, age_seconds }),
+    }
+}
+
+fn event_counts(totals: &Stats) -> Events {
+    let engine = &totals.engine;
+    Events {
+        applied: engine.applied(),
+        follow: engine.follows,
+        unfollow: engine.unfollows,
+        broadcast: engine.broadcasts,
+        private: engine.private_messages,
+        status: engine.status_updates,
+        malformed: totals.counters.malformed,
+        void: engine.void,
+        duplicate: engine.duplicate,
+        late: engine.late,
+        lost: engine.lost,
+        unterminated: totals.counters.unterminated,
     }
 }

@@ -1,7 +1,9 @@
 //! The I/O shell: polling, listeners, signals, the descriptor limit, and capture files.
 
+mod admin;
 mod capture;
 mod fd_limit;
+mod process;
 mod signals;
 mod tcp;
 
@@ -9,13 +11,16 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
+use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
 use signals::{Request, SignalThread};
 use tcp::TcpAcceptor;
 
+use crate::admin::{ADMIN_LISTENER, MAX_CONNECTIONS, is_admin_token};
 use crate::config::Config;
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
 
@@ -33,7 +38,7 @@ const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// Listening on an address failed.
     Listen {
-        /// The purpose of the listener: "events" or "clients".
+        /// The purpose of the listener: "events", "clients" or "operators".
         purpose: &'static str,
         /// The address.
         address: SocketAddr,
@@ -74,6 +79,8 @@ pub enum Shutdown {
 struct Poller {
     poll: Poll,
     events: Events,
+    /// Readiness of the admin listener and its connections since the last turn.
+    admin_ready: Vec<Readiness>,
     /// Whether the poll has reported a signal.
     signal_pending: bool,
 }
@@ -93,30 +100,35 @@ impl Poller {
             reported += 1;
             match event.token() {
                 SIGNALS => self.signal_pending = true,
-                Token(token) => ready.push(Readiness {
-                    token,
-                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-                    writable: event.is_writable(),
-                    read_closed: event.is_read_closed() || event.is_error(),
-                }),
+                Token(token) if is_admin_token(token) => self.admin_ready.push(readiness(event)),
+                Token(_) => ready.push(readiness(event)),
             }
         }
         Ok(reported == EVENTS_PER_POLL)
     }
 }
 
-/// Divides the free descriptors below `limit` between sources and clients. Lowers `max_sources` if that many
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        token: event.token().0,
+        readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+        writable: event.is_writable(),
+        read_closed: event.is_read_closed() || event.is_error(),
+    }
+}
+
+/// Divides the free descriptors of a budget between sources and clients. Lowers `max_sources` if that many
 /// do not fit.
-fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
-    let budget = DescriptorBudget::measure(limit);
+fn fit_descriptors(budget: DescriptorBudget, config: &mut Config) -> Capacity {
     let wanted_sources = config.max_sources;
     let max_sources = budget.max_sources(wanted_sources);
     config.max_sources = max_sources;
     let capacity = budget.capacity(max_sources, config.max_clients);
     let Capacity { max_clients, max_awaiting_id } = capacity;
     log::info!(
-        "descriptor limit {limit}, {} open: at most {max_sources} sources, {max_clients} clients, and \
+        "descriptor limit {}, {} open: at most {max_sources} sources, {max_clients} clients, and \
          {max_awaiting_id} more clients that await identification",
+        budget.limit,
         budget.open
     );
     if max_sources < wanted_sources {
@@ -141,6 +153,7 @@ pub struct Server {
     drain_timeout: Duration,
     event_address: SocketAddr,
     client_address: SocketAddr,
+    admin: Option<Admin>,
 }
 
 impl std::fmt::Debug for Server {
@@ -153,7 +166,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens both listeners and installs the signal handlers.
+    /// Opens the listeners and installs the signal handlers.
     ///
     /// # Errors
     ///
@@ -169,15 +182,26 @@ impl Server {
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
-        let listen = |purpose, address, token| {
-            TcpAcceptor::bind(address, registry, token, config.peer_timeout)
+        let listen = |purpose, address, token, peer_timeout| {
+            TcpAcceptor::bind(address, registry, token, peer_timeout)
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
                 .map_err(|error| StartError::Listen { purpose, address, error })
         };
-        let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
-        let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
+        let peer_timeout = config.peer_timeout;
+        let (event_address, sources) =
+            listen("events", config.event_listen, EVENT_LISTENER, peer_timeout)?;
+        let (client_address, clients) =
+            listen("clients", config.client_listen, CLIENT_LISTENER, peer_timeout)?;
+        let operators = config
+            .admin_listen
+            .map(|address| listen("operators", address, ADMIN_LISTENER, admin::PEER_TIMEOUT))
+            .transpose()?;
         let mut config = config.clone();
-        let capacity = fit_descriptors(descriptor_limit, &mut config);
+        let mut budget = DescriptorBudget::measure(descriptor_limit);
+        if operators.is_some() {
+            budget = budget.with_admin(MAX_CONNECTIONS);
+        }
+        let capacity = fit_descriptors(budget, &mut config);
         let drain_timeout = config.drain_timeout;
         let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
         if let Some(capture) = capture {
@@ -190,8 +214,12 @@ impl Server {
             );
         }
         let events = Events::with_capacity(EVENTS_PER_POLL);
-        let poller = Poller { poll, events, signal_pending: false };
-        Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
+        let poller = Poller { poll, events, admin_ready: Vec::new(), signal_pending: false };
+        let admin = operators.map(|(address, acceptor)| {
+            hub.sample_deliveries();
+            Admin::new(acceptor, address, budget)
+        });
+        Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address, admin })
     }
 
     /// Returns the address for event sources.
@@ -204,6 +232,12 @@ impl Server {
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         self.client_address
+    }
+
+    /// Returns the address for operators, if they are served.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// Runs until a signal ends the server, then logs the totals and finishes the capture.
@@ -248,10 +282,15 @@ impl Server {
 
     fn turn(&mut self, ready: &[Readiness]) -> io::Result<()> {
         let mut result = Ok(false);
-        self.hub.turn(Instant::now(), ready, |more| {
+        let (start, applied) = (Instant::now(), self.hub.applied());
+        self.hub.turn(start, ready, |more| {
             result = self.poller.wait(Some(Duration::ZERO), more);
             matches!(result, Ok(true))
         });
+        if let Some(admin) = &mut self.admin {
+            admin.turn(start, applied, &self.poller.admin_ready, &mut self.hub);
+            self.poller.admin_ready.clear();
+        }
         result.map(|_| ())
     }
 
@@ -261,7 +300,8 @@ impl Server {
         if self.poller.signal_pending {
             return Some(Duration::ZERO);
         }
-        match self.hub.next_turn() {
+        let admin = self.admin.as_ref().map_or(NextTurn::WhenReady, Admin::next_turn);
+        match self.hub.next_turn().min(admin) {
             NextTurn::Now => Some(Duration::ZERO),
             NextTurn::Until(when) => Some(when.saturating_duration_since(Instant::now())),
             NextTurn::WhenReady => None,

@@ -92,13 +92,14 @@ impl AdminSimulation {
             backlog: 100,
             max_buffer_bytes: *random.pick(&[1, 30, 500, 100_000]),
             fault_rate: *random.pick(&[0, 4, 20]),
-            descriptors: MAX_CONNECTIONS,
+            // One more while it replaces an idle one.
+            descriptors: MAX_CONNECTIONS + 1,
             events_per_poll: *random.pick(&[1, 3, 1024]),
         };
         let kernel = Rc::new(RefCell::new(Kernel::new(config, random.fork())));
         let acceptor = SimulatedAcceptor { kernel: Rc::clone(&kernel), side: Side::Client };
         AdminSimulation {
-            server: AdminServer::new(acceptor, false),
+            server: AdminServer::new(acceptor, MAX_CONNECTIONS, false),
             asked: Asked::default(),
             peers: Vec::new(),
             start: Instant::now(),
@@ -242,6 +243,7 @@ impl AdminSimulation {
                 readiness.token = ADMIN_LISTENER;
             }
         }
+        assert!(self.server.open() <= MAX_CONNECTIONS);
         let asked = self.asked.0;
         let now = self.start + Duration::from_millis(self.now);
         self.server.turn(now, &ready, &mut self.asked);
