@@ -1,8 +1,8 @@
 //! A pool of reusable vectors.
 
-/// The maximum pooled memory: enough for the lists of a busy turn with a thousand clients.
-/// Vectors beyond it are freed.
-const MAX_BYTES: usize = 2 << 20;
+/// The maximum pooled memory: enough for the lists of a busy turn, 32 KiB for each of 100 clients or 8 KiB for
+/// each of a thousand. Vectors beyond it are freed, and those that replace them grow step by step.
+const MAX_BYTES: usize = 8 << 20;
 
 /// The maximum pooled memory while the server is idle.
 const MAX_IDLE_BYTES: usize = 1 << 20;
