@@ -2,6 +2,7 @@
 
 mod client;
 mod descriptors;
+mod http;
 mod log;
 mod pipes;
 #[path = "../../support/prng.rs"]
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
+pub(crate) use http::Http;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
 pub(crate) use prng::Prng;
