@@ -11,9 +11,9 @@
 //!
 //! # Layers
 //!
-//! | module | responsibility | must not know |
+//! | module | responsibility | knows nothing about |
 //! |---|---|---|
-//! | [`protocol`] | splits bytes into lines and parses lines into events | everything else |
+//! | [`protocol`] | splits bytes into lines and parses lines into events | anything else |
 //! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
 //! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
 //! | [`server`] | the I/O shell: polling, TCP, signals, the descriptor limit, capture files | what an event means |
@@ -30,12 +30,12 @@
 //! [`hub::Hub::turn`] is the heart of the server. Its steps, in order:
 //!
 //! 1. Read the sources into their buffers, within a budget.
-//! 2. Poll again without waiting, then accept and read clients until the kernel holds nothing more on that
-//!    side. Every client whose id line was in the kernel when the source bytes were read is registered now.
-//!    Before a limit rejects a connection, the ends that the kernel knows of are read.
+//! 2. If bytes arrived or a timeout is due, poll again without waiting. Then accept and read clients until
+//!    the kernel holds nothing more on that side. Every client whose id line was in the kernel when the source bytes were read is registered now.
+//!    Before a limit rejects a connection, the pending disconnects are read.
 //! 3. Close clients that are gone, were taken over, or did not identify themselves in time. No readiness of
-//!    this turn can reach a new tenant of the same key, because all of it has been noted and nobody is
-//!    accepted any more.
+//!    this turn can reach a new connection that reuses the key, because all readiness has been recorded and
+//!    no connection is accepted any more.
 //! 4. Bring lists of followers up to date, within a budget, for users that were registered or unregistered.
 //! 5. Apply the events that are in order, within a budget, into the fan-out batch.
 //! 6. Flush the clients that have something pending, with one write each. Writability is awaited only after
@@ -47,10 +47,10 @@
 //! - Events are applied strictly by sequence, each at most once.
 //! - An event is queued for all of its recipients or, while a queue is full, for none of them. It then
 //!   waits in the reorder buffer, and reading the sources pauses.
-//! - A client is registered under one user, and a user at one client.
+//! - A client is registered under one user, and a user has at most one registered client.
 //! - Between two turns bytes are queued only where a socket has refused bytes.
 //! - Every queue, buffer and loop has a bound, and every wait for a peer has a timeout.
-//! - No connection costs a turn more than a millisecond, whatever its user follows.
+//! - Registering, leaving or taking over costs a turn less than a millisecond, whatever the user follows.
 //! - An error on one connection ends that connection; only a failing poll ends the server.
 //!
 //! [`hub::Hub::check_invariants`] checks those that can be checked.

@@ -1,4 +1,4 @@
-//! The recipients and the progress of indexing each in the lists of its followees.
+//! Recipient numbers, and which of them still have to be added to or removed from lists of followers.
 
 use slab::Slab;
 

@@ -1,4 +1,5 @@
-//! Events, their parts, and the complete parser of one line.
+//! Events and the general parser of a line. [`EventDecoder`](super::EventDecoder) parses most lines by the
+//! shorter path of `fast_path.rs`.
 
 use std::fmt;
 
@@ -94,7 +95,7 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// The error of a line that is not an event.
+/// Why a line is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The sequence of the line, if it is readable. The line then uses up this sequence as a void.

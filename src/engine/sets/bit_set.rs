@@ -1,4 +1,4 @@
-//! Bits of a set.
+//! A growable bit set.
 
 /// One bit per number up to a largest one, in 16 bytes. Its owner counts how many are set.
 #[derive(Debug, Default)]
