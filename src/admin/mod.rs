@@ -7,7 +7,7 @@
 //! The server's own loop serves it, so that an answer proves that the loop turns. An [`AdminServer`] is like the
 //! [`Hub`](crate::hub::Hub) without poll and clock: readiness and time are passed in as values. It has its own
 //! table of at most [`MAX_CONNECTIONS`] connections and its own range of tokens. A turn serves at most
-//! [`SERVED_PER_TURN`] of them, which bounds what it adds to a turn of the server under any flood.
+//! four of them, which bounds what it adds to a turn of the server under any flood.
 //!
 //! A connection ([`connection`]) has a response in memory at most once, reads nothing while it is written, and
 //! closes 10 seconds after its request began.

@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("page.html");
 /// it may fetch from this server only.
 const FIELDS: &str = concat!(
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; ",
-    "style-src 'sha256-CSKLt4YBSGmHhaHEFCoLHgvRuMfcS3AFxGdko6jWUKQ='; ",
+    "style-src 'sha256-Xer69tqDxPlUb9KVuLvoEmX6k3it/Iq7g7apvPctVwM='; ",
     "script-src 'sha256-blNWP1gr49jeA1vwX+GNwTOz7OCMofI+biG5eDhjrlk='; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cross-Origin-Resource-Policy: same-origin\r\n",

@@ -20,6 +20,7 @@ mod log;
 mod memory;
 mod ordering;
 mod outputs;
+mod page;
 mod peer_timeout;
 mod queue_memory;
 mod registration;

@@ -152,27 +152,35 @@ fn advance(
 /// Parses responses one after the other. `with_body` tells for each that is not a rejection whether
 /// its request was a GET.
 fn parse_responses(mut bytes: &[u8], with_body: &[bool]) -> Vec<Received> {
-    let mut with_body = with_body.iter();
+    let mut with_body = with_body.iter().copied();
     let mut responses = Vec::new();
     while !bytes.is_empty() {
-        let len = bytes.windows(4).position(|end| end == b"\r\n\r\n").expect("a whole head");
-        let head = std::str::from_utf8(&bytes[..len]).expect("a head of text");
-        let mut lines = head.split("\r\n");
-        let line = lines.next().unwrap_or_default();
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-        let status = status.expect("a status line").to_owned();
-        assert!(STATUSES.contains(&status.as_str()), "{line}");
-        let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
-        let field = |name: &str| fields.iter().find(|(known, _)| *known == name).map(|it| it.1);
-        let body_len: usize = field("Content-Length").and_then(|it| it.parse().ok()).expect("len");
-        let has_body = status != "200" || *with_body.next().expect("a request for each response");
-        bytes = &bytes[len + 4..];
-        bytes = &bytes[if has_body { body_len } else { 0 }..];
-        let closes = field("Connection") == Some("close");
-        assert!(!closes || bytes.is_empty(), "nothing follows the last response");
-        responses.push(Received { status, closes });
+        let Some((response, rest)) = parse_response(bytes, &mut with_body) else {
+            panic!("no response: {}", bytes.escape_ascii())
+        };
+        assert!(STATUSES.contains(&response.status.as_str()), "{response:?}");
+        assert!(!response.closes || rest.is_empty(), "nothing follows the last response");
+        responses.push(response);
+        bytes = rest;
     }
     responses
+}
+
+/// Parses a response. Returns it and the bytes after it.
+fn parse_response<'a>(
+    bytes: &'a [u8],
+    with_body: &mut impl Iterator<Item = bool>,
+) -> Option<(Received, &'a [u8])> {
+    let len = bytes.windows(4).position(|end| end == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..len]).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.to_owned();
+    let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let field = |name: &str| fields.iter().find(|(known, _)| *known == name).map(|it| it.1);
+    let body_len: usize = field("Content-Length")?.parse().ok()?;
+    let has_body = if status == "200" { with_body.next()? } else { true };
+    let rest = bytes.get(len + 4 + if has_body { body_len } else { 0 }..)?;
+    Some((Received { status, closes: field("Connection") == Some("close") }, rest))
 }
 
 /// Recognizes a single request in its simplest form. Returns whether it is of HTTP/1.1.

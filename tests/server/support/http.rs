@@ -1,5 +1,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -47,6 +48,12 @@ impl Http {
         Http::from(TcpStream::connect(address).unwrap())
     }
 
+    /// Lets a response take longer than other reads.
+    #[track_caller]
+    pub(crate) fn waits_for_up_to(&mut self, time: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
+    }
+
     #[track_caller]
     pub(crate) fn sends(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
@@ -76,8 +83,8 @@ impl Http {
         let mut fields = Vec::new();
         loop {
             let line = self.line();
-            match line.split_once(": ") {
-                Some((name, value)) => fields.push((name.to_owned(), value.to_owned())),
+            match line.split_once(':') {
+                Some((name, value)) => fields.push((name.to_owned(), value.trim().to_owned())),
                 None => break assert_eq!(line, "", "the end of the head"),
             }
         }

@@ -1,5 +1,6 @@
 //! Servers, sources and clients with methods that read as sentences.
 
+mod browser;
 mod client;
 mod descriptors;
 mod http;
@@ -16,6 +17,7 @@ mod streams;
 
 use std::time::Duration;
 
+pub(crate) use browser::Browser;
 pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
 pub(crate) use http::Http;
