@@ -51,16 +51,16 @@ fn events(text: &mut Exposition, status: &Status) {
     let events = &status.events;
     text.family("eventserver_events_applied_total", "counter", "Events applied, by type.");
     for (name, count) in [
-        ("follow", events.follow),
-        ("unfollow", events.unfollow),
-        ("broadcast", events.broadcast),
-        ("private", events.private),
-        ("status", events.status),
+        ("follow", events.follows),
+        ("unfollow", events.unfollows),
+        ("broadcast", events.broadcasts),
+        ("private", events.private_messages),
+        ("status", events.status_updates),
     ] {
         text.sample("eventserver_events_applied_total", &[("type", name)], count);
     }
     for (name, help, count) in [
-        ("eventserver_deliveries_total", "Lines queued for clients.", status.traffic.deliveries),
+        ("eventserver_deliveries_total", "Lines queued for clients.", status.traffic.lines_queued),
         ("eventserver_malformed_lines_total", "Malformed lines of sources.", events.malformed),
         (
             "eventserver_unterminated_lines_total",
@@ -90,12 +90,12 @@ fn events(text: &mut Exposition, status: &Status) {
         (
             "eventserver_source_read_bytes_total",
             "Bytes read from sources.",
-            status.traffic.read_bytes,
+            status.traffic.bytes_read,
         ),
         (
             "eventserver_client_written_bytes_total",
             "Bytes written to clients.",
-            status.traffic.written_bytes,
+            status.traffic.bytes_written,
         ),
     ] {
         text.counter(name, help, count);

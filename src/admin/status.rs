@@ -92,11 +92,11 @@ pub struct Gap {
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Events {
     pub applied: u64,
-    pub follow: u64,
-    pub unfollow: u64,
-    pub broadcast: u64,
-    pub private: u64,
-    pub status: u64,
+    pub follows: u64,
+    pub unfollows: u64,
+    pub broadcasts: u64,
+    pub private_messages: u64,
+    pub status_updates: u64,
     pub malformed: u64,
     pub void: u64,
     pub duplicate: u64,
@@ -109,9 +109,9 @@ pub struct Events {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Traffic {
-    pub deliveries: u64,
-    pub read_bytes: u64,
-    pub written_bytes: u64,
+    pub lines_queued: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
     pub queued_bytes: u64,
 }
 
@@ -271,8 +271,14 @@ pub(super) mod sample {
                 max_buffered_events: 6,
                 gap: Some(Gap { first_missing: u64::MAX, age_seconds: second }),
             },
-            events: Events { applied: 15, follow: 1, broadcast: 14, void: 2, ..Events::default() },
-            traffic: Traffic { deliveries: 7, read_bytes: 8, written_bytes: 9, queued_bytes: 10 },
+            events: Events {
+                applied: 15,
+                follows: 1,
+                broadcasts: 14,
+                void: 2,
+                ..Events::default()
+            },
+            traffic: Traffic { lines_queued: 7, bytes_read: 8, bytes_written: 9, queued_bytes: 10 },
             pause: Pause {
                 pauses: 1,
                 paused_seconds: second / 3,

@@ -229,7 +229,7 @@ impl<A: Acceptor> Hub<A> {
             queued_bytes: self.outbound.queued_total(),
             awaited: self.engine.awaited(),
             buffered_events: self.engine.reorder().len(),
-            max_len: self.engine.reorder().max_len(),
+            max_buffered_events: self.engine.reorder().max_len(),
             users: self.engine.graph().users(),
         }
     }

@@ -17,21 +17,17 @@ impl CloseCounts {
     pub(crate) fn count(&mut self, reason: CloseReason) {
         self.0[reason as usize] += 1;
     }
-}
 
-impl CloseCounts {
+    /// Returns the counts of all reasons.
     fn by_name(self) -> BTreeMap<&'static str, u64> {
         CloseReason::ALL.into_iter().map(CloseReason::name).zip(self.0).collect()
     }
-}
 
-/// Formats the reasons that occurred with their counts.
-impl fmt::Display for CloseCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Formats the sum, and the count of each reason that occurred.
+    fn write(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " {name}={}", self.0.iter().sum::<u64>())?;
         let mut counts = CloseReason::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0);
-        let Some((reason, count)) = counts.next() else { return f.write_str("none") };
-        write!(f, "{reason} {count}")?;
-        counts.try_for_each(|(reason, count)| write!(f, ", {reason} {count}"))
+        counts.try_for_each(|(reason, count)| write!(f, " {name}.{reason}={count}"))
     }
 }
 
@@ -112,7 +108,7 @@ pub(crate) struct Details {
     pub(crate) current_pause: Option<Duration>,
 }
 
-/// A snapshot of all counters since the start. It displays as one line.
+/// A snapshot of all counters since the start, which displays as one line of totals.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
     pub(crate) engine: Counters,
@@ -124,7 +120,7 @@ pub struct Stats {
     pub(crate) queued_bytes: u64,
     pub(crate) awaited: u64,
     pub(crate) buffered_events: usize,
-    pub(crate) max_len: usize,
+    pub(crate) max_buffered_events: usize,
     pub(crate) users: usize,
 }
 
@@ -155,13 +151,13 @@ impl Stats {
 
     /// Returns the number of buffered sequences, including void ones.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn buffered_events(&self) -> usize {
         self.buffered_events
     }
 
     /// Returns the number of lines queued for clients.
     #[must_use]
-    pub fn deliveries(&self) -> u64 {
+    pub fn lines_queued(&self) -> u64 {
         self.lines_queued
     }
 
@@ -206,12 +202,15 @@ impl Stats {
     }
 }
 
+/// Formats the counters as pairs `name=value`, separated by spaces. Close reasons that have not
+/// occurred are left out.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats { engine, counters, .. } = self;
         write!(
             f,
-            "totals: events {} (follow {}, unfollow {}, broadcast {}, private {}, status {})",
+            "totals: events={} follows={} unfollows={} broadcasts={} private_messages={} \
+             status_updates={}",
             engine.applied(),
             engine.follows,
             engine.unfollows,
@@ -221,7 +220,7 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "; malformed {}, void {}, duplicate {}, late {}, lost {}, unterminated {}",
+            " malformed={} void={} duplicate={} late={} lost={} unterminated={}",
             counters.malformed,
             engine.void,
             engine.duplicate,
@@ -231,27 +230,27 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "; deliveries {}, bytes {}, queued now {}",
+            " awaited={} buffered_events={} max_buffered_events={} users={}",
+            self.awaited, self.buffered_events, self.max_buffered_events, self.users,
+        )?;
+        write!(
+            f,
+            " lines_queued={} bytes_written={} queued_bytes={}",
             self.lines_queued, self.bytes_written, self.queued_bytes,
         )?;
         write!(
             f,
-            "; clients now {}, ever {}, closed ({})",
-            self.clients_connected, counters.clients_accepted, counters.clients_closed,
+            " clients_connected={} clients_accepted={}",
+            self.clients_connected, counters.clients_accepted,
         )?;
+        counters.clients_closed.write("clients_closed", f)?;
         write!(
             f,
-            "; sources now {}, ever {}, closed ({}); accept failures {}",
-            self.sources_connected,
-            counters.sources_accepted,
-            counters.sources_closed,
-            counters.accept_errors,
+            " sources_connected={} sources_accepted={}",
+            self.sources_connected, counters.sources_accepted,
         )?;
-        write!(
-            f,
-            "; awaited sequence {}, waiting {}, highest reorder occupancy {}; users known {}",
-            self.awaited, self.buffered_events, self.max_len, self.users,
-        )
+        counters.sources_closed.write("sources_closed", f)?;
+        write!(f, " accept_errors={}", counters.accept_errors)
     }
 }
 

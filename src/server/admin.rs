@@ -121,9 +121,9 @@ impl Monitored for View<'_> {
             sequence: sequence_status(&totals, &details),
             events: event_counts(&totals),
             traffic: Traffic {
-                deliveries: totals.lines_queued,
-                read_bytes: totals.counters.bytes_read,
-                written_bytes: totals.bytes_written,
+                lines_queued: totals.lines_queued,
+                bytes_read: totals.counters.bytes_read,
+                bytes_written: totals.bytes_written,
                 queued_bytes: totals.queued_bytes,
             },
             pause: Pause {
@@ -205,7 +205,7 @@ fn sequence_status(totals: &Stats, details: &Details) -> status::Sequence {
             .checked_sub(1)
             .filter(|_| totals.awaited > details.first_sequence),
         buffered_events: totals.buffered_events,
-        max_buffered_events: totals.max_len,
+        max_buffered_events: totals.max_buffered_events,
         gap: details.gap.map(|(first_missing, age_seconds)| Gap { first_missing, age_seconds }),
     }
 }
@@ -214,11 +214,11 @@ fn event_counts(totals: &Stats) -> Events {
     let engine = &totals.engine;
     Events {
         applied: engine.applied(),
-        follow: engine.follows,
-        unfollow: engine.unfollows,
-        broadcast: engine.broadcasts,
-        private: engine.private_messages,
-        status: engine.status_updates,
+        follows: engine.follows,
+        unfollows: engine.unfollows,
+        broadcasts: engine.broadcasts,
+        private_messages: engine.private_messages,
+        status_updates: engine.status_updates,
         malformed: totals.counters.malformed,
         void: engine.void,
         duplicate: engine.duplicate,

@@ -111,7 +111,7 @@ fn connections_close_when_a_peer_asks_pipelines_or_ends() {
 fn the_figures_are_those_of_the_stream() {
     let server = start(&["--max-line-bytes", "64"]);
     let mut client = Client::connect(&server, 9);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("clients_connected", 1);
     let mut source = Source::connect(&server);
     let sent = "1|F|9|7\n2|U|9|7\n3|F|9|8\n4|P|8|9\n5|S|8\n6|B\n7|x\n3|B\nabc\n9|B\n10|B\n";
     source.sends(sent);
@@ -122,13 +122,13 @@ fn the_figures_are_those_of_the_stream() {
 
     let status = Http::connect(&server).gets("/status").json();
     let expected = json!({
-        "applied": 6, "follow": 2, "unfollow": 1, "broadcast": 1, "private": 1, "status": 1,
+        "applied": 6, "follows": 2, "unfollows": 1, "broadcasts": 1, "private_messages": 1, "status_updates": 1,
         "malformed": 2, "void": 1, "duplicate": 0, "late": 1, "lost": 0, "unterminated": 0,
     });
     assert_eq!(status["events"], expected);
     let received = "4|P|8|9\r\n5|S|8\r\n6|B\r\n".len();
     let traffic = json!({
-        "deliveries": 3, "read_bytes": sent.len(), "written_bytes": received, "queued_bytes": 0,
+        "lines_queued": 3, "bytes_read": sent.len(), "bytes_written": received, "queued_bytes": 0,
     });
     assert_eq!(status["traffic"], traffic);
     let sequence = &status["sequence"];
@@ -232,7 +232,7 @@ fn connections_without_a_request_keep_others_waiting_until_they_time_out() {
 fn a_verified_stream_goes_on_among_garbage_and_scrapes() {
     let server = start(&[]);
     let mut client = Client::connect(&server, 7);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("clients_connected", 1);
     let stream = [messages(1..200_001, 7), broadcasts(200_001..200_002)].concat();
     let sending = Source::connect(&server).sends_in_background(stream.clone());
     let receiving = thread::spawn(move || {

@@ -153,7 +153,7 @@ mod tests {
         let (mut clients, mut timeouts) = (ClientTable::new(), HandshakeTimeouts::new(timeout));
         let keys = [(); 2].map(|()| clients.insert(TestStream::default(), peer, start));
         keys.iter().for_each(|&key| timeouts.start(key, start));
-        clients.get_mut(keys[0]).unwrap().set_user(UserId(1));
+        clients.get_mut(keys[0]).unwrap().on_registered(UserId(1));
         timeouts.expire(&mut clients, start);
         assert!(clients.take_pending_closes().is_empty());
         assert_eq!(timeouts.next_deadline(), Some(start + timeout));

@@ -208,10 +208,10 @@ impl Server {
         self.log.wait_for("the totals", |lines| lines.iter().filter(is_totals).nth(before).cloned())
     }
 
-    /// Returns one count of the totals: the number after `name`.
+    /// Returns one count of the totals.
     #[track_caller]
     pub(crate) fn stat(&self, name: &str) -> u64 {
-        number_after(name, &self.totals())
+        value_of(name, &self.totals())
     }
 
     /// Returns the totals of a server that has exited, the last in its log.
@@ -306,18 +306,19 @@ fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr, Option<SocketAddr>)
     Some((events.parse().ok()?, clients.parse().ok()?, admin))
 }
 
-/// Returns the number after `name` as a whole word. A close reason that the totals leave out has
-/// not occurred yet.
+/// Returns the value of `name`. A close reason that the totals leave out has not occurred yet.
 #[track_caller]
-fn number_after(name: &str, totals: &str) -> u64 {
-    let number = totals
-        .match_indices(name)
-        .filter(|&(index, _)| totals[..index].ends_with([' ', '(']))
-        .filter_map(|(index, _)| totals[index + name.len()..].strip_prefix(' '))
-        .find_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-    number.unwrap_or_else(|| {
-        let is_reason = CloseReason::ALL.iter().any(|reason| reason.name() == name);
-        assert!(is_reason, "no {name:?} in {totals}");
-        0
-    })
+fn value_of(name: &str, totals: &str) -> u64 {
+    let mut pairs = totals.split_whitespace().filter_map(|word| word.split_once('='));
+    match pairs.find(|&(other, _)| other == name) {
+        Some((_, value)) => value.parse().unwrap(),
+        None => {
+            let reason = name.strip_prefix("clients_closed.");
+            let reason = reason.or_else(|| name.strip_prefix("sources_closed."));
+            let is_reason =
+                reason.is_some_and(|it| CloseReason::ALL.iter().any(|reason| reason.name() == it));
+            assert!(is_reason, "no {name:?} in {totals}");
+            0
+        }
+    }
 }

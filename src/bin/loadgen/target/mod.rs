@@ -1,6 +1,7 @@
 //! Servers under test: how they are started, and the two that are built in.
 
 pub(crate) mod baseline;
+mod executable;
 pub(crate) mod launcher;
 pub(crate) mod relay;
 pub(crate) mod server;
