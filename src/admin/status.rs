@@ -197,6 +197,7 @@ pub enum Side {
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Process {
     pub resident_bytes: Option<u64>,
+    pub peak_resident_bytes: Option<u64>,
     #[serde(serialize_with = "in_seconds_if_any")]
     pub cpu_seconds: Option<Duration>,
     pub open_descriptors: Option<u64>,
@@ -307,6 +308,7 @@ pub(super) mod sample {
             }],
             process: Process {
                 resident_bytes: Some(1 << 20),
+                peak_resident_bytes: Some(1 << 21),
                 cpu_seconds: Some(second),
                 open_descriptors: Some(10),
                 max_descriptors: Some(1024),

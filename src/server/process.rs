@@ -3,10 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::admin::status::Process;
+use rustix::time::{ClockId, clock_gettime};
 
-/// The unit of CPU times in `/proc`, which is the same on every Linux.
-const TICK: Duration = Duration::from_millis(10);
+use crate::admin::status::Process;
 
 /// Returns memory, CPU time and descriptors. Costs a few system calls, whatever is open.
 ///
@@ -14,27 +13,26 @@ const TICK: Duration = Duration::from_millis(10);
 /// `assumed_descriptors` is used.
 pub(super) fn measure(max_descriptors: u64, assumed_descriptors: u64) -> Process {
     let counted = fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     Process {
-        resident_bytes: resident_bytes(),
+        resident_bytes: memory(&status, "VmRSS:"),
+        peak_resident_bytes: memory(&status, "VmHWM:"),
         cpu_seconds: cpu_time(),
         open_descriptors: Some(if counted > 0 { counted } else { assumed_descriptors }),
         max_descriptors: Some(max_descriptors).filter(|&limit| limit < u64::MAX),
     }
 }
 
-fn resident_bytes() -> Option<u64> {
-    let pages = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+/// Returns an amount of memory, in bytes, by its name in `/proc/self/status`.
+fn memory(status: &str, name: &str) -> Option<u64> {
+    let amount = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = amount.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// Returns the CPU time of all threads, user and system.
 fn cpu_time() -> Option<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program, in parentheses, may contain anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut times = fields.split(' ').skip(11).map_while(|field| field.parse::<u32>().ok());
-    Some(TICK * times.next()? + TICK * times.next()?)
+    clock_gettime(ClockId::ProcessCPUTime).try_into().ok()
 }
 
 #[cfg(test)]
@@ -46,7 +44,10 @@ mod tests {
     #[test]
     fn a_process_is_measured() {
         let before = measure(1024, 5);
-        assert!(before.resident_bytes.is_some_and(|bytes| bytes > 100_000));
+        let resident = before.resident_bytes.unwrap();
+        assert!(
+            resident > 100_000 && before.peak_resident_bytes.is_some_and(|it| it >= resident / 2)
+        );
         assert!(before.open_descriptors.is_some_and(|count| count > 2));
         assert_eq!(before.max_descriptors, Some(1024));
         assert_eq!(measure(u64::MAX, 5).max_descriptors, None);
