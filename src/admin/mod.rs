@@ -14,6 +14,7 @@
 
 pub mod connection;
 pub mod histogram;
+pub mod history;
 pub mod metrics;
 mod page;
 pub mod request;

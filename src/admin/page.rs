@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("page.html");
 const FIELDS: &str = concat!(
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; ",
     "style-src 'sha256-Xer69tqDxPlUb9KVuLvoEmX6k3it/Iq7g7apvPctVwM='; ",
-    "script-src 'sha256-+HKBmRVWUh2aw53LS4XYLGNyc6HMCi2PDgHrr8kNysg='; ",
+    "script-src 'sha256-Su9YxxFdBZJkyVOFZbHG0E5h5j+j65U6FXvgeqjv9Lw='; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cross-Origin-Resource-Policy: same-origin\r\n",
     "Referrer-Policy: no-referrer\r\n",

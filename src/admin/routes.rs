@@ -1,10 +1,11 @@
 //! The paths, and the responses to requests for them.
 
 use std::borrow::Cow;
-use std::fmt;
 
+use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::history::HistoryColumns;
 use super::metrics;
 use super::page;
 use super::request::Request;
@@ -19,6 +20,9 @@ pub trait Monitored {
     /// Returns why the server should not be sent work, or `None` if it may.
     fn unready_reason(&self) -> Option<Cow<'static, str>>;
 
+    /// Returns the totals of the last minutes.
+    fn history(&self) -> HistoryColumns;
+
     /// Returns a snapshot. Its cost is the caller's only cost of being monitored.
     fn status(&mut self) -> Status;
 }
@@ -30,6 +34,8 @@ pub enum Route {
     Page,
     /// `/status`: the status as JSON.
     Status,
+    /// `/history`: totals of the last five minutes as JSON.
+    History,
     /// `/metrics`: the status for Prometheus.
     Metrics,
     /// `/healthz`: 200 while the loop turns.
@@ -40,9 +46,10 @@ pub enum Route {
 
 impl Route {
     /// All paths.
-    pub const ALL: [(&'static str, Route); 5] = [
+    pub const ALL: [(&'static str, Route); 6] = [
         ("/", Route::Page),
         ("/status", Route::Status),
+        ("/history", Route::History),
         ("/metrics", Route::Metrics),
         ("/healthz", Route::Health),
         ("/readyz", Route::Readiness),
@@ -59,10 +66,8 @@ impl Route {
 pub fn respond(request: &Request<'_>, server: &mut impl Monitored) -> Response {
     match Route::of(request.path) {
         Some(Route::Page) => page::response(),
-        Some(Route::Status) => match server.status().to_json() {
-            Ok(json) => ok("application/json", json),
-            Err(error) => failed(&error),
-        },
+        Some(Route::Status) => json(&server.status()),
+        Some(Route::History) => json(&server.history()),
         Some(Route::Metrics) => {
             ok(metrics::CONTENT_TYPE, metrics::render(&server.status()).into_bytes())
         }
@@ -75,14 +80,21 @@ pub fn respond(request: &Request<'_>, server: &mut impl Monitored) -> Response {
     }
 }
 
-const NOT_FOUND: &str = "there are /, /status, /metrics, /healthz and /readyz";
+const NOT_FOUND: &str = "there are /, /status, /history, /metrics, /healthz and /readyz";
 
 fn ok(content_type: &'static str, body: Vec<u8>) -> Response {
     Response { status: "200 OK", content_type, fields: Cow::Borrowed(""), body: Cow::Owned(body) }
 }
 
-fn failed(error: &dyn fmt::Display) -> Response {
-    Response::text("500 Internal Server Error", error.to_string())
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut json) => {
+            json.push(b'\n');
+            ok("application/json", json)
+        }
+        // All keys are strings, so this does not happen.
+        Err(error) => Response::text("500 Internal Server Error", error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -204,19 +204,6 @@ pub struct Process {
     pub max_descriptors: Option<u64>,
 }
 
-impl Status {
-    /// Returns the JSON of the status.
-    ///
-    /// # Errors
-    ///
-    /// Never: all keys are strings. An error is the caller's to report all the same.
-    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = serde_json::to_vec(self)?;
-        json.push(b'\n');
-        Ok(json)
-    }
-}
-
 /// Serializes a time in seconds, to the millisecond.
 fn in_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_millis() as f64 / 1000.0)
@@ -359,7 +346,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_precision_and_input_stays_text() {
-        let json = String::from_utf8(sample::status().to_json().unwrap()).unwrap();
+        let json = serde_json::to_string(&sample::status()).unwrap();
         for part in [
             r#""awaited":18446744073709551615,"#,
             r#""user":"18446744073709551615","#,

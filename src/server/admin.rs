@@ -10,6 +10,7 @@ use super::fd_limit::DescriptorBudget;
 use super::process;
 use super::tcp::TcpAcceptor;
 use crate::admin::histogram::Histograms;
+use crate::admin::history::{History, HistoryColumns, Sample};
 use crate::admin::status::{
     self, Events, Gap, Graph, MAX_SLOW_CLIENTS, Pause, RecentClose, SCHEMA, SlowClient, State,
     Status, Traffic,
@@ -28,6 +29,7 @@ pub(super) struct Admin {
     started: Instant,
     descriptors: DescriptorBudget,
     histograms: Histograms,
+    history: History,
 }
 
 impl Admin {
@@ -36,7 +38,7 @@ impl Admin {
         address: SocketAddr,
         descriptors: DescriptorBudget,
     ) -> Admin {
-        let is_loopback = address.ip().is_loopback();
+        let (now, is_loopback) = (Instant::now(), address.ip().is_loopback());
         if !is_loopback {
             log::warn!(
                 "operators' HTTP is open to other machines ({address}): whatever reaches this port sees \
@@ -46,9 +48,10 @@ impl Admin {
         Admin {
             server: AdminServer::new(acceptor, descriptors.admin as usize, is_loopback),
             address,
-            started: Instant::now(),
+            started: now,
             descriptors,
             histograms: Histograms::default(),
+            history: History::new(now),
         }
     }
 
@@ -71,12 +74,14 @@ impl Admin {
         if let Some(read_at) = hub.take_delivered() {
             self.histograms.delivery_delay_seconds.record(nanos(now - read_at));
         }
-        let Admin { server, started, descriptors, histograms, .. } = self;
+        self.history.record(now, || sample(&hub.totals()));
+        let Admin { server, started, descriptors, histograms, history, .. } = self;
         let mut view = View {
             hub,
             now,
             uptime: now - *started,
             histograms,
+            history,
             max_descriptors: descriptors.limit,
             assumed_descriptors: descriptors.open + (hub.open() + server.open()) as u64,
         };
@@ -85,7 +90,7 @@ impl Admin {
 
     /// Returns when the next turn has to begin.
     pub(super) fn next_turn(&self) -> NextTurn {
-        self.server.next_turn()
+        self.server.next_turn().min(NextTurn::Until(self.history.due()))
     }
 }
 
@@ -99,6 +104,7 @@ struct View<'a> {
     now: Instant,
     uptime: Duration,
     histograms: &'a Histograms,
+    history: &'a History,
     max_descriptors: u64,
     /// Used where the system does not count them.
     assumed_descriptors: u64,
@@ -111,6 +117,10 @@ impl Monitored for View<'_> {
 
     fn unready_reason(&self) -> Option<Cow<'static, str>> {
         self.hub.is_draining().then_some(Cow::Borrowed("draining"))
+    }
+
+    fn history(&self) -> HistoryColumns {
+        self.history.columns(self.now)
     }
 
     fn status(&mut self) -> Status {
@@ -194,6 +204,14 @@ impl View<'_> {
             age_seconds: self.now.saturating_duration_since(closed.at),
         };
         self.hub.recent_closes().map(recent_close).collect()
+    }
+}
+
+fn sample(totals: &Stats) -> Sample {
+    Sample {
+        applied: totals.engine.applied(),
+        lines_queued: totals.lines_queued,
+        bytes_written: totals.bytes_written,
     }
 }
 

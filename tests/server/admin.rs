@@ -38,6 +38,7 @@ fn every_path_is_answered() {
         ("/", 200, "text/html; charset=utf-8", "<!doctype html>"),
         ("/status", 200, "application/json", r#""state":"running""#),
         ("/metrics", 200, "text/plain; version=0.0.4; charset=utf-8", "eventserver_clients 0\n"),
+        ("/history", 200, "application/json", r#""lines_queued":["#),
         ("/healthz", 200, "text/plain; charset=utf-8", "ok\n"),
         ("/readyz", 200, "text/plain; charset=utf-8", "ready\n"),
         ("/healthz?verbose", 200, "text/plain; charset=utf-8", "ok\n"),

@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Browser, Client, Server, Source, messages};
+use crate::support::{Browser, Client, Http, Server, Source, messages};
 
 const ADMIN: [&str; 2] = ["--admin-listen", "0"];
 
@@ -47,6 +47,24 @@ fn curves_move_under_load_and_nothing_is_reported_on_the_console() {
     browser.wait_until(&format!("{}.startsWith('40,001')", text("sequence")));
     browser.wait_until(&format!("{}.includes('within')", text("delay")));
     assert_eq!(browser.console(), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs Chromium and ChromeDriver"]
+fn curves_begin_with_what_happened_before_the_page_was_opened() {
+    let server = Server::start(&ADMIN);
+    Source::connect(&server).sends(messages(1..10_001, 7));
+    let is_in_history = || {
+        let history = Http::connect(&server).gets("/history").json();
+        history["applied"].as_array()?.iter().any(|count| *count == 10_000).then_some(())
+    };
+    server.wait_until("a sample shows the events", is_in_history);
+    let browser = open(&server, 1400);
+    browser.wait_until("samples.some(sample => sample.rates && sample.rates[0] > 1000)");
+    browser.wait_until("samples.filter(sample => sample.rates).length >= 4");
+    let ordered =
+        "samples.every((sample, index) => index === 0 || sample.time > samples[index - 1].time)";
+    assert_eq!(browser.run(&format!("return {ordered}")), true);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use eventserver::admin::history::HistoryColumns;
 use eventserver::admin::status::Status;
 use eventserver::admin::{ADMIN_LISTENER, AdminServer, MAX_CONNECTIONS, Monitored};
 use eventserver::hub::{CLIENT_LISTENER, NextTurn};
@@ -48,6 +49,10 @@ impl Monitored for Asked {
 
     fn unready_reason(&self) -> Option<Cow<'static, str>> {
         Some("draining".into())
+    }
+
+    fn history(&self) -> HistoryColumns {
+        HistoryColumns::default()
     }
 
     fn status(&mut self) -> Status {
