@@ -1,6 +1,5 @@
 //! The values that every part of the hub reads or updates: settings, time, log and counters.
 
-use std::fmt;
 use std::io;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use crate::hub::capacity::Capacity;
 use crate::hub::delivery_sampler::DeliverySampler;
 use crate::hub::listener::ACCEPT_BACKOFF;
 use crate::hub::log_limiter::{LogKind, LogLimiter};
+use crate::hub::log_line::{LogLine, log_line};
 use crate::hub::recent_closes::RecentCloses;
 use crate::hub::stats::HubCounters;
 
@@ -46,20 +46,18 @@ impl Context {
     }
 
     /// Logs a line that a peer can trigger, within the limit of its kind.
-    pub(super) fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
+    pub(super) fn log(&mut self, kind: LogKind, level: Level, line: LogLine<'_>) {
         self.log_limiter.log(kind, level, self.now, line);
     }
 
     /// Counts and logs an accept error that started a back-off.
     pub(super) fn on_accept_error(&mut self, peer_kind: &str, error: &io::Error) {
         self.counters.accept_errors += 1;
+        let millis = ACCEPT_BACKOFF.as_millis();
         self.log(
             LogKind::AcceptFailed,
             Level::Error,
-            format_args!(
-                "cannot accept another {peer_kind}: {error}; retrying in {} ms",
-                ACCEPT_BACKOFF.as_millis()
-            ),
+            log_line!("cannot accept another {peer_kind}: {error}; retrying in {millis} ms"),
         );
     }
 }

@@ -23,6 +23,11 @@ impl<A: Acceptor> Listener<A> {
         Listener { acceptor: Some(acceptor), readable: true, backoff_until: None }
     }
 
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.acceptor.as_mut()
+    }
+
     /// Records that connections may be pending.
     pub(crate) fn set_readable(&mut self) {
         self.readable = true;

@@ -28,6 +28,7 @@ mod delivery_sampler;
 mod gaps;
 mod listener;
 mod log_limiter;
+mod log_line;
 mod outbound;
 mod readiness;
 mod recent_closes;
@@ -129,6 +130,22 @@ impl<A: Acceptor> Hub<A> {
     pub fn with_budgets(mut self, budgets: Budgets) -> Hub<A> {
         self.cx.budgets = budgets;
         self
+    }
+
+    /// Changes the settings that can change while the server runs, and the limit on clients. Must not
+    /// be called during a turn. The next turn must begin at once, because deadlines may have changed.
+    pub fn reconfigure(&mut self, config: Config, capacity: Capacity) {
+        self.gap_monitor.set_timeout(config.gap_timeout);
+        self.sources.reconfigure(&config);
+        self.clients.reconfigure(&config);
+        self.outbound.reconfigure(self.clients.table_mut(), &config);
+        self.cx.capacity = capacity;
+        self.cx.config = config;
+    }
+
+    /// Returns the listening sockets, until they are closed.
+    pub fn acceptors_mut(&mut self) -> impl Iterator<Item = &mut A> {
+        self.sources.acceptor_mut().into_iter().chain(self.clients.acceptor_mut())
     }
 
     /// Runs one turn at the time `now`, with the readiness of the last poll.

@@ -8,6 +8,7 @@ use crate::hub::clients::{Client, ClientTable};
 use crate::hub::close_reason::CloseReason;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 use crate::hub::outbound::Outbound;
 use crate::hub::token::ClientKey;
 use crate::hub::transport::Stream;
@@ -49,7 +50,7 @@ impl Registry<'_> {
             self.cx.log(
                 LogKind::ClientRegistered,
                 Level::Debug,
-                format_args!("user {user} connected from {peer}"),
+                log_line!("user {user} connected from {peer}"; user = user, peer = peer),
             );
         }
     }

@@ -219,7 +219,7 @@ fn while_the_total_limit_pauses_the_stall_timeout_applies() {
 #[test]
 fn where_slow_clients_are_disconnected_a_full_total_ends_those_with_the_longest_queues() {
     // Two queues fit, three do not.
-    let flags = ["--slow-client", "disconnect", "--stall-timeout-ms", "3600000"];
+    let flags = ["--slow-client", "disconnect"];
     let (server, clients, stream, sending) = flood_for_eight(&flags, 200_000);
     let mut observer = Client::connect(&server, 100);
     let last = stream.rsplit(|&byte| byte == b'\n').nth(1).unwrap();

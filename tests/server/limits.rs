@@ -85,7 +85,7 @@ fn under_a_low_descriptor_limit_sources_get_in_and_no_client_hangs() {
 #[test]
 fn sources_that_do_not_fit_the_descriptor_limit_are_not_promised() {
     let server = Server::start_with_descriptors(64, &[]);
-    server.logs(&["WARN", "max_sources lowered from 64 to"]);
+    server.logs(&["WARN", "--max-sources lowered from 64 to"]);
     let _sources: Vec<Source> = (0..64).map(|_| Source::connect(&server)).collect();
     let mut client = Client::connect(&server, 1);
     server.wait_for_stat("sources_accepted", 64);

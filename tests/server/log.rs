@@ -1,8 +1,11 @@
-//! The log: its rate limits, and that a blocked reader blocks nothing.
+//! The log: its form, its rate limits, and that a blocked reader blocks nothing.
+
+use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::support::{Client, Log, Server, Source, full_pipe};
+use crate::support::{Client, Log, Server, Source, full_pipe, terminal};
 
 /// Makes the server log some 600 bytes per round while it serves.
 fn logs_much(server: &Server, rounds: u64) {
@@ -58,6 +61,90 @@ fn times_are_shown_in_milliseconds() {
     };
     let form = "0000-00-00T00:00:00.000Z";
     assert!(time.len() == form.len() && time.chars().zip(form.chars()).all(is_digit_or), "{line}");
+}
+
+#[test]
+fn a_line_of_json_is_an_object_with_time_level_and_message() {
+    let mut server = Server::start(&["--log-format", "json"]);
+    let client = Client::connect(&server, 1);
+    let mut source = Source::connect(&server);
+    source.sends("mal\"formed\n");
+    server.logs(&["malformed"]);
+    source.sends("1|B\n1|B\n");
+    server.logs(&["late"]);
+    assert_eq!(server.stop(), Some(0));
+    server.final_totals();
+    for line in server.log_lines() {
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["time"].as_str().map(str::len), Some(24), "{line}");
+        assert!(["info", "warn"].contains(&object["level"].as_str().unwrap()), "{line}");
+        assert!(object["message"].as_str().is_some_and(|text| !text.is_empty()), "{line}");
+    }
+    let object_of = |part: &str| -> Value { serde_json::from_str(&server.logs(&[part])).unwrap() };
+    let late = object_of("late event");
+    assert_eq!(late["sequence"], 1);
+    assert!(late["message"].as_str().unwrap().contains(late["peer"].as_str().unwrap()), "{late}");
+    let closed = object_of("user 1 at ");
+    assert_eq!((&closed["user"], &closed["bytes"]), (&Value::from(1), &Value::from(0)));
+    assert_eq!(closed["reason"], "stopped");
+    assert_eq!(closed["peer"], client.address().to_string());
+}
+
+/// Returns the log of a server whose standard error is the stream that `JOURNAL_STREAM` names, or whose
+/// stream has another inode.
+fn log_under_systemd(flags: &[&str], is_stderr: bool) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let stderr = file.reopen().unwrap();
+    let metadata = stderr.metadata().unwrap();
+    let inode = metadata.ino() + u64::from(!is_stderr);
+    let mut server = Server::start_with(flags, |command| {
+        command.env("JOURNAL_STREAM", format!("{}:{inode}", metadata.dev())).stderr(stderr);
+    });
+    assert_eq!(server.stop(), Some(0));
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_journal_gets_priorities_instead_of_times_and_levels() {
+    let lines = log_under_systemd(&["--max-clients", "16777216"], true);
+    assert!(lines.iter().any(|line| line.starts_with("<6>totals: ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("<4>--max-clients 16777216 exceeds")));
+    assert!(lines.iter().all(|line| line.starts_with("<6>") || line.starts_with("<4>")));
+
+    let lines = log_under_systemd(&["--log-format", "json"], true);
+    for line in &lines {
+        serde_json::from_str::<Value>(line.strip_prefix("<6>").unwrap()).unwrap();
+    }
+    let lines = log_under_systemd(&[], false);
+    assert!(lines.iter().all(|line| line.contains("Z [INFO] ")), "{lines:?}");
+}
+
+/// Returns the log of a server whose standard error is a terminal.
+fn log_on_terminal(variables: &[(&str, &str)]) -> String {
+    let (screen, written) = terminal();
+    let log = Log::of(screen);
+    let mut server = Server::start_with(&[], |command| {
+        let is_set = |name: &str| variables.iter().any(|(set, _)| *set == name);
+        for name in ["NO_COLOR", "JOURNAL_STREAM"].into_iter().filter(|name| !is_set(name)) {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm").envs(variables.iter().copied()).stderr(written);
+    });
+    assert_eq!(server.stop(), Some(0));
+    log.whole()
+}
+
+#[test]
+fn levels_are_coloured_on_a_terminal_unless_it_is_told_not_to() {
+    for variables in [&[][..], &[("NO_COLOR", "")]] {
+        let lines = log_on_terminal(variables);
+        assert!(lines.contains("Z [\x1b[32mINFO\x1b[0m] totals: "), "{lines:?}");
+    }
+    for variables in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
+        let lines = log_on_terminal(&variables);
+        assert!(lines.contains("Z [INFO] totals: ") && !lines.contains('\x1b'), "{lines:?}");
+    }
 }
 
 /// Returns the numbers in lines such as `suppressed N similar messages (KIND)`.

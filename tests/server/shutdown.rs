@@ -176,12 +176,12 @@ fn signals_that_come_together_are_one_request() {
 }
 
 #[test]
-fn a_hangup_is_logged_and_ignored_like_signals_of_failed_writes() {
+fn a_hangup_reloads_the_settings_and_signals_of_failed_writes_are_ignored() {
     let mut server = Server::start(&[]);
     for signal in [Signal::HUP, Signal::PIPE, Signal::XFSZ] {
         server.signal(signal);
     }
-    server.logs(&["SIGHUP", "ignored"]);
+    server.logs(&["settings reloaded: nothing changed"]);
     let mut client = Client::connect(&server, 1);
     Source::connect(&server).sends_lines(&["1|B"]);
     client.receives(&["1|B"]);

@@ -86,6 +86,11 @@ impl HandshakeTimeouts {
         HandshakeTimeouts { queue: TimeoutQueue::new(timeout) }
     }
 
+    /// Changes the timeout, of clients that are connected too.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.queue.set_timeout(timeout);
+    }
+
     /// Starts the timeout of a client that has connected now.
     pub(super) fn start(&mut self, key: ClientKey, now: Instant) {
         self.queue.push(now, (key, now));

@@ -28,6 +28,7 @@ use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
 use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, LogKind};
+use crate::hub::log_line::log_line;
 use crate::hub::recent_closes::{ClosedConnection, Side};
 use crate::hub::registry::Registry;
 use crate::hub::token::ClientKey;
@@ -68,6 +69,18 @@ impl<A: Acceptor> Clients<A> {
             handshake_timeouts: HandshakeTimeouts::new(config.identify_timeout),
             linger_timeouts: LingerTimeouts::new(),
         }
+    }
+
+    /// Changes the settings, between two turns.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.handshake_timeouts.set_timeout(config.identify_timeout);
+        let peers = self.table.iter().map(|(_, client)| client.peer());
+        self.admission.set_max_per_address(config.max_clients_per_address, peers);
+    }
+
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.listener.acceptor_mut()
     }
 
     pub(super) fn table(&self) -> &ClientTable<A::Stream> {
@@ -250,7 +263,10 @@ impl<A: Acceptor> Clients<A> {
         cx.log(
             LogKind::ClientClosed(reason),
             Level::Warn,
-            format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
+            log_line!(
+                "rejected client {peer}: {reason}, {connected} clients are connected";
+                peer = peer, reason = reason
+            ),
         );
     }
 }
@@ -455,12 +471,18 @@ fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut 
         Some(user) => cx.log(
             kind,
             level,
-            format_args!("user {user} at {peer} closed: {reason}{cause}, {unwritten} bytes queued"),
+            log_line!(
+                "user {user} at {peer} closed: {reason}{cause}, {bytes} bytes queued";
+                user = user, peer = peer, reason = reason, bytes = unwritten
+            ),
         ),
         None => cx.log(
             kind,
             level,
-            format_args!("client {peer} closed before identifying: {reason}{cause}"),
+            log_line!(
+                "client {peer} closed before identifying: {reason}{cause}";
+                peer = peer, reason = reason
+            ),
         ),
     }
 }

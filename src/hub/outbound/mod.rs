@@ -36,6 +36,7 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 use crate::hub::outbound::block_pool::BlockPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
 use crate::hub::outbound::fanout::FanoutBatch;
@@ -95,6 +96,20 @@ impl Outbound {
             bytes_written: 0,
             addressed_this_turn: 0,
             queued_this_turn: 0,
+        }
+    }
+
+    /// Changes the settings, between two turns. If they concern a pause, the event that waits is tried
+    /// again, and stall timeouts start anew.
+    pub(crate) fn reconfigure<S>(&mut self, clients: &mut ClientTable<S>, config: &Config) {
+        if !self.backpressure.reconfigure(config) {
+            return;
+        }
+        self.backpressure.end_total_pause();
+        for &key in &self.registered {
+            if let Some(output) = clients.output_mut(key) {
+                self.backpressure.end_stall(output);
+            }
         }
     }
 
@@ -476,15 +491,16 @@ impl Outbound {
             cx.log(
                 LogKind::Paused,
                 Level::Warn,
-                format_args!(
-                    "paused: {stalled} clients have full queues, {queued} bytes queued in total"
+                log_line!(
+                    "paused: {stalled} clients have full queues, {bytes} bytes queued in total";
+                    bytes = queued
                 ),
             );
         } else {
             cx.log(
                 LogKind::Paused,
                 Level::Info,
-                format_args!("resumed: {queued} bytes queued in total"),
+                log_line!("resumed: {bytes} bytes queued in total"; bytes = queued),
             );
         }
     }

@@ -1,6 +1,5 @@
 //! Decoding, ordering and applying the lines of sources.
 
-use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -14,6 +13,7 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::{Escaped, LogKind};
+use crate::hub::log_line::{LogLine, log_line};
 use crate::hub::outbound::{Delivery, OFFSET_BYTES};
 use crate::hub::recorder::Recorder;
 use crate::protocol::{
@@ -187,10 +187,11 @@ impl<'a, S: Write> Applier<'a, S> {
         error: ParseError,
     ) -> (InsertOutcome, Sequence) {
         self.cx.counters.malformed += 1;
+        let shown = Escaped(line);
         self.log(
             LogKind::Malformed,
             Level::Warn,
-            format_args!("malformed line from source {peer}: {}: {error}", Escaped(line)),
+            log_line!("malformed line from source {peer}: {shown}: {error}"; peer = peer),
         );
         match error.sequence {
             Some(sequence) => match self.engine.insert_void(sequence) {
@@ -243,8 +244,9 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::Duplicate,
             Level::Warn,
-            format_args!(
-                "duplicate event from source {peer}: sequence {sequence} is already buffered"
+            log_line!(
+                "duplicate event from source {peer}: sequence {sequence} is already buffered";
+                peer = peer, sequence = sequence
             ),
         );
     }
@@ -258,9 +260,10 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::LateFirst,
             Level::Warn,
-            format_args!(
+            log_line!(
                 "source {peer} starts with sequence {sequence}, but {awaited} is awaited: to let \
-                 a new source restart the stream, run with --on-source-disconnect reset"
+                 a new source restart the stream, run with --on-source-disconnect reset";
+                peer = peer, sequence = sequence
             ),
         );
     }
@@ -271,8 +274,9 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::Late,
             Level::Warn,
-            format_args!(
-                "late event from source {peer}: sequence {sequence}, but {awaited} is awaited"
+            log_line!(
+                "late event from source {peer}: sequence {sequence}, but {awaited} is awaited";
+                peer = peer, sequence = sequence
             ),
         );
     }
@@ -283,15 +287,16 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::WindowExceeded,
             Level::Error,
-            format_args!(
+            log_line!(
                 "source {peer} sent sequence {sequence} while {awaited} is awaited: outside the \
                  reorder window of {window}; closing it (a larger --reorder-window allows more \
-                 disorder)"
+                 disorder)";
+                peer = peer, sequence = sequence
             ),
         );
     }
 
-    fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
+    fn log(&mut self, kind: LogKind, level: Level, line: LogLine<'_>) {
         self.cx.log(kind, level, line);
     }
 }

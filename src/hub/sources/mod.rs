@@ -23,6 +23,7 @@ use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, Escaped, LogKind};
+use crate::hub::log_line::log_line;
 use crate::hub::recent_closes::{ClosedConnection, Side};
 use crate::hub::token::SourceKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
@@ -36,6 +37,16 @@ pub(super) struct Sources<A: Acceptor> {
 impl<A: Acceptor> Sources<A> {
     pub(super) fn new(acceptor: A, config: &Config) -> Sources<A> {
         Sources { listener: Listener::new(acceptor), table: SourceTable::new(config.max_sources) }
+    }
+
+    /// Changes the settings, between two turns.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.table.reconfigure(config);
+    }
+
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.listener.acceptor_mut()
     }
 
     /// Returns the number of admitted sources.
@@ -158,7 +169,10 @@ impl<A: Acceptor> Sources<A> {
         cx.log(
             LogKind::SourceClosed(reason),
             Level::Warn,
-            format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
+            log_line!(
+                "rejected source {peer}: {reason}, {connected} sources are connected";
+                peer = peer, reason = reason
+            ),
         );
     }
 
@@ -250,18 +264,19 @@ impl<A: Acceptor> Sources<A> {
         cx.log(
             LogKind::SourceClosed(reason),
             level,
-            format_args!("source {peer} closed: {reason}{cause}, after {lines} lines"),
+            log_line!(
+                "source {peer} closed: {reason}{cause}, after {lines} lines";
+                peer = peer, reason = reason
+            ),
         );
         let unterminated = source.partial_line();
         if !unterminated.is_empty() {
             cx.counters.unterminated += 1;
+            let shown = Escaped(unterminated);
             cx.log(
                 LogKind::Unterminated,
                 Level::Warn,
-                format_args!(
-                    "discarded the unterminated last line of source {peer}: {}",
-                    Escaped(unterminated)
-                ),
+                log_line!("discarded the unterminated last line of source {peer}: {shown}"; peer = peer),
             );
         }
         lines > 0
@@ -284,5 +299,9 @@ fn record_closed(peer: SocketAddr, end: &Disconnect, is_expected: bool, cx: &mut
 }
 
 fn log_admitted(peer: SocketAddr, cx: &mut Context) {
-    cx.log(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+    cx.log(
+        LogKind::SourceConnected,
+        Level::Info,
+        log_line!("source {peer} connected"; peer = peer),
+    );
 }

@@ -51,6 +51,11 @@ impl<S> Source<S> {
         }
     }
 
+    /// Changes the maximum length of the lines that are not decoded yet.
+    pub(super) fn set_max_line_bytes(&mut self, max_line_bytes: usize) {
+        self.decoder.buffer_mut().set_max_line_bytes(max_line_bytes);
+    }
+
     /// Returns the peer's address.
     pub(super) fn peer(&self) -> SocketAddr {
         self.peer

@@ -14,6 +14,7 @@ mod process;
 mod server;
 mod source;
 mod streams;
+mod terminal;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) use prng::Prng;
 pub(crate) use server::{Server, command, run_to_exit};
 pub(crate) use source::Source;
 pub(crate) use streams::{MESSAGE_BYTES, broadcasts, delivered, messages};
+pub(crate) use terminal::terminal;
 
 /// Time after which a test fails: far longer than anything takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

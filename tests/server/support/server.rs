@@ -87,8 +87,16 @@ impl Server {
     /// Starts a server with another standard error for its log.
     #[track_caller]
     pub(crate) fn start_logging_to(log: impl Into<Stdio>, flags: &[&str]) -> Server {
+        Self::start_with(flags, |command| {
+            command.stderr(log);
+        })
+    }
+
+    /// Starts a server whose environment or outputs `change` sets.
+    #[track_caller]
+    pub(crate) fn start_with(flags: &[&str], change: impl FnOnce(&mut Command)) -> Server {
         let mut command = command(&[&FREE_PORTS, flags].concat());
-        command.stderr(log);
+        change(&mut command);
         Self::spawn(command)
     }
 
