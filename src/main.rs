@@ -63,11 +63,14 @@ fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) ->
         Ok(server) => server,
         Err(reason) => return fail(FAILED, &reason),
     };
-    let ready = format!(
+    let mut ready = format!(
         "eventserver ready: events on {}, clients on {}",
         server.event_address(),
         server.client_address()
     );
+    if let Some(address) = server.admin_address() {
+        ready.push_str(&format!(", admin on {address}"));
+    }
     // The server does not wait for a reader of standard output.
     let _ = print_in_background(io::stdout(), ready);
     match server.run() {

@@ -52,6 +52,7 @@ pub struct FollowerGraph {
     /// The keys in `users`, by id.
     index: UserIndex,
     recipients: RecipientTable,
+    follow_count: usize,
 }
 
 /// The result of registering a user.
@@ -77,6 +78,7 @@ impl FollowerGraph {
         if !self.update_followees(follower_key, |following| following.insert(followed_key)) {
             return;
         }
+        self.follow_count += 1;
         let follower = &self.users[follower_key as usize];
         let recipient = follower.recipient.filter(|_| follower.is_registered);
         let followed = &mut self.users[followed_key as usize];
@@ -95,6 +97,7 @@ impl FollowerGraph {
         if !self.update_followees(follower_key, |following| following.remove(followed_key)) {
             return;
         }
+        self.follow_count -= 1;
         let recipient = self.users[follower_key as usize].recipient;
         let followed = &mut self.users[followed_key as usize];
         followed.followers -= 1;
@@ -258,6 +261,12 @@ impl FollowerGraph {
     #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
+    }
+
+    /// Returns the number of follows.
+    #[must_use]
+    pub fn follow_count(&self) -> usize {
+        self.follow_count
     }
 
     /// Removes all follows. Registered users stay registered.

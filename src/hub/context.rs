@@ -8,9 +8,11 @@ use log::Level;
 use crate::config::Config;
 use crate::hub::budgets::Budgets;
 use crate::hub::capacity::Capacity;
+use crate::hub::delivery_sampler::DeliverySampler;
 use crate::hub::listener::ACCEPT_BACKOFF;
 use crate::hub::log_limiter::{LogKind, LogLimiter};
 use crate::hub::log_line::{LogLine, log_line};
+use crate::hub::recent_closes::RecentCloses;
 use crate::hub::stats::HubCounters;
 
 /// The settings, the time of the turn, the log and the counters. The hub passes them to its parts,
@@ -24,6 +26,9 @@ pub(super) struct Context {
     pub(super) now: Instant,
     pub(super) counters: HubCounters,
     pub(super) log_limiter: LogLimiter,
+    pub(super) recent_closes: RecentCloses,
+    /// `None` unless deliveries are sampled.
+    pub(super) delivery_sampler: Option<DeliverySampler>,
 }
 
 impl Context {
@@ -35,6 +40,8 @@ impl Context {
             now,
             counters: HubCounters::default(),
             log_limiter: LogLimiter::default(),
+            recent_closes: RecentCloses::default(),
+            delivery_sampler: None,
         }
     }
 

@@ -78,10 +78,18 @@ impl GapMonitor {
         }
     }
 
+    /// Returns the first missing sequence and since when it has been missing, if events wait after it.
+    pub(super) fn gap(&self) -> Option<(u64, Instant)> {
+        self.gap.as_ref().map(|gap| (gap.first_missing, gap.since))
+    }
+
     /// Resets the stream and the follower graph, because the last source has disconnected.
     pub(super) fn reset_stream(&mut self, engine: &mut Engine, cx: &mut Context) {
         let awaited = engine.awaited();
         let lost = engine.reset();
+        if let Some(sampler) = &mut cx.delivery_sampler {
+            sampler.reset();
+        }
         self.gap = None;
         let first = engine.awaited();
         if lost > 0 {

@@ -147,6 +147,11 @@ impl LineBuffer {
         self.discarding
     }
 
+    /// Returns the bytes read and not yet returned as lines.
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// Returns the number of bytes read and not yet returned as lines.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {

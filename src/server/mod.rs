@@ -2,8 +2,10 @@
 //! files.
 
 mod activation;
+mod admin;
 mod capture;
 mod fd_limit;
+mod process;
 mod reload;
 mod service_manager;
 mod signals;
@@ -15,9 +17,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 pub use activation::{ActivationError, InheritedListeners};
+
+use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
 use reload::Reloader;
@@ -26,6 +31,7 @@ use signals::{Request, SignalThread};
 use start_error::ListenHint;
 use tcp::TcpAcceptor;
 
+use crate::admin::{ADMIN_LISTENER, MAX_CONNECTIONS, is_admin_token};
 use crate::config::{Config, ConfigSource, Reloaded};
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
 use crate::logging;
@@ -44,7 +50,7 @@ const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// Listening on an address failed.
     Listen {
-        /// The purpose of the listener: "events" or "clients".
+        /// The purpose of the listener: "events", "clients" or "operators".
         purpose: &'static str,
         /// The address.
         address: SocketAddr,
@@ -86,6 +92,8 @@ pub enum Shutdown {
 struct Poller {
     poll: Poll,
     events: Events,
+    /// Readiness of the admin listener and its connections since the last turn.
+    admin_ready: Vec<Readiness>,
     /// Whether the poll has reported a signal.
     signal_pending: bool,
 }
@@ -105,29 +113,34 @@ impl Poller {
             reported += 1;
             match event.token() {
                 SIGNALS => self.signal_pending = true,
-                Token(token) => ready.push(Readiness {
-                    token,
-                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-                    writable: event.is_writable(),
-                    read_closed: event.is_read_closed() || event.is_error(),
-                }),
+                Token(token) if is_admin_token(token) => self.admin_ready.push(readiness(event)),
+                Token(_) => ready.push(readiness(event)),
             }
         }
         Ok(reported == EVENTS_PER_POLL)
     }
 }
 
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        token: event.token().0,
+        readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+        writable: event.is_writable(),
+        read_closed: event.is_read_closed() || event.is_error(),
+    }
+}
+
 /// Divides the free descriptors between sources and clients. Lowers `max_sources` if that many do not fit.
 fn fit_descriptors(budget: DescriptorBudget, config: &mut Config) -> Capacity {
-    let limit = budget.limit;
     let wanted_sources = config.max_sources;
     let max_sources = budget.max_sources(wanted_sources);
     config.max_sources = max_sources;
     let capacity = budget.capacity(max_sources, config.max_clients);
     let Capacity { max_clients, max_awaiting_id } = capacity;
     log::info!(
-        "descriptor limit {limit}, {} open: at most {max_sources} sources, {max_clients} clients, and \
+        "descriptor limit {}, {} open: at most {max_sources} sources, {max_clients} clients, and \
          {max_awaiting_id} more clients that await identification",
+        budget.limit,
         budget.open
     );
     if max_sources < wanted_sources {
@@ -157,6 +170,7 @@ pub struct Server {
     descriptors: DescriptorBudget,
     event_address: SocketAddr,
     client_address: SocketAddr,
+    admin: Option<Admin>,
 }
 
 impl std::fmt::Debug for Server {
@@ -190,24 +204,33 @@ impl Server {
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
-        let listen = |purpose, inherited: Option<TcpListener>, address, token| {
+        let listen = |purpose, inherited: Option<TcpListener>, address, token, peer_timeout| {
             let acceptor = match inherited {
                 Some(listener) => {
                     log::info!("listening for {purpose} on a socket of the service manager");
-                    TcpAcceptor::adopt(listener, registry, token, config.peer_timeout)
+                    TcpAcceptor::adopt(listener, registry, token, peer_timeout)
                 }
-                None => TcpAcceptor::bind(address, registry, token, config.peer_timeout),
+                None => TcpAcceptor::bind(address, registry, token, peer_timeout),
             };
             acceptor
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
                 .map_err(|error| StartError::Listen { purpose, address, error })
         };
-        let InheritedListeners { events, clients, .. } = inherited;
+        let InheritedListeners { events, clients, admin } = inherited;
+        let peer_timeout = config.peer_timeout;
         let (event_address, sources) =
-            listen("events", events, config.event_listen, EVENT_LISTENER)?;
+            listen("events", events, config.event_listen, EVENT_LISTENER, peer_timeout)?;
         let (client_address, clients) =
-            listen("clients", clients, config.client_listen, CLIENT_LISTENER)?;
-        let descriptors = DescriptorBudget::measure(descriptor_limit);
+            listen("clients", clients, config.client_listen, CLIENT_LISTENER, peer_timeout)?;
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let operators = admin_address
+            .or(config.admin_listen)
+            .map(|address| listen("operators", admin, address, ADMIN_LISTENER, admin::PEER_TIMEOUT))
+            .transpose()?;
+        let mut descriptors = DescriptorBudget::measure(descriptor_limit);
+        if operators.is_some() {
+            descriptors = descriptors.with_admin(MAX_CONNECTIONS);
+        }
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
@@ -221,8 +244,12 @@ impl Server {
             );
         }
         let events = Events::with_capacity(EVENTS_PER_POLL);
-        let poller = Poller { poll, events, signal_pending: false };
+        let poller = Poller { poll, events, admin_ready: Vec::new(), signal_pending: false };
         let service_manager = ServiceManager::from_environment(Instant::now());
+        let admin = operators.map(|(address, acceptor)| {
+            hub.sample_deliveries();
+            Admin::new(acceptor, address, descriptors)
+        });
         Ok(Server {
             poller,
             signals,
@@ -233,6 +260,7 @@ impl Server {
             descriptors,
             event_address,
             client_address,
+            admin,
         })
     }
 
@@ -246,6 +274,12 @@ impl Server {
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         self.client_address
+    }
+
+    /// Returns the address for operators, if they are served.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// Runs until a signal ends the server, then logs the totals and finishes the capture.
@@ -292,10 +326,15 @@ impl Server {
 
     fn turn(&mut self, ready: &[Readiness]) -> io::Result<()> {
         let mut result = Ok(false);
-        self.hub.turn(Instant::now(), ready, |more| {
+        let (start, applied) = (Instant::now(), self.hub.applied());
+        self.hub.turn(start, ready, |more| {
             result = self.poller.wait(Some(Duration::ZERO), more);
             matches!(result, Ok(true))
         });
+        if let Some(admin) = &mut self.admin {
+            admin.turn(start, applied, &self.poller.admin_ready, &mut self.hub);
+            self.poller.admin_ready.clear();
+        }
         result.map(|_| ())
     }
 
@@ -305,7 +344,8 @@ impl Server {
         if self.poller.signal_pending {
             return Some(Duration::ZERO);
         }
-        let deadlines = match self.hub.next_turn() {
+        let admin = self.admin.as_ref().map_or(NextTurn::WhenReady, Admin::next_turn);
+        let deadlines = match self.hub.next_turn().min(admin) {
             NextTurn::Now => return Some(Duration::ZERO),
             NextTurn::Until(when) => [Some(when), self.service_manager.next_deadline()],
             NextTurn::WhenReady => [None, self.service_manager.next_deadline()],

@@ -9,6 +9,8 @@ pub(crate) struct RunningServer {
     /// The flags of `loadgen` that name it.
     pub(crate) ports: String,
     addresses: (String, String),
+    /// The address for operators. Empty without `--admin-listen`.
+    pub(crate) admin: String,
 }
 
 impl RunningServer {
@@ -24,12 +26,13 @@ impl RunningServer {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = |after: &str| {
-            let (_, rest) = line.split_once(after).unwrap();
-            rest.split([',', '\n']).next().unwrap().to_owned()
+            let (_, rest) = line.split_once(after)?;
+            rest.split([',', '\n']).next().map(str::to_owned)
         };
-        let addresses = (address("events on "), address("clients on "));
+        let addresses = (address("events on ").unwrap(), address("clients on ").unwrap());
+        let admin = address("admin on ").unwrap_or_default();
         let ports = format!("--event-port {} --client-port {}", addresses.0, addresses.1);
-        RunningServer { process, ports, addresses }
+        RunningServer { process, ports, addresses, admin }
     }
 
     /// Returns the addresses for sources and for clients.

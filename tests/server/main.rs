@@ -8,6 +8,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
+mod admin;
 mod backpressure;
 mod capture;
 mod clients;
@@ -19,6 +20,7 @@ mod log;
 mod memory;
 mod ordering;
 mod outputs;
+mod page;
 mod peer_timeout;
 mod queue_memory;
 mod registration;

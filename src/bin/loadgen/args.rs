@@ -35,6 +35,7 @@ pub(crate) enum Command {
     Throughput(Throughput),
     Pubsub(Pubsub),
     Compare(Compare),
+    Top(Top),
 }
 
 /// Groups of flags in `--help`, in this order, with flags by their long names. Flags that are not
@@ -67,6 +68,7 @@ pub(crate) const HELP_GROUPS: [(&str, &[&str]); 4] = [
             "--client-port",
             "--client-listener-port",
             "--server-pid",
+            "--admin",
         ],
     ),
     ("Results", &["--json", "--report", "--hgrm"]),
@@ -248,6 +250,11 @@ macro_rules! command {
             /// the same as --client-port, 1 to 65535
             #[argh(option, arg_name = "PORT")]
             pub(crate) client_listener_port: Option<Address>,
+            /// where a running server has its --admin-listen, to report its CPU time, memory,
+            /// descriptors and connections, also from another machine: PORT, :PORT or HOST:PORT, 1
+            /// to 65535
+            #[argh(option, arg_name = "PORT")]
+            pub(crate) admin: Option<Address>,
         } }
 
         impl $name {
@@ -259,6 +266,7 @@ macro_rules! command {
                     spawn: self.spawn,
                     server_arguments: &self.server_arg,
                     server_process: self.server_pid,
+                    admin: self.admin.as_ref(),
                 }
             }
         }
@@ -523,4 +531,26 @@ pub(crate) struct Compare {
     /// can be repeated
     #[argh(option, arg_name = "NAME")]
     pub(crate) figure: Vec<String>,
+}
+
+/// Show what a server does, once a second, until Ctrl-C.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "top",
+    note = "The server has to run with --admin-listen. On a terminal the figures are replaced, elsewhere \
+            a line is added each time.",
+    example = "loadgen top",
+    example = "loadgen top --admin events.example:9091 --every 5s"
+)]
+pub(crate) struct Top {
+    /// where the server has its --admin-listen: PORT, :PORT or HOST:PORT, 1 to 65535 [default: 9091]
+    #[argh(option, arg_name = "PORT", default = "Address::of_port(9091)")]
+    pub(crate) admin: Address,
+    /// time from one look to the next in seconds, 0.1 to 86400 [default: 1s]
+    #[argh(option, arg_name = "TIME", from_str_fn(ranges::row_seconds), default = "1.0")]
+    pub(crate) every: f64,
+    /// end after this many looks, 1 to 1000 [default: at Ctrl-C]
+    #[argh(option, arg_name = "N", from_str_fn(ranges::runs))]
+    pub(crate) times: Option<usize>,
 }

@@ -44,6 +44,7 @@ pub(crate) struct TargetFlags<'a> {
     pub(crate) spawn: bool,
     pub(crate) server_arguments: &'a [String],
     pub(crate) server_process: Option<u32>,
+    pub(crate) admin: Option<&'a Address>,
 }
 
 impl TargetFlags<'_> {
@@ -246,6 +247,15 @@ impl Endpoints {
 }
 
 impl Endpoint {
+    /// Completes the address of an admin port, on the host of the server unless it names one.
+    ///
+    /// # Errors
+    ///
+    /// `--host` is an address with a port.
+    pub(crate) fn of_admin(host: Option<&str>, address: Address) -> Result<Endpoint, String> {
+        Endpoint::resolve(None, host.unwrap_or(DEFAULT_HOST), address, "--admin")
+    }
+
     /// Completes the address given by `flag` with `default` as the host.
     ///
     /// # Errors
@@ -337,6 +347,7 @@ mod tests {
         spawn: false,
         server_arguments: &[],
         server_process: None,
+        admin: None,
     };
 
     fn endpoints(flags: TargetFlags<'_>, variables: &[(&str, &str)]) -> Result<String, String> {

@@ -46,13 +46,13 @@ impl Handshake {
                 ReadOutcome::Closed(end) => return Some(Err(end)),
             }
             if let Some(id) = self.next_id() {
-                return Some(id.map_err(Disconnect::from));
+                return Some(id);
             }
         }
     }
 
     /// Parses the id line if it is complete, or too long already.
-    fn next_id(&mut self) -> Option<Result<UserId, CloseReason>> {
+    fn next_id(&mut self) -> Option<Result<UserId, Disconnect>> {
         match self.lines.next_frame() {
             Some(LineFrame::Complete(line)) => return Some(parse_id_line(line.as_bytes(), false)),
             Some(LineFrame::TooLong(prefix)) => return Some(parse_id_line(prefix, true)),
@@ -64,11 +64,13 @@ impl Handshake {
 
 /// Parses the first line of a client. Returns the user id, or the reason for closing the client.
 /// `is_prefix` is whether the line was too long and `line` is only its prefix.
-fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
+fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, Disconnect> {
     if is_http_request_line(line, is_prefix) {
-        return Err(CloseReason::HttpRequest);
+        return Err(Disconnect::for_line(CloseReason::HttpRequest, line));
     }
-    UserId::parse(line).filter(|_| !is_prefix).ok_or(CloseReason::BadId)
+    UserId::parse(line)
+        .filter(|_| !is_prefix)
+        .ok_or_else(|| Disconnect::for_line(CloseReason::BadId, line))
 }
 
 /// The timeouts of clients that have to identify themselves.

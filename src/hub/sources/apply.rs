@@ -10,6 +10,7 @@ use crate::config::OnSourceDisconnect;
 use crate::engine::{Engine, InsertOutcome, Progress};
 use crate::hub::budgets::Budgets;
 use crate::hub::close_reason::CloseReason;
+use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::{Escaped, LogKind};
 use crate::hub::log_line::{LogLine, log_line};
@@ -92,6 +93,7 @@ impl<'a, S: Write> Applier<'a, S> {
     /// handled one line at a time, because duplicate, late and out-of-window depend on what was
     /// applied before.
     pub(super) fn apply_lines(&mut self, source: &mut Source<S>) -> StopReason {
+        self.sample_delivery(source);
         loop {
             self.insert_fast_batch(source);
             match self.apply_due() {
@@ -101,6 +103,17 @@ impl<'a, S: Write> Applier<'a, S> {
             if !self.receive_line(source) {
                 return StopReason::Drained;
             }
+        }
+    }
+
+    /// Starts to follow the next event of a source, if deliveries are sampled and none is followed.
+    fn sample_delivery(&mut self, source: &Source<S>) {
+        if let Some(sampler) = &mut self.cx.delivery_sampler
+            && sampler.is_idle()
+            && let Some((sequence, read_at)) = source.peek_sequence()
+        {
+            let (awaited, window) = (self.engine.awaited(), self.cx.config.reorder_window);
+            sampler.start(sequence, read_at, awaited, window);
         }
     }
 
@@ -133,7 +146,8 @@ impl<'a, S: Write> Applier<'a, S> {
             }
             Some(Decoded::Malformed(line, error)) => {
                 if is_http(line, &error, is_first) {
-                    source.abort(CloseReason::HttpRequest);
+                    let end = Disconnect::for_line(CloseReason::HttpRequest, line);
+                    source.abort(end);
                     return false;
                 }
                 let (outcome, sequence) = self.receive_malformed(peer, line, error);

@@ -24,6 +24,7 @@ use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, Escaped, LogKind};
 use crate::hub::log_line::log_line;
+use crate::hub::recent_closes::{ClosedConnection, Side};
 use crate::hub::token::SourceKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 
@@ -140,7 +141,7 @@ impl<A: Acceptor> Sources<A> {
 
     fn add(&mut self, stream: A::Stream, peer: SocketAddr, cx: &mut Context) {
         cx.counters.sources_accepted += 1;
-        let source = Source::new(stream, peer, cx.config.max_line_bytes);
+        let source = Source::new(stream, peer, cx.config.max_line_bytes, cx.now);
         if let (_, true) = self.table.insert(source) {
             log_admitted(peer, cx);
         }
@@ -164,7 +165,7 @@ impl<A: Acceptor> Sources<A> {
         let Some(source) = self.table.remove(key) else { return };
         let (reason, peer) = (CloseReason::TooManySources, source.peer());
         let connected = self.len();
-        cx.counters.sources_closed.count(reason);
+        record_closed(peer, &reason.into(), false, cx);
         cx.log(
             LogKind::SourceClosed(reason),
             Level::Warn,
@@ -176,7 +177,7 @@ impl<A: Acceptor> Sources<A> {
     }
 
     /// Reads from every readable source into its buffer. Returns whether any bytes arrived.
-    pub(super) fn read(&mut self, cx: &Context) -> bool {
+    pub(super) fn read(&mut self, cx: &mut Context) -> bool {
         if self.listener.is_closed() {
             return false;
         }
@@ -185,15 +186,16 @@ impl<A: Acceptor> Sources<A> {
         let resets = cx.config.on_source_disconnect == OnSourceDisconnect::Reset;
         // The first line of a source after a pending reset belongs to the stream after it.
         let mut is_reset_pending = resets && self.table.iter().any(Source::closed_after_line);
-        let mut has_read = false;
+        let mut bytes_read = 0;
         self.table.for_each_mut(|source| {
             let may_read = source.has_sent_line() || !is_reset_pending;
             if source.is_readable() && may_read {
-                has_read |= source.read(share);
+                bytes_read += source.read(share, cx.now);
                 is_reset_pending |= resets && source.closed_after_line();
             }
         });
-        has_read
+        cx.counters.bytes_read += bytes_read as u64;
+        bytes_read > 0
     }
 }
 
@@ -251,12 +253,12 @@ impl<A: Acceptor> Sources<A> {
     /// Closes a source. Returns whether it had sent a line.
     fn close(&mut self, key: SourceKey, end: &Disconnect, cx: &mut Context) -> bool {
         let Some(source) = self.table.remove(key) else { return false };
-        let &Disconnect { reason, ref error } = end;
-        cx.counters.sources_closed.count(reason);
+        let &Disconnect { reason, ref error, .. } = end;
         let (peer, lines) = (source.peer(), source.lines_received());
         // A reset before any bytes is what health checks do.
         let is_probe = lines == 0 && source.is_empty() && end.is_reset();
         let is_expected = reason.is_expected() || is_probe;
+        record_closed(peer, end, is_expected, cx);
         let level = if is_expected { Level::Info } else { Level::Warn };
         let cause = CausedBy(error.as_ref());
         cx.log(
@@ -279,6 +281,21 @@ impl<A: Acceptor> Sources<A> {
         }
         lines > 0
     }
+}
+
+/// Counts the close of a source, and keeps it among the recent ones.
+fn record_closed(peer: SocketAddr, end: &Disconnect, is_expected: bool, cx: &mut Context) {
+    cx.counters.sources_closed.count(end.reason);
+    cx.recent_closes.push(ClosedConnection {
+        side: Side::Source,
+        user: None,
+        peer,
+        reason: end.reason,
+        is_expected,
+        input: end.input.clone(),
+        unwritten_bytes: 0,
+        at: cx.now,
+    });
 }
 
 fn log_admitted(peer: SocketAddr, cx: &mut Context) {

@@ -161,12 +161,13 @@ impl<S> SourceTable<S> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Instant;
 
     use super::*;
     use crate::hub::close_reason::CloseReason;
 
     fn source() -> Source<()> {
-        Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256)
+        Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256, Instant::now())
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Servers, sources and clients with methods that read as sentences.
 
+mod browser;
 mod client;
 mod descriptors;
+mod http;
 mod log;
 mod pipes;
 #[path = "../../support/prng.rs"]
@@ -16,8 +18,10 @@ mod terminal;
 
 use std::time::Duration;
 
+pub(crate) use browser::Browser;
 pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
+pub(crate) use http::Http;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
 pub(crate) use prng::Prng;

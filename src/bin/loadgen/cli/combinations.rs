@@ -25,7 +25,7 @@ enum Condition {
 /// Commands whose server is either started or running.
 const WITH_TARGET: &[&str] = &["verify", "latency", "replay", "fairness", "soak", "idle"];
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         commands: &[],
         flags: &[
@@ -35,9 +35,16 @@ const RULES: [Rule; 11] = [
             "--client-port",
             "--client-listener-port",
             "--server-pid",
+            "--admin",
         ],
         condition: Condition::With("--spawn"),
         reason: "it describes a server that is already running",
+    },
+    Rule {
+        commands: WITH_TARGET,
+        flags: &["--server-pid"],
+        condition: Condition::With("--admin"),
+        reason: "both tell the same figures",
     },
     Rule {
         commands: WITH_TARGET,

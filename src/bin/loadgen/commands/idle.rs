@@ -24,7 +24,8 @@ use crate::output::progress::Progress;
 use crate::output::table::Table;
 use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, MAX_WAIT};
-use crate::sys::procfs::{Process, allow_clients};
+use crate::sys::procfs::allow_clients;
+use crate::target::monitor::Monitor;
 use crate::target::relay;
 use crate::target::server::Server;
 
@@ -191,7 +192,7 @@ fn known<T>(value: Option<T>, format: impl Fn(T) -> String) -> String {
 /// or nothing has arrived for the timeout.
 pub(crate) fn idle(server: Server, count: usize, common: CommonOptions) -> io::Result<IdleFigures> {
     allow_clients(count)?;
-    let memory_before = server.process.map(steady_memory).transpose()?.flatten();
+    let memory_before = server.monitor.map(steady_memory).transpose()?.flatten();
     let to = server.addresses.events;
     let mut source = std::net::TcpStream::connect(to)
         .map_err(|error| connect_error("the event source", to, error))?;
@@ -203,8 +204,8 @@ pub(crate) fn idle(server: Server, count: usize, common: CommonOptions) -> io::R
     let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
     info!("{count} clients connected");
 
-    let memory_after = server.process.map(steady_memory).transpose()?.flatten();
-    let cpu_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
+    let memory_after = server.monitor.map(steady_memory).transpose()?.flatten();
+    let cpu_at_rest = server.monitor.map(cpu_at_rest).transpose()?.flatten();
     let arrivals = idle_clients.broadcast(&mut source, common.timeout)?;
     idle_clients.finish(source)?;
     server.stop()?;
@@ -225,13 +226,13 @@ pub(crate) fn idle(server: Server, count: usize, common: CommonOptions) -> io::R
     })
 }
 
-/// Returns the memory of `process` once it is constant.
-fn steady_memory(process: Process) -> io::Result<Option<u64>> {
-    let mut last = process.memory();
+/// Returns the memory of a server once it is constant.
+fn steady_memory(monitor: Monitor) -> io::Result<Option<u64>> {
+    let mut last = monitor.memory();
     let mut since = Instant::now();
     while last.is_some() && since.elapsed() < SETTLE_TIME {
         interrupt::sleep(Duration::from_millis(20))?;
-        let now = process.memory();
+        let now = monitor.memory();
         if now != last {
             (last, since) = (now, Instant::now());
         }
@@ -239,10 +240,10 @@ fn steady_memory(process: Process) -> io::Result<Option<u64>> {
     Ok(last)
 }
 
-fn cpu_at_rest(process: Process) -> io::Result<Option<f64>> {
-    let before = process.cpu_time();
+fn cpu_at_rest(monitor: Monitor) -> io::Result<Option<f64>> {
+    let before = monitor.cpu_time();
     interrupt::sleep(IDLE_SAMPLE)?;
-    let used = process.cpu_time().zip(before).map(|(after, before)| after - before);
+    let used = monitor.cpu_time().zip(before).map(|(after, before)| after - before);
     Ok(used.map(|used| used.as_secs_f64()))
 }
 

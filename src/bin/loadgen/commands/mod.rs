@@ -10,6 +10,7 @@ mod replay;
 mod run;
 mod soak;
 mod throughput;
+mod top;
 mod verify;
 
 use std::borrow::Cow;
@@ -23,18 +24,21 @@ use log::{LevelFilter, info};
 use serde_json::{Value, json};
 
 use crate::args::Command;
+use crate::cli::address::Address;
 use crate::cli::wrap::wrap_lines;
 use crate::cli::{self, Invocation};
-use crate::options::{CommonFlags, CommonOptions, Endpoints, TargetFlags};
+use crate::options::{CommonFlags, CommonOptions, Endpoint, Endpoints, TargetFlags};
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::{OutputFiles, print};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs;
+use crate::sys::procfs::{self, Process};
 use crate::target;
+use crate::target::admin::AdminPort;
 use crate::target::baseline::BASELINE_SERVER;
 use crate::target::launcher::{self, LAUNCHER};
+use crate::target::monitor::Monitor;
 use crate::target::relay::{self, RELAY_SERVER};
-use crate::target::server::{Addresses, LogMode, Server, ServerCommand};
+use crate::target::server::{Addresses, LogMode, Server, ServerCommand, resolve};
 
 /// Success.
 const EXIT_SUCCESS: u8 = 0;
@@ -149,6 +153,7 @@ fn run(command: &Command, is_default: bool) -> CommandResult {
         Command::Fairness(flags) => fairness::run(flags),
         Command::Soak(flags) => soak::run(flags),
         Command::Compare(flags) => compare::run(flags),
+        Command::Top(flags) => top::run(flags),
     }
 }
 
@@ -263,7 +268,7 @@ fn started_server(arguments: &[String]) -> Value {
 /// The server under test, not started yet.
 enum Target {
     Started(Box<ServerCommand>),
-    Running(Addresses, Option<u32>),
+    Running(Addresses, Option<Monitor>),
 }
 
 impl Target {
@@ -284,7 +289,7 @@ impl Target {
             return Ok(Target::Started(Box::new(command)));
         }
         let addresses = Addresses::resolve(&Endpoints::resolve(flags, &variable)?)?;
-        Ok(Target::Running(addresses, flags.server_process))
+        Ok(Target::Running(addresses, monitor(flags)?))
     }
 
     /// Starts the server if it is not running.
@@ -295,9 +300,32 @@ impl Target {
     fn start(&self) -> io::Result<Server> {
         match self {
             Target::Started(command) => Server::start(command),
-            Target::Running(addresses, process) => Ok(Server::external(*addresses, *process)),
+            Target::Running(addresses, monitor) => Ok(Server::external(*addresses, *monitor)),
         }
     }
+}
+
+/// Returns where the figures of a running server come from, if the flags say so.
+///
+/// # Errors
+///
+/// There is no such host, or its admin port does not answer.
+fn monitor(flags: TargetFlags<'_>) -> Result<Option<Monitor>, Error> {
+    let Some(address) = flags.admin else {
+        return Ok(flags.server_process.map(|id| Monitor::Process(Process { id })));
+    };
+    let port = admin_port(flags.host, address.clone())?;
+    port.status()?;
+    Ok(Some(Monitor::Admin(port)))
+}
+
+/// Returns an admin port, on `host` unless the address names one.
+///
+/// # Errors
+///
+/// There is no such host.
+fn admin_port(host: Option<&str>, address: Address) -> Result<AdminPort, Error> {
+    Ok(AdminPort(resolve(&Endpoint::of_admin(host, address)?)?))
 }
 
 /// Returns the selected server: started now, or already running.

@@ -12,6 +12,8 @@ use crate::args;
 use crate::options::{DEFAULT_HOST, Endpoint, Endpoints, LoadFlags, MEASURED_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
+use crate::sys::procfs::Process;
+use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::pubsub::{PubsubWorkload, WireProtocol};
@@ -42,7 +44,8 @@ pub(super) fn run(flags: &args::Pubsub) -> CommandResult {
         let endpoints = Endpoints { events: endpoint.clone(), clients: endpoint.clone() };
         let addresses = Addresses::resolve(&endpoints)?;
         check_broker(flags.dialect, addresses.events)?;
-        let mut server = Server::external(addresses, flags.server_pid);
+        let monitor = flags.server_pid.map(|id| Monitor::Process(Process { id }));
+        let mut server = Server::external(addresses, monitor);
         let sample = flags.report.is_some();
         let options = RunOptions { sample, ..RunOptions::new(spec.total_events, common) };
         let outcome = run_load(&mut workload, &users, &mut server, options)?;

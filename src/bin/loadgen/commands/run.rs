@@ -15,7 +15,8 @@ use crate::output::document::{Findings, Verdict};
 use crate::output::progress::Progress;
 use crate::output::summary::Summary;
 use crate::sys::interrupt::Interrupted;
-use crate::sys::procfs::{Process, allow_clients};
+use crate::sys::procfs::allow_clients;
+use crate::target::monitor::Monitor;
 use crate::target::server::Server;
 use crate::workload::segment::{Segment, Workload};
 
@@ -179,7 +180,7 @@ pub(crate) fn run_load(
     // The first segment is prepared before connecting, so that events follow the last id at once.
     let mut more = prepare(workload, &mut segment, server, options)?;
     let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
-    let mut recorder = Recorder::new(options, server.process);
+    let mut recorder = Recorder::new(options, server.monitor);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
             run_segment(&mut session, &segment, &mut recorder, options)?;
@@ -188,7 +189,7 @@ pub(crate) fn run_load(
         Ok(())
     };
     let result = exchange_all().and_then(|()| end(session, options));
-    let peak = server.process.and_then(Process::peak_memory);
+    let peak = server.monitor.and_then(Monitor::peak_memory);
     match result {
         Ok(mismatches) => Ok(recorder.into_outcome(mismatches, peak)),
         Err(error) if Interrupted::of(&error).is_some() => {
@@ -241,7 +242,7 @@ fn prepare(
 /// Accumulator of the segments' results, and of samples over time.
 struct Recorder {
     progress: Progress,
-    process: Option<Process>,
+    monitor: Option<Monitor>,
     summary: Summary,
     measured: Duration,
     cpu: Option<Duration>,
@@ -263,11 +264,11 @@ struct SegmentSize {
 }
 
 impl Recorder {
-    fn new(options: RunOptions, process: Option<Process>) -> Recorder {
+    fn new(options: RunOptions, monitor: Option<Monitor>) -> Recorder {
         let now = Instant::now();
         Recorder {
             progress: Progress::of(options.total_events, "events", options.common.log_interval),
-            process,
+            monitor,
             summary: Summary::default(),
             measured: Duration::ZERO,
             cpu: Some(Duration::ZERO),
@@ -285,7 +286,7 @@ impl Recorder {
             wire: segment.wire.len() as u64,
             due: segment.deliveries.bytes(),
         };
-        self.cpu_before = self.process.and_then(Process::cpu_time);
+        self.cpu_before = self.monitor.and_then(Monitor::cpu_time);
         self.segment_start = Instant::now();
     }
 
@@ -303,7 +304,7 @@ impl Recorder {
 
     fn stop(&mut self, segment: &Segment, lines: u64, bytes: u64, time: Duration) {
         self.last = None;
-        let cpu_after = self.process.and_then(Process::cpu_time);
+        let cpu_after = self.monitor.and_then(Monitor::cpu_time);
         let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
         self.measured += time;
@@ -342,7 +343,7 @@ impl Observer for Recorder {
             events,
             delivered_bytes: self.summary.delivered_bytes + received,
             in_flight_bytes: (share * self.segment.due as f64 - received as f64).max(0.0),
-            memory_bytes: self.process.and_then(Process::memory),
+            memory_bytes: self.monitor.and_then(Monitor::memory),
         });
     }
 }

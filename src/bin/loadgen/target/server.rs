@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use crate::options::{Endpoint, Endpoints};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process};
+use crate::target::monitor::Monitor;
 use crate::target::{executable, launcher};
 
 /// Maximum time for a graceful stop; longer than the server's drain timeout of 5 s.
@@ -44,10 +45,10 @@ impl Addresses {
     }
 }
 
-/// A server under test: its addresses and, if known, its process.
+/// A server under test: its addresses and, if there is one, a source of its figures.
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
-    pub(crate) process: Option<Process>,
+    pub(crate) monitor: Option<Monitor>,
     child: Option<ChildServer>,
 }
 
@@ -151,8 +152,8 @@ impl ServerCommand {
 
 impl Server {
     /// A server that was started elsewhere.
-    pub(crate) fn external(addresses: Addresses, process: Option<u32>) -> Server {
-        Server { addresses, process: process.map(|id| Process { id }), child: None }
+    pub(crate) fn external(addresses: Addresses, monitor: Option<Monitor>) -> Server {
+        Server { addresses, monitor, child: None }
     }
 
     /// Starts a server and waits for its ready line.
@@ -179,7 +180,7 @@ impl Server {
             None => spawn()?,
         };
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
-        let process = Some(Process { id: child.id() });
+        let monitor = Some(Monitor::Process(Process { id: child.id() }));
         let mut child = ChildServer {
             child,
             output: BufReader::new(output),
@@ -192,7 +193,7 @@ impl Server {
                 command_line.path.display()
             ))
         })?;
-        Ok(Server { addresses, process, child: Some(child) })
+        Ok(Server { addresses, monitor, child: Some(child) })
     }
 
     /// Waits for the next line on the standard output of a child server.
@@ -324,7 +325,7 @@ impl Drop for ChildServer {
 }
 
 /// Returns an address of a host; IPv4 if it has one, because a server listens there by default.
-fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+pub(crate) fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
     let Endpoint { host, port } = endpoint;
     let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| {
         io::Error::new(error.kind(), format!("host `{host}` not found: {error}"))
@@ -342,7 +343,8 @@ pub(crate) fn ready_line(addresses: Addresses) -> String {
 
 fn read_ready_line(line: &str) -> Option<Addresses> {
     let rest = line.strip_prefix("eventserver ready: events on ")?;
-    let (events, clients) = rest.split_once(", clients on ")?;
+    let (events, rest) = rest.split_once(", clients on ")?;
+    let (clients, _) = rest.split_once(", admin on ").unwrap_or((rest, ""));
     Some(Addresses { events: events.parse().ok()?, clients: clients.trim().parse().ok()? })
 }
 
@@ -356,6 +358,8 @@ mod tests {
         let line = format!("eventserver ready: events on {events}, clients on {clients}");
         let addresses = read_ready_line(&line).unwrap();
         assert_eq!(ready_line(addresses), line);
+        let with_admin = read_ready_line(&format!("{line}, admin on 127.0.0.1:9091")).unwrap();
+        assert_eq!(ready_line(with_admin), line);
         assert!(read_ready_line("eventserver failed").is_none());
     }
 }

@@ -33,7 +33,7 @@ use crate::output::document::Plan;
 use crate::output::progress::Progress;
 use crate::output::{OutputFiles, heading, interruption, print};
 use crate::sys::interrupt;
-use crate::sys::procfs::Process;
+use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::ServerLog;
 
@@ -166,13 +166,13 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     run.flood_until(Instant::now() + WARM_UP)?;
     interrupt::check()?;
     run.waits = WaitTimes::new()?;
-    let busy_before = server.process.and_then(Process::cpu_time);
-    let waiting_before = server.process.and_then(Process::run_delay);
+    let busy_before = server.monitor.and_then(Monitor::cpu_time);
+    let waiting_before = server.monitor.and_then(Monitor::run_delay);
     let (start, first) = (Instant::now(), run.flood.next_sequence());
     unless_interrupted(run.connect_clients_until(start + experiment.duration))?;
     let (time, sent) = (start.elapsed().as_secs_f64(), run.flood.next_sequence() - first);
-    let busy_after = server.process.and_then(Process::cpu_time);
-    let waiting_after = server.process.and_then(Process::run_delay);
+    let busy_after = server.monitor.and_then(Monitor::cpu_time);
+    let waiting_after = server.monitor.and_then(Monitor::run_delay);
     let result = run.drain().and_then(|()| run.settle());
     let waits = run.waits;
     unless_interrupted(result.and_then(|()| server.stop()))?;
@@ -189,7 +189,7 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
 struct FairnessRun<'a> {
     experiment: &'a Experiment,
     to: Addresses,
-    process: Option<Process>,
+    monitor: Option<Monitor>,
     poll: Poll,
     events: Events,
     flood: Flood,
@@ -216,7 +216,7 @@ impl<'a> FairnessRun<'a> {
         Ok(FairnessRun {
             experiment,
             to,
-            process: server.process,
+            monitor: server.monitor,
             write_probe: WriteIntervalProbe::new(client),
             poll,
             events: Events::with_capacity(1024),
@@ -335,7 +335,8 @@ impl<'a> FairnessRun<'a> {
 
     /// Requests totals by SIGUSR1, if the log can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<()> {
-        if let (Some(process), Some(_)) = (self.process, &self.server_log) {
+        let process = self.monitor.and_then(Monitor::process);
+        if let (Some(process), Some(_)) = (process, &self.server_log) {
             self.stats_requested_at = Some(now);
             process.signal(Signal::USR1)?;
         }

@@ -49,6 +49,8 @@ use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{Process, allow_clients};
 use crate::sys::timerfd::Timer;
+use crate::target::admin::AdminPort;
+use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::{ServerLog, Totals};
 use crate::workload::mix::Mix;
@@ -320,7 +322,7 @@ pub(crate) fn soak(
 struct Soak<'a> {
     spec: &'a SoakSpec,
     show_row: &'a mut dyn FnMut(&str),
-    process: Option<Process>,
+    monitor: Option<Monitor>,
     poll: Poll,
     events: Events,
     timer: Timer,
@@ -359,7 +361,9 @@ impl<'a> Soak<'a> {
         let Addresses { events, clients } = server.addresses;
         let (poll, mut prng) = (Poll::new()?, Prng::from_seed(spec.seed));
         let registry = poll.registry();
-        let descriptors_before = server.process.and_then(Process::descriptors);
+        // Other operators of a server elsewhere come and go.
+        let process = server.monitor.and_then(Monitor::process);
+        let descriptors_before = process.and_then(Process::descriptors);
         let log = server.take_log();
         let server_log = log.map(|log| ServerLog::new(log, registry, SERVER_LOG)).transpose()?;
         let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
@@ -380,7 +384,7 @@ impl<'a> Soak<'a> {
         Ok(Soak {
             spec,
             show_row,
-            process: server.process,
+            monitor: server.monitor,
             timer: Timer::new(registry, TIMER)?,
             poll,
             events: Events::with_capacity(1024),
@@ -400,7 +404,7 @@ impl<'a> Soak<'a> {
             last_arrival: now,
             first_delivery: FirstDelivery::new(events),
             descriptors_before,
-            cpu: (server.process.and_then(Process::cpu_time), now),
+            cpu: (server.monitor.and_then(Monitor::cpu_time), now),
             samples: Vec::new(),
         })
     }
@@ -492,15 +496,25 @@ impl<'a> Soak<'a> {
         let (next_sequence, broadcasts) = (self.ticks.next_sequence(), self.ticks.broadcasts());
         self.churn_clients.poll(now, &mut self.buffer, SentSoFar { next_sequence, broadcasts })?;
         self.check_timeouts(now)?;
+        if let (Some(_), Some(port)) = (self.stats_requested_at, self.admin()) {
+            totals = Some(port.status()?.totals());
+        }
         Ok(totals)
+    }
+
+    fn admin(&self) -> Option<AdminPort> {
+        self.monitor.and_then(Monitor::admin)
     }
 
     /// Requests totals; returns whether they can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<bool> {
-        let (Some(process), Some(_)) = (self.process, &self.server_log) else { return Ok(false) };
-        self.stats_requested_at = Some(now);
-        process.signal(Signal::USR1)?;
-        Ok(true)
+        let Some(monitor) = self.monitor else { return Ok(false) };
+        let can_read = monitor.admin().is_some() || self.server_log.is_some();
+        if can_read {
+            self.stats_requested_at = Some(now);
+            monitor.process().map_or(Ok(()), |process| process.signal(Signal::USR1))?;
+        }
+        Ok(can_read)
     }
 
     /// Requests totals and waits for them; `None` if they cannot be read.
@@ -521,15 +535,15 @@ impl<'a> Soak<'a> {
         let percentiles = (!self.latencies.is_empty()).then(|| Percentiles::of(&self.latencies));
         self.latencies.reset();
         let (cpu_before, before) = self.cpu;
-        self.cpu = (self.process.and_then(Process::cpu_time), now);
+        self.cpu = (self.monitor.and_then(Monitor::cpu_time), now);
         let used = self.cpu.0.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
         let time = (now - before).as_secs_f64();
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             events: self.ticks.next_sequence() - 1,
             churn_clients: self.churn_clients.total(),
-            memory_bytes: self.process.and_then(Process::memory),
-            descriptors: self.process.and_then(Process::descriptors),
+            memory_bytes: self.monitor.and_then(Monitor::memory),
+            descriptors: self.monitor.and_then(Monitor::descriptors),
             clients: totals.map(|totals| totals.clients_connected),
             sources: totals.map(|totals| totals.sources_connected),
             p50_us: percentiles.map(|at| at.p50),
@@ -596,7 +610,8 @@ impl<'a> Soak<'a> {
             .map(|before| before + self.persistent.len() + self.spec.sources);
         let deadline = Instant::now() + self.spec.timeout;
         while let Some(totals) = self.totals()? {
-            let open = self.process.and_then(Process::descriptors);
+            let process = self.monitor.and_then(Monitor::process);
+            let open = process.and_then(Process::descriptors);
             if totals == idle && open == descriptors {
                 break;
             }
