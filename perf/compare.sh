@@ -9,9 +9,11 @@
 #   --runs N        runs of each, medians count (5)
 #   --events N      one-to-one messages of a run (1000000)
 #   --broadcasts N  broadcasts of a run, each to 100 clients (200000)
-#   --name NAME     keep the table as perf/results/NAME.md; without it it is only printed
+#   --name NAME     keep the results as perf/results/NAME-*.json; without it they are only
+#                   printed
 #
-# Redis and NATS come from the distribution: apt-get install redis-server nats-server.
+# Redis and NATS come from the distribution: apt-get install redis-server nats-server. One that is
+# missing is left out, which is said.
 # SERVER_CPU and LOAD_CPU choose the cores (0 and 1).
 
 set -euo pipefail
@@ -30,18 +32,18 @@ while [ $# -gt 0 ]; do
 done
 need_two_cores
 build
-scratch=$(mktemp -d)
+prepare "$name"
 # In a file, as parts of this script run in subshells.
 stop_server() {
-    [ -s "$scratch/pid" ] || return 0
+    [ -s "$SCRATCH/pid" ] || return 0
     local pid
-    pid=$(cat "$scratch/pid")
+    pid=$(cat "$SCRATCH/pid")
     kill "$pid" 2>/dev/null || true
     # It is a child of this shell or of a subshell that has ended.
     wait "$pid" 2>/dev/null || while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
-    rm "$scratch/pid"
+    rm "$SCRATCH/pid"
 }
-trap 'stop_server; rm -rf "$scratch"' EXIT
+at_exit() { stop_server; }
 
 # A port that was free a moment ago.
 free_port() {
@@ -54,21 +56,21 @@ free_port() {
 
 # start COMMAND...: on the server's core; waits until it listens on $port.
 start() {
-    taskset -c "$SERVER_CPU" "$@" >"$scratch/log" 2>&1 &
+    taskset -c "$SERVER_CPU" "$@" >"$SCRATCH/log" 2>&1 &
     server=$!
-    printf '%s' "$server" >"$scratch/pid"
+    printf '%s' "$server" >"$SCRATCH/pid"
     for _ in $(seq 200); do
         (: </dev/tcp/127.0.0.1/"$port") 2>/dev/null && return
-        kill -0 "$server" 2>/dev/null || die "$1 ended: $(tail -n 3 "$scratch/log")"
+        kill -0 "$server" 2>/dev/null || die "$1 ended: $(tail -n 3 "$SCRATCH/log")"
         sleep 0.05
     done
     die "$1 does not listen on port $port"
 }
 
-# Each writes its result to $scratch/run.json; MIX and COUNT are set.
+# Each writes its result to $SCRATCH/run.json; MIX and COUNT are set.
 common() {
     printf '%s\n' --mix "$MIX" --total-events "$COUNT" --number-of-users 100 \
-        --concurrency-level 100 --cpu "$LOAD_CPU" --log-level warn --json "$scratch/run.json"
+        --concurrency-level 100 --cpu "$LOAD_CPU" --log-level warn --json "$SCRATCH/run.json"
 }
 run_eventserver() {
     # shellcheck disable=SC2046
@@ -87,8 +89,8 @@ run_redis() {
 run_nats() {
     port=$(free_port)
     # A subscriber that is behind is not to be cut off within a run.
-    printf 'listen: "127.0.0.1:%s"\nmax_pending: 1GB\nwrite_deadline: "60s"\n' "$port" >"$scratch/nats.conf"
-    start nats-server -c "$scratch/nats.conf"
+    printf 'listen: "127.0.0.1:%s"\nmax_pending: 1GB\nwrite_deadline: "60s"\n' "$port" >"$SCRATCH/nats.conf"
+    start nats-server -c "$SCRATCH/nats.conf"
     run_other nats
 }
 
@@ -103,13 +105,15 @@ for pair in redis:redis-server nats:nats-server; do
 done
 
 measure() { # SYSTEM: prints the median of its deliveries a second
-    for _ in $(seq "$runs"); do
-        rm -f "$scratch/run.json"
-        "run_$1" >"$scratch/out" 2>&1 || die "$1: $(cat "$scratch/out")"
+    local run results=()
+    for run in $(seq "$runs"); do
+        "run_$1" >"$SCRATCH/out" 2>&1 || die "$1: $(cat "$SCRATCH/out")"
         stop_server
-        figure "$scratch/run.json" deliveriesPerSecond >>"$scratch/$1-$MIX"
+        mv "$SCRATCH/run.json" "$SCRATCH/$1-$MIX-$run.json"
+        results+=("$SCRATCH/$1-$MIX-$run.json")
     done
-    median <"$scratch/$1-$MIX"
+    one_array "${results[@]}" >"$OUT/${name:-compare}-$1-$MIX.json"
+    for run in "${results[@]}"; do figure "$run" deliveriesPerSecond; done | median
 }
 
 row() { # LABEL
@@ -138,8 +142,5 @@ report() {
     row "1-to-100"
 }
 
-if [ -n "$name" ]; then
-    report | tee "$RESULTS/$name.md"
-else
-    report
-fi
+report
+keep "$name"

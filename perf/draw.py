@@ -1,19 +1,6 @@
-#!/usr/bin/env python3
-"""Draws the README's pictures into .github/, each for light and for dark pages.
+"""The README's pictures, each for light and for dark pages. perf/tables.py writes them."""
 
-    perf/draw.py
-
-Reads perf/results/compare.md and perf/results/latency-*.json; needs Python 3, nothing else. Run it
-after a measurement whose results are kept. The output depends on these files alone.
-"""
-
-import json
 from html import escape
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "perf" / "results"
-PICTURES = ROOT / ".github"
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif"
 THEMES = {
@@ -105,25 +92,6 @@ def draw_data_flow(theme):
     return picture
 
 
-def table_rows(markdown):
-    """The rows of a Markdown table as lists of cells, without its head."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-def read_fanout():
-    """{load: {server: deliveries per second in millions}}, from compare.md."""
-    loads = {}
-    for load, own, other, its_own, _ in table_rows((RESULTS / "compare.md").read_text()):
-        rates = loads.setdefault(load, {"eventserver": own})
-        rates[other] = its_own
-    unit = {"M": 1.0, "G": 1000.0, "k": 0.001}
-    return {
-        load: {server: float(rate.split()[0]) * unit[rate.split()[1]] for server, rate in rates.items()}
-        for load, rates in loads.items()
-    }
-
-
 def draw_bars(picture, left, top, width, label_width, rows, format_value):
     """Horizontal bars, the longest `width` long; `rows` holds (label, value, colour)."""
     longest = max(value for _, value, _ in rows)
@@ -136,21 +104,20 @@ def draw_bars(picture, left, top, width, label_width, rows, format_value):
                      format_value(value), 13)
 
 
-NAMES = {"redis": "Redis", "nats": "NATS"}
-LOADS = {"one-to-one": "Each message to one of 100 clients", "1-to-100": "Each message to all of 100 clients"}
+NAMES = {"eventserver": "eventserver", "nats": "NATS", "redis": "Redis"}
+LOADS = {"private": "Each message to one of 100 clients", "broadcast": "Each message to all of 100 clients"}
 
 
-def draw_fanout(theme):
+def draw_fanout(theme, results):
     """Deliveries per second of eventserver, Redis and NATS, on one core each."""
-    loads = read_fanout()
-    picture = Picture(760, 56 + 132 * len(loads), "Deliveries per second beside Redis and NATS", theme)
+    picture = Picture(760, 56 + 132 * len(LOADS), "Deliveries per second beside Redis and NATS", theme)
     picture.text(8, 20, "Million deliveries per second, server on one core (more is better)", 14,
                  weight="600")
-    for index, (load, rates) in enumerate(loads.items()):
+    for index, (load, title) in enumerate(LOADS.items()):
         top = 50 + 132 * index
-        picture.text(8, top, LOADS.get(load, load), 13, "muted")
-        rows = [(NAMES.get(server, server), rate, "own" if server == "eventserver" else "other")
-                for server, rate in rates.items()]
+        picture.text(8, top, title, 13, "muted")
+        rows = [(name, results.median(f"compare-{server}-{load}", "deliveriesPerSecond") / 1e6,
+                 "own" if server == "eventserver" else "other") for server, name in NAMES.items()]
         draw_bars(picture, 8, top + 14, 540, 96, rows, lambda value: f"{value:.1f} M/s")
     picture.text(8, picture.height - 8,
                  "Each scale is its own. eventserver receives its events shuffled and orders them.",
@@ -170,13 +137,13 @@ def format_us(value):
     return f"{value:,.0f} µs" if value >= 20 else f"{value:.1f} µs"
 
 
-def draw_latency(theme):
+def draw_latency(theme, results):
     """Latency percentiles of eventserver and of the relay, from when an event was due."""
     picture = Picture(760, 394, "Latency beside a relay", theme)
     picture.text(8, 20, "Latency from due time to arrival (less is better)", 14, weight="600")
     for index, (name, title) in enumerate(LATENCIES):
-        figures = json.loads((RESULTS / f"latency-{name}.json").read_text())["figures"]
-        rows = [(f"{server} {percentile}", figures[key]["correctedUs"][percentile], colour)
+        rows = [(f"{server} {percentile}",
+                 results.median(f"latency-{name}", f"{key}.correctedUs.{percentile}"), colour)
                 for percentile in ("p50", "p99")
                 for server, key, colour in (("eventserver", "server", "own"), ("relay", "relay", "other"))]
         left, top = 8 + 384 * (index % 2), 50 + 166 * (index // 2)
@@ -188,13 +155,14 @@ def draw_latency(theme):
     return picture
 
 
-def main():
-    for name, draw in (("flow", draw_data_flow), ("fanout", draw_fanout), ("latency", draw_latency)):
-        for theme, colours in THEMES.items():
-            path = PICTURES / f"{name}-{theme}.svg"
-            path.write_text(draw(colours).svg(), encoding="utf-8")
-            print(path.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()
+def pictures(results):
+    """{file name: SVG} of all pictures."""
+    drawings = {
+        "flow": draw_data_flow,
+        "fanout": lambda theme: draw_fanout(theme, results),
+        "latency": lambda theme: draw_latency(theme, results),
+    }
+    return {
+        f"{name}-{theme}.svg": draw(colours).svg()
+        for name, draw in drawings.items() for theme, colours in THEMES.items()
+    }

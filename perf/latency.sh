@@ -6,8 +6,8 @@
 #
 #   --runs N     runs of each, medians count (5)
 #   --seconds N  length of a run (5)
-#   --name NAME  keep the results as perf/results/NAME.md and NAME-*.json; without it
-#                they are only printed
+#   --name NAME  keep the results as perf/results/NAME-*.json; without it they are only
+#                printed
 #
 # SERVER_CPU and LOAD_CPU choose the cores (0 and 1).
 
@@ -26,14 +26,16 @@ while [ $# -gt 0 ]; do
 done
 need_two_cores
 build
+prepare "$name"
 
 measure() { # SUFFIX ARGUMENT...
     local suffix=$1
     shift
-    local json=()
-    [ -z "$name" ] || json=(--json "$RESULTS/$name-$suffix.json")
+    # The load generator is not to print while it measures.
+    printf 'measuring %s: %s runs of %s s, server and relay\n' "$suffix" "$runs" "$seconds" >&2
     "$LOADGEN" latency --spawn --relay --cpu "$LOAD_CPU" --server-cpu "$SERVER_CPU" \
-        --runs "$runs" --duration "$seconds" --log-level warn "${json[@]}" "$@"
+        --runs "$runs" --duration "$seconds" --log-level warn \
+        --json "$OUT/${name:-latency}-$suffix.json" "$@"
     printf '\n'
 }
 
@@ -52,8 +54,5 @@ report() {
     measure both-busy-20000 --rate 20000 --busy --server-arg --busy-poll --busy-relay
 }
 
-if [ -n "$name" ]; then
-    report | tee "$RESULTS/$name.md"
-else
-    report
-fi
+report
+keep "$name"

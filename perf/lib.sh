@@ -1,8 +1,12 @@
 # shellcheck shell=bash disable=SC2034 # what is set here is used by the scripts
-# Shared by the scripts beside it; to be sourced.
+# Shared by the scripts beside it; to be sourced. They run in the repository's directory, so that
+# results do not contain its path.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-RESULTS="$ROOT/perf/results"
+SCRIPT=$(realpath "$0")
+CALLER=$PWD
+cd "$ROOT" || exit 1
+RESULTS=perf/results
 # The server has a core of its own, the load another.
 SERVER_CPU=${SERVER_CPU:-0}
 LOAD_CPU=${LOAD_CPU:-1}
@@ -10,7 +14,15 @@ LOAD_CPU=${LOAD_CPU:-1}
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 # Prints the comment at the top of the script, which is its help.
-usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$SCRIPT"; }
+
+# from_caller PATH: a path of the caller's directory, seen from the repository's.
+from_caller() {
+    case $1 in
+        /*) printf '%s' "$1" ;;
+        *) if [ "$CALLER" = "$ROOT" ]; then printf '%s' "$1"; else printf '%s/%s' "$CALLER" "$1"; fi ;;
+    esac
+}
 
 # --flag VALUE: the value, or an error where there is none.
 value_of() { [ $# -ge 2 ] || die "$1 needs a value"; printf '%s' "$2"; }
@@ -33,12 +45,48 @@ describe_machine() {
 
 # Builds both programs; LOADGEN is the load generator, with the server beside it.
 build() {
-    (cd "$ROOT" && cargo build --release --locked --quiet) || die "the build failed"
-    LOADGEN="${CARGO_TARGET_DIR:-$ROOT/target}/release/loadgen"
+    cargo build --release --locked --quiet || die "the build failed"
+    LOADGEN="${CARGO_TARGET_DIR:-target}/release/loadgen"
+}
+
+# prepare NAME: OUT is a directory for JSON files, SCRATCH one in it for anything else. `keep NAME` moves
+# the JSON files to perf/results at the end: a file that changes there during a measurement would
+# make the commit of the next one dirty. perf/all.sh sets PERF_OUT, and moves the files itself.
+prepare() {
+    OUT=${PERF_OUT:-target/perf/${1:-unnamed}}
+    [ -n "${PERF_OUT:-}" ] || rm -rf "$OUT"
+    SCRATCH=$OUT/scratch-$(basename "$SCRIPT" .sh)
+    mkdir -p "$SCRATCH"
+    trap 'at_exit; rm -rf "$SCRATCH"' EXIT
+}
+at_exit() { :; }
+
+# keep NAME: keeps what was measured, unless NAME is empty.
+keep() {
+    [ -n "$1" ] && [ -z "${PERF_OUT:-}" ] || return 0
+    mv "$OUT"/*.json "$RESULTS/"
+    printf '\nkept as %s\n' "$RESULTS/$1*.json"
+}
+
+# one_array FILE...: the results as one JSON array.
+one_array() {
+    local separator='['
+    for file in "$@"; do
+        printf '%s\n' "$separator"
+        cat "$file"
+        separator=,
+    done
+    printf ']\n'
 }
 
 # figure FILE NAME: the number of that name in a result's JSON, the first where there are several.
 figure() { sed -n "s/^ *\"$2\": \([0-9.e+-]*\),\{0,1\}\$/\1/p" "$1" | head -n 1; }
+
+# clean_commit: ends the script if the source has uncommitted changes.
+clean_commit() {
+    [ -z "$(git status --porcelain 2>/dev/null)" ] ||
+        die "the tree has uncommitted changes: commit or stash them, or measure with --dirty"
+}
 
 # The middle one of the numbers on standard input; of two, the lower.
 median() { sort -g | awk '{ n[NR] = $1 } END { print NR ? n[int((NR + 1) / 2)] : "nan" }'; }

@@ -6,8 +6,8 @@
 #
 #   --runs N     runs of each, medians count (5)
 #   --events N   events of a run (2000000)
-#   --name NAME  keep the results as perf/results/NAME.md and NAME*.json; without it
-#                they are only printed
+#   --name NAME  keep the results as perf/results/NAME*.json; without it they are only
+#                printed
 #
 # SERVER_CPU and LOAD_CPU choose the cores (0 and 1).
 
@@ -26,14 +26,13 @@ while [ $# -gt 0 ]; do
 done
 need_two_cores
 build
+prepare "$name"
 
 measure() { # SUFFIX ARGUMENT...
     local suffix=$1
     shift
-    local json=()
-    [ -z "$name" ] || json=(--json "$RESULTS/$name$suffix.json")
     "$LOADGEN" pinned --cpu "$LOAD_CPU" --server-cpu "$SERVER_CPU" --runs "$runs" \
-        --total-events "$events" --log-level warn "${json[@]}" "$@"
+        --total-events "$events" --json "$OUT/${name:-pinned}$suffix.json" "$@"
 }
 
 report() {
@@ -44,8 +43,5 @@ report() {
     measure -1000 --mix verification --mix dense --concurrency-level 1000
 }
 
-if [ -n "$name" ]; then
-    report | tee "$RESULTS/$name.md"
-else
-    report
-fi
+report
+keep "$name"

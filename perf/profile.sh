@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --mix) mix=$(value_of "$@"); shift 2 ;;
         --events) events=$(value_of "$@"); shift 2 ;;
-        --out) out=$(value_of "$@"); shift 2 ;;
+        --out) out=$(from_caller "$(value_of "$@")"); shift 2 ;;
         --) shift; extra=("$@"); break ;;
         -h | --help) usage; exit ;;
         *) die "unknown argument $1; see --help" ;;

@@ -6,8 +6,9 @@
 #   --runs N     runs of each stream, medians count (5)
 #   --users U    who connects: all users that the stream names, a file of ids, or so
 #                many of them at random (all)
-#   --name NAME  keep the table as perf/results/NAME.md; without it it is only printed
-#   FILE         raw lines or gzip; the small stream of tests/data where none is given
+#   --name NAME  keep the results as perf/results/NAME-STREAM.json; without it they are
+#                only printed
+#   FILE         raw lines or gzip; a small stream of tests/data where none is given
 #
 # SERVER_CPU and LOAD_CPU choose the cores (0 and 1).
 
@@ -22,24 +23,30 @@ while [ $# -gt 0 ]; do
         --name) name=$(value_of "$@"); shift 2 ;;
         -h | --help) usage; exit ;;
         -*) die "unknown argument $1; see --help" ;;
-        *) files+=("$1"); shift ;;
+        *) files+=("$(from_caller "$1")"); shift ;;
     esac
 done
-[ ${#files[@]} -gt 0 ] || files=("$ROOT/tests/data/verification-20k.events.gz")
+[ ${#files[@]} -gt 0 ] || files=(tests/data/verification-20k.events.gz)
+# A file of ids, or a number of users.
+case $users in all) ;; *[!0-9]*) users=$(from_caller "$users") ;; esac
 need_two_cores
 build
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+prepare "$name"
 
 measure() { # FILE
     for run in $(seq "$runs"); do
         "$LOADGEN" replay "$1" --spawn --users "$users" --cpu "$LOAD_CPU" \
-            --server-cpu "$SERVER_CPU" --log-level warn --json "$scratch/$run.json" >"$scratch/out" ||
-            die "$1: $(cat "$scratch/out")"
+            --server-cpu "$SERVER_CPU" --log-level warn --json "$SCRATCH/$run.json" >"$SCRATCH/out" ||
+            die "$1: $(cat "$SCRATCH/out")"
     done
-    middle() { for run in $(seq "$runs"); do figure "$scratch/$run.json" "$1"; done | median; }
-    printf '| %s | %s | %s | %s | %s |\n' "$(basename "$1")" "$(figure "$scratch/1.json" events)" \
-        "$(figure "$scratch/1.json" users)" "$(human "$(middle eventsPerSecond)")" \
+    local results=()
+    for run in $(seq "$runs"); do results+=("$SCRATCH/$run.json"); done
+    local stream
+    stream=$(basename "$1")
+    one_array "${results[@]}" >"$OUT/${name:-replay}-${stream%%.*}.json"
+    middle() { for run in $(seq "$runs"); do figure "$SCRATCH/$run.json" "$1"; done | median; }
+    printf '| %s | %s | %s | %s | %s |\n' "$stream" "$(figure "$SCRATCH/1.json" events)" \
+        "$(figure "$SCRATCH/1.json" users)" "$(human "$(middle eventsPerSecond)")" \
         "$(human "$(middle deliveriesPerSecond)")"
 }
 
@@ -51,8 +58,5 @@ report() {
     for file in "${files[@]}"; do measure "$file"; done
 }
 
-if [ -n "$name" ]; then
-    report | tee "$RESULTS/$name.md"
-else
-    report
-fi
+report
+keep "$name"

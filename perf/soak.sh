@@ -6,7 +6,7 @@
 #
 #   --minutes N      how long (30); the exit status is 1 when memory grew or anything was wrong
 #   --every SECONDS  from one row to the next (10)
-#   --name NAME      keep the results as perf/results/NAME.md; without it they are only printed
+#   --name NAME      keep the result as perf/results/NAME.json; without it it is only printed
 #   ARGUMENT...      further arguments for `loadgen soak`
 #
 # SERVER_CPU and LOAD_CPU choose the cores (0 and 1).
@@ -27,21 +27,19 @@ while [ $# -gt 0 ]; do
 done
 need_two_cores
 build
+prepare "$name"
 
 report() {
-    local status=0
     describe_machine
     printf 'command:  perf/soak.sh --minutes %s --every %s' "$minutes" "$every"
     [ ${#extra[@]} -eq 0 ] || printf ' -- %s' "${extra[*]}"
-    printf '\n\n```text\n'
+    printf '\n\n'
     "$LOADGEN" soak --spawn --cpu "$LOAD_CPU" --server-cpu "$SERVER_CPU" --minutes "$minutes" \
-        --every "$every" --log-level warn "${extra[@]}" || status=$?
-    printf '```\n'
-    return "$status"
+        --every "$every" --log-level warn \
+        --json "$OUT/${name:-soak}.json" "${extra[@]}"
 }
 
-if [ -n "$name" ]; then
-    report | tee "$RESULTS/$name.md"
-else
-    report
-fi
+status=0
+report || status=$?
+keep "$name"
+exit "$status"

@@ -17,12 +17,14 @@
 //! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
 //! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
 //! | [`journal`] | ordered batches in files, from which a restart restores the state | sockets, clock, threads |
-//! | [`server`] | the I/O shell: polling, TCP, signals, the descriptor limit, capture files, the journal's disk | what an event means |
+//! | [`server`] | the I/O shell: polling, TCP, signals, reload, the service manager, descriptors, capture files, the journal's disk | what an event means |
+//! | [`admin`] | the operators' HTTP: requests, responses, page and metrics | poll, where figures come from |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
 //!
-//! Arrows point one way: `main → server → hub → engine → protocol`. The load generator is a program of its
-//! own (`src/bin/loadgen`) with its own codec and model, so that one mistake cannot cancel another.
+//! Arrows point one way: `main → server → {admin, hub} → engine → protocol`; `admin` takes from `hub` what a
+//! connection is, and a reload in `server` changes the form of the log. The load generator is a program of its own (`src/bin/loadgen`) with its own codec and model, so
+//! that one mistake cannot cancel another.
 //!
 //! # One turn of the loop
 //!
@@ -59,6 +61,7 @@
 //! Threads on the hot path (helper threads write the log and capture files and receive signals), locks,
 //! unsafe code, allocation or formatting per event, and costs that grow with idle connections.
 
+pub mod admin;
 pub mod config;
 pub mod engine;
 pub mod hub;

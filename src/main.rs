@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use eventserver::config::{Config, Invocation};
+use eventserver::config::{Config, ConfigSource, Environment, Invocation};
 use eventserver::logging;
-use eventserver::server::{Server, Shutdown};
+use eventserver::server::{InheritedListeners, Server, Shutdown};
 
 /// Running failed, or a second signal cut the stop short.
 const FAILED: u8 = 1;
@@ -22,13 +22,27 @@ const CORRUPT: u8 = 3;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    match request() {
+    // Before anything else, because it changes the environment.
+    let inherited = InheritedListeners::take();
+    let environment = Environment::new(std::env::vars_os());
+    match request(&environment) {
         Ok(Invocation::Print(text)) => {
+            for warning in environment.warnings() {
+                print(&mut io::stderr(), &format!("eventserver: {warning}"));
+            }
             print(&mut io::stdout(), &text);
             ExitCode::SUCCESS
         }
-        Ok(Invocation::Run(config)) => {
-            let status = serve(&config);
+        Ok(Invocation::Run { config, source }) => {
+            // Nothing else sets a logger, and without one the server runs all the same.
+            let _ = logging::start(config.log_level, config.log_format);
+            for warning in environment.warnings() {
+                log::warn!("{warning}");
+            }
+            let status = match inherited {
+                Ok(inherited) => serve(*config, *source, inherited),
+                Err(reason) => fail(FAILED, &reason),
+            };
             log::logger().flush();
             status
         }
@@ -36,29 +50,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn request() -> Result<Invocation, String> {
+fn request(environment: &Environment) -> Result<Invocation, String> {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(std::ffi::OsString::into_string)
         .collect::<Result<_, _>>()
         .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Invocation::parse(&arguments).map_err(|reason| reason.to_string())
+    Invocation::parse(&arguments, environment).map_err(|reason| reason.to_string())
 }
 
-fn serve(config: &Config) -> ExitCode {
-    // Nothing else sets a logger, and without one the server runs all the same.
-    let _ = logging::start(config.log_level);
-    let server = match Server::bind(config) {
+fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) -> ExitCode {
+    let server = match Server::bind(config, source, inherited) {
         Ok(server) => server,
         Err(reason) if reason.is_corruption() => return fail(CORRUPT, &reason),
         Err(reason) => return fail(FAILED, &reason),
     };
-    let ready = format!(
+    let mut ready = format!(
         "eventserver ready: events on {}, clients on {}",
         server.event_address(),
         server.client_address()
     );
+    if let Some(address) = server.admin_address() {
+        ready.push_str(&format!(", admin on {address}"));
+    }
     // The server does not wait for a reader of standard output.
     let _ = print_in_background(io::stdout(), ready);
     match server.run() {

@@ -17,8 +17,14 @@ struct CommandOutput {
 }
 
 fn eventserver<A: AsRef<OsStr>>(arguments: &[A]) -> CommandOutput {
+    eventserver_in(&[], arguments)
+}
+
+/// Runs the program with these environment variables.
+fn eventserver_in<A: AsRef<OsStr>>(variables: &[(&str, &str)], arguments: &[A]) -> CommandOutput {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_eventserver"))
         .args(arguments)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -63,11 +69,13 @@ fn help_goes_to_standard_output() {
 
 #[test]
 fn version_goes_to_standard_output() {
-    let out = format!("eventserver {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(
-        eventserver(&["--version"]),
-        CommandOutput { status: Some(0), out, err: String::new() }
-    );
+    for flag in ["--version", "-V"] {
+        let out = format!("eventserver {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            eventserver(&[flag]),
+            CommandOutput { status: Some(0), out, err: String::new() }
+        );
+    }
 }
 
 #[test]
@@ -91,7 +99,8 @@ fn check_config_prints_the_defaults_in_the_order_of_the_table() {
   "stallTimeoutMs": 30000,
   "drainTimeoutMs": 5000,
   "busyPoll": false,
-  "logLevel": "info"
+  "logLevel": "info",
+  "logFormat": "text"
 }
 "#
     .to_owned();
@@ -140,6 +149,51 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
+fn variables_win_over_the_file_and_flags_over_variables() {
+    let file = file(r#"{"maxSources": 3, "gapTimeoutMs": 100, "reorderWindow": 7}"#);
+    let variables = [
+        ("EVENTSERVER_CONFIG", name(&file)),
+        ("EVENTSERVER_MAX_SOURCES", "4"),
+        ("EVENTSERVER_GAP_TIMEOUT_MS", "2s"),
+    ];
+    let output = eventserver_in(&variables, &["--max-sources=5", "--check-config"]);
+    assert_eq!((output.status, output.err.as_str()), (Some(0), ""));
+    let settings: Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!(settings["maxSources"], 5);
+    assert_eq!(settings["gapTimeoutMs"], 2000);
+    assert_eq!(settings["reorderWindow"], 7);
+
+    let output = eventserver_in(&variables, &["--config", "/nowhere", "--check-config"]);
+    assert!(output.err.starts_with("eventserver: cannot read /nowhere: "), "{output:?}");
+}
+
+#[test]
+fn a_wrong_value_of_a_variable_is_refused_by_the_variables_name() {
+    let output = eventserver_in(&[("EVENTSERVER_MAX_SOURCES", "0")], &["--max-sources=5"]);
+    assert_eq!(
+        (output.status, output.err.as_str()),
+        (
+            Some(2),
+            "eventserver: EVENTSERVER_MAX_SOURCES=0: must be a whole number from 1 to 1024\n"
+        )
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning() {
+    let variables = [("EVENTSERVER_MAX_SOURCE", "5"), ("EVENTSERVER_SERVICE_HOST", "10.0.0.1")];
+    let output = eventserver_in(&variables, &["--check-config"]);
+    assert_eq!(
+        (output.status, output.err.as_str()),
+        (
+            Some(0),
+            "eventserver: environment variable EVENTSERVER_MAX_SOURCE is no setting; did you mean \
+             EVENTSERVER_MAX_SOURCES?\n"
+        )
+    );
+}
+
+#[test]
 fn a_file_of_two_ports_is_a_complete_one() {
     let file = file(r#"{"eventListenerPort": 9190, "clientListenerPort": 9199}"#);
     let settings = check_config(&["--config", name(&file)]);
@@ -156,7 +210,9 @@ fn wrong_flags_are_refused_with_the_usage() {
          Usage: eventserver [--config FILE] [--FLAG VALUE]...\n\
          eventserver --help lists the flags.\n"
     );
-    for arguments in [&["9090"][..], &["--config"], &["--check-config", "yes"], &["-v"], &[""]] {
+    for arguments in
+        [&["9090"][..], &["--config"], &["--check-config", "yes"], &["-v"], &[""], &["--version=1"]]
+    {
         let err = usage_error(arguments);
         assert!(err.starts_with("eventserver: ") && err.contains("\nUsage: eventserver "), "{err}");
     }
@@ -213,6 +269,93 @@ fn a_file_that_cannot_be_read_is_refused_with_the_reason() {
         "eventserver: cannot read /nowhere/events.json: No such file or directory (os error 2)\n"
     );
     assert!(usage_error(&["--config", "/"]).starts_with("eventserver: cannot read /: "));
+}
+
+#[test]
+fn a_file_without_text_is_refused_with_what_to_do() {
+    let empty = file("");
+    assert_eq!(
+        usage_error(&["--config", name(&empty)]),
+        format!(
+            "eventserver: {} is empty: write at least {{}}, or start from what eventserver \
+             --check-config prints\n",
+            name(&empty)
+        )
+    );
+    let mut utf16 = NamedTempFile::new().unwrap();
+    utf16.write_all(b"\xff\xfe{\0}\0").unwrap();
+    let err = usage_error(&["--config", name(&utf16)]);
+    assert!(
+        err.ends_with("not UTF-8: it begins like a file in UTF-16; save it as UTF-8\n"),
+        "{err}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_endless_file_is_refused() {
+    let err = usage_error(&["--config", "/dev/zero"]);
+    assert!(err.contains("it has more than 1 MiB, so it is no configuration file"), "{err}");
+}
+
+/// Runs a program on a text, if it is installed. Returns whether it succeeds, and what it writes.
+fn fed_to(program: &str, arguments: &[&str], text: &str) -> Option<(bool, String)> {
+    let file = file(text);
+    let output = Command::new(program).args(arguments).arg(file.path()).output().ok()?;
+    let written = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8(written).unwrap()))
+}
+
+#[test]
+fn the_manual_page_renders_without_warnings() {
+    let page = eventserver(&["--print", "man"]).out;
+    let warnings = ["-man", "-Tascii", "-ww", "-z"];
+    if let Some((success, written)) = fed_to("groff", &warnings, &page) {
+        assert!(success && written.is_empty(), "{written}");
+    }
+}
+
+#[test]
+fn completions_are_valid_and_complete_in_bash() {
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = eventserver(&["--print", &format!("completions-{shell}")]).out;
+        if let Some((success, written)) = fed_to(shell, &["-n"], &completions) {
+            assert!(success && written.is_empty(), "{shell}: {written}");
+        }
+    }
+    let completions = eventserver(&["--print", "completions-bash"]).out;
+    let complete = |words: &str| {
+        let script = format!(
+            "{completions}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _eventserver; echo \"${{COMPREPLY[*]}}\""
+        );
+        fed_to("bash", &[], &script).map(|(_, written)| written.trim_end().to_owned())
+    };
+    for (words, expected) in [
+        ("eventserver --slow", "--slow-client"),
+        ("eventserver --slow-client ''", "pause disconnect"),
+        ("eventserver --slow-client = d", "disconnect"),
+        ("eventserver --max-sources ''", ""),
+        ("eventserver --print completions-z", "completions-zsh"),
+    ] {
+        if let Some(completed) = complete(words) {
+            assert_eq!(completed, expected, "{words}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_flag() {
+    let help = eventserver(&["--help"]).out;
+    let readme = include_str!("../README.md");
+    let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
+    let flags: Vec<&str> = flags
+        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '-').next())
+        .collect();
+    assert!(flags.len() > 20, "{flags:?}");
+    for flag in flags.into_iter().filter(|flag| *flag != "FLAG") {
+        assert!(readme.contains(&format!("`--{flag}")), "--{flag}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Server {
     /// Serves a source from its connection to its end. Returns the lines queued for clients and the
     /// bytes written to them.
     fn serve(&mut self, stream: &Rc<[u8]>) -> (u64, u64) {
-        let before = self.hub.totals().deliveries();
+        let before = self.hub.totals().lines_queued();
         self.sources.connect(Rc::clone(stream), AfterSend::Leave);
         let readiness = Readiness {
             token: EVENT_LISTENER,
@@ -55,7 +55,7 @@ impl Server {
             read_closed: false,
         };
         turn_until_idle(&mut self.hub, &[readiness]);
-        (self.hub.totals().deliveries() - before, self.clients.take_written())
+        (self.hub.totals().lines_queued() - before, self.clients.take_written())
     }
 }
 

@@ -1,9 +1,13 @@
-//! Configuration errors, with messages that say how to fix them.
+//! Configuration errors with messages that say how to fix them.
 
 use std::{fmt, io};
 
 /// The maximum length of a value shown in a message, in characters.
 const MAX_SHOWN_VALUE: usize = 64;
+
+/// What an error in the usage of flags ends with.
+const USAGE: &str = "Usage: eventserver [--config FILE] [--FLAG VALUE]...\n\
+                     eventserver --help lists the flags.";
 
 /// The origin of a setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub enum Origin {
     Default,
     /// A flag, by its name without dashes.
     Flag(&'static str),
+    /// An environment variable.
+    Variable(String),
     /// A key of a configuration file.
     Key {
         /// The name of the file as given.
@@ -27,6 +33,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("default"),
             Origin::Flag(flag) => write!(f, "--{flag}"),
+            Origin::Variable(name) => f.write_str(name),
             Origin::Key { file, key } => write!(f, "{file}: {key:?}"),
         }
     }
@@ -43,6 +50,18 @@ pub enum Error {
         file: String,
         /// The error of the operating system.
         reason: io::Error,
+    },
+    /// The file has no content.
+    Empty {
+        /// The name of the file as given.
+        file: String,
+    },
+    /// The file is not encoded in UTF-8.
+    Encoding {
+        /// The name of the file as given.
+        file: String,
+        /// What it is instead, and what to do.
+        reason: String,
     },
     /// The file is not JSON, or not an object with unique keys.
     Parse {
@@ -65,23 +84,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// Creates an error from the message of argh, and adds the usage.
+    /// Creates an error from the message of argh.
     pub(super) fn usage(output: &str, flags: &[&str]) -> Error {
-        let reason = match output.trim_end().strip_prefix("Unrecognized argument: ") {
+        Error::Usage(match output.trim_end().strip_prefix("Unrecognized argument: ") {
             Some(argument) => {
                 // `--flag=value` resembles its flag too.
                 let name = argument.split('=').next().unwrap_or(argument);
-                format!(
-                    "unknown argument {argument}{}",
-                    did_you_mean(name, flags).unwrap_or_default()
-                )
+                let hint = did_you_mean(name, flags).unwrap_or_default();
+                format!("unknown argument {argument}{hint}")
             }
             None => output.trim_end().to_owned(),
-        };
-        Error::Usage(format!(
-            "{reason}\nUsage: eventserver [--config FILE] [--FLAG VALUE]...\n\
-             eventserver --help lists the flags."
-        ))
+        })
     }
 
     /// Creates an error for a value that is not allowed.
@@ -97,12 +110,22 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Usage(reason) | Error::Conflict(reason) => f.write_str(reason),
+            Error::Usage(reason) => write!(f, "{reason}\n{USAGE}"),
+            Error::Conflict(reason) => f.write_str(reason),
             Error::Read { file, reason } => write!(f, "cannot read {file}: {reason}"),
+            Error::Empty { file } => write!(
+                f,
+                "{file} is empty: write at least {{}}, or start from what eventserver \
+                 --check-config prints"
+            ),
+            Error::Encoding { file, reason } => write!(f, "{file}: not UTF-8: {reason}"),
             Error::Parse { file, reason } if reason.is_data() => write!(f, "{file}: {reason}"),
             Error::Parse { file, reason } => write!(f, "{file}: not JSON: {reason}"),
             Error::InvalidValue { origin: origin @ Origin::Key { .. }, value, reason } => {
                 write!(f, "{origin}: {value}: {reason}")
+            }
+            Error::InvalidValue { origin: Origin::Variable(name), value, reason } => {
+                write!(f, "{name}={value}: {reason}")
             }
             Error::InvalidValue { origin, value, reason } => {
                 write!(f, "{origin} {value}: {reason}")
@@ -121,9 +144,14 @@ pub(super) fn unknown_key_message(key: &str, known: &[&str]) -> String {
 
 /// Returns the suffix of a message that suggests the known name most similar to an unknown one.
 fn did_you_mean(name: &str, known: &[&str]) -> Option<String> {
+    nearest(name, known).map(|nearest| format!("; did you mean {nearest}?"))
+}
+
+/// Returns the known name most similar to an unknown one, if there is a similar one.
+pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &str| levenshtein(&normalized(name), &normalized(known));
-    let (edits, nearest) = known.iter().map(|known| (distance(known), known)).min()?;
-    (edits <= normalized(name).len() / 3).then(|| format!("; did you mean {nearest}?"))
+    let (edits, nearest) = known.iter().map(|known| (distance(known), *known)).min()?;
+    (edits <= normalized(name).len() / 3).then_some(nearest)
 }
 
 /// Normalizes a name, so that `gap_timeout_ms` and `gapTimeoutMs` are equal.

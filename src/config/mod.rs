@@ -1,68 +1,87 @@
 //! The settings: name, default, bounds and reason of each, in the one table below.
 //!
-//! Flags override the configuration file, which overrides the defaults. All values are validated before
-//! the server starts. An error names the value, its origin and the allowed values.
+//! Flags override environment variables, which override the configuration file, which overrides the
+//! defaults. All values are validated before the server starts. An error names the value, its origin and the
+//! allowed values. Help, manual page and shell completions are made from the table.
 
 #[macro_use]
 mod table;
+mod arguments;
+mod builder;
+mod environment;
 mod error;
 mod file;
+mod invocation;
+mod listen;
+mod number;
+mod print;
+mod setting;
 mod value;
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fmt, fs};
 
-use argh::{EarlyExit, FromArgs};
 use log::LevelFilter;
 use serde_json::{Map, Value};
 
-pub use error::{Error, Origin};
-use value::{
-    Choice, Integer, ListenAddress, ListenPort, Millis, OptionalInteger, OptionalMillis,
-    OptionalPath, SettingType, Sync, Toggle,
+use self::builder::ConfigBuilder;
+use self::listen::{ListenAddress, ListenPort, OptionalListen};
+use self::setting::{Effect, Group, Setting};
+use self::value::{
+    Bytes, Choice, Integer, Millis, OptionalInteger, OptionalMillis, OptionalPath, SettingType,
+    Sync, Toggle,
 };
+
+pub use self::environment::Environment;
+pub use self::error::{Error, Origin};
+pub use self::invocation::{ConfigSource, Invocation};
 
 settings! {
     /// The address for event sources. Loopback by default, because whatever reaches it controls the stream.
     event_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
-        option String "event-listen",
-        "address for event sources, as [ADDRESS:]PORT; a port alone listens on 127.0.0.1, because \
-         whatever reaches it controls the stream; port 0 selects a free port [default: 127.0.0.1:9090]",
+        Listen, Restart, "event-listen" "[ADDR:]PORT",
+        "address for event sources; a port alone listens on 127.0.0.1, because whatever reaches it controls \
+         the stream; port 0 selects a free port",
         "eventListenerPort" => ListenPort, "eventListenerAddress" => ListenAddress;
 
     /// The address for user clients. Loopback by default, so that opening it to other machines is explicit.
     client_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9099)),
-        option String "client-listen",
-        "address for user clients, as [ADDRESS:]PORT; 0.0.0.0:9099 or [::]:9099 opens it to other machines \
-         [default: 127.0.0.1:9099]",
+        Listen, Restart, "client-listen" "[ADDR:]PORT",
+        "address for user clients; 0.0.0.0:9099 or [::]:9099 opens it to other machines",
         "clientListenerPort" => ListenPort, "clientListenerAddress" => ListenAddress;
+
+    /// The address for operators' HTTP. `None`: not served. Loopback unless an address is given.
+    admin_listen: Option<SocketAddr> = None,
+        Listen, Restart, "admin-listen" "[ADDR:]PORT",
+        "address for operators' HTTP",
+        "adminListen" => OptionalListen;
 
     /// The sequence of the first event.
     first_sequence: u64 = 1,
-        option String "first-sequence",
-        "sequence of the first event, 0 to 18446744073709551614 [default: 1]",
+        Order, Restart, "first-sequence" "N",
+        "sequence of the first event",
         "firstSequence" => Integer(0..=u64::MAX - 1);
 
     /// The reorder window: how many sequences ahead of the awaited one an event may be. Memory grows with
     /// use.
     reorder_window: u32 = 262_144,
-        option String "reorder-window",
-        "how many sequences ahead of the awaited one an event may be, 1 to 67108864 [default: 262144]",
+        Order, Restart, "reorder-window" "N",
+        "how many sequences ahead of the awaited one an event may be",
         "reorderWindow" => Integer(1..=1 << 26);
 
     /// The time after which missing sequences are skipped. `None`: never.
     gap_timeout: Option<Duration> = None,
-        option String "gap-timeout-ms",
-        "skip missing sequences after this many milliseconds, 0 to 86400000; 0 means never [default: 0]",
+        Order, Reload, "gap-timeout-ms" "TIME",
+        "skip missing sequences after this time; 0 means never",
         "gapTimeoutMs" => OptionalMillis(86_400_000);
 
     /// The effect of the last source's disconnect on order and graph.
     on_source_disconnect: OnSourceDisconnect = OnSourceDisconnect::Keep,
-        option String "on-source-disconnect",
+        Order, Restart, "on-source-disconnect" "MODE",
         "when the last event source disconnects, keep sequence and follows for the next one, or reset \
-         them, for repeated test runs [default: keep]",
+         them, for repeated test runs",
         "onSourceDisconnect" => Choice(&[
             ("keep", OnSourceDisconnect::Keep),
             ("reset", OnSourceDisconnect::Reset),
@@ -70,59 +89,57 @@ settings! {
 
     /// The maximum number of connected sources.
     max_sources: usize = 64,
-        option String "max-sources",
-        "maximum number of connected event sources, 1 to 1024 [default: 64]",
+        Limits, Reload, "max-sources" "N",
+        "maximum number of connected event sources",
         "maxSources" => Integer(1..=1024);
 
     /// The maximum number of connected clients. `None`: as many as the descriptor limit allows.
     max_clients: Option<usize> = None,
-        option String "max-clients",
-        "maximum number of connected clients, 1 to 16777216 [default: as the limit on open files allows]",
-        "maxClients" => OptionalInteger(1..=1 << 24);
+        Limits, Reload, "max-clients" "N",
+        "maximum number of connected clients",
+        "maxClients" => OptionalInteger(1..=1 << 24, "as the limit on open files allows");
 
     /// The maximum number of connected clients per IP address. `None`: no such limit.
     max_clients_per_address: Option<usize> = None,
-        option String "max-clients-per-address",
-        "maximum number of connected clients per IP address, 1 to 16777216 [default: no such limit]",
-        "maxClientsPerAddress" => OptionalInteger(1..=1 << 24);
+        Limits, Reload, "max-clients-per-address" "N",
+        "maximum number of connected clients per IP address",
+        "maxClientsPerAddress" => OptionalInteger(1..=1 << 24, "no such limit");
 
     /// The maximum length of a source's line without its terminator, in bytes. The longest valid line
     /// without leading zeros has 64.
     max_line_bytes: usize = 256,
-        option String "max-line-bytes",
-        "maximum length of a source's line in bytes, 64 to 65536 [default: 256]",
-        "maxLineBytes" => Integer(64..=65_536);
+        Limits, Reload, "max-line-bytes" "SIZE",
+        "maximum length of a source's line",
+        "maxLineBytes" => Bytes(64..=65_536);
 
     /// The timeout for a client's id line.
     identify_timeout: Duration = Duration::from_secs(10),
-        option String "identify-timeout-ms",
-        "milliseconds that a client may take to send its id, 10 to 3600000 [default: 10000]",
+        Timeouts, Reload, "identify-timeout-ms" "TIME",
+        "how long a client may take to send its id",
         "identifyTimeoutMs" => Millis(10..=3_600_000);
 
     /// The time after which the connection of an unreachable peer is closed.
     peer_timeout: Duration = Duration::from_secs(60),
-        option String "peer-timeout-ms",
-        "milliseconds after which an unreachable peer is disconnected, 1000 to 3600000 [default: 60000]",
+        Timeouts, Reload, "peer-timeout-ms" "TIME",
+        "how long a connected peer may be unreachable before it is disconnected",
         "peerTimeoutMs" => Millis(1000..=3_600_000);
 
     /// The queue limit per client, in bytes.
     client_queue_bytes: u64 = 4 << 20,
-        option String "client-queue-bytes",
-        "maximum number of queued bytes per client, 4096 to 4294967296 [default: 4194304, 4 MiB]",
-        "clientQueueBytes" => Integer(4096..=1 << 32);
+        Queues, Reload, "client-queue-bytes" "SIZE",
+        "maximum number of queued bytes per client",
+        "clientQueueBytes" => Bytes(4096..=1 << 32);
 
     /// The queue limit for all clients together, in bytes. At least the limit per client.
     total_queue_bytes: u64 = 512 << 20,
-        option String "total-queue-bytes",
-        "maximum number of queued bytes for all clients together, 4096 to 1099511627776, at least the \
-         maximum per client [default: 536870912, 512 MiB]",
-        "totalQueueBytes" => Integer(4096..=1 << 40);
+        Queues, Reload, "total-queue-bytes" "SIZE",
+        "maximum number of queued bytes for all clients together, at least the maximum per client",
+        "totalQueueBytes" => Bytes(4096..=1 << 40);
 
     /// The reaction to a client whose queue is full.
     slow_client: SlowClient = SlowClient::Pause,
-        option String "slow-client",
-        "when a client's queue is full, pause the sources until it has caught up, or disconnect the \
-         client [default: pause]",
+        Queues, Reload, "slow-client" "MODE",
+        "when a client's queue is full, pause the sources until it has caught up, or disconnect the client",
         "slowClient" => Choice(&[
             ("pause", SlowClient::Pause),
             ("disconnect", SlowClient::Disconnect),
@@ -130,27 +147,27 @@ settings! {
 
     /// The timeout for a client to bring its full queue down to half.
     stall_timeout: Duration = Duration::from_secs(30),
-        option String "stall-timeout-ms",
-        "milliseconds that a client may take to bring its full queue down to half before it is \
-         disconnected, 10 to 3600000 [default: 30000]",
+        Timeouts, Reload, "stall-timeout-ms" "TIME",
+        "how long a client may take to bring its full queue down to half before it is disconnected; for \
+         --slow-client pause",
         "stallTimeoutMs" => Millis(10..=3_600_000);
 
     /// The timeout for delivering queued bytes during a shutdown.
     drain_timeout: Duration = Duration::from_secs(5),
-        option String "drain-timeout-ms",
-        "milliseconds that a shutdown may take to deliver queued bytes, 0 to 3600000 [default: 5000]",
+        Timeouts, Reload, "drain-timeout-ms" "TIME",
+        "how long a shutdown may take to deliver queued bytes",
         "drainTimeoutMs" => Millis(0..=3_600_000);
 
     /// Polls without sleeping, for a server with a dedicated core.
     busy_poll: bool = false,
-        switch bool "busy-poll",
-        "poll without sleeping, for a server with a dedicated core [default: false]",
+        Running, Restart, "busy-poll" "BOOL",
+        "poll without sleeping, for a server with a dedicated core",
         "busyPoll" => Toggle;
 
     /// The log level. Totals are logged at `info`.
     log_level: LevelFilter = LevelFilter::Info,
-        option String "log-level",
-        "log level on standard error: off, error, warn, info, debug or trace [default: info]",
+        Logging, Reload, "log-level" "LEVEL",
+        "the least severe level that is logged, on standard error",
         "logLevel" => Choice(&[
             ("off", LevelFilter::Off),
             ("error", LevelFilter::Error),
@@ -160,32 +177,37 @@ settings! {
             ("trace", LevelFilter::Trace),
         ]);
 
+    /// The form of the log's lines.
+    log_format: LogFormat = LogFormat::Text,
+        Logging, Reload, "log-format" "FORM",
+        "the form of the log's lines: text for people, json for programs, one object a line",
+        "logFormat" => Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
     /// The file to which all accepted lines of sources are written. `None`: no capture.
     capture: Option<PathBuf> = None,
-        option String "capture",
-        "write all accepted lines of sources to this file [default: none]",
+        Running, Restart, "capture" "FILE",
+        "write all accepted lines of sources to this new file or named pipe",
         "capture" => OptionalPath;
 
     /// The directory of the journal. `None`: the state lives in memory, and a restart forgets it.
     data_dir: Option<PathBuf> = None,
-        option String "data-dir",
+        Journal, Restart, "data-dir" "DIR",
         "keep sequence and follows in a journal in this directory, so that a restart continues where the \
-         server stopped [default: none]",
+         server stopped",
         "dataDir" => OptionalPath;
 
     /// When the journal is forced to disk.
     sync: SyncMode = SyncMode::Always,
-        option String "sync",
-        "when the journal is forced to disk: always, before an event is applied, or every so many \
-         milliseconds, 1 to 60000, or never; a power cut loses what was not forced [default: always]",
+        Journal, Restart, "sync" "WHEN",
+        "when the journal is forced to disk: before an event is applied, at an interval, or never; a power \
+         cut loses what was not forced, the end of the process loses nothing",
         "sync" => Sync(1..=60_000);
 
     /// The size of the segments that the journal keeps before its newest snapshot, in bytes.
     journal_retain_bytes: u64 = 256 << 20,
-        option String "journal-retain-bytes",
-        "bytes of the journal kept before its newest snapshot, 0 to 281474976710656 \
-         [default: 268435456, 256 MiB]",
-        "journalRetainBytes" => Integer(0..=1 << 48);
+        Journal, Restart, "journal-retain-bytes" "BYTES",
+        "size of the journal kept before its newest snapshot",
+        "journalRetainBytes" => Bytes(0..=1 << 48);
 }
 
 /// The effect of the last source's disconnect on order and graph. Counts sources that sent a line.
@@ -218,105 +240,28 @@ pub enum SlowClient {
     Disconnect,
 }
 
-/// The parsed arguments of the program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invocation {
-    /// Runs the server with these settings.
-    Run(Box<Config>),
-    /// Prints a text on standard output and exits: help, version or the effective settings.
-    Print(String),
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-impl Invocation {
-    /// Parses the program's arguments (without its name) and reads the configuration file that they name.
-    pub fn parse(arguments: &[&str]) -> Result<Invocation, Error> {
-        let flags = match Flags::from_args(&[env!("CARGO_PKG_NAME")], arguments) {
-            Ok(flags) => flags,
-            Err(EarlyExit { output, status: Ok(()) }) => return Ok(Invocation::Print(output)),
-            Err(EarlyExit { output, .. }) => return Err(Error::usage(&output, FLAGS)),
-        };
-        if flags.version {
-            return Ok(Invocation::Print(
-                concat!("eventserver ", env!("CARGO_PKG_VERSION")).into(),
-            ));
-        }
-        let config = Config::from_flags(&flags)?;
-        if flags.check_config {
-            return Ok(Invocation::Print(config.to_string()));
-        }
-        Ok(Invocation::Run(Box::new(config)))
-    }
-}
-
-impl Config {
-    /// Parses the text of a configuration file. Errors name it `file`.
-    pub fn from_json(file: &str, text: &str) -> Result<Config, Error> {
-        let mut settings = ConfigBuilder::default();
-        settings.apply_json(file, text)?;
-        settings.validate()
-    }
-
-    fn from_flags(flags: &Flags) -> Result<Config, Error> {
-        let mut settings = ConfigBuilder::default();
-        if let Some(file) = &flags.config {
-            let text = fs::read_to_string(file)
-                .map_err(|reason| Error::Read { file: file.clone(), reason })?;
-            settings.apply_json(file, &text)?;
-        }
-        settings.apply_flags(flags)?;
-        settings.validate()
-    }
+/// The settings that differ at a [reload](Config::reload), by their flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that have changed.
+    pub changed: Vec<&'static str>,
+    /// Settings that need a restart to change, and keep their values.
+    pub unchangeable: Vec<&'static str>,
 }
 
 /// Formats the settings as a configuration file.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", Value::Object(self.to_json()))
-    }
-}
-
-/// The settings under construction, with the origin of each.
-#[derive(Default)]
-struct ConfigBuilder {
-    config: Config,
-    origins: Origins,
-}
-
-impl ConfigBuilder {
-    fn apply_json(&mut self, file: &str, text: &str) -> Result<(), Error> {
-        let object: file::JsonObject = serde_json::from_str(text)
-            .map_err(|reason| Error::Parse { file: file.to_owned(), reason })?;
-        for (key, value) in &object.0 {
-            let origin = Origin::Key { file: file.to_owned(), key: key.clone() };
-            self.apply_key(origin.clone(), key, value)
-                .unwrap_or_else(|| Err(error::unknown_key_message(key, KEYS)))
-                .map_err(|reason| Error::invalid_value(&origin, &value.to_string(), reason))?;
-        }
-        Ok(())
-    }
-
-    /// Returns the settings if they are consistent with each other.
-    fn validate(self) -> Result<Config, Error> {
-        let ConfigBuilder { config, origins } = self;
-        if config.event_listen == config.client_listen && config.event_listen.port() != 0 {
-            return Err(Error::Conflict(format!(
-                "events ({}) and clients ({}) cannot both listen on {}: give one of them another \
-                 port",
-                origins.event_listen, origins.client_listen, config.event_listen
-            )));
-        }
-        if config.total_queue_bytes < config.client_queue_bytes {
-            return Err(Error::Conflict(format!(
-                "the queue limit for all clients, {} bytes ({}), is below the one for each client, \
-                 {} bytes ({}): raise --total-queue-bytes (\"totalQueueBytes\") or lower \
-                 --client-queue-bytes (\"clientQueueBytes\")",
-                config.total_queue_bytes,
-                origins.total_queue_bytes,
-                config.client_queue_bytes,
-                origins.client_queue_bytes
-            )));
-        }
-        Ok(config)
     }
 }
 

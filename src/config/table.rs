@@ -1,23 +1,23 @@
 //! The macro that expands the table of settings.
 
 /// Expands a table of settings into `Config`, its defaults, the program's `Flags`, and the conversions
-/// between them and JSON. Each row defines one setting:
+/// between them, environment variables and JSON. Each row defines one setting:
 ///
 /// ```text
 /// /// documentation, with the unit
 /// field: Type = default,
-///     option String "flag-name", "help text",
+///     Group, Effect, "flag-name" VALUE, "help text",
 ///     "jsonKey" => the setting type, which parses and prints the value;
 /// ```
 ///
-/// A flag is an `option String`, which takes a value, or a `switch bool`. Further keys set parts of the
-/// same field. The setting type of the first key parses the flag. Names and help are `tt`, because argh
-/// accepts literals only as bare tokens.
+/// `VALUE` is what help calls the flag's value; a toggle is called BOOL. Further keys set parts of the same
+/// field. The setting type of the first key parses the text of flag and variable. Names and help are `tt`,
+/// because argh accepts literals only as bare tokens.
 macro_rules! settings {
     ($(
         $(#[$doc:meta])*
         $field:ident: $type:ty = $default:expr,
-            $arity:ident $arg:ident $flag:tt, $help:tt,
+            $group:ident, $effect:ident, $flag:tt $value:tt, $help:tt,
             $key:literal => $setting:expr $(, $part_key:literal => $part:expr)*;
     )*) => {
         /// The effective settings.
@@ -32,50 +32,53 @@ macro_rules! settings {
             }
         }
 
-        /// Puts a numbered stream of events in order and forwards each event to
-        /// the connected clients among its recipients.
-        #[derive(argh::FromArgs)]
-        #[argh(
-            help_triggers("-h", "--help"),
-            usage = "[--config FILE] [--FLAG VALUE]...",
-            note = "Without flags and file the server runs on the defaults. Flags override the \
-                    file.\n\n\
-                    The file is a JSON object. Its keys are eventListenerPort, \
-                    eventListenerAddress,\nclientListenerPort, clientListenerAddress, and the \
-                    other flags in camelCase:\n\n  \
-                    {{\"eventListenerPort\": 9090, \"clientListenerPort\": 9099, \
-                    \"gapTimeoutMs\": 5000}}\n\n\
-                    --check-config prints a complete one.",
-            example = "{command_name}\n{command_name} --client-listen 0.0.0.0:9099 \
-                       --gap-timeout-ms 5000\n{command_name} --config events.json --check-config",
-            error_code(0, "The server was stopped by SIGINT or SIGTERM."),
-            error_code(1, "The server failed, or a second signal ended the shutdown."),
-            error_code(2, "The flags or the configuration are invalid."),
-            error_code(3, "The journal is corrupt.")
-        )]
+        /// The parsed flags. Help is made from the table.
+        #[derive(Clone, Debug, argh::FromArgs)]
+        #[argh(help_triggers("-h", "--help"))]
         struct Flags {
-            #[argh(option, description = "read settings from this JSON file")]
+            #[argh(option, description = "configuration file")]
             config: Option<String>,
             $(
-                #[argh($arity, long = $flag, description = $help)]
-                $field: Option<$arg>,
+                #[argh(option, long = $flag, description = $help)]
+                $field: Option<String>,
             )*
-            #[argh(
-                switch,
-                description = "check flags and file, print the effective settings as such a file, \
-                               and exit"
-            )]
+            #[argh(switch, description = "print the effective settings")]
             check_config: bool,
-            #[argh(switch, description = "print the version and exit")]
+            #[argh(option, description = "print a generated text")]
+            print: Option<String>,
+            #[argh(switch, short = 'V', description = "print the version")]
             version: bool,
         }
 
         /// The keys of the configuration file, in the order of the table.
         const KEYS: &[&str] = &[$($key, $($part_key,)*)*];
 
-        /// The flags, in the order of `--help`.
-        const FLAGS: &[&str] =
-            &["--config", $(concat!("--", $flag),)* "--check-config", "--version", "--help"];
+        /// The flags that take a value. Of toggles it may be left out.
+        const VALUE_FLAGS: &[&str] = &["--config", "--print", $(concat!("--", $flag),)*];
+
+        /// All flags.
+        const FLAGS: &[&str] = &[
+            "--config", $(concat!("--", $flag),)* "--check-config", "--print", "--version", "--help",
+        ];
+
+        /// Returns a description of each setting, in the order of the table.
+        fn settings() -> Vec<Setting> {
+            let defaults = Config::default();
+            vec![$({
+                let setting = $setting;
+                Setting {
+                    flag: $flag,
+                    key: $key,
+                    group: Group::$group,
+                    effect: Effect::$effect,
+                    value: $value,
+                    help: $help,
+                    default: setting.show(&defaults.$field),
+                    allowed: SettingType::<$type>::allowed(&setting),
+                    names: SettingType::<$type>::names(&setting),
+                }
+            },)*]
+        }
 
         impl ConfigBuilder {
             /// Applies one key of a file. Returns `None` for an unknown key. The error names the
@@ -99,15 +102,28 @@ macro_rules! settings {
                 Some(applied)
             }
 
+            /// Applies all variables that are set.
+            fn apply_environment(&mut self, environment: &Environment) -> Result<(), Error> {
+                $(
+                    if let Some((name, text)) = environment.value_of($flag)? {
+                        let origin = Origin::Variable(name);
+                        self.config.$field = $setting
+                            .read_text(text)
+                            .map_err(|reason| Error::invalid_value(&origin, text, reason))?;
+                        self.origins.$field = origin;
+                    }
+                )*
+                Ok(())
+            }
+
             /// Applies all given flags.
             fn apply_flags(&mut self, flags: &Flags) -> Result<(), Error> {
                 $(
-                    if let Some(value) = &flags.$field {
-                        let text = value.to_string();
+                    if let Some(text) = &flags.$field {
                         let origin = Origin::Flag($flag);
                         self.config.$field = $setting
-                            .read_flag(&text)
-                            .map_err(|reason| Error::invalid_value(&origin, &text, reason))?;
+                            .read_text(text)
+                            .map_err(|reason| Error::invalid_value(&origin, text, reason))?;
                         self.origins.$field = origin;
                     }
                 )*
@@ -122,6 +138,25 @@ macro_rules! settings {
         }
 
         impl Config {
+            /// Takes the settings of `new` that can change while the server runs.
+            pub fn reload(&mut self, new: &Config) -> Reloaded {
+                let mut reloaded = Reloaded::default();
+                $(
+                    if self.$field != new.$field {
+                        match Effect::$effect {
+                            Effect::Reload => {
+                                self.$field = new.$field.clone();
+                                reloaded.changed.push(concat!("--", $flag));
+                            }
+                            Effect::Restart => {
+                                reloaded.unchangeable.push(concat!("--", $flag));
+                            }
+                        }
+                    }
+                )*
+                reloaded
+            }
+
             /// Returns the settings as the object of a configuration file, in the order of the
             /// table. Omits settings that depend on the machine or are off.
             pub fn to_json(&self) -> Map<String, Value> {

@@ -1,7 +1,7 @@
 //! The follower graph.
 
 use super::paged_slab::PagedSlab;
-use super::recipient_table::{RecipientTable, Walk};
+use super::recipient_table::{RecipientTable, Walk, WalkTask};
 use super::sets::HybridSet;
 use super::sets::SmallIndexSet;
 use super::state_hash::{FollowSum, StateHash};
@@ -53,6 +53,7 @@ pub struct FollowerGraph {
     /// The keys in `users`, by id.
     index: UserIndex,
     recipients: RecipientTable,
+    follow_count: usize,
     /// The sum over all follows, if it is kept up to date.
     sum: Option<FollowSum>,
 }
@@ -102,6 +103,7 @@ impl FollowerGraph {
         if !self.update_followees(follower_key, |following| following.insert(followed_key)) {
             return;
         }
+        self.follow_count += 1;
         if let Some(sum) = &mut self.sum {
             sum.add(follower, followed);
         }
@@ -123,6 +125,7 @@ impl FollowerGraph {
         if !self.update_followees(follower_key, |following| following.remove(followed_key)) {
             return;
         }
+        self.follow_count -= 1;
         if let Some(sum) = &mut self.sum {
             sum.subtract(follower, followed);
         }
@@ -190,30 +193,23 @@ impl FollowerGraph {
     /// Updates lists of followers, in about `steps` steps of constant time: one half adds registered users,
     /// the other removes unregistered ones.
     pub fn index_some(&mut self, steps: usize) {
-        let mut left = steps.div_ceil(2);
-        while left > 0
-            && let Some(mut walk) = self.recipients.next_to_index()
-        {
-            let Recipient(number) = walk.recipient;
-            let is_complete = self.walk_followees(&mut walk, &mut left, |followers| {
-                followers.insert(number);
-            });
-            match is_complete {
-                true => self.recipients.finish_indexing(walk.recipient),
-                false => self.recipients.save_cursor(&walk),
-            }
-        }
-        let mut left = steps.div_ceil(2);
-        while left > 0
-            && let Some(mut walk) = self.recipients.next_to_unindex()
-        {
-            let Recipient(number) = walk.recipient;
-            let is_complete = self.walk_followees(&mut walk, &mut left, |followers| {
-                followers.remove(number);
-            });
-            match is_complete {
-                true => self.free_recipient(walk.user, walk.recipient),
-                false => self.recipients.save_cursor(&walk),
+        for task in [WalkTask::Index, WalkTask::Unindex] {
+            let mut left = steps.div_ceil(2);
+            while left > 0
+                && let Some(mut walk) = self.recipients.next_walk(task)
+            {
+                let Recipient(number) = walk.recipient;
+                let is_complete = self.walk_followees(&mut walk, &mut left, |followers| {
+                    match task {
+                        WalkTask::Index => followers.insert(number),
+                        WalkTask::Unindex => followers.remove(number),
+                    };
+                });
+                match (is_complete, task) {
+                    (false, _) => self.recipients.save_cursor(&walk),
+                    (true, WalkTask::Index) => self.recipients.finish_indexing(walk.recipient),
+                    (true, WalkTask::Unindex) => self.free_recipient(walk.user, walk.recipient),
+                }
             }
         }
     }
@@ -296,6 +292,12 @@ impl FollowerGraph {
     #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
+    }
+
+    /// Returns the number of follows.
+    #[must_use]
+    pub fn follow_count(&self) -> usize {
+        self.follow_count
     }
 
     /// Removes all follows. Registered users stay registered.

@@ -31,6 +31,15 @@ pub(super) struct Walk {
     pub(super) cursor: usize,
 }
 
+/// What a walk does with the lists of the followees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WalkTask {
+    /// It adds a registered recipient.
+    Index,
+    /// It removes a recipient that is no longer registered.
+    Unindex,
+}
+
 impl RecipientTable {
     /// Adds a recipient for a user without one.
     pub(super) fn add(&mut self, user: u32) -> Recipient {
@@ -72,25 +81,21 @@ impl RecipientTable {
         self.unindexed.as_slice().is_empty() && self.stale.as_slice().is_empty()
     }
 
-    /// Returns the walk of the next recipient to add to lists.
-    pub(super) fn next_to_index(&self) -> Option<Walk> {
-        self.unindexed.as_slice().first().map(|&number| self.walk(number))
-    }
-
-    /// Returns the walk of the next recipient to remove from lists.
-    pub(super) fn next_to_unindex(&self) -> Option<Walk> {
-        self.stale.as_slice().first().map(|&number| self.walk(number))
+    /// Returns the walk of the next recipient with this task.
+    pub(super) fn next_walk(&self, task: WalkTask) -> Option<Walk> {
+        let waiting = match task {
+            WalkTask::Index => &self.unindexed,
+            WalkTask::Unindex => &self.stale,
+        };
+        let &number = waiting.as_slice().first()?;
+        let &Entry { user, cursor } = &self.entries[number as usize];
+        Some(Walk { recipient: Recipient(number), user, cursor })
     }
 
     /// Returns the key of a recipient's user.
     #[cfg(test)]
     pub(super) fn user(&self, recipient: Recipient) -> u32 {
         self.entries[recipient.0 as usize].user
-    }
-
-    fn walk(&self, number: u32) -> Walk {
-        let &Entry { user, cursor } = &self.entries[number as usize];
-        Walk { recipient: Recipient(number), user, cursor }
     }
 
     /// Saves the position of an unfinished walk.

@@ -3,27 +3,36 @@
 use std::io::{self, ErrorKind, Read};
 
 use crate::hub::close_reason::CloseReason;
+use crate::hub::log_limiter::Escaped;
 
 /// The end of a connection: the reason, and the error that caused it.
 #[derive(Debug)]
 pub(crate) struct Disconnect {
     pub(crate) reason: CloseReason,
     pub(crate) error: Option<io::Error>,
+    /// The line of the peer that is the reason, escaped and truncated.
+    pub(crate) input: Option<Box<str>>,
 }
 
 impl From<CloseReason> for Disconnect {
     fn from(reason: CloseReason) -> Disconnect {
-        Disconnect { reason, error: None }
+        Disconnect { reason, error: None, input: None }
     }
 }
 
 impl From<io::Error> for Disconnect {
     fn from(error: io::Error) -> Disconnect {
-        Disconnect { reason: CloseReason::IoError, error: Some(error) }
+        Disconnect { reason: CloseReason::IoError, error: Some(error), input: None }
     }
 }
 
 impl Disconnect {
+    /// Returns an end whose reason is this line.
+    pub(crate) fn for_line(reason: CloseReason, line: &[u8]) -> Disconnect {
+        let input = Escaped(line).to_string().into_boxed_str();
+        Disconnect { reason, error: None, input: Some(input) }
+    }
+
     /// Returns whether the peer has reset the connection.
     pub(crate) fn is_reset(&self) -> bool {
         self.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)

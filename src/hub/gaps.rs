@@ -7,6 +7,7 @@ use log::Level;
 use crate::engine::Engine;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 
 /// The age at which a gap is first logged. Later reports double the age, up to [`MAX_INTERVAL`].
 const FIRST_REPORT: Duration = Duration::from_secs(1);
@@ -50,14 +51,14 @@ impl GapMonitor {
         let first_missing = engine.has_gap().then(|| engine.awaited());
         self.update(first_missing, is_paused, cx.now);
         if let Some((first_missing, age)) = self.due_report() {
-            let buffered = engine.reorder().len();
+            let (buffered, seconds) = (engine.reorder().len(), age.as_secs_f64());
             cx.log(
                 LogKind::Gap,
                 Level::Warn,
-                format_args!(
-                    "sequence {first_missing} has been missing for {:.1} s; \
-                     {buffered} buffered after it",
-                    age.as_secs_f64()
+                log_line!(
+                    "sequence {sequence} has been missing for {seconds:.1} s; {buffered} buffered after \
+                     it";
+                    sequence = first_missing
                 ),
             );
         }
@@ -65,37 +66,55 @@ impl GapMonitor {
             && all_drained
             && let Some(lost) = engine.skip_gap()
         {
+            let (last, count) = (lost.end - 1, lost.end - lost.start);
             cx.log(
                 LogKind::GapSkipped,
                 Level::Warn,
-                format_args!(
-                    "skipped missing sequences {}..={} after gap timeout: {} lost",
-                    lost.start,
-                    lost.end - 1,
-                    lost.end - lost.start
+                log_line!(
+                    "skipped missing sequences {sequence}..={last} after gap timeout: {count} lost";
+                    sequence = lost.start
                 ),
             );
         }
+    }
+
+    /// Returns the first missing sequence and since when it has been missing, if events wait after it.
+    pub(super) fn gap(&self) -> Option<(u64, Instant)> {
+        self.gap.as_ref().map(|gap| (gap.first_missing, gap.since))
     }
 
     /// Resets the stream and the follower graph, because the last source has disconnected.
     pub(super) fn reset_stream(&mut self, engine: &mut Engine, cx: &mut Context) {
         let awaited = engine.awaited();
         let lost = engine.reset();
+        if let Some(sampler) = &mut cx.delivery_sampler {
+            sampler.reset();
+        }
         self.gap = None;
         let first = engine.awaited();
         if lost > 0 {
             cx.log(
                 LogKind::Reset,
                 Level::Warn,
-                format_args!("lost {lost} buffered events after missing sequence {awaited}"),
+                log_line!(
+                    "lost {lost} buffered events after missing sequence {sequence}";
+                    sequence = awaited
+                ),
             );
         }
         cx.log(
             LogKind::Reset,
             Level::Info,
-            format_args!("last source disconnected: stream reset, sequence {first} is awaited"),
+            log_line!(
+                "last source disconnected: stream reset, sequence {sequence} is awaited";
+                sequence = first
+            ),
         );
+    }
+
+    /// Changes the timeout, of a gap that exists too.
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
     }
 
     /// Records the gap and whether applying is paused, as of the end of a turn.
@@ -177,6 +196,20 @@ mod tests {
         assert!(!monitor.has_expired());
         monitor.update(Some(5), false, start + 106 * SECOND);
         assert!(monitor.has_expired());
+    }
+
+    #[test]
+    fn a_changed_timeout_counts_for_a_gap_that_exists() {
+        let start = Instant::now();
+        let mut monitor = GapMonitor::new(None, start);
+        monitor.update(Some(5), false, start);
+        monitor.update(Some(5), false, start + 5 * SECOND);
+        monitor.set_timeout(Some(6 * SECOND));
+        assert!(!monitor.has_expired());
+        monitor.set_timeout(Some(5 * SECOND));
+        assert!(monitor.has_expired());
+        monitor.set_timeout(None);
+        assert!(!monitor.has_expired());
     }
 
     #[test]

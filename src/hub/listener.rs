@@ -11,7 +11,7 @@ pub(super) const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
 
 /// An acceptor, whether connections may be pending on it, and its back-off.
 #[derive(Debug)]
-pub(super) struct Listener<A> {
+pub(crate) struct Listener<A> {
     /// `None` once the listener is closed.
     acceptor: Option<A>,
     readable: bool,
@@ -19,23 +19,28 @@ pub(super) struct Listener<A> {
 }
 
 impl<A: Acceptor> Listener<A> {
-    pub(super) fn new(acceptor: A) -> Listener<A> {
+    pub(crate) fn new(acceptor: A) -> Listener<A> {
         Listener { acceptor: Some(acceptor), readable: true, backoff_until: None }
     }
 
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.acceptor.as_mut()
+    }
+
     /// Records that connections may be pending.
-    pub(super) fn set_readable(&mut self) {
+    pub(crate) fn set_readable(&mut self) {
         self.readable = true;
     }
 
     /// Returns whether [`accept`](Self::accept) may return a connection: the listener is open, a
     /// connection may be pending, and no back-off is running.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.acceptor.is_some() && self.readable && self.backoff_until.is_none()
     }
 
     /// Returns the end of the back-off, if one is running.
-    pub(super) fn backoff_until(&self) -> Option<Instant> {
+    pub(crate) fn backoff_until(&self) -> Option<Instant> {
         self.backoff_until
     }
 
@@ -52,7 +57,7 @@ impl<A: Acceptor> Listener<A> {
 
     /// Accepts the next pending connection, if any. Skips errors that concern only that connection;
     /// any other error starts the back-off.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &mut self,
         token: usize,
         now: Instant,

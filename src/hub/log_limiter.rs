@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::hub::close_reason::CloseReason;
+use crate::hub::log_line::LogLine;
 
 /// The maximum number of lines logged per second and kind.
 const LINES_PER_SECOND: u32 = 10;
@@ -92,15 +93,9 @@ pub(crate) struct LogLimiter {
 
 impl LogLimiter {
     /// Logs a line unless the limit of its kind is reached.
-    pub(crate) fn log(
-        &mut self,
-        kind: LogKind,
-        level: Level,
-        now: Instant,
-        line: fmt::Arguments<'_>,
-    ) {
+    pub(crate) fn log(&mut self, kind: LogKind, level: Level, now: Instant, line: LogLine<'_>) {
         if level <= log::max_level() && self.allow(kind, level, now) {
-            log::log!(level, "{line}");
+            line.log(level);
         }
     }
 

@@ -26,11 +26,14 @@ mod close_reason;
 mod commits;
 mod connection;
 mod context;
+mod delivery_sampler;
 mod gaps;
 mod listener;
 mod log_limiter;
+mod log_line;
 mod outbound;
 mod readiness;
+mod recent_closes;
 mod recorder;
 mod registry;
 mod shutdown;
@@ -46,8 +49,12 @@ pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
 pub use commits::CommitLog;
+pub(crate) use listener::Listener;
+pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
+pub use recent_closes::{ClosedConnection, Side};
 pub use recorder::Recorder;
+pub(crate) use stats::Details;
 pub use stats::Stats;
 pub use token::{CLIENT_LISTENER, EVENT_LISTENER};
 pub use transport::{Acceptor, BACKLOG, Stream};
@@ -58,6 +65,7 @@ use std::time::Instant;
 use self::clients::Clients;
 use self::commits::Commits;
 use self::context::Context;
+use self::delivery_sampler::DeliverySampler;
 use self::gaps::GapMonitor;
 use self::outbound::{Delivery, Outbound};
 use self::registry::Registry;
@@ -162,6 +170,22 @@ impl<A: Acceptor> Hub<A> {
         self
     }
 
+    /// Changes the settings that can change while the server runs, and the limit on clients. Must not
+    /// be called during a turn. The next turn must begin at once, because deadlines may have changed.
+    pub fn reconfigure(&mut self, config: Config, capacity: Capacity) {
+        self.gap_monitor.set_timeout(config.gap_timeout);
+        self.sources.reconfigure(&config);
+        self.clients.reconfigure(&config);
+        self.outbound.reconfigure(self.clients.table_mut(), &config);
+        self.cx.capacity = capacity;
+        self.cx.config = config;
+    }
+
+    /// Returns the listening sockets, until they are closed.
+    pub fn acceptors_mut(&mut self) -> impl Iterator<Item = &mut A> {
+        self.sources.acceptor_mut().into_iter().chain(self.clients.acceptor_mut())
+    }
+
     /// Runs one turn at the time `now`, with the readiness of the last poll.
     ///
     /// `poll_again` polls without waiting, and returns whether there may be more readiness. This
@@ -187,6 +211,7 @@ impl<A: Acceptor> Hub<A> {
         self.commits.end_turn();
         self.sources.answer(self.engine.awaited());
         self.outbound.flush_pending(self.clients.table_mut());
+        self.record_delivery();
         self.check_gap();
         self.outbound.expire_stalls(self.clients.table_mut(), now);
         self.cx.log_limiter.report_suppressed(now);
@@ -261,9 +286,61 @@ impl<A: Acceptor> Hub<A> {
             queued_bytes: self.outbound.queued_total(),
             awaited: self.engine.awaited(),
             buffered_events: self.engine.reorder().len(),
-            max_len: self.engine.reorder().max_len(),
+            max_buffered_events: self.engine.reorder().max_len(),
             users: self.engine.graph().users(),
         }
+    }
+
+    /// Returns the number of events applied so far.
+    #[must_use]
+    pub(crate) fn applied(&self) -> u64 {
+        self.engine.counters().applied()
+    }
+
+    /// Returns what operators see, besides the totals.
+    #[must_use]
+    pub(crate) fn details(&self) -> Details {
+        let now = self.cx.now;
+        let pauses = &self.cx.counters.pauses;
+        Details {
+            settings: self.cx.config.to_json(),
+            first_sequence: self.cx.config.first_sequence,
+            max_clients: self.cx.capacity.max_clients,
+            max_sources: self.cx.config.max_sources,
+            full_queues: self.outbound.full_queues(),
+            follows: self.engine.graph().follow_count(),
+            gap: self.gap_monitor.gap().map(|(first, since)| (first, now.duration_since(since))),
+            paused: pauses.total(now),
+            current_pause: pauses.current(now),
+        }
+    }
+
+    /// Returns the number of connections, lingering ones included.
+    #[must_use]
+    pub(crate) fn open(&self) -> usize {
+        self.sources.open() + self.clients.len()
+    }
+
+    /// Returns up to `max` clients with the longest queues, the longest first. Costs at most 0.1 ms, for which it
+    /// compares at most 4,096 of the clients with queued bytes.
+    #[must_use]
+    pub fn longest_queues(&self, max: usize) -> Vec<QueuedClient> {
+        self.outbound.longest_queues(self.clients.table(), max)
+    }
+
+    /// Iterates over the last closed connections, the newest first.
+    pub fn recent_closes(&self) -> impl Iterator<Item = &ClosedConnection> {
+        self.cx.recent_closes.newest_first()
+    }
+
+    /// Starts to sample how long events take from their source to their recipients.
+    pub fn sample_deliveries(&mut self) {
+        self.cx.delivery_sampler = Some(DeliverySampler::default());
+    }
+
+    /// Returns when a sampled event that was delivered in the last turn had been read.
+    pub fn take_delivered(&mut self) -> Option<Instant> {
+        self.cx.delivery_sampler.as_mut()?.take_delivered()
     }
 
     /// Returns how many lines of an open source were decoded so far, by its token.
@@ -353,7 +430,7 @@ impl<A: Acceptor> Hub<A> {
     fn read_sources(&mut self) -> bool {
         self.sources.accept(&mut self.cx);
         let is_paused = self.outbound.is_paused() || self.is_log_full();
-        !is_paused && self.sources.read(&self.cx)
+        !is_paused && self.sources.read(&mut self.cx)
     }
 
     /// Accepts and reads clients until the kernel has no more of their connections and input.
@@ -399,6 +476,12 @@ impl<A: Acceptor> Hub<A> {
         commits.advance(engine);
         let delivery = Delivery { outbound, clients: clients.table_mut(), now: cx.now };
         sources.apply(&mut Applier::new(engine, delivery, commits, recorder, cx));
+    }
+
+    fn record_delivery(&mut self) {
+        if let Some(sampler) = &mut self.cx.delivery_sampler {
+            sampler.on_flushed(self.engine.awaited());
+        }
     }
 
     fn check_gap(&mut self) {

@@ -17,8 +17,8 @@ pub struct Readiness {
     pub read_closed: bool,
 }
 
-/// The time of the next turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The time of the next turn. The earlier one is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NextTurn {
     /// Immediately, because there is work left.
     Now,

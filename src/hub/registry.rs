@@ -1,8 +1,6 @@
 //! Registration: the one place where a user's connection enters and leaves the follower graph and
 //! the outbound queues.
 
-use std::io::Write;
-
 use log::Level;
 
 use crate::engine::{Engine, Registration};
@@ -10,8 +8,10 @@ use crate::hub::clients::{Client, ClientTable};
 use crate::hub::close_reason::CloseReason;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 use crate::hub::outbound::Outbound;
 use crate::hub::token::ClientKey;
+use crate::hub::transport::Stream;
 use crate::protocol::UserId;
 
 /// The parts of the hub that have to agree on who is registered.
@@ -31,7 +31,7 @@ impl Registry<'_> {
 
     /// Registers the client as the only connection of `user`, taking over from an older one. The
     /// older one gets the lines that its socket accepts.
-    pub(super) fn register<S: Write>(
+    pub(super) fn register<S: Stream>(
         &mut self,
         clients: &mut ClientTable<S>,
         key: ClientKey,
@@ -45,12 +45,12 @@ impl Registry<'_> {
         }
         self.outbound.register(clients, key, recipient);
         if let Some(client) = clients.get_mut(key) {
-            client.set_user(user);
+            client.on_registered(user);
             let peer = client.peer();
             self.cx.log(
                 LogKind::ClientRegistered,
                 Level::Debug,
-                format_args!("user {user} connected from {peer}"),
+                log_line!("user {user} connected from {peer}"; user = user, peer = peer),
             );
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use crate::engine::Engine;
+use crate::hub::log_line::log_line;
 
 /// Whether a shutdown is in progress, and its deadline.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,11 +49,12 @@ pub(super) fn log_undelivered(engine: &Engine, is_applied: bool, has_sources: bo
         log::warn!("drain timeout expired before all input was applied");
     }
     if engine.has_gap() && has_sources {
-        log::warn!(
-            "{} events after missing sequence {} are not delivered",
-            engine.reorder().len(),
-            engine.awaited()
-        );
+        let (buffered, awaited) = (engine.reorder().len(), engine.awaited());
+        log_line!(
+            "{buffered} events after missing sequence {sequence} are not delivered";
+            sequence = awaited
+        )
+        .log(Level::Warn);
     }
 }
 

@@ -1,6 +1,10 @@
 //! Counters and totals.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
 
 use crate::engine::Counters;
 use crate::hub::close_reason::CloseReason;
@@ -13,15 +17,54 @@ impl CloseCounts {
     pub(crate) fn count(&mut self, reason: CloseReason) {
         self.0[reason as usize] += 1;
     }
+
+    /// Returns the counts of all reasons.
+    fn by_name(self) -> BTreeMap<&'static str, u64> {
+        CloseReason::ALL.into_iter().map(CloseReason::name).zip(self.0).collect()
+    }
+
+    /// Formats the sum, and the count of each reason that occurred.
+    fn write(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " {name}={}", self.0.iter().sum::<u64>())?;
+        let mut counts = CloseReason::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0);
+        counts.try_for_each(|(reason, count)| write!(f, " {name}.{reason}={count}"))
+    }
 }
 
-/// Formats the reasons that occurred with their counts.
-impl fmt::Display for CloseCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut counts = CloseReason::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0);
-        let Some((reason, count)) = counts.next() else { return f.write_str("none") };
-        write!(f, "{reason} {count}")?;
-        counts.try_for_each(|(reason, count)| write!(f, ", {reason} {count}"))
+/// Pauses for slow clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PauseClock {
+    pub(crate) count: u64,
+    /// The time of the pauses that are over.
+    past: Duration,
+    /// The start of the current pause.
+    since: Option<Instant>,
+}
+
+impl PauseClock {
+    /// Records the start or the end of a pause.
+    pub(crate) fn set_paused(&mut self, is_paused: bool, now: Instant) {
+        match self.since {
+            None if is_paused => {
+                self.count += 1;
+                self.since = Some(now);
+            }
+            Some(since) if !is_paused => {
+                self.past += now.duration_since(since);
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the time of the current pause.
+    pub(crate) fn current(&self, now: Instant) -> Option<Duration> {
+        Some(now.duration_since(self.since?))
+    }
+
+    /// Returns the time of all pauses.
+    pub(crate) fn total(&self, now: Instant) -> Duration {
+        self.past + self.current(now).unwrap_or_default()
     }
 }
 
@@ -36,6 +79,9 @@ pub(crate) struct HubCounters {
     pub(crate) sources_accepted: u64,
     /// Connections to the client port, including rejected ones.
     pub(crate) clients_accepted: u64,
+    /// Bytes read from sources.
+    pub(crate) bytes_read: u64,
+    pub(crate) pauses: PauseClock,
     /// Accept errors that started a back-off.
     pub(crate) accept_errors: u64,
     /// Clients closed, including rejected ones, by reason.
@@ -44,7 +90,25 @@ pub(crate) struct HubCounters {
     pub(crate) sources_closed: CloseCounts,
 }
 
-/// A snapshot of all counters since the start. It displays as one line.
+/// What operators see, besides the totals.
+#[derive(Debug)]
+pub(crate) struct Details {
+    /// The settings in force.
+    pub(crate) settings: Map<String, Value>,
+    pub(crate) first_sequence: u64,
+    pub(crate) max_clients: usize,
+    pub(crate) max_sources: usize,
+    /// Clients whose queue is full.
+    pub(crate) full_queues: usize,
+    pub(crate) follows: usize,
+    /// The first missing sequence, and for how long it has been missing.
+    pub(crate) gap: Option<(u64, Duration)>,
+    /// The time of all pauses.
+    pub(crate) paused: Duration,
+    pub(crate) current_pause: Option<Duration>,
+}
+
+/// A snapshot of all counters since the start, which displays as one line of totals.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
     pub(crate) engine: Counters,
@@ -56,7 +120,7 @@ pub struct Stats {
     pub(crate) queued_bytes: u64,
     pub(crate) awaited: u64,
     pub(crate) buffered_events: usize,
-    pub(crate) max_len: usize,
+    pub(crate) max_buffered_events: usize,
     pub(crate) users: usize,
 }
 
@@ -87,13 +151,13 @@ impl Stats {
 
     /// Returns the number of buffered sequences, including void ones.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn buffered_events(&self) -> usize {
         self.buffered_events
     }
 
     /// Returns the number of lines queued for clients.
     #[must_use]
-    pub fn deliveries(&self) -> u64 {
+    pub fn lines_queued(&self) -> u64 {
         self.lines_queued
     }
 
@@ -109,6 +173,22 @@ impl Stats {
         self.clients_connected
     }
 
+    /// Returns the number of sources connected, without those over the limit.
+    #[must_use]
+    pub fn sources_connected(&self) -> usize {
+        self.sources_connected
+    }
+
+    /// Returns the number of clients closed for each reason.
+    pub(crate) fn closed_clients(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.clients_closed.by_name()
+    }
+
+    /// Returns the number of sources closed for each reason.
+    pub(crate) fn closed_sources(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.sources_closed.by_name()
+    }
+
     /// Returns the number of clients closed for `reason`.
     #[must_use]
     pub fn clients_closed(&self, reason: CloseReason) -> u64 {
@@ -122,12 +202,15 @@ impl Stats {
     }
 }
 
+/// Formats the counters as pairs `name=value`, separated by spaces. Close reasons that have not
+/// occurred are left out.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats { engine, counters, .. } = self;
         write!(
             f,
-            "totals: events {} (follow {}, unfollow {}, broadcast {}, private {}, status {})",
+            "totals: events={} follows={} unfollows={} broadcasts={} private_messages={} \
+             status_updates={}",
             engine.applied(),
             engine.follows,
             engine.unfollows,
@@ -137,7 +220,7 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "; malformed {}, void {}, duplicate {}, late {}, lost {}, unterminated {}",
+            " malformed={} void={} duplicate={} late={} lost={} unterminated={}",
             counters.malformed,
             engine.void,
             engine.duplicate,
@@ -147,26 +230,45 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "; deliveries {}, bytes {}, queued now {}",
+            " awaited={} buffered_events={} max_buffered_events={} users={}",
+            self.awaited, self.buffered_events, self.max_buffered_events, self.users,
+        )?;
+        write!(
+            f,
+            " lines_queued={} bytes_written={} queued_bytes={}",
             self.lines_queued, self.bytes_written, self.queued_bytes,
         )?;
         write!(
             f,
-            "; clients now {}, ever {}, closed ({})",
-            self.clients_connected, counters.clients_accepted, counters.clients_closed,
+            " clients_connected={} clients_accepted={}",
+            self.clients_connected, counters.clients_accepted,
         )?;
+        counters.clients_closed.write("clients_closed", f)?;
         write!(
             f,
-            "; sources now {}, ever {}, closed ({}); accept failures {}",
-            self.sources_connected,
-            counters.sources_accepted,
-            counters.sources_closed,
-            counters.accept_errors,
+            " sources_connected={} sources_accepted={}",
+            self.sources_connected, counters.sources_accepted,
         )?;
-        write!(
-            f,
-            "; awaited sequence {}, waiting {}, highest reorder occupancy {}; users known {}",
-            self.awaited, self.buffered_events, self.max_len, self.users,
-        )
+        counters.sources_closed.write("sources_closed", f)?;
+        write!(f, " accept_errors={}", counters.accept_errors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_pauses_includes_the_current_one() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pauses = PauseClock::default();
+        for (seconds, is_paused) in [(1, false), (2, true), (4, true), (5, false), (7, true)] {
+            pauses.set_paused(is_paused, at(seconds));
+        }
+        assert_eq!((pauses.count, pauses.current(at(9))), (2, Some(Duration::from_secs(2))));
+        assert_eq!(pauses.total(at(9)), Duration::from_secs(5));
+        pauses.set_paused(false, at(10));
+        assert_eq!((pauses.current(at(20)), pauses.total(at(20))), (None, Duration::from_secs(6)));
     }
 }

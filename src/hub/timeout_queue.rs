@@ -1,4 +1,4 @@
-//! A queue of deadlines with one common timeout.
+//! A queue of start times with one common timeout.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ const MIN_COMPACT_LEN: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct TimeoutQueue<T> {
     timeout: Duration,
+    /// Entries with the start of their timeout.
     queue: VecDeque<(Instant, T)>,
     /// The queue is compacted when it has more entries than this.
     compact_at: usize,
@@ -24,14 +25,19 @@ impl<T> TimeoutQueue<T> {
         TimeoutQueue { timeout, queue: VecDeque::new(), compact_at: MIN_COMPACT_LEN }
     }
 
+    /// Changes the timeout, of the entries in the queue too.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Appends an entry whose timeout starts at `now`.
     pub(crate) fn push(&mut self, now: Instant, entry: T) {
-        self.queue.push_back((now + self.timeout, entry));
+        self.queue.push_back((now, entry));
     }
 
     /// Returns when the first entry expires.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.queue.front().map(|&(deadline, _)| deadline)
+        self.queue.front().map(|&(since, _)| since + self.timeout)
     }
 
     /// Removes the first entry, expired or not.
@@ -52,8 +58,8 @@ impl<T> TimeoutQueue<T> {
             self.queue.retain(|(_, entry)| !is_stale(entry));
             self.compact_at = MIN_COMPACT_LEN.max(2 * self.queue.len());
         }
-        let (deadline, entry) = self.queue.front()?;
-        if *deadline > now && !is_stale(entry) {
+        let &(since, ref entry) = self.queue.front()?;
+        if since + self.timeout > now && !is_stale(entry) {
             return None;
         }
         self.queue.pop_front().map(|(_, entry)| entry)
@@ -77,6 +83,22 @@ mod tests {
         assert_eq!(timeouts.pop_expired(start + second, |_| false), Some("a"));
         assert_eq!(timeouts.pop_expired(start + second, |_| false), None);
         assert_eq!(timeouts.pop_expired(start + second, |&entry| entry == "b"), Some("b"));
+    }
+
+    #[test]
+    fn a_changed_timeout_counts_for_entries_in_the_queue() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut timeouts = TimeoutQueue::new(10 * second);
+        timeouts.push(start, "a");
+        timeouts.push(start + second, "b");
+        timeouts.set_timeout(2 * second);
+        timeouts.push(start + 2 * second, "c");
+        assert_eq!(timeouts.next_deadline(), Some(start + 2 * second));
+        assert_eq!(timeouts.take_expired(start + 3 * second, |_| false), ["a", "b"]);
+        timeouts.set_timeout(20 * second);
+        assert!(timeouts.take_expired(start + 21 * second, |_| false).is_empty());
+        assert_eq!(timeouts.take_expired(start + 22 * second, |_| false), ["c"]);
     }
 
     #[test]

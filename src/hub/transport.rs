@@ -3,6 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
+use crate::protocol::UserId;
+
 /// The listen backlog. `net.core.somaxconn` may lower it.
 pub const BACKLOG: i32 = 4096;
 
@@ -14,6 +16,10 @@ pub trait Stream: Read + Write {
     ///
     /// The error of the operating system, for instance if the connection is already closed.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Observes that the client of this connection was registered as `user`. Does nothing by
+    /// default; a simulation records it among its calls.
+    fn on_registered(&mut self, _user: UserId) {}
 }
 
 /// A source of connections: a listening socket, or a simulated one.

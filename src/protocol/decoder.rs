@@ -1,6 +1,10 @@
 //! The decoder of an event source's byte stream.
 
-use super::{CompactEvent, Event, Line, LineBuffer, LineFrame, ParseError, fast_path};
+use super::event::split_sequence;
+use super::{CompactEvent, Event, Line, LineBuffer, LineFrame, ParseError, Sequence, fast_path};
+
+/// The maximum length of a sequence with the byte after it.
+const MAX_SEQUENCE_BYTES: usize = 21;
 
 /// One decoded line of an event source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,15 @@ impl EventDecoder {
             accepted += 1;
         }
         accepted
+    }
+
+    /// Returns the sequence of the next line. Returns `None` if it is not readable, or has not arrived.
+    #[must_use]
+    pub fn peek_sequence(&self) -> Option<Sequence> {
+        let pending = self.lines.pending();
+        // Digits at the end may be part of a longer number.
+        let sequence = split_sequence(&pending[..pending.len().min(MAX_SEQUENCE_BYTES)]);
+        sequence.filter(|(_, rest)| !rest.is_empty()).map(|(sequence, _)| sequence)
     }
 
     /// Decodes the next complete line. Returns `None` if more bytes are needed.

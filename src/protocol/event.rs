@@ -214,7 +214,7 @@ fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), ParseErrorKind> {
 }
 
 /// Splits a line after its sequence. The returned rest starts with `|` or is empty.
-fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
+pub(super) fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
     match split_number(line)? {
         (number, rest @ ([] | [b'|', ..])) => Some((Sequence::new(number)?, rest)),
         _ => None,

@@ -55,6 +55,12 @@ impl LineBuffer {
         LineBuffer { max_line_bytes, ..LineBuffer::default() }
     }
 
+    /// Changes the limit, for lines that are not returned yet. A partial line that is already being discarded
+    /// stays over the limit.
+    pub fn set_max_line_bytes(&mut self, max_line_bytes: usize) {
+        self.max_line_bytes = max_line_bytes;
+    }
+
     /// Returns unfilled space of 1 to `max` bytes (`max` is at least 1), and overwrites consumed lines. A
     /// full buffer doubles, so that it grows to what one round of reading fills and no further.
     pub fn unfilled_mut(&mut self, max: usize) -> &mut [u8] {
@@ -139,6 +145,11 @@ impl LineBuffer {
     #[must_use]
     pub fn is_discarding(&self) -> bool {
         self.discarding
+    }
+
+    /// Returns the bytes read and not yet returned as lines.
+    pub(super) fn pending(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
     }
 
     /// Returns the number of bytes read and not yet returned as lines.

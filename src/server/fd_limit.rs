@@ -25,12 +25,20 @@ pub(crate) struct DescriptorBudget {
     pub(crate) limit: u64,
     /// The number of open descriptors below the limit.
     pub(crate) open: u64,
+    /// The number of descriptors set aside for operators.
+    pub(crate) admin: u64,
 }
 
 impl DescriptorBudget {
     /// Counts the descriptors that are open below `limit`.
     pub(crate) fn measure(limit: u64) -> DescriptorBudget {
-        DescriptorBudget { limit, open: count_open(limit) }
+        DescriptorBudget { limit, open: count_open(limit), admin: 0 }
+    }
+
+    /// Sets descriptors aside for `wanted` connections of operators, at most a quarter of the usable ones and
+    /// at least one.
+    pub(crate) fn with_admin(self, wanted: usize) -> DescriptorBudget {
+        DescriptorBudget { admin: (wanted as u64).min(self.usable() / 4).max(1), ..self }
     }
 
     /// Returns how many of the `wanted` sources fit.
@@ -52,7 +60,7 @@ impl DescriptorBudget {
     }
 
     fn usable(self) -> u64 {
-        self.limit.saturating_sub(self.open).saturating_sub(RESERVED)
+        self.limit.saturating_sub(self.open).saturating_sub(RESERVED).saturating_sub(self.admin)
     }
 }
 
@@ -84,7 +92,15 @@ mod tests {
     use super::*;
 
     fn budget(limit: u64, open: u64) -> DescriptorBudget {
-        DescriptorBudget { limit, open }
+        DescriptorBudget { limit, open, admin: 0 }
+    }
+
+    #[test]
+    fn connections_of_operators_are_set_aside() {
+        let with_admin = budget(20_000, 12).with_admin(32);
+        assert_eq!((with_admin.admin, with_admin.usable()), (32, 20_000 - 12 - 16 - 32));
+        assert_eq!(budget(68, 12).with_admin(32).admin, 10);
+        assert_eq!(budget(12, 12).with_admin(32).admin, 1);
     }
 
     #[test]

@@ -1,27 +1,43 @@
-//! The I/O shell: polling, listeners, signals, the descriptor limit, and capture files.
+//! The I/O shell: polling, listeners, signals, reload, the service manager, the descriptor limit, and capture
+//! files.
 
+mod activation;
+mod admin;
 mod capture;
 mod fd_limit;
 mod journal;
+mod process;
+mod reload;
+mod service_manager;
 mod signals;
+mod start_error;
 mod tcp;
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
+pub use activation::{ActivationError, InheritedListeners};
+
+use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
 pub use journal::JournalError;
 use journal::OpenJournal;
+use reload::Reloader;
+use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
+use start_error::ListenHint;
 use tcp::TcpAcceptor;
 
-use crate::config::Config;
+use crate::admin::{ADMIN_LISTENER, MAX_CONNECTIONS, is_admin_token};
+use crate::config::{Config, ConfigSource, Reloaded};
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
+use crate::logging;
 
 /// The token of the waker, which all helper threads share, because a poll has only one.
 const WAKER: Token = Token(usize::MAX - 3);
@@ -38,7 +54,7 @@ const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// Listening on an address failed.
     Listen {
-        /// The purpose of the listener: "events" or "clients".
+        /// The purpose of the listener: "events", "clients" or "operators".
         purpose: &'static str,
         /// The address.
         address: SocketAddr,
@@ -57,7 +73,8 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StartError::Listen { purpose, address, error } => {
-                write!(f, "cannot listen on {address} for {purpose}: {error}")
+                let hint = ListenHint { purpose, address: *address, error };
+                write!(f, "cannot listen on {address} for {purpose}: {error}{hint}")
             }
             StartError::Capture(error) => write!(f, "cannot capture to {error}"),
             StartError::Journal(error) => error.fmt(f),
@@ -90,6 +107,8 @@ pub enum Shutdown {
 struct Poller {
     poll: Poll,
     events: Events,
+    /// Readiness of the admin listener and its connections since the last turn.
+    admin_ready: Vec<Readiness>,
     /// Whether the poll has reported the waker, so that signals may be pending.
     signal_pending: bool,
 }
@@ -110,41 +129,45 @@ impl Poller {
             match event.token() {
                 // Or the journal has committed something, which the hub looks for in each turn.
                 WAKER => self.signal_pending = true,
-                Token(token) => ready.push(Readiness {
-                    token,
-                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-                    writable: event.is_writable(),
-                    read_closed: event.is_read_closed() || event.is_error(),
-                }),
+                Token(token) if is_admin_token(token) => self.admin_ready.push(readiness(event)),
+                Token(_) => ready.push(readiness(event)),
             }
         }
         Ok(reported == EVENTS_PER_POLL)
     }
 }
 
-/// Divides the free descriptors below `limit` between sources and clients. Lowers `max_sources` if that many
-/// do not fit.
-fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
-    let budget = DescriptorBudget::measure(limit);
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        token: event.token().0,
+        readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+        writable: event.is_writable(),
+        read_closed: event.is_read_closed() || event.is_error(),
+    }
+}
+
+/// Divides the free descriptors between sources and clients. Lowers `max_sources` if that many do not fit.
+fn fit_descriptors(budget: DescriptorBudget, config: &mut Config) -> Capacity {
     let wanted_sources = config.max_sources;
     let max_sources = budget.max_sources(wanted_sources);
     config.max_sources = max_sources;
     let capacity = budget.capacity(max_sources, config.max_clients);
     let Capacity { max_clients, max_awaiting_id } = capacity;
     log::info!(
-        "descriptor limit {limit}, {} open: at most {max_sources} sources, {max_clients} clients, and \
+        "descriptor limit {}, {} open: at most {max_sources} sources, {max_clients} clients, and \
          {max_awaiting_id} more clients that await identification",
+        budget.limit,
         budget.open
     );
     if max_sources < wanted_sources {
         log::warn!(
-            "max_sources lowered from {wanted_sources} to {max_sources} to fit the descriptor limit"
+            "--max-sources lowered from {wanted_sources} to {max_sources} to fit the descriptor limit"
         );
     }
     let fitting = budget.capacity(max_sources, None).max_clients;
     if max_clients > fitting {
         log::warn!(
-            "max_clients {max_clients} exceeds the {fitting} that the descriptor limit allows"
+            "--max-clients {max_clients} exceeds the {fitting} that the descriptor limit allows"
         );
     }
     capacity
@@ -154,10 +177,16 @@ fn fit_descriptors(limit: u64, config: &mut Config) -> Capacity {
 pub struct Server {
     poller: Poller,
     signals: SignalThread,
+    service_manager: ServiceManager,
+    reloader: Reloader,
     hub: Hub<TcpAcceptor>,
-    drain_timeout: Duration,
+    /// The settings in force, as they were given.
+    config: Config,
+    /// The descriptors at the start, without connections.
+    descriptors: DescriptorBudget,
     event_address: SocketAddr,
     client_address: SocketAddr,
+    admin: Option<Admin>,
 }
 
 impl std::fmt::Debug for Server {
@@ -170,37 +199,60 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens both listeners and installs the signal handlers.
+    /// Opens the listeners, except `inherited` ones, and installs the signal handlers. `source` is where a
+    /// reload reads the settings.
     ///
     /// # Errors
     ///
     /// An address is not available, the capture cannot be started, or the setup of the poll fails.
-    pub fn bind(config: &Config) -> Result<Server, StartError> {
+    pub fn bind(
+        config: Config,
+        source: ConfigSource,
+        inherited: InheritedListeners,
+    ) -> Result<Server, StartError> {
         let descriptor_limit = fd_limit::raise_fd_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         // Before anything that may block, so that a second signal ends the process during the start, too.
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(StartError::Setup)?);
         let signals = SignalThread::start(Arc::clone(&waker)).map_err(StartError::Setup)?;
-        let journal = config
-            .data_dir
-            .as_deref()
-            .map(|directory| journal::open(directory, config, waker).map_err(StartError::Journal));
+        let journal = config.data_dir.as_deref().map(|directory| {
+            journal::open(directory, &config, Arc::clone(&waker)).map_err(StartError::Journal)
+        });
         let journal = journal.transpose()?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
-        let listen = |purpose, address, token| {
-            TcpAcceptor::bind(address, registry, token, config.peer_timeout)
+        let listen = |purpose, inherited: Option<TcpListener>, address, token, peer_timeout| {
+            let acceptor = match inherited {
+                Some(listener) => {
+                    log::info!("listening for {purpose} on a socket of the service manager");
+                    TcpAcceptor::adopt(listener, registry, token, peer_timeout)
+                }
+                None => TcpAcceptor::bind(address, registry, token, peer_timeout),
+            };
+            acceptor
                 .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
                 .map_err(|error| StartError::Listen { purpose, address, error })
         };
-        let (event_address, sources) = listen("events", config.event_listen, EVENT_LISTENER)?;
-        let (client_address, clients) = listen("clients", config.client_listen, CLIENT_LISTENER)?;
-        let mut config = config.clone();
-        let capacity = fit_descriptors(descriptor_limit, &mut config);
-        let drain_timeout = config.drain_timeout;
-        let mut hub = Hub::new(config, capacity, sources, clients, Instant::now());
+        let InheritedListeners { events, clients, admin } = inherited;
+        let peer_timeout = config.peer_timeout;
+        let (event_address, sources) =
+            listen("events", events, config.event_listen, EVENT_LISTENER, peer_timeout)?;
+        let (client_address, clients) =
+            listen("clients", clients, config.client_listen, CLIENT_LISTENER, peer_timeout)?;
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let operators = admin_address
+            .or(config.admin_listen)
+            .map(|address| listen("operators", admin, address, ADMIN_LISTENER, admin::PEER_TIMEOUT))
+            .transpose()?;
+        let mut descriptors = DescriptorBudget::measure(descriptor_limit);
+        if operators.is_some() {
+            descriptors = descriptors.with_admin(MAX_CONNECTIONS);
+        }
+        let mut fitted = config.clone();
+        let capacity = fit_descriptors(descriptors, &mut fitted);
+        let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
         if let Some(OpenJournal { thread, graph, awaited }) = journal {
             hub = hub.with_log(Box::new(thread), graph, awaited);
         }
@@ -214,8 +266,24 @@ impl Server {
             );
         }
         let events = Events::with_capacity(EVENTS_PER_POLL);
-        let poller = Poller { poll, events, signal_pending: false };
-        Ok(Server { poller, signals, hub, drain_timeout, event_address, client_address })
+        let poller = Poller { poll, events, admin_ready: Vec::new(), signal_pending: false };
+        let service_manager = ServiceManager::from_environment(Instant::now());
+        let admin = operators.map(|(address, acceptor)| {
+            hub.sample_deliveries();
+            Admin::new(acceptor, address, descriptors)
+        });
+        Ok(Server {
+            poller,
+            signals,
+            service_manager,
+            reloader: Reloader::new(source, waker),
+            hub,
+            config,
+            descriptors,
+            event_address,
+            client_address,
+            admin,
+        })
     }
 
     /// Returns the address for event sources.
@@ -230,6 +298,12 @@ impl Server {
         self.client_address
     }
 
+    /// Returns the address for operators, if they are served.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// Runs until a signal ends the server, then logs the totals and finishes the capture.
     ///
     /// # Errors
@@ -240,7 +314,7 @@ impl Server {
         self.hub.report_suppressed_now();
         log::info!("{}", self.hub.totals());
         if !matches!(shutdown, Ok(Shutdown::Forced)) {
-            let timeout = self.drain_timeout.max(MIN_CAPTURE_TIMEOUT);
+            let timeout = self.config.drain_timeout.max(MIN_CAPTURE_TIMEOUT);
             if let Some(log) = self.hub.take_log() {
                 log.finish(timeout);
             }
@@ -252,6 +326,7 @@ impl Server {
     }
 
     fn run_until_shutdown(&mut self) -> io::Result<Shutdown> {
+        self.service_manager.ready(&self.status());
         let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             if self.hub.is_stopped() {
@@ -271,15 +346,21 @@ impl Server {
                 return Ok(Shutdown::Forced);
             }
             self.turn(&ready)?;
+            self.report_to_service_manager();
         }
     }
 
     fn turn(&mut self, ready: &[Readiness]) -> io::Result<()> {
         let mut result = Ok(false);
-        self.hub.turn(Instant::now(), ready, |more| {
+        let (start, applied) = (Instant::now(), self.hub.applied());
+        self.hub.turn(start, ready, |more| {
             result = self.poller.wait(Some(Duration::ZERO), more);
             matches!(result, Ok(true))
         });
+        if let Some(admin) = &mut self.admin {
+            admin.turn(start, applied, &self.poller.admin_ready, &mut self.hub);
+            self.poller.admin_ready.clear();
+        }
         result.map(|_| ())
     }
 
@@ -289,11 +370,25 @@ impl Server {
         if self.poller.signal_pending {
             return Some(Duration::ZERO);
         }
-        match self.hub.next_turn() {
-            NextTurn::Now => Some(Duration::ZERO),
-            NextTurn::Until(when) => Some(when.saturating_duration_since(Instant::now())),
-            NextTurn::WhenReady => None,
-        }
+        let admin = self.admin.as_ref().map_or(NextTurn::WhenReady, Admin::next_turn);
+        let deadlines = match self.hub.next_turn().min(admin) {
+            NextTurn::Now => return Some(Duration::ZERO),
+            NextTurn::Until(when) => [Some(when), self.service_manager.next_deadline()],
+            NextTurn::WhenReady => [None, self.service_manager.next_deadline()],
+        };
+        let deadline = deadlines.into_iter().flatten().min();
+        deadline.map(|when| when.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tells the watchdog that the loop turns, with the state in a line.
+    fn report_to_service_manager(&mut self) {
+        let hub = &self.hub;
+        let addresses = (self.event_address, self.client_address);
+        self.service_manager.tick(|| (!hub.is_draining()).then(|| status(hub, addresses)));
+    }
+
+    fn status(&self) -> String {
+        status(&self.hub, (self.event_address, self.client_address))
     }
 
     /// Handles the requests of received signals.
@@ -302,13 +397,68 @@ impl Server {
             match request {
                 Request::Stop => {
                     log::info!("stopping: delivering received events first");
+                    self.service_manager.stopping(self.config.drain_timeout);
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,
                 Request::Stats => log::info!("{}", self.hub.totals()),
-                Request::Hangup => log::info!("SIGHUP ignored"),
+                Request::Reload if self.hub.is_draining() => {
+                    log::warn!("settings not reloaded: the server is stopping");
+                }
+                Request::Reload => {
+                    self.service_manager.reloading();
+                    self.reloader.request();
+                    self.report_reloaded();
+                }
             }
         }
+        self.finish_reload();
         Shutdown::Graceful
     }
+
+    /// Puts settings in force that were read again, if any were.
+    fn finish_reload(&mut self) {
+        match self.reloader.take_result() {
+            Some(Ok(config)) if !self.hub.is_draining() => self.reload(&config),
+            Some(Err(error)) => log::error!("settings not reloaded: {error}"),
+            Some(Ok(_)) | None => return,
+        }
+        self.report_reloaded();
+    }
+
+    /// Tells the service manager that no reload is in progress any more.
+    fn report_reloaded(&self) {
+        if !self.reloader.is_reading() {
+            self.service_manager.reloaded(&self.status());
+        }
+    }
+
+    /// Puts the settings in force that can change while the server runs, and names the others.
+    fn reload(&mut self, config: &Config) {
+        let Reloaded { changed, unchangeable } = self.config.reload(config);
+        logging::change(self.config.log_level, self.config.log_format);
+        let mut fitted = self.config.clone();
+        let capacity = fit_descriptors(self.descriptors, &mut fitted);
+        for acceptor in self.hub.acceptors_mut() {
+            acceptor.set_peer_timeout(fitted.peer_timeout);
+        }
+        self.hub.reconfigure(fitted, capacity);
+        match changed.is_empty() {
+            true => log::info!("settings reloaded: nothing changed"),
+            false => log::info!("settings reloaded: {} changed", changed.join(", ")),
+        }
+        if !unchangeable.is_empty() {
+            let names = unchangeable.join(", ");
+            log::warn!("settings that need a restart to change keep their values: {names}");
+        }
+    }
+}
+
+/// Returns the state of the server in a line, for the service manager.
+fn status(hub: &Hub<TcpAcceptor>, (events, clients): (SocketAddr, SocketAddr)) -> String {
+    let totals = hub.totals();
+    format!(
+        "events on {events}, clients on {clients}: {} clients, {} sources, awaited sequence {}",
+        totals.clients_connected, totals.sources_connected, totals.awaited
+    )
 }

@@ -29,12 +29,12 @@ pub(super) enum Request {
     ForcedStop,
     /// SIGUSR1: log the totals.
     Stats,
-    /// SIGHUP: ignored, but logged.
-    Hangup,
+    /// SIGHUP: read the settings again.
+    Reload,
 }
 
 impl Request {
-    const ALL: [Request; 4] = [Request::Stop, Request::ForcedStop, Request::Stats, Request::Hangup];
+    const ALL: [Request; 4] = [Request::Stop, Request::ForcedStop, Request::Stats, Request::Reload];
 }
 
 /// The pending requests, indexed by request.
@@ -62,7 +62,7 @@ impl SignalThread {
             for signal in signals.forever() {
                 let request = match signal {
                     SIGUSR1 => Some(Request::Stats),
-                    SIGHUP => Some(Request::Hangup),
+                    SIGHUP => Some(Request::Reload),
                     _ => stops.receive(Instant::now()),
                 };
                 if let Some(request) = request {

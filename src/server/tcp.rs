@@ -38,10 +38,25 @@ impl TcpAcceptor {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let mut listener = TcpListener::from_std(socket.into());
+        Self::adopt(socket.into(), registry, token, peer_timeout)
+    }
+
+    /// Accepts from a listener that is open and does not block.
+    pub(crate) fn adopt(
+        listener: std::net::TcpListener,
+        registry: &Registry,
+        token: usize,
+        peer_timeout: Duration,
+    ) -> io::Result<Self> {
+        let mut listener = TcpListener::from_std(listener);
         let registry = registry.try_clone()?;
         registry.register(&mut listener, Token(token), Interest::READABLE)?;
         Ok(TcpAcceptor { listener, registry, liveness: Liveness::within(peer_timeout) })
+    }
+
+    /// Changes the peer timeout of connections that are accepted from now on.
+    pub(crate) fn set_peer_timeout(&mut self, peer_timeout: Duration) {
+        self.liveness = Liveness::within(peer_timeout);
     }
 
     /// Returns the bound address, with the port that was selected for port 0.
@@ -149,16 +164,28 @@ mod tests {
         let peer_timeout = Duration::from_secs(60);
         let mut acceptor = TcpAcceptor::bind(address, poll.registry(), 0, peer_timeout).unwrap();
         let _peer = std::net::TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+        let stream = accept(&mut acceptor);
+        check_options(&stream, Liveness::within(peer_timeout));
+
+        let peer_timeout = Duration::from_secs(5);
+        acceptor.set_peer_timeout(peer_timeout);
+        let _peer = std::net::TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+        check_options(&accept(&mut acceptor), Liveness::within(peer_timeout));
+    }
+
+    fn accept(acceptor: &mut TcpAcceptor) -> TcpStream {
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        let stream = loop {
+        loop {
             match acceptor.accept(1) {
-                Ok((stream, _)) => break stream,
+                Ok((stream, _)) => return stream,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
             assert!(std::time::Instant::now() < deadline, "no connection");
-        };
-        let socket = SockRef::from(&stream);
-        let expected = Liveness::within(peer_timeout);
+        }
+    }
+
+    fn check_options(stream: &TcpStream, expected: Liveness) {
+        let socket = SockRef::from(stream);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(expected.user_timeout));
         assert_eq!(socket.tcp_keepalive_time().unwrap(), expected.idle_time);

@@ -34,16 +34,16 @@ fn clients_killed_while_large_queues_are_written_to_them() {
             stopped.iter().for_each(|victim| victim.signal(Signal::STOP));
             let deaf: Vec<Client> = users(2).map(connect).collect();
             queued += server.wait_until("the queues are large", || {
-                Some(server.stat("queued now")).filter(|&queued| queued > 2 * VICTIMS * QUEUED)
+                Some(server.stat("queued_bytes")).filter(|&queued| queued > 2 * VICTIMS * QUEUED)
             });
             for ((busy, stopped), deaf) in busy.into_iter().zip(stopped).zip(deaf) {
                 drop(stopped);
                 deaf.resets();
                 drop(busy);
             }
-            server.wait_for_stat("clients now", CHECKED_CLIENTS);
+            server.wait_for_stat("clients_connected", CHECKED_CLIENTS);
         });
-        assert_eq!(server.stat("queued now"), 0);
+        assert_eq!(server.stat("queued_bytes"), 0);
     }
     let figures = stream.ends(&server);
     report(format_args!(

@@ -39,18 +39,18 @@ fn descriptors_that_are_taken_from_a_running_server_and_given_back() {
             let connect = |user| Client::connect(&server, user);
             let mut coming: Vec<Client> = (CROWD..CROWD + COMING).map(connect).collect();
             server.wait_until("accepting fails again", || {
-                let now = server.stat("accept failures");
+                let now = server.stat("accept_errors");
                 (now > failures + 1).then(|| failures = now)
             });
-            assert_eq!(server.stat("clients now"), CHECKED_CLIENTS);
+            assert_eq!(server.stat("clients_connected"), CHECKED_CLIENTS);
             limit_descriptors(&server, None);
             for client in &mut coming {
                 assert!(client.receives_a_byte().is_some());
             }
-            assert_eq!(server.stat("clients now"), CHECKED_CLIENTS + COMING);
-            failures = server.stat("accept failures");
+            assert_eq!(server.stat("clients_connected"), CHECKED_CLIENTS + COMING);
+            failures = server.stat("accept_errors");
             drop(coming);
-            server.wait_for_stat("clients now", CHECKED_CLIENTS);
+            server.wait_for_stat("clients_connected", CHECKED_CLIENTS);
         }
     });
     let figures = stream.ends(&server);

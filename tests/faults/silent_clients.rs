@@ -25,11 +25,11 @@ fn clients_that_never_say_who_they_are_by_the_ten_thousand() {
         let start = Instant::now();
         let connect = |_| Client::connect_unidentified(&server);
         let mut crowd: Vec<Client> = (0..quota.connections).map(connect).collect();
-        let at_once = server.stat("clients now");
+        let at_once = server.stat("clients_connected");
         crowd[0].is_closed();
         assert!(start.elapsed() >= timeout, "closed after {:?}", start.elapsed());
         crowd[1..].iter_mut().for_each(Client::is_closed);
-        server.assert_stat_reaches("identify_timeout", quota.connections as u64);
+        server.assert_stat_reaches("clients_closed.identify_timeout", quota.connections as u64);
         at_once
     });
     let figures = stream.ends(&server);
@@ -63,8 +63,8 @@ fn id_lines_that_come_a_byte_at_a_time_and_never_end() {
         }
         assert!(slow.receives_a_byte().is_some());
     });
-    server.assert_stat_reaches("identify_timeout", quota.connections as u64);
-    assert_eq!(server.stat("bad_id"), 0);
+    server.assert_stat_reaches("clients_closed.identify_timeout", quota.connections as u64);
+    assert_eq!(server.stat("clients_closed.bad_id"), 0);
     let figures = stream.ends(&server);
     report(format_args!("{quota}; {figures}"));
     passes_verification(&server);

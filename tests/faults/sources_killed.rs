@@ -47,7 +47,7 @@ fn while_clients_read(server: &Server, workload: &mut Workload, kills: impl FnOn
         }
         kills();
     });
-    server.wait_for_stat("clients now", 0);
+    server.wait_for_stat("clients_connected", 0);
 }
 
 #[test]
@@ -125,10 +125,10 @@ fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
             live(cut_in_mid_line(&left), |piece| source.sends(piece));
             drop(source);
             kills += 1;
-            server.wait_for_stat("sources now", 1);
+            server.wait_for_stat("sources_connected", 1);
             // How much a killed process has sent is unknown. The next one starts where the server
             // is.
-            applied = (server.stat("awaited sequence") as usize - 1) / BATCH as usize;
+            applied = (server.stat("awaited") as usize - 1) / BATCH as usize;
         }
     });
     server.assert_stat_reaches("events", batches as u64 * BATCH);
@@ -136,7 +136,7 @@ fn source_processes_killed_in_mid_line_every_ten_milliseconds() {
     assert!(cut > 0);
     assert_eq!((server.stat("malformed"), server.stat("lost")), (0, 0));
     drop(steady);
-    server.wait_for_stat("sources now", 0);
+    server.wait_for_stat("sources_connected", 0);
     report(format_args!(
         "{kills} processes, {cut} lines cut, {again} sent again; {} events to \
          {CHECKED_CLIENTS} clients, none lost, none twice",

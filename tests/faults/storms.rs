@@ -68,11 +68,11 @@ fn clients_that_connect_and_disconnect_by_the_ten_thousand() {
                 });
             }
         });
-        server.wait_for_stat("clients now", CHECKED_CLIENTS);
+        server.wait_for_stat("clients_connected", CHECKED_CLIENTS);
     });
     // A connection that is reset before it is accepted may not count for the server.
-    let ever = server.stat("ever");
-    assert!(ever <= connections as u64 + CHECKED_CLIENTS, "{ever} clients ever");
+    let accepted = server.stat("clients_accepted");
+    assert!(accepted <= connections as u64 + CHECKED_CLIENTS, "{accepted} clients accepted");
     assert_eq!(open_descriptors(&server), descriptors);
     let memory = server.process().resident_bytes() >> 20;
     let figures = stream.ends(&server);
@@ -110,9 +110,9 @@ fn takeovers_of_one_id_by_the_thousand() {
     let rest = delivered(&sent).split_off(received.len());
     assert!(delivered(&sent).starts_with(&received));
     newest.receives_bytes(&rest);
-    server.assert_stat_reaches("taken_over", takeovers);
+    server.assert_stat_reaches("clients_closed.taken_over", takeovers);
     drop((source, newest));
-    server.wait_for_stat("clients now", 0);
+    server.wait_for_stat("clients_connected", 0);
     report(format_args!(
         "{takeovers} takeovers, {AT_ONCE} at once; {} messages, none lost, none twice",
         takeovers * MESSAGES + 1

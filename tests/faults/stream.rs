@@ -91,9 +91,9 @@ impl Stream {
     #[track_caller]
     pub(crate) fn ends(self, server: &Server) -> Figures {
         drop((self.source, self.clients));
-        server.wait_for_stat("sources now", 0);
-        server.wait_for_stat("clients now", 0);
-        assert_eq!(server.stat("queued now"), 0);
+        server.wait_for_stat("sources_connected", 0);
+        server.wait_for_stat("clients_connected", 0);
+        assert_eq!(server.stat("queued_bytes"), 0);
         Figures { events: self.events, longest_round: self.longest_round }
     }
 }

@@ -86,7 +86,7 @@ fn a_server_that_is_suspended_with_readiness_in_its_hands() {
         suspended.join().unwrap()
     });
     drop((source, talker));
-    server.wait_for_stat("clients now", 0);
+    server.wait_for_stat("clients_connected", 0);
     report(format_args!("{times} times, {identified} clients identified then"));
     passes_verification(&server);
 }
@@ -109,10 +109,10 @@ fn clients_that_are_suspended_and_go_on() {
     stream.run_during(|| {
         for _ in 0..times {
             clients.iter().for_each(|client| client.signal(Signal::STOP));
-            let is_large = || (server.stat("queued now") > CLIENTS * QUEUED).then_some(());
+            let is_large = || (server.stat("queued_bytes") > CLIENTS * QUEUED).then_some(());
             server.wait_until("the queues are large", is_large);
             clients.iter().for_each(|client| client.signal(Signal::CONT));
-            server.wait_for_stat("queued now", 0);
+            server.wait_for_stat("queued_bytes", 0);
         }
     });
     for user in users {

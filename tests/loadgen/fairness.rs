@@ -11,32 +11,45 @@ const FIRST_NEW_CLIENT: u64 = 12;
 fn everybody_is_served_while_a_source_floods() {
     let directory = tempfile::tempdir().unwrap();
     let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
-    let (kept, text) = run(&format!(
+    let arguments = format!(
         "fairness --spawn --clients 10 --duration 0.5 --bound-ms 10000 --json {} --report {}",
         json.display(),
         report.display()
-    ));
-    assert!(kept);
-    assert!(text.contains("ALL WAITS WITHIN 10000 ms"));
+    );
+    let output = loadgen(&arguments).output().unwrap();
+    let (_, text) = outcome(&output);
+    // On a busy machine, the load generator may be too slow for a flood: inconclusive.
+    let words = match output.status.code() {
+        Some(0) => "ALL WAITS WITHIN 10000 ms",
+        Some(3) => "INCONCLUSIVE: No wait exceeded",
+        status => panic!("{status:?}"),
+    };
+    assert!(text.contains(words), "{text}");
 
     let json = std::fs::read_to_string(json).unwrap();
     let result: serde_json::Value = serde_json::from_str(&json).unwrap();
     let figures = &result["figures"];
     assert!(figures["eventsPerSecond"].as_f64().unwrap() > 0.0);
-    for wait in ["firstEventFromConnectingUs", "timeoutLateByUs", "signalUs", "turnUs"] {
-        let figures = &figures[wait];
-        assert!(figures["count"].as_u64().unwrap() > 0, "{wait}");
-        assert!(figures["p50"].as_f64().unwrap() <= figures["max"].as_f64().unwrap(), "{wait}");
+    for wait in ["firstEventFromConnecting", "timeoutLateBy", "signal", "turn"] {
+        let (count, times) = (&figures[wait]["count"], &figures[wait]["waitUs"]);
+        assert!(count.as_u64().unwrap() > 0, "{wait}");
+        assert!(times["p50"].as_f64().unwrap() <= times["max"].as_f64().unwrap(), "{wait}");
     }
     assert!(std::fs::read_to_string(report).unwrap().contains("<svg"));
 }
 
 #[test]
 fn a_bound_that_nothing_keeps_is_broken() {
-    let (kept, text) =
-        run("fairness --spawn --mix broadcast --clients 2 --duration 0.1 --bound-ms 0.001");
-    assert!(!kept);
-    assert!(text.contains("A WAIT EXCEEDED 0.001 ms"));
+    let arguments = "fairness --spawn --mix broadcast --clients 2 --duration 0.1 --bound-ms 0.001";
+    let output = loadgen(arguments).output().unwrap();
+    let (_, text) = outcome(&output);
+    // A machine that is too busy judges no bound.
+    let words = match output.status.code() {
+        Some(1) => "A WAIT EXCEEDED 0.001 ms",
+        Some(3) => "INCONCLUSIVE: The longest wait was ",
+        status => panic!("{status:?}"),
+    };
+    assert!(text.contains(words), "{text}");
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! `loadgen replay`: the contents of a capture are counted and shown, and a correct server passes.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::running_server::RunningServer;
 use super::{loadgen, outcome, run};
 
 fn capture(text: &str) -> (TempDir, PathBuf) {
@@ -44,13 +43,13 @@ fn malformed_void_and_repeated_lines_are_counted() {
 #[test]
 fn a_file_without_an_event_is_refused() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert_rejects(&root.join("README.md"), "is an event");
+    assert_rejects(&root.join("README.md"), "lines is an event such as `1|B`");
     let (_directory, empty) = capture("");
-    assert_rejects(&empty, "is an event");
+    assert_rejects(&empty, "the file is empty");
     let (_directory, cut_short) = capture("1|B");
-    assert_rejects(&cut_short, "is an event");
+    assert_rejects(&cut_short, "its only line is not terminated");
     let (_directory, voids) = capture("1|X\n2|Y\n");
-    assert_rejects(&voids, "is an event");
+    assert_rejects(&voids, "none of its 2 lines is an event such as `1|B`");
     let (_directory, endless) = capture(&"1".repeat(2 << 20));
     assert_rejects(&endless, "not a captured stream");
     assert_rejects(Path::new("/dev/null"), "not a regular file");
@@ -108,43 +107,6 @@ fn a_gap_that_was_given_up_may_have_more_after_it_than_the_window_holds() {
     }
     let (right, _) = replay(&text, "--spawn --server-arg --gap-timeout-ms --server-arg 100");
     assert!(right);
-}
-
-/// A server that is started before the load generator.
-struct RunningServer {
-    process: Child,
-    ports: String,
-}
-
-impl RunningServer {
-    fn start(arguments: &str) -> RunningServer {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_eventserver"))
-            .args(["--event-listen", "127.0.0.1:0", "--client-listen", "127.0.0.1:0"])
-            .args(arguments.split(' '))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = |after: &str| {
-            let (_, rest) = line.split_once(after).unwrap();
-            rest.chars().take_while(char::is_ascii_digit).collect::<String>()
-        };
-        let ports = format!(
-            "--event-port {} --client-port {}",
-            port("events on 127.0.0.1:"),
-            port("clients on 127.0.0.1:")
-        );
-        RunningServer { process, ports }
-    }
-}
-
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]

@@ -81,8 +81,8 @@ fn a_client_whose_id_is_no_number_is_closed_counted_and_logged() {
         client.is_closed();
         server.logs(&["bad_id"]);
     }
-    assert_eq!(server.stat("bad_id"), wrong.len() as u64);
-    assert_eq!(server.stat("clients now"), 0);
+    assert_eq!(server.stat("clients_closed.bad_id"), wrong.len() as u64);
+    assert_eq!(server.stat("clients_connected"), 0);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_client_that_sends_over_64_bytes_without_an_end_is_closed() {
     let mut client = Client::connect_unidentified(&server);
     client.sends("1".repeat(67));
     client.is_cut_off();
-    server.assert_stat_reaches("bad_id", 1);
+    server.assert_stat_reaches("clients_closed.bad_id", 1);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_client_that_does_not_say_who_it_is_in_time_is_closed_and_counted() {
     slow.sends("12");
     silent.is_closed();
     slow.is_closed();
-    server.assert_stat_reaches("identify_timeout", 2);
+    server.assert_stat_reaches("clients_closed.identify_timeout", 2);
     source.sends_lines(&["1|B"]);
     known.receives(&["1|B"]);
 }
@@ -120,7 +120,10 @@ fn a_newer_connection_takes_over_and_the_older_keeps_what_was_queued_for_it() {
     older.receives(&["2|B", "3|P|1|7"]);
     older.is_closed();
     server.logs(&["user 7", &older.address().to_string(), "taken_over", "0 bytes queued"]);
-    assert_eq!((server.stat("taken_over"), server.stat("clients now")), (1, 1));
+    assert_eq!(
+        (server.stat("clients_closed.taken_over"), server.stat("clients_connected")),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn the_end_of_a_replaced_connection_does_not_disturb_the_newer_one() {
     }
     source.sends_lines(&["21|P|1|7"]);
     current.receives(&["21|P|1|7"]);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("clients_connected", 1);
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn a_client_that_leaves_is_gone_and_its_follows_stay() {
     client.leaves(&server);
     source.sends_lines(&["2|S|8", "3|P|1|7"]);
     server.assert_stat_reaches("events", 3);
-    assert_eq!(server.stat("deliveries"), 0);
+    assert_eq!(server.stat("lines_queued"), 0);
     let mut again = Client::connect(&server, 7);
     source.sends_lines(&["4|S|8"]);
     again.receives(&["4|S|8"]);
@@ -191,7 +194,7 @@ fn a_client_that_is_reset_is_gone() {
     let address = client.address().to_string();
     client.resets();
     server.logs(&["user 7", &address, "io_error", "0 bytes queued"]);
-    assert_eq!(server.stat("clients now"), 0);
+    assert_eq!(server.stat("clients_connected"), 0);
 }
 
 #[test]
@@ -202,7 +205,7 @@ fn a_client_that_leaves_before_it_is_known_is_forgotten() {
     client.half_closes();
     client.is_closed();
     server.logs(&[&client.address().to_string(), "before identifying", "closed_by_peer"]);
-    assert_eq!(server.stat("clients now"), 0);
+    assert_eq!(server.stat("clients_connected"), 0);
 }
 
 #[test]
@@ -210,8 +213,8 @@ fn a_connection_that_is_reset_before_it_has_sent_anything_is_no_reason_to_warn()
     let (server, _source) = source_first(&[]);
     let client = Client::connect_unidentified(&server);
     let source = Source::connect(&server);
-    server.wait_for_stat("sources now", 2);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("sources_connected", 2);
+    server.wait_for_stat("clients_connected", 1);
     let addresses = [client.address(), source.address()].map(|address| address.to_string());
     client.resets();
     source.resets();
@@ -246,7 +249,7 @@ fn a_client_past_the_limit_is_closed_at_once_and_counted() {
     let mut fourth = Client::connect(&server, 4);
     fourth.is_closed();
     server.logs(&[&fourth.address().to_string(), "too_many_clients"]);
-    assert_eq!(server.stat("too_many_clients"), 1);
+    assert_eq!(server.stat("clients_closed.too_many_clients"), 1);
     source.sends_lines(&["1|B"]);
     for client in &mut clients {
         client.receives(&["1|B"]);
@@ -265,7 +268,7 @@ fn a_client_past_the_limit_of_its_address_is_closed_at_once_and_counted() {
     let mut third = Client::connect_unidentified(&server);
     third.is_closed();
     server.logs(&[&third.address().to_string(), "too_many_from_address"]);
-    assert_eq!(server.stat("too_many_from_address"), 1);
+    assert_eq!(server.stat("clients_closed.too_many_from_address"), 1);
     first.leaves(&server);
     let mut fourth = Client::connect(&server, 4);
     source.sends_lines(&["1|B"]);

@@ -13,33 +13,33 @@ fn one_line_each(server: &Server, lines: impl IntoIterator<Item = String>) {
 fn sources_that_come_one_after_the_other_are_all_heard_though_the_server_stood_still() {
     let server = Server::start(&["--max-sources", "4"]);
     let mut client = Client::connect(&server, 7);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("clients_connected", 1);
     let lines: Vec<String> = (1..=300).map(|sequence| format!("{sequence}|P|1|7")).collect();
     server.while_suspended(|| one_line_each(&server, lines.clone()));
     client.receives(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(server.stat("too_many_sources"), 0);
+    assert_eq!(server.stat("sources_closed.too_many_sources"), 0);
 }
 
 #[test]
 fn whole_streams_that_come_one_after_the_other_are_all_heard_where_the_end_resets() {
     let server = Server::start(&["--on-source-disconnect", "reset", "--max-sources", "2"]);
     let mut client = Client::connect(&server, 7);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("clients_connected", 1);
     let streams: Vec<String> = (0..200).map(|stream| format!("2|P|{stream}|7\n1|B")).collect();
     server.while_suspended(|| one_line_each(&server, streams));
     for stream in 0..200 {
         client.receives(&["1|B", &format!("2|P|{stream}|7")]);
     }
-    assert_eq!(server.stat("too_many_sources"), 0);
+    assert_eq!(server.stat("sources_closed.too_many_sources"), 0);
 }
 
 #[test]
 fn sources_beyond_the_limit_that_are_alive_are_turned_away() {
     let server = Server::start(&["--max-sources", "2"]);
     let mut sources = [(); 2].map(|()| Source::connect(&server));
-    server.wait_for_stat("sources now", 2);
+    server.wait_for_stat("sources_connected", 2);
     Source::connect(&server).is_closed();
-    assert_eq!(server.stat("too_many_sources"), 1);
+    assert_eq!(server.stat("sources_closed.too_many_sources"), 1);
     let mut client = Client::connect(&server, 7);
     sources[0].sends_lines(&["1|B"]);
     client.receives(&["1|B"]);
@@ -57,7 +57,11 @@ fn each_client_is_served(limit: &str) {
         source.sends_lines(&[&line]);
         client.receives(&[&line]);
     }
-    assert_eq!(server.stat("too_many_clients") + server.stat("too_many_from_address"), 0);
+    assert_eq!(
+        server.stat("clients_closed.too_many_clients")
+            + server.stat("clients_closed.too_many_from_address"),
+        0
+    );
 }
 
 #[test]
@@ -99,5 +103,8 @@ fn in_a_full_house_a_user_can_take_over_from_itself_and_nobody_else_is_registere
     newer.receives(&["1|B"]);
     clients[1].is_closed();
     stranger.is_closed();
-    assert_eq!((server.stat("too_many_clients"), server.stat("taken_over")), (1, 1));
+    assert_eq!(
+        (server.stat("clients_closed.too_many_clients"), server.stat("clients_closed.taken_over")),
+        (1, 1)
+    );
 }

@@ -6,7 +6,7 @@ use crate::support::{Client, Server, Source};
 fn server_with_client() -> (Server, Client) {
     let server = Server::start(&[]);
     let observer = Client::connect(&server, 7);
-    server.wait_for_stat("clients now", 1);
+    server.wait_for_stat("clients_connected", 1);
     (server, observer)
 }
 
@@ -54,5 +54,8 @@ fn a_request_to_the_client_port_is_told_from_a_bad_id() {
         page.is_cut_off();
         server.logs(&[&page.address().to_string(), "http_request"]);
     }
-    assert_eq!((server.stat("http_request"), server.stat("bad_id")), (2, 0));
+    assert_eq!(
+        (server.stat("clients_closed.http_request"), server.stat("clients_closed.bad_id")),
+        (2, 0)
+    );
 }

@@ -23,12 +23,12 @@ fn out_of_descriptors_accepting_rests_without_spinning_and_goes_on_by_itself() {
 
     source.sends_lines(&["2|B"]);
     served.receives(&["2|B"]);
-    let accepted = server.stat("clients now") as usize - 1;
+    let accepted = server.stat("clients_connected") as usize - 1;
     assert!((40..80).contains(&accepted), "{accepted} clients were accepted");
 
     let mut waiting = crowd.split_off(accepted);
     drop(crowd);
-    server.wait_for_stat("clients now", 1 + waiting.len() as u64);
+    server.wait_for_stat("clients_connected", 1 + waiting.len() as u64);
     source.sends_lines(&["3|B"]);
     for client in waiting.iter_mut().chain([&mut served]) {
         client.receives(&["3|B"]);
@@ -51,9 +51,7 @@ fn served(crowd: &mut [Client], line: &str) -> usize {
 fn without_max_clients_the_descriptor_limit_decides_and_is_never_reached() {
     let server = Server::start_with_descriptors(200, &["--max-sources", "20"]);
     let mut crowd: Vec<Client> = (0..150).map(|user| Client::connect(&server, user)).collect();
-    server.wait_until("all have been accepted", || {
-        server.totals().contains("ever 150").then_some(())
-    });
+    server.wait_for_stat("clients_accepted", 150);
     let mut sources: Vec<Source> = (0..20).map(|_| Source::connect(&server)).collect();
     for (sequence, source) in (1..).zip(&mut sources) {
         source.sends_lines(&[&format!("{sequence}|S|1000")]);
@@ -64,8 +62,8 @@ fn without_max_clients_the_descriptor_limit_decides_and_is_never_reached() {
     // awaiting their ID, and some open already.
     assert!((100..123).contains(&served), "{served} clients are served");
     server.logs(&["descriptor limit 200", "20 sources", &format!("{served} clients")]);
-    assert_eq!(server.stat("accept failures"), 0);
-    assert_eq!(server.stat("too_many_clients"), 150 - served as u64);
+    assert_eq!(server.stat("accept_errors"), 0);
+    assert_eq!(server.stat("clients_closed.too_many_clients"), 150 - served as u64);
 }
 
 #[test]
@@ -80,22 +78,20 @@ fn under_a_low_descriptor_limit_sources_get_in_and_no_client_hangs() {
     let served = served(&mut crowd, "11|B");
     assert!(served >= 3, "{served} clients are served");
     Client::connect_unidentified(&server).is_cut_off();
-    server.assert_stat_reaches("sources now", 10);
-    assert_eq!(server.stat("accept failures"), 0);
+    server.assert_stat_reaches("sources_connected", 10);
+    assert_eq!(server.stat("accept_errors"), 0);
 }
 
 #[test]
 fn sources_that_do_not_fit_the_descriptor_limit_are_not_promised() {
     let server = Server::start_with_descriptors(64, &[]);
-    server.logs(&["WARN", "max_sources lowered from 64 to"]);
+    server.logs(&["WARN", "--max-sources lowered from 64 to"]);
     let _sources: Vec<Source> = (0..64).map(|_| Source::connect(&server)).collect();
     let mut client = Client::connect(&server, 1);
-    server
-        .wait_until("all have been accepted", || server.totals().contains("ever 64").then_some(()));
-    server
-        .wait_until("the client is registered", || (server.stat("clients now") == 1).then_some(()));
-    assert!(server.stat("too_many_sources") > 0);
-    assert_eq!(server.stat("accept failures"), 0);
+    server.wait_for_stat("sources_accepted", 64);
+    server.wait_for_stat("clients_connected", 1);
+    assert!(server.stat("sources_closed.too_many_sources") > 0);
+    assert_eq!(server.stat("accept_errors"), 0);
     drop(server);
     client.is_cut_off();
 }

@@ -8,6 +8,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
+mod admin;
 mod backpressure;
 mod capture;
 mod clients;
@@ -19,10 +20,13 @@ mod log;
 mod memory;
 mod ordering;
 mod outputs;
+mod page;
 mod peer_timeout;
 mod queue_memory;
 mod registration;
+mod reload;
 mod routing;
+mod service;
 mod shutdown;
 mod sources;
 mod support;

@@ -22,7 +22,7 @@ fn assert_peak_below(server: &Server, bytes: u64) {
 /// Asserts that the server still orders and delivers events.
 #[track_caller]
 fn still_serves(server: &Server, client: &mut Client) {
-    let line = format!("{}|B", server.stat("awaited sequence"));
+    let line = format!("{}|B", server.stat("awaited"));
     Source::connect(server).sends_lines(&[&line]);
     client.receives(&[&line]);
 }

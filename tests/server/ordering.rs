@@ -18,7 +18,7 @@ fn an_event_and_all_that_waited_right_behind_it_are_applied_in_order() {
     source.sends_lines(&["4|B", "2|P|1|7", "5|B", "3|F|1|7"]);
     source.sends_lines(&["1|B"]);
     client.receives(&["1|B", "2|P|1|7", "3|F|1|7", "4|B", "5|B"]);
-    assert_eq!(server.stat("highest reorder occupancy"), 5);
+    assert_eq!(server.stat("max_buffered_events"), 5);
 }
 
 #[test]
@@ -26,10 +26,10 @@ fn an_event_behind_a_gap_waits() {
     let (server, mut client, mut source) = one_user(7, &[]);
     source.sends_lines(&["1|B", "3|B"]);
     client.receives(&["1|B"]);
-    server.assert_stat_reaches("waiting", 1);
+    server.assert_stat_reaches("buffered_events", 1);
     source.sends_lines(&["2|B"]);
     client.receives(&["2|B", "3|B"]);
-    server.assert_stat_reaches("waiting", 0);
+    server.assert_stat_reaches("buffered_events", 0);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_last_event_within_the_window_waits() {
     source.sends_lines(&lines);
     lines.reverse();
     client.receives(&lines);
-    assert_eq!(server.stat("highest reorder occupancy"), 100);
+    assert_eq!(server.stat("max_buffered_events"), 100);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_source_a_window_ahead_is_closed_with_an_error_that_names_all_three_numbers(
         let error =
             server.logs(&["ERROR", &address, "sequence 103", "3 is awaited", "window of 100"]);
         server.logs(&[&format!("source {address} closed: window_exceeded")]);
-        assert_eq!(server.stat("window_exceeded"), 1, "{error}");
+        assert_eq!(server.stat("sources_closed.window_exceeded"), 1, "{error}");
         // Earlier lines count, later ones are not read, and no other peer is affected.
         client.receives(&["1|B", "2|B"]);
         Source::connect(&server).sends_lines(&["5|B", "3|B"]);
@@ -118,7 +118,7 @@ fn sequences_start_where_they_are_told_to() {
     let (server, mut client, mut source) = one_user(7, &["--first-sequence", "0"]);
     source.sends_lines(&["1|B", "0|B"]);
     client.receives(&["0|B", "1|B"]);
-    assert_eq!(server.stat("awaited sequence"), 2);
+    assert_eq!(server.stat("awaited"), 2);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_void_behind_a_gap_counts_as_arrived_when_the_gap_is_skipped() {
     let (server, mut client, mut source) = one_user(7, &["--gap-timeout-ms", "50"]);
     source.sends_lines(&["1|B", "4|X"]);
     client.receives(&["1|B"]);
-    server.assert_stat_reaches("awaited sequence", 5);
+    server.assert_stat_reaches("awaited", 5);
     assert_eq!((server.stat("lost"), server.stat("void")), (2, 1));
     source.sends_lines(&["5|B"]);
     client.receives(&["5|B"]);
@@ -192,7 +192,7 @@ fn a_gap_does_not_expire_while_a_source_holds_something_unread(crowd: u64) {
         client.receives(&["1|B"]);
     }
     source.sends_lines(&["3|P|1|7"]);
-    server.assert_stat_reaches("waiting", 1);
+    server.assert_stat_reaches("buffered_events", 1);
     server.while_suspended(|| {
         crowd.iter_mut().for_each(|client| client.sends("x"));
         source.sends_lines(&["2|P|1|7"]);

@@ -46,8 +46,8 @@ fn peers_that_vanish_while_nothing_is_under_way_are_noticed() {
     in_network_namespace(&["--peer-timeout-ms", "1000"], |server| {
         let client = Client::connect(server, 7);
         let source = Source::connect(server);
-        server.assert_stat_reaches("clients now", 1);
-        server.assert_stat_reaches("sources now", 1);
+        server.assert_stat_reaches("clients_connected", 1);
+        server.assert_stat_reaches("sources_connected", 1);
         disable_loopback();
         server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);
         server.logs(&["source", &source.address().to_string(), "io_error", "timed out"]);
@@ -63,7 +63,7 @@ fn a_client_that_vanishes_while_bytes_are_under_way_is_noticed() {
         let mut source = Source::connect(server);
         server.logs(&["user 7 connected"]);
         source.sends_lines(&["2|B"]);
-        server.assert_stat_reaches("waiting", 1);
+        server.assert_stat_reaches("buffered_events", 1);
         disable_loopback();
         server.assert_stat_reaches("lost", 1);
         server.logs(&["user 7", &client.address().to_string(), "io_error", "timed out"]);

@@ -31,7 +31,7 @@ fn server_with(client_limit: u64) -> Server {
 
 fn slow_clients(server: &Server, count: u64) -> Vec<Client> {
     let clients = (0..count).map(|user| Client::connect_slow(server, user)).collect();
-    server.wait_for_stat("clients now", count);
+    server.wait_for_stat("clients_connected", count);
     clients
 }
 
@@ -45,7 +45,7 @@ impl EndlessSource {
     /// Sends `shares[i].1` messages to the user `shares[i].0` in each round.
     fn start(server: &Server, mut source: Source, shares: Vec<(u64, u64)>) -> EndlessSource {
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let mut sequence = server.stat("awaited sequence");
+        let mut sequence = server.stat("awaited");
         let sending = thread::spawn({
             let is_stopped = Arc::clone(&is_stopped);
             move || {
@@ -72,7 +72,7 @@ impl EndlessSource {
 /// above the limit.
 #[track_caller]
 fn full_queues_fit(server: &Server) {
-    let is_full = || (server.stat("queued now") > TOTAL_LIMIT - LAST_STEP).then_some(());
+    let is_full = || (server.stat("queued_bytes") > TOTAL_LIMIT - LAST_STEP).then_some(());
     server.wait_until("the queues are full", is_full);
     server.logs(&["paused"]);
     let peak = server.process().peak_resident_bytes();
@@ -133,11 +133,11 @@ fn short_queues_of_thousands_fit_and_leave_room_for_a_long_one_when_they_have_sh
     for first in (1..).step_by(STEP as usize) {
         source.sends(broadcasts(first..first + STEP));
         server.assert_stat_reaches("events", first + STEP - 1);
-        if server.stat("queued now") > TOTAL_LIMIT - 8 * MIB {
+        if server.stat("queued_bytes") > TOTAL_LIMIT - 8 * MIB {
             break;
         }
     }
-    while server.stat("queued now") > 4 * MIB {
+    while server.stat("queued_bytes") > 4 * MIB {
         clients.iter_mut().for_each(|client| client.skips(8192));
     }
     let source = EndlessSource::start(&server, source, vec![(7, 1000)]);

@@ -199,7 +199,7 @@ fn a_source_past_the_limit_is_closed_at_once_and_counted() {
     let mut third = Source::connect(&server);
     third.is_closed();
     server.logs(&[&third.address().to_string(), "too_many_sources"]);
-    assert_eq!(server.stat("too_many_sources"), 1);
+    assert_eq!(server.stat("sources_closed.too_many_sources"), 1);
     first.sends_lines(&["1|B"]);
     second.sends_lines(&["2|B"]);
     client.receives(&["1|B", "2|B"]);
@@ -213,7 +213,7 @@ fn nothing_is_ever_sent_to_a_source() {
     let mut server = Server::start(&[]);
     let mut source = Source::connect(&server);
     source.sends_lines(&["1|B", "1|B", "abc", "2|X", "5|B"]);
-    server.assert_stat_reaches("waiting", 1);
+    server.assert_stat_reaches("buffered_events", 1);
     assert_eq!(server.stop(), Some(0));
     source.is_closed();
 }

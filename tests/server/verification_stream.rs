@@ -46,7 +46,7 @@ fn every_user_receives_exactly_its_bytes(flags: &[&str], send: impl FnOnce(&mut 
         assert_eq!(summary(user, &client.receives_until_closed()), expected);
     }
     let totals = server.final_totals();
-    assert!(totals.contains("malformed 0, void 0, duplicate 0, late 0, lost 0"), "{totals}");
+    assert!(totals.contains("malformed=0 void=0 duplicate=0 late=0 lost=0"), "{totals}");
 }
 
 #[test]

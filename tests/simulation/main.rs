@@ -11,6 +11,7 @@
 //! --nocapture` runs that seed again and prints each step; `SIMULATION_SCRIPT=FILE` does the same
 //! with an input that the fuzzer found for its target `server`.
 
+mod admin;
 mod engine;
 mod gaps;
 mod harness;

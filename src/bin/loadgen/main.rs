@@ -20,6 +20,7 @@
 //! | [`workload`] | streams of events to send |
 //! | [`oracle`] | expected deliveries |
 //! | [`codec`] | lines and events |
+//! | [`args`], [`cli`], [`options`] | the command line, its help, and the settings that follow |
 //! | [`output`] | results as text, JSON and HTML |
 //! | [`sys`] | signals, `/proc`, timers |
 //!
@@ -30,6 +31,7 @@
 //! [`oracle::model`], as simply as possible, so that one mistake cannot cancel another.
 
 mod args;
+mod cli;
 mod client;
 mod codec;
 mod commands;

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::bit_set::{BitSet, bits_of};
 use super::hash::{fibonacci_hash, linear_find};
+use super::inline;
 
 /// The number of members stored without an allocation.
 const INLINE: usize = 5;
@@ -82,14 +83,8 @@ impl HybridSet {
     pub(crate) fn insert(&mut self, member: u32) -> bool {
         match self {
             HybridSet::Inline { len, members } => {
-                let count = usize::from(*len);
-                if members[..count].contains(&member) {
-                    return false;
-                }
-                if count < INLINE {
-                    members[count] = member;
-                    *len += 1;
-                    return true;
+                if let Some(is_new) = inline::insert(len, members, member) {
+                    return is_new;
                 }
                 let mut list = Box::new(SmallVec::from_slice(members));
                 list.push(member);
@@ -129,15 +124,7 @@ impl HybridSet {
     /// Removes a member. Returns whether it was present.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         let was_present = match self {
-            HybridSet::Inline { len, members } => {
-                let count = usize::from(*len);
-                let Some(index) = members[..count].iter().position(|&each| each == member) else {
-                    return false;
-                };
-                members[index] = members[count - 1];
-                *len -= 1;
-                true
-            }
+            HybridSet::Inline { len, members } => return inline::remove(len, members, member),
             HybridSet::List(members) => match linear_find(members, member) {
                 Some(index) => {
                     members.swap_remove(index);

@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::hash::{fibonacci_hash, linear_find};
+use super::inline;
 
 /// The number of members stored without an allocation.
 const INLINE: usize = 3;
@@ -66,14 +67,8 @@ impl SmallIndexSet {
             SmallIndexSet::Inline { len, members } => (len, members),
             SmallIndexSet::Many(many) => return many.insert(member),
         };
-        let count = usize::from(*len);
-        if members[..count].contains(&member) {
-            return false;
-        }
-        if count < INLINE {
-            members[count] = member;
-            *len += 1;
-            return true;
+        if let Some(is_new) = inline::insert(len, members, member) {
+            return is_new;
         }
         let mut many = Many { members: SmallVec::from_slice(members), positions: None };
         many.members.push(member);
@@ -84,16 +79,7 @@ impl SmallIndexSet {
     /// Removes a member. Returns whether it was present. The last member moves to its position.
     pub(crate) fn remove(&mut self, member: u32) -> bool {
         match self {
-            SmallIndexSet::Inline { len, members } => {
-                let count = usize::from(*len);
-                let Some(position) = members[..count].iter().position(|&each| each == member)
-                else {
-                    return false;
-                };
-                members[position] = members[count - 1];
-                *len -= 1;
-                true
-            }
+            SmallIndexSet::Inline { len, members } => inline::remove(len, members, member),
             SmallIndexSet::Many(many) => {
                 let was_present = many.remove(member);
                 // Hysteresis of one member, so that alternating insertions and removals do not allocate.

@@ -29,6 +29,15 @@ impl Admission {
         Admission { open: 0, ip_limiter: IpLimiter::new(max_per_address) }
     }
 
+    /// Changes the limit per address. `peers` are all open clients.
+    pub(super) fn set_max_per_address(
+        &mut self,
+        max: Option<usize>,
+        peers: impl Iterator<Item = SocketAddr>,
+    ) {
+        self.ip_limiter.set_limit(max, peers.map(address));
+    }
+
     /// Counts one more open client.
     ///
     /// # Errors

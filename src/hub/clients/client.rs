@@ -92,11 +92,6 @@ impl<S> Client<S> {
         }
     }
 
-    /// Records that the client has identified itself.
-    pub(crate) fn set_user(&mut self, user: UserId) {
-        self.state = ClientState::Identified(user);
-    }
-
     /// Returns the handshake, until the client has identified itself.
     pub(super) fn handshake(&self) -> Option<&Handshake> {
         match &self.state {
@@ -107,6 +102,12 @@ impl<S> Client<S> {
 }
 
 impl<S: Stream> Client<S> {
+    /// Records that the client was registered.
+    pub(crate) fn on_registered(&mut self, user: UserId) {
+        self.state = ClientState::Identified(user);
+        self.stream.on_registered(user);
+    }
+
     /// Reads the id line. Returns the user id once the line is complete, or the reason to close the
     /// client.
     pub(super) fn read_id(&mut self) -> Option<Result<UserId, Disconnect>> {

@@ -46,13 +46,13 @@ impl Handshake {
                 ReadOutcome::Closed(end) => return Some(Err(end)),
             }
             if let Some(id) = self.next_id() {
-                return Some(id.map_err(Disconnect::from));
+                return Some(id);
             }
         }
     }
 
     /// Parses the id line if it is complete, or too long already.
-    fn next_id(&mut self) -> Option<Result<UserId, CloseReason>> {
+    fn next_id(&mut self) -> Option<Result<UserId, Disconnect>> {
         match self.lines.next_frame() {
             Some(LineFrame::Complete(line)) => return Some(parse_id_line(line.as_bytes(), false)),
             Some(LineFrame::TooLong(prefix)) => return Some(parse_id_line(prefix, true)),
@@ -64,11 +64,13 @@ impl Handshake {
 
 /// Parses the first line of a client. Returns the user id, or the reason for closing the client.
 /// `is_prefix` is whether the line was too long and `line` is only its prefix.
-fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, CloseReason> {
+fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, Disconnect> {
     if is_http_request_line(line, is_prefix) {
-        return Err(CloseReason::HttpRequest);
+        return Err(Disconnect::for_line(CloseReason::HttpRequest, line));
     }
-    UserId::parse(line).filter(|_| !is_prefix).ok_or(CloseReason::BadId)
+    UserId::parse(line)
+        .filter(|_| !is_prefix)
+        .ok_or_else(|| Disconnect::for_line(CloseReason::BadId, line))
 }
 
 /// The timeouts of clients that have to identify themselves.
@@ -82,6 +84,11 @@ pub(super) struct HandshakeTimeouts {
 impl HandshakeTimeouts {
     pub(super) fn new(timeout: Duration) -> HandshakeTimeouts {
         HandshakeTimeouts { queue: TimeoutQueue::new(timeout) }
+    }
+
+    /// Changes the timeout, of clients that are connected too.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.queue.set_timeout(timeout);
     }
 
     /// Starts the timeout of a client that has connected now.
@@ -151,7 +158,7 @@ mod tests {
         let (mut clients, mut timeouts) = (ClientTable::new(), HandshakeTimeouts::new(timeout));
         let keys = [(); 2].map(|()| clients.insert(TestStream::default(), peer, start));
         keys.iter().for_each(|&key| timeouts.start(key, start));
-        clients.get_mut(keys[0]).unwrap().set_user(UserId(1));
+        clients.get_mut(keys[0]).unwrap().on_registered(UserId(1));
         timeouts.expire(&mut clients, start);
         assert!(clients.take_pending_closes().is_empty());
         assert_eq!(timeouts.next_deadline(), Some(start + timeout));

@@ -15,6 +15,20 @@ impl IpLimiter {
         IpLimiter { limit, clients: HashMap::new() }
     }
 
+    /// Changes the limit. `connected` are the addresses of all clients that were acquired; they stay, even
+    /// if they are more than the limit.
+    pub(crate) fn set_limit(
+        &mut self,
+        limit: Option<usize>,
+        connected: impl Iterator<Item = IpAddr>,
+    ) {
+        self.limit = limit;
+        self.clients.clear();
+        if limit.is_some() {
+            connected.for_each(|address| *self.clients.entry(address).or_insert(0) += 1);
+        }
+    }
+
     /// Counts one more client from an address. Returns `false` if the limit is reached.
     pub(crate) fn try_acquire(&mut self, address: IpAddr) -> bool {
         let Some(limit) = self.limit else { return true };
@@ -58,6 +72,20 @@ mod tests {
             limiter.release(address);
         }
         assert!(limiter.clients.is_empty(), "an address without clients takes no memory");
+    }
+
+    #[test]
+    fn a_changed_limit_counts_clients_that_are_connected() {
+        let mut limiter = IpLimiter::new(None);
+        assert!([A, A, A, B].into_iter().all(|address| limiter.try_acquire(address)));
+        limiter.set_limit(Some(2), [A, A, A, B].into_iter());
+        assert!(!limiter.try_acquire(A) && limiter.try_acquire(B) && !limiter.try_acquire(B));
+        limiter.release(A);
+        assert!(!limiter.try_acquire(A), "two are left");
+        limiter.release(A);
+        assert!(limiter.try_acquire(A));
+        limiter.set_limit(None, [A, A, B, B].into_iter());
+        assert!(limiter.try_acquire(A) && limiter.clients.is_empty());
     }
 
     #[test]

@@ -28,9 +28,12 @@ use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
 use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, LogKind};
+use crate::hub::log_line::log_line;
+use crate::hub::recent_closes::{ClosedConnection, Side};
 use crate::hub::registry::Registry;
 use crate::hub::token::ClientKey;
 use crate::hub::transport::{Acceptor, BACKLOG, Stream};
+use crate::protocol::UserId;
 
 /// The maximum number of clients over a limit that await a decision at once. They use descriptors
 /// of the reserve.
@@ -66,6 +69,18 @@ impl<A: Acceptor> Clients<A> {
             handshake_timeouts: HandshakeTimeouts::new(config.identify_timeout),
             linger_timeouts: LingerTimeouts::new(),
         }
+    }
+
+    /// Changes the settings, between two turns.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.handshake_timeouts.set_timeout(config.identify_timeout);
+        let peers = self.table.iter().map(|(_, client)| client.peer());
+        self.admission.set_max_per_address(config.max_clients_per_address, peers);
+    }
+
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.listener.acceptor_mut()
     }
 
     pub(super) fn table(&self) -> &ClientTable<A::Stream> {
@@ -243,12 +258,15 @@ impl<A: Acceptor> Clients<A> {
     }
 
     fn log_rejected(&self, peer: SocketAddr, reason: CloseReason, cx: &mut Context) {
-        cx.counters.clients_closed.count(reason);
+        record_closed(peer, None, &reason.into(), (false, 0), cx);
         let connected = self.open();
         cx.log(
             LogKind::ClientClosed(reason),
             Level::Warn,
-            format_args!("rejected client {peer}: {reason}, {connected} clients are connected"),
+            log_line!(
+                "rejected client {peer}: {reason}, {connected} clients are connected";
+                peer = peer, reason = reason
+            ),
         );
     }
 }
@@ -417,25 +435,54 @@ impl<A: Acceptor> Clients<A> {
     }
 }
 
+/// Counts the close of a client, and keeps it among the recent ones, with whether it is expected and the number of
+/// queued bytes that were not written.
+fn record_closed(
+    peer: SocketAddr,
+    user: Option<UserId>,
+    end: &Disconnect,
+    (is_expected, unwritten_bytes): (bool, u64),
+    cx: &mut Context,
+) {
+    cx.counters.clients_closed.count(end.reason);
+    cx.recent_closes.push(ClosedConnection {
+        side: Side::Client,
+        user,
+        peer,
+        reason: end.reason,
+        is_expected,
+        input: end.input.clone(),
+        unwritten_bytes,
+        at: cx.now,
+    });
+}
+
 /// Counts and logs the close of a client.
 fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut Context) {
-    let &Disconnect { reason, ref error } = end;
-    cx.counters.clients_closed.count(reason);
+    let &Disconnect { reason, ref error, .. } = end;
     // A reset before any bytes is what health checks do.
     let is_probe = end.is_reset() && client.handshake().is_some_and(Handshake::is_empty);
-    let level = if reason.is_expected() || is_probe { Level::Info } else { Level::Warn };
+    let is_expected = reason.is_expected() || is_probe;
+    record_closed(client.peer, client.user(), end, (is_expected, unwritten), cx);
+    let level = if is_expected { Level::Info } else { Level::Warn };
     let (kind, peer, cause) =
         (LogKind::ClientClosed(reason), client.peer, CausedBy(error.as_ref()));
     match client.user() {
         Some(user) => cx.log(
             kind,
             level,
-            format_args!("user {user} at {peer} closed: {reason}{cause}, {unwritten} bytes queued"),
+            log_line!(
+                "user {user} at {peer} closed: {reason}{cause}, {bytes} bytes queued";
+                user = user, peer = peer, reason = reason, bytes = unwritten
+            ),
         ),
         None => cx.log(
             kind,
             level,
-            format_args!("client {peer} closed before identifying: {reason}{cause}"),
+            log_line!(
+                "client {peer} closed before identifying: {reason}{cause}";
+                peer = peer, reason = reason
+            ),
         ),
     }
 }

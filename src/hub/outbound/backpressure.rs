@@ -51,13 +51,25 @@ impl Backpressure {
     pub(super) fn new(config: &Config) -> Backpressure {
         Backpressure {
             client_limit: config.client_queue_bytes,
-            total_limit: config.total_queue_bytes.min(BlockPool::MAX_QUEUED_BYTES),
+            total_limit: total_limit(config),
             slow_client: config.slow_client,
             stalls: TimeoutQueue::new(config.stall_timeout),
             stalled_clients: 0,
             total_low_watermark: None,
             is_watermark_stale: false,
         }
+    }
+
+    /// Changes the settings. Returns whether the limits or the reaction to a full queue have changed:
+    /// then the caller ends all stalls and pauses, so that the event that waits is tried again.
+    #[must_use]
+    pub(super) fn reconfigure(&mut self, config: &Config) -> bool {
+        let before = (self.client_limit, self.total_limit, self.slow_client);
+        self.client_limit = config.client_queue_bytes;
+        self.total_limit = total_limit(config);
+        self.slow_client = config.slow_client;
+        self.stalls.set_timeout(config.stall_timeout);
+        before != (self.client_limit, self.total_limit, self.slow_client)
     }
 
     /// Returns the maximum number of bytes queued for one client.
@@ -226,6 +238,11 @@ impl ClientOutput {
     pub(super) fn is_stall_over(&self) -> bool {
         self.stall.as_ref().is_some_and(|stall| self.queue.len() as u64 <= stall.low_watermark)
     }
+}
+
+/// Returns the maximum number of bytes queued for all clients together.
+fn total_limit(config: &Config) -> u64 {
+    config.total_queue_bytes.min(BlockPool::MAX_QUEUED_BYTES)
 }
 
 /// Returns the low watermark of a queue that cannot take `size` more bytes: half its limit, or less

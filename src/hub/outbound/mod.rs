@@ -11,6 +11,7 @@
 //! - `queued_total` is their sum over the registered clients;
 //! - `max_queue_bound` is an upper bound on the bytes queued for any registered client.
 
+mod backlog;
 mod backpressure;
 mod block_pool;
 mod byte_buffer;
@@ -25,8 +26,9 @@ use std::time::Instant;
 
 use log::Level;
 
+use self::backlog::Backlog;
 use self::backpressure::Backpressure;
-use self::output::Registered;
+use self::output::{NOT_LISTED, Registered};
 use crate::config::Config;
 use crate::engine::{Recipient, Recipients};
 use crate::hub::clients::ClientTable;
@@ -34,6 +36,7 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
+use crate::hub::log_line::log_line;
 use crate::hub::outbound::block_pool::BlockPool;
 use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
 use crate::hub::outbound::fanout::FanoutBatch;
@@ -41,6 +44,7 @@ use crate::hub::outbound::send_queue::{FlushOutcome, Tail};
 use crate::hub::token::ClientKey;
 use crate::protocol::Line;
 
+pub use self::backlog::QueuedClient;
 pub(crate) use self::delivery::Delivery;
 pub(crate) use self::fanout::OFFSET_BYTES;
 pub(crate) use self::output::ClientOutput;
@@ -57,6 +61,7 @@ pub(crate) struct Outbound {
     was_paused: bool,
     /// Clients that were disconnected for their queues and are not unregistered in the engine yet.
     departed: Vec<ClientKey>,
+    backlog: Backlog,
     queued_total: u64,
     max_queue_bound: u64,
     /// Memory of the send queues.
@@ -82,6 +87,7 @@ impl Outbound {
             backpressure: Backpressure::new(config),
             was_paused: false,
             departed: Vec::new(),
+            backlog: Backlog::default(),
             queued_total: 0,
             max_queue_bound: 0,
             pool: BlockPool::default(),
@@ -90,6 +96,20 @@ impl Outbound {
             bytes_written: 0,
             addressed_this_turn: 0,
             queued_this_turn: 0,
+        }
+    }
+
+    /// Changes the settings, between two turns. If they concern a pause, the event that waits is tried
+    /// again, and stall timeouts start anew.
+    pub(crate) fn reconfigure<S>(&mut self, clients: &mut ClientTable<S>, config: &Config) {
+        if !self.backpressure.reconfigure(config) {
+            return;
+        }
+        self.backpressure.end_total_pause();
+        for &key in &self.registered {
+            if let Some(output) = clients.output_mut(key) {
+                self.backpressure.end_stall(output);
+            }
         }
     }
 
@@ -129,6 +149,7 @@ impl Outbound {
         self.queued_total -= (output.queue.len() + self.batch.queued(recipient)) as u64;
         self.batch.unregister(recipient);
         self.backpressure.end_stall(output);
+        self.backlog.remove(clients, key);
         self.registered.swap_remove(index as usize);
         if let Some(&moved) = self.registered.get(index as usize)
             && let Some(output) = clients.output_mut(moved)
@@ -372,9 +393,26 @@ impl Outbound {
         if output.is_stall_over() {
             self.backpressure.end_stall(output);
         }
+        if output.is_empty() == (output.backlog_index != NOT_LISTED) {
+            self.backlog.update(clients, key);
+        }
         if let Err(error) = outcome {
             self.schedule_close(clients, key, error);
         }
+    }
+
+    /// Returns how many clients have a full queue, for which applying waits.
+    pub(crate) fn full_queues(&self) -> usize {
+        self.backpressure.stalled_clients()
+    }
+
+    /// Returns up to `max` clients with the longest queues, the longest first.
+    pub(crate) fn longest_queues<S>(
+        &self,
+        clients: &ClientTable<S>,
+        max: usize,
+    ) -> Vec<QueuedClient> {
+        self.backlog.longest(clients, max)
     }
 
     /// Returns the number of bytes written to sockets so far.
@@ -446,21 +484,23 @@ impl Outbound {
         if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
             return;
         }
+        cx.counters.pauses.set_paused(is_paused, cx.now);
         let queued = self.queued_total;
         if is_paused {
             let stalled = self.backpressure.stalled_clients();
             cx.log(
                 LogKind::Paused,
                 Level::Warn,
-                format_args!(
-                    "paused: {stalled} clients have full queues, {queued} bytes queued in total"
+                log_line!(
+                    "paused: {stalled} clients have full queues, {bytes} bytes queued in total";
+                    bytes = queued
                 ),
             );
         } else {
             cx.log(
                 LogKind::Paused,
                 Level::Info,
-                format_args!("resumed: {queued} bytes queued in total"),
+                log_line!("resumed: {bytes} bytes queued in total"; bytes = queued),
             );
         }
     }
@@ -479,6 +519,7 @@ impl Outbound {
         let blocks: usize = queues.sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
         assert!(self.max_queue_bound >= queued.max().unwrap_or(0), "no queue exceeds the bound");
+        self.backlog.check(clients, &self.registered);
         let is_stalled = |key: &&ClientKey| {
             clients.output(**key).is_some_and(ClientOutput::is_stalled_for_own_queue)
         };

@@ -11,9 +11,14 @@ pub(crate) struct ClientOutput {
     pub(super) writable: bool,
     pub(super) registration: Option<Registered>,
     pub(super) stall: Option<Box<Stall>>,
+    /// The index in the list of clients with queued bytes, or [`NOT_LISTED`].
+    pub(super) backlog_index: u32,
     /// Bytes of a queue that was dropped before the client is closed.
     pub(super) dropped_bytes: u64,
 }
+
+/// The index of a client that is not in the list.
+pub(super) const NOT_LISTED: u32 = u32::MAX;
 
 /// The numbers of a registered client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,7 @@ impl Default for ClientOutput {
             writable: true,
             registration: None,
             stall: None,
+            backlog_index: NOT_LISTED,
             dropped_bytes: 0,
         }
     }

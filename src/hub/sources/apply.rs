@@ -1,6 +1,5 @@
 //! Decoding, ordering and applying the lines of sources.
 
-use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -13,8 +12,10 @@ use crate::engine::{Engine, InsertOutcome, Progress};
 use crate::hub::budgets::Budgets;
 use crate::hub::close_reason::CloseReason;
 use crate::hub::commits::{Commits, Staged};
+use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::{Escaped, LogKind};
+use crate::hub::log_line::{LogLine, log_line};
 use crate::hub::outbound::{Delivery, OFFSET_BYTES};
 use crate::hub::recorder::Recorder;
 use crate::protocol::{
@@ -96,6 +97,7 @@ impl<'a, S: Write> Applier<'a, S> {
     /// handled one line at a time, because duplicate, late and out-of-window depend on what was
     /// applied before.
     pub(super) fn apply_lines(&mut self, source: &mut Source<S>) -> StopReason {
+        self.sample_delivery(source);
         loop {
             self.insert_fast_batch(source);
             match self.apply_due() {
@@ -105,6 +107,17 @@ impl<'a, S: Write> Applier<'a, S> {
             if !self.receive_line(source) {
                 return StopReason::Drained;
             }
+        }
+    }
+
+    /// Starts to follow the next event of a source, if deliveries are sampled and none is followed.
+    fn sample_delivery(&mut self, source: &Source<S>) {
+        if let Some(sampler) = &mut self.cx.delivery_sampler
+            && sampler.is_idle()
+            && let Some((sequence, read_at)) = source.peek_sequence()
+        {
+            let (awaited, window) = (self.engine.awaited(), self.cx.config.reorder_window);
+            sampler.start(sequence, read_at, awaited, window);
         }
     }
 
@@ -141,7 +154,8 @@ impl<'a, S: Write> Applier<'a, S> {
             }
             Some(Decoded::Malformed(line, error)) => {
                 if is_http(line, &error, is_first) {
-                    source.abort(CloseReason::HttpRequest);
+                    let end = Disconnect::for_line(CloseReason::HttpRequest, line);
+                    source.abort(end);
                     return false;
                 }
                 let (outcome, sequence) = self.receive_malformed(peer, line, error);
@@ -183,10 +197,11 @@ impl<'a, S: Write> Applier<'a, S> {
         error: ParseError,
     ) -> (InsertOutcome, Sequence) {
         self.cx.counters.malformed += 1;
+        let shown = Escaped(line);
         self.log(
             LogKind::Malformed,
             Level::Warn,
-            format_args!("malformed line from source {peer}: {}: {error}", Escaped(line)),
+            log_line!("malformed line from source {peer}: {shown}: {error}"; peer = peer),
         );
         match error.sequence {
             Some(sequence) => match self.engine.insert_void(sequence) {
@@ -251,8 +266,9 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::Duplicate,
             Level::Warn,
-            format_args!(
-                "duplicate event from source {peer}: sequence {sequence} is already buffered"
+            log_line!(
+                "duplicate event from source {peer}: sequence {sequence} is already buffered";
+                peer = peer, sequence = sequence
             ),
         );
     }
@@ -266,9 +282,10 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::LateFirst,
             Level::Warn,
-            format_args!(
+            log_line!(
                 "source {peer} starts with sequence {sequence}, but {awaited} is awaited: to let \
-                 a new source restart the stream, run with --on-source-disconnect reset"
+                 a new source restart the stream, run with --on-source-disconnect reset";
+                peer = peer, sequence = sequence
             ),
         );
     }
@@ -279,8 +296,9 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::Late,
             Level::Warn,
-            format_args!(
-                "late event from source {peer}: sequence {sequence}, but {awaited} is awaited"
+            log_line!(
+                "late event from source {peer}: sequence {sequence}, but {awaited} is awaited";
+                peer = peer, sequence = sequence
             ),
         );
     }
@@ -291,15 +309,16 @@ impl<'a, S: Write> Applier<'a, S> {
         self.log(
             LogKind::WindowExceeded,
             Level::Error,
-            format_args!(
+            log_line!(
                 "source {peer} sent sequence {sequence} while {awaited} is awaited: outside the \
                  reorder window of {window}; closing it (a larger --reorder-window allows more \
-                 disorder)"
+                 disorder)";
+                peer = peer, sequence = sequence
             ),
         );
     }
 
-    fn log(&mut self, kind: LogKind, level: Level, line: fmt::Arguments<'_>) {
+    fn log(&mut self, kind: LogKind, level: Level, line: LogLine<'_>) {
         self.cx.log(kind, level, line);
     }
 }

@@ -25,6 +25,8 @@ use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::listener::Listener;
 use crate::hub::log_limiter::{CausedBy, Escaped, LogKind};
+use crate::hub::log_line::log_line;
+use crate::hub::recent_closes::{ClosedConnection, Side};
 use crate::hub::token::SourceKey;
 use crate::hub::transport::{Acceptor, BACKLOG};
 
@@ -37,6 +39,16 @@ pub(super) struct Sources<A: Acceptor> {
 impl<A: Acceptor> Sources<A> {
     pub(super) fn new(acceptor: A, config: &Config) -> Sources<A> {
         Sources { listener: Listener::new(acceptor), table: SourceTable::new(config.max_sources) }
+    }
+
+    /// Changes the settings, between two turns.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.table.reconfigure(config);
+    }
+
+    /// Returns the listening socket, until it is closed.
+    pub(super) fn acceptor_mut(&mut self) -> Option<&mut A> {
+        self.listener.acceptor_mut()
     }
 
     /// Returns the number of admitted sources.
@@ -143,7 +155,7 @@ impl<A: Acceptor> Sources<A> {
 
     fn add(&mut self, stream: A::Stream, peer: SocketAddr, cx: &mut Context) {
         cx.counters.sources_accepted += 1;
-        let source = Source::new(stream, peer, cx.config.max_line_bytes);
+        let source = Source::new(stream, peer, cx.config.max_line_bytes, cx.now);
         if let (_, true) = self.table.insert(source) {
             log_admitted(peer, cx);
         }
@@ -167,16 +179,19 @@ impl<A: Acceptor> Sources<A> {
         let Some(source) = self.table.remove(key) else { return };
         let (reason, peer) = (CloseReason::TooManySources, source.peer());
         let connected = self.len();
-        cx.counters.sources_closed.count(reason);
+        record_closed(peer, &reason.into(), false, cx);
         cx.log(
             LogKind::SourceClosed(reason),
             Level::Warn,
-            format_args!("rejected source {peer}: {reason}, {connected} sources are connected"),
+            log_line!(
+                "rejected source {peer}: {reason}, {connected} sources are connected";
+                peer = peer, reason = reason
+            ),
         );
     }
 
     /// Reads from every readable source into its buffer. Returns whether any bytes arrived.
-    pub(super) fn read(&mut self, cx: &Context) -> bool {
+    pub(super) fn read(&mut self, cx: &mut Context) -> bool {
         if self.listener.is_closed() {
             return false;
         }
@@ -184,15 +199,16 @@ impl<A: Acceptor> Sources<A> {
         let share = (total_source_bytes / self.len().max(1)).clamp(min_source_bytes, source_bytes);
         let resets = cx.config.on_source_disconnect == OnSourceDisconnect::Reset;
         let mut is_reset_pending = self.is_reset_pending(cx);
-        let mut has_read = false;
+        let mut bytes_read = 0;
         self.table.for_each_mut(|source| {
             let may_read = source.has_sent_line() || !is_reset_pending;
             if source.is_readable() && may_read {
-                has_read |= source.read(share);
+                bytes_read += source.read(share, cx.now);
                 is_reset_pending |= resets && source.closed_after_line();
             }
         });
-        has_read
+        cx.counters.bytes_read += bytes_read as u64;
+        bytes_read > 0
     }
 }
 
@@ -259,35 +275,55 @@ impl<A: Acceptor> Sources<A> {
     /// Closes a source. Returns whether it had sent a line.
     fn close(&mut self, key: SourceKey, end: &Disconnect, cx: &mut Context) -> bool {
         let Some(source) = self.table.remove(key) else { return false };
-        let &Disconnect { reason, ref error } = end;
-        cx.counters.sources_closed.count(reason);
+        let &Disconnect { reason, ref error, .. } = end;
         let (peer, lines) = (source.peer(), source.lines_received());
         // A reset before any bytes is what health checks do.
         let is_probe = lines == 0 && source.is_empty() && end.is_reset();
         let is_expected = reason.is_expected() || is_probe;
+        record_closed(peer, end, is_expected, cx);
         let level = if is_expected { Level::Info } else { Level::Warn };
         let cause = CausedBy(error.as_ref());
         cx.log(
             LogKind::SourceClosed(reason),
             level,
-            format_args!("source {peer} closed: {reason}{cause}, after {lines} lines"),
+            log_line!(
+                "source {peer} closed: {reason}{cause}, after {lines} lines";
+                peer = peer, reason = reason
+            ),
         );
         let unterminated = source.partial_line();
         if !unterminated.is_empty() {
             cx.counters.unterminated += 1;
+            let shown = Escaped(unterminated);
             cx.log(
                 LogKind::Unterminated,
                 Level::Warn,
-                format_args!(
-                    "discarded the unterminated last line of source {peer}: {}",
-                    Escaped(unterminated)
-                ),
+                log_line!("discarded the unterminated last line of source {peer}: {shown}"; peer = peer),
             );
         }
         lines > 0
     }
 }
 
+/// Counts the close of a source, and keeps it among the recent ones.
+fn record_closed(peer: SocketAddr, end: &Disconnect, is_expected: bool, cx: &mut Context) {
+    cx.counters.sources_closed.count(end.reason);
+    cx.recent_closes.push(ClosedConnection {
+        side: Side::Source,
+        user: None,
+        peer,
+        reason: end.reason,
+        is_expected,
+        input: end.input.clone(),
+        unwritten_bytes: 0,
+        at: cx.now,
+    });
+}
+
 fn log_admitted(peer: SocketAddr, cx: &mut Context) {
-    cx.log(LogKind::SourceConnected, Level::Info, format_args!("source {peer} connected"));
+    cx.log(
+        LogKind::SourceConnected,
+        Level::Info,
+        log_line!("source {peer} connected"; peer = peer),
+    );
 }

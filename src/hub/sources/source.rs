@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use super::answers::Answers;
-use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
 use crate::hub::readiness::Readiness;
-use crate::protocol::{CompactEvent, Decoded, EventDecoder, Line};
+use crate::protocol::{CompactEvent, Decoded, EventDecoder, Line, Sequence};
 
 /// A connection that sends events.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Source<S> {
     readable: bool,
     /// `decoder` may have complete lines that were not decoded.
     may_have_lines: bool,
+    /// When the lines that were not decoded began to arrive.
+    lines_since: Instant,
     /// Lines decoded so far.
     lines_received: u64,
     /// At least one of them was an event.
@@ -32,13 +34,20 @@ pub(super) struct Source<S> {
 }
 
 impl<S> Source<S> {
-    pub(super) fn new(stream: S, peer: SocketAddr, max_line_bytes: usize) -> Source<S> {
+    /// Creates a source that was accepted at `now`.
+    pub(super) fn new(
+        stream: S,
+        peer: SocketAddr,
+        max_line_bytes: usize,
+        now: Instant,
+    ) -> Source<S> {
         Source {
             stream,
             peer,
             decoder: EventDecoder::new(max_line_bytes),
             readable: true,
             may_have_lines: false,
+            lines_since: now,
             lines_received: 0,
             has_sent_event: false,
             peer_closed: false,
@@ -59,6 +68,11 @@ impl<S> Source<S> {
     /// Returns whether it has sent `SYNC`.
     pub(super) fn has_sent_sync(&self) -> bool {
         self.answers.is_some()
+    }
+
+    /// Changes the maximum length of the lines that are not decoded yet.
+    pub(super) fn set_max_line_bytes(&mut self, max_line_bytes: usize) {
+        self.decoder.buffer_mut().set_max_line_bytes(max_line_bytes);
     }
 
     /// Returns the peer's address.
@@ -98,6 +112,11 @@ impl<S> Source<S> {
         accepted
     }
 
+    /// Returns the sequence of the next line if it is readable, and when it was read.
+    pub(super) fn peek_sequence(&self) -> Option<(Sequence, Instant)> {
+        Some((self.decoder.peek_sequence()?, self.lines_since))
+    }
+
     /// Decodes the next complete line. The caller counts it with [`on_line`](Self::on_line).
     pub(super) fn next_line(&mut self) -> Option<Decoded<'_>> {
         self.decoder.next_event()
@@ -115,11 +134,11 @@ impl<S> Source<S> {
     }
 
     /// Ends the source, and discards its remaining input.
-    pub(super) fn abort(&mut self, reason: CloseReason) {
+    pub(super) fn abort(&mut self, end: impl Into<Disconnect>) {
         self.decoder = EventDecoder::default();
         self.may_have_lines = false;
         self.readable = false;
-        self.end = Some(reason.into());
+        self.end = Some(end.into());
     }
 
     /// Returns and forgets the end of the stream, once all lines before it are decoded.
@@ -217,8 +236,8 @@ impl<S: Write> Source<S> {
 }
 
 impl<S: Read> Source<S> {
-    /// Reads until `max_bytes` have arrived, or none are available. Returns whether any arrived.
-    pub(super) fn read(&mut self, max_bytes: usize) -> bool {
+    /// Reads until `max_bytes` have arrived, or none are available. Returns how many arrived.
+    pub(super) fn read(&mut self, max_bytes: usize, now: Instant) -> usize {
         let mut left = max_bytes;
         while left > 0 {
             let buffer = self.decoder.buffer_mut();
@@ -238,8 +257,11 @@ impl<S: Read> Source<S> {
                 }
             }
         }
-        self.may_have_lines |= left < max_bytes;
-        left < max_bytes
+        if !self.may_have_lines && left < max_bytes {
+            self.may_have_lines = true;
+            self.lines_since = now;
+        }
+        max_bytes - left
     }
 }
 
@@ -248,6 +270,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::hub::close_reason::CloseReason;
     use crate::hub::test_stream::TestStream;
 
     fn readable(read_closed: bool) -> Readiness {
@@ -256,23 +279,23 @@ mod tests {
 
     fn source(input: &[u8]) -> Source<TestStream> {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Source::new(TestStream::with_input(input), peer, 256)
+        Source::new(TestStream::with_input(input), peer, 256, Instant::now())
     }
 
     #[test]
     fn a_source_that_has_sent_a_partial_line_has_sent_no_line() {
         let mut source = source(b"1|");
-        assert!(source.read(100));
+        assert!(source.read(100, Instant::now()) > 0);
         assert!(source.may_have_lines() && !source.has_sent_line());
         source.stream.input.extend(b"B\n");
-        assert!(source.read(100) && source.has_sent_line());
+        assert!(source.read(100, Instant::now()) > 0 && source.has_sent_line());
     }
 
     #[test]
     fn the_end_takes_effect_once_all_lines_are_decoded() {
         let mut source = source(b"1|B\nrest");
         source.stream.is_closed_by_peer = true;
-        assert!(source.read(100));
+        assert!(source.read(100, Instant::now()) > 0);
         assert!(source.closed_after_line() && source.take_end().is_none());
         assert!(matches!(source.next_line(), Some(Decoded::Event(..))));
         source.on_line(true);
@@ -286,7 +309,7 @@ mod tests {
     #[test]
     fn an_aborted_source_has_no_input() {
         let mut source = source(b"1|B\n");
-        source.read(100);
+        source.read(100, Instant::now());
         source.abort(CloseReason::WindowExceeded);
         source.set_ready(&readable(false));
         assert!(source.is_empty() && !source.is_readable() && source.next_line().is_none());

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::source::Source;
+use crate::config::Config;
 use crate::hub::token::SourceKey;
 
 /// The maximum number of sources over the limit that await a decision at once. They use descriptors
@@ -38,6 +39,14 @@ impl<S> SourceTable<S> {
             admitted: VecDeque::new(),
             undecided: VecDeque::new(),
             max_sources,
+        }
+    }
+
+    /// Changes the limits. Sources that are admitted stay, even if they are more than the limit.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        self.max_sources = config.max_sources;
+        for (_, source) in &mut self.table {
+            source.set_max_line_bytes(config.max_line_bytes);
         }
     }
 
@@ -152,13 +161,14 @@ impl<S> SourceTable<S> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Instant;
 
     use super::*;
     use crate::hub::close_reason::CloseReason;
     use crate::hub::readiness::Readiness;
 
     fn source() -> Source<()> {
-        Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256)
+        Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256, Instant::now())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Configuration files with arbitrary text. An accepted file must mean what it says, and the
 //! printed configuration must read back the same.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use eventserver::config::Config;
@@ -46,6 +46,7 @@ fn check_accepted(text: &str, config: &Config) {
     assert_eq!(again, *config, "{printed}");
     assert_eq!(again.to_string(), printed);
 
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Ok(given) = serde_json::from_str::<Map<String, Value>>(text) else {
         panic!("accepted, though it is no JSON object")
     };
@@ -56,11 +57,20 @@ fn check_accepted(text: &str, config: &Config) {
     check_bounds(&printed);
 }
 
-/// Checks that the printed value is the given one.
+/// Checks that the printed value means the given one.
 fn check_value(key: &str, given: &Value, printed: Option<&Value>) {
-    if key.ends_with("Address") && given.is_string() {
+    if given == "none" {
+        assert_eq!(printed, None, "{key}");
+    } else if key.ends_with("Address") {
         let [given, printed] = [Some(given), printed].map(address);
         assert_eq!(given, printed, "{key}");
+    } else if key == "adminListen" {
+        let [given, printed] = [Some(given), printed].map(listener);
+        assert_eq!(given, printed, "{key}");
+    } else if let Some(printed) = printed.filter(|printed| printed.is_number()) {
+        let given = number(given, key.ends_with("Ms")).unwrap_or(f64::NAN);
+        let printed = printed.as_f64().unwrap_or(f64::NAN);
+        assert!((given - printed).abs() <= printed * 1e-9, "{key}: {given} is not {printed}");
     } else {
         assert_eq!(Some(given), printed, "{key}");
     }
@@ -69,7 +79,40 @@ fn check_value(key: &str, given: &Value, printed: Option<&Value>) {
 /// Parses an address without brackets and zone.
 fn address(value: Option<&Value>) -> Option<IpAddr> {
     let text = value?.as_str()?.trim_matches(['[', ']']);
-    text.split('%').next()?.parse().ok()
+    text.split('%').next()?.replace("localhost", "127.0.0.1").parse().ok()
+}
+
+/// Parses address and port. A port alone is one of 127.0.0.1.
+fn listener(value: Option<&Value>) -> Option<SocketAddr> {
+    let value = value?;
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let port = text.trim_start_matches("localhost").trim_start_matches(':');
+    let port = port.parse().ok().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    port.or_else(|| text.parse().ok())
+}
+
+/// Parses a number with a unit, in floating point.
+fn number(value: &Value, is_time: bool) -> Option<f64> {
+    let text = value.as_str().map_or_else(|| value.to_string(), |text| text.replace('_', ""));
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text[number.len()..].to_ascii_lowercase();
+    let factor = match (unit.as_str(), is_time) {
+        ("" | "b", false) | ("" | "ms", true) => 1.0,
+        ("s", true) => 1e3,
+        ("m" | "min", true) => 6e4,
+        ("h", true) => 3.6e6,
+        ("d", true) => 8.64e7,
+        ("kb", false) => 1e3,
+        ("mb", false) => 1e6,
+        ("gb", false) => 1e9,
+        ("tb", false) => 1e12,
+        ("k" | "kib", false) => 1024.0,
+        ("m" | "mib", false) => 1048576.0,
+        ("g" | "gib", false) => 1073741824.0,
+        ("t" | "tib", false) => 1099511627776.0,
+        _ => return None,
+    };
+    number.trim_end().parse::<f64>().ok().map(|number| number * factor)
 }
 
 fn check_bounds(printed: &Map<String, Value>) {

@@ -5,6 +5,7 @@
 //! them.
 #![allow(unreachable_pub, reason = "the fuzzer's binaries have this as a library")]
 
+pub mod admin;
 pub mod config;
 pub mod engine;
 pub mod events;
@@ -19,11 +20,12 @@ mod sim;
 pub type Target = fn(&[u8]);
 
 /// All targets with their names, which are also those of their binaries and corpora.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("lines", lines::check),
     ("events", events::check),
     ("ids", ids::check),
     ("config", config::check),
     ("engine", engine::check),
     ("server", server::check),
+    ("admin", admin::check),
 ];

@@ -1,7 +1,9 @@
 //! Servers, sources and clients with methods that read as sentences.
 
+mod browser;
 mod client;
 mod descriptors;
+mod http;
 mod log;
 mod pipes;
 #[path = "../../support/prng.rs"]
@@ -12,17 +14,21 @@ mod process;
 mod server;
 mod source;
 mod streams;
+mod terminal;
 
 use std::time::Duration;
 
+pub(crate) use browser::Browser;
 pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
+pub(crate) use http::Http;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
 pub(crate) use prng::Prng;
 pub(crate) use server::{Server, command, run_to_exit};
 pub(crate) use source::Source;
 pub(crate) use streams::{MESSAGE_BYTES, broadcasts, delivered, messages};
+pub(crate) use terminal::terminal;
 
 /// Time after which a test fails: far longer than anything takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

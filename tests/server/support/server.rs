@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use eventserver::hub::CloseReason;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
+use super::http::Http;
 use super::log::Log;
 use super::process::Process;
 use super::{DEADLINE, INTERVAL};
@@ -55,6 +57,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) event_address: SocketAddr,
     pub(crate) client_address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     log: Log,
     has_ended: bool,
 }
@@ -84,8 +87,16 @@ impl Server {
     /// Starts a server with another standard error for its log.
     #[track_caller]
     pub(crate) fn start_logging_to(log: impl Into<Stdio>, flags: &[&str]) -> Server {
+        Self::start_with(flags, |command| {
+            command.stderr(log);
+        })
+    }
+
+    /// Starts a server whose environment or outputs `change` sets.
+    #[track_caller]
+    pub(crate) fn start_with(flags: &[&str], change: impl FnOnce(&mut Command)) -> Server {
         let mut command = command(&[&FREE_PORTS, flags].concat());
-        command.stderr(log);
+        change(&mut command);
         Self::spawn(command)
     }
 
@@ -94,11 +105,11 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let log = child.stderr.take().map(Log::of).unwrap_or_default();
         let ready = first_line(child.stdout.take().unwrap());
-        let Some((event_address, client_address)) = addresses(&ready) else {
+        let Some((event_address, client_address, admin_address)) = addresses(&ready) else {
             let _ = child.kill();
             panic!("the server printed {ready:?} and logged {:?}", log.lines());
         };
-        Server { child, event_address, client_address, log, has_ended: false }
+        Server { child, event_address, client_address, admin_address, log, has_ended: false }
     }
 
     /// Wraps a server process that listens on these addresses.
@@ -107,7 +118,21 @@ impl Server {
         event_address: SocketAddr,
         client_address: SocketAddr,
     ) -> Server {
-        Server { child, event_address, client_address, log: Log::default(), has_ended: false }
+        let (admin_address, log) = (None, Log::default());
+        Server { child, event_address, client_address, admin_address, log, has_ended: false }
+    }
+
+    /// Returns the address for operators of a server with `--admin-listen`.
+    #[track_caller]
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin_address.unwrap()
+    }
+
+    /// Returns a value of `/status` by its path, such as `/events/applied`.
+    #[track_caller]
+    pub(crate) fn status(&self, pointer: &str) -> Value {
+        let status = Http::connect(self).gets("/status").json();
+        status.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {status}")).clone()
     }
 
     fn pid(&self) -> Pid {
@@ -191,10 +216,10 @@ impl Server {
         self.log.wait_for("the totals", |lines| lines.iter().filter(is_totals).nth(before).cloned())
     }
 
-    /// Returns one count of the totals: the number after `name`.
+    /// Returns one count of the totals.
     #[track_caller]
     pub(crate) fn stat(&self, name: &str) -> u64 {
-        number_after(name, &self.totals())
+        value_of(name, &self.totals())
     }
 
     /// Returns the totals of a server that has exited, the last in its log.
@@ -278,25 +303,30 @@ fn first_line(from: impl Read + Send + 'static) -> String {
     receiver.recv_timeout(DEADLINE).unwrap_or_default()
 }
 
-/// Parses both addresses of a ready line.
-fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// Parses the addresses of a ready line.
+fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr, Option<SocketAddr>)> {
     let addresses = ready.strip_prefix("eventserver ready: events on ")?.strip_suffix('\n')?;
-    let (events, clients) = addresses.split_once(", clients on ")?;
-    Some((events.parse().ok()?, clients.parse().ok()?))
+    let (events, others) = addresses.split_once(", clients on ")?;
+    let (clients, admin) = match others.split_once(", admin on ") {
+        Some((clients, admin)) => (clients, Some(admin.parse().ok()?)),
+        None => (others, None),
+    };
+    Some((events.parse().ok()?, clients.parse().ok()?, admin))
 }
 
-/// Returns the number after `name` as a whole word. A close reason that the totals leave out has
-/// not occurred yet.
+/// Returns the value of `name`. A close reason that the totals leave out has not occurred yet.
 #[track_caller]
-fn number_after(name: &str, totals: &str) -> u64 {
-    let number = totals
-        .match_indices(name)
-        .filter(|&(index, _)| totals[..index].ends_with([' ', '(']))
-        .filter_map(|(index, _)| totals[index + name.len()..].strip_prefix(' '))
-        .find_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-    number.unwrap_or_else(|| {
-        let is_reason = CloseReason::ALL.iter().any(|reason| reason.name() == name);
-        assert!(is_reason, "no {name:?} in {totals}");
-        0
-    })
+fn value_of(name: &str, totals: &str) -> u64 {
+    let mut pairs = totals.split_whitespace().filter_map(|word| word.split_once('='));
+    match pairs.find(|&(other, _)| other == name) {
+        Some((_, value)) => value.parse().unwrap(),
+        None => {
+            let reason = name.strip_prefix("clients_closed.");
+            let reason = reason.or_else(|| name.strip_prefix("sources_closed."));
+            let is_reason =
+                reason.is_some_and(|it| CloseReason::ALL.iter().any(|reason| reason.name() == it));
+            assert!(is_reason, "no {name:?} in {totals}");
+            0
+        }
+    }
 }

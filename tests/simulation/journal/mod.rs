@@ -2,20 +2,19 @@
 //! back.
 //!
 //! `JOURNAL_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`.
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
 mod commit_log;
 #[path = "../../support/memory_disk.rs"]
 #[allow(dead_code, reason = "other targets use the rest")]
 mod memory_disk;
-#[path = "../../support/prng.rs"]
-#[allow(dead_code, reason = "other targets use the rest")]
-mod prng;
 mod story;
 mod world;
 
 use std::ops::Range;
 
 use self::world::World;
+use crate::sim::prng;
 use crate::{parse_range, run_each_seed, variable};
 
 /// The seeds of `cargo test`.

@@ -26,6 +26,8 @@ pub(crate) enum Call {
     /// A write for which there was no room.
     WriteRefused(SocketId),
     WriteFailed(SocketId),
+    /// The server has registered the client as this user.
+    Registered(SocketId, u64),
     /// The server has shut down its sending side.
     ShutDown(SocketId),
     Closed(SocketId),

@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use eventserver::hub::{Acceptor, Stream};
+use eventserver::protocol::UserId;
 
-use super::kernel::{Kernel, SocketId};
+use super::kernel::{Call, Kernel, SocketId};
 use super::socket::Side;
 
 /// A simulated listening socket.
@@ -46,6 +47,10 @@ impl Drop for SimulatedAcceptor {
 impl Stream for SimulatedStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.kernel.borrow_mut().shut_down(self.socket)
+    }
+
+    fn on_registered(&mut self, user: UserId) {
+        self.kernel.borrow_mut().calls.push(Call::Registered(self.socket, user.0));
     }
 }
 

@@ -35,7 +35,7 @@ impl Counts {
         let engine = totals.engine();
         Counts {
             awaited: totals.awaited(),
-            waiting: totals.waiting(),
+            waiting: totals.buffered_events(),
             follows: engine.follows,
             unfollows: engine.unfollows,
             broadcasts: engine.broadcasts,

@@ -22,6 +22,9 @@ const MAX_TURNS_TO_IDLE: usize = 100_000;
 /// Rounds, besides ten for each unsent byte, after which unfinished work counts as stuck.
 const MAX_ROUNDS_TO_SETTLE: usize = 20_000;
 
+/// Turns between two reloads of the same settings, which must change nothing.
+const RELOAD_INTERVAL: usize = 7;
+
 /// A run in progress.
 pub(crate) struct Simulation {
     random: Random,
@@ -160,7 +163,10 @@ impl Simulation {
         self.turns += 1;
         let now = self.start + Duration::from_millis(self.now);
         let ready = std::mem::take(&mut self.ready);
-        let Simulation { hub, kernel, peers, .. } = self;
+        let Simulation { hub, kernel, peers, scenario, .. } = self;
+        if self.turns.is_multiple_of(RELOAD_INTERVAL) {
+            hub.reconfigure(scenario.config.clone(), scenario.capacity);
+        }
         hub.turn(now, &ready, |more| {
             peers.step_mid_turn(&mut kernel.borrow_mut());
             kernel.borrow_mut().poll(more)

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::sys::interrupt::{self, Interrupted};
 use crate::workload::handshake::Handshake;
 
@@ -25,16 +27,12 @@ impl Connecting {
     pub(crate) fn open(to: SocketAddr, who: &str, handshake: &Handshake) -> io::Result<Connecting> {
         let open = || {
             interrupt::check()?;
-            let mut stream = TcpStream::connect(to)?;
+            let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
             stream.set_nodelay(true)?;
             stream.write_all(&handshake.text)?;
             Ok(Connecting { stream, expected_suffix: handshake.expected_suffix })
         };
-        let name = |error: io::Error| match Interrupted::of(&error) {
-            Some(_) => error,
-            None => io::Error::new(error.kind(), format!("{who} to {to}: {error}")),
-        };
-        open().map_err(name)
+        open().map_err(|error| connect_error(who, to, error))
     }
 
     /// Waits for the reply and makes the connection non-blocking. The server sends nothing after
@@ -47,18 +45,49 @@ impl Connecting {
         let (mut answer, mut part) = (Vec::new(), [0; 4096]);
         self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         while !answer.ends_with(self.expected_suffix) {
-            match self.stream.read(&mut part)? {
-                0 => {
+            match self.stream.read(&mut part) {
+                Ok(0) => {
                     return Err(io::Error::other(
                         "the server closed the connection before its reply",
                     ));
                 }
-                count => answer.extend_from_slice(&part[..count]),
+                Ok(count) => answer.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(io::Error::other(format!(
+                        "the server has not replied within {ANSWER_TIMEOUT:?}"
+                    )));
+                }
+                Err(error) => return Err(error),
             }
         }
         self.stream.set_nonblocking(true)?;
         Ok(mio::net::TcpStream::from_std(self.stream))
     }
+}
+
+/// Describes a failed connection, and what to do about it.
+pub(crate) fn connect_error(who: &str, to: SocketAddr, error: io::Error) -> io::Error {
+    if Interrupted::of(&error).is_some() {
+        return error;
+    }
+    let message = match Errno::from_io_error(&error) {
+        Some(Errno::CONNREFUSED) => format!(
+            "no server at {to}, to which {who} connects: start it (`cargo run --release`) or use --spawn"
+        ),
+        Some(Errno::MFILE | Errno::NFILE) => format!(
+            "{who} to {to}: too few descriptors: raise the limit (`ulimit -n`) or connect fewer clients"
+        ),
+        Some(Errno::ADDRNOTAVAIL) => format!(
+            "{who} to {to}: no local port is free: connect fewer clients, or widen \
+             net.ipv4.ip_local_port_range"
+        ),
+        None if error.kind() == ErrorKind::TimedOut => format!(
+            "{who} to {to}: no answer within {ANSWER_TIMEOUT:?}: is the address right, and no firewall \
+             between?"
+        ),
+        _ => format!("{who} to {to}: {error}"),
+    };
+    io::Error::new(error.kind(), message)
 }
 
 /// Reads once. Returns `None` if nothing is available, and 0 at the end of file or after a reset.

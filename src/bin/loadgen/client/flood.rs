@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::client::connection::{Connecting, read_some};
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, check_source, expect_silence, source_failed};
 use crate::oracle::in_flight::InFlight;
@@ -69,6 +70,9 @@ pub(crate) struct Flood {
     /// The last line as clients receive it, once it has been sent.
     last_line: Option<Vec<u8>>,
     last_arrival: Instant,
+    first_delivery: FirstDelivery,
+    /// Bytes written so far.
+    sent: u64,
 }
 
 /// A connected receiver.
@@ -133,6 +137,8 @@ impl Flood {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             last_line: None,
             last_arrival: Instant::now(),
+            first_delivery: FirstDelivery::new(to.events),
+            sent: 0,
         })
     }
 
@@ -190,13 +196,19 @@ impl Flood {
     ///
     /// # Errors
     ///
-    /// A connection fails or ends, or unexpected bytes arrive.
+    /// A connection fails or ends, unexpected bytes arrive, or nothing arrives at all.
     pub(crate) fn step(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.source_readable) {
             check_source(&mut self.source)?;
         }
         self.write()?;
-        self.read()
+        self.read()?;
+        // A flood has broadcasts from the beginning.
+        if self.sent == 0 {
+            return Ok(());
+        }
+        let source = &self.source;
+        self.first_delivery.check(self.sent, || source.local_addr())
     }
 
     /// Appends the last event, a broadcast.
@@ -259,6 +271,7 @@ impl Flood {
             Ok(count) => {
                 self.source_writable = count == unwritten.len();
                 self.written += count;
+                self.sent += count as u64;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.source_writable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -291,6 +304,7 @@ impl Flood {
         self.in_ready_list[index] = may_have_more;
         if may_have_more {
             self.last_arrival = Instant::now();
+            self.first_delivery.arrived();
             self.readable.push_back(index);
         }
         Ok(())

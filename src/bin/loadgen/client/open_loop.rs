@@ -15,6 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
 use crate::client::connection::{Connecting, read_some};
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::silence::{Served, check_source, expect_silence, extra, source_failed};
 use crate::codec::{Event, write_event, write_number};
 use crate::sys::interrupt::{self, MAX_WAIT};
@@ -37,6 +38,9 @@ const MAX_EVENTS_PER_TURN: u64 = 1024;
 /// up; the delayed events are still measured from their due time.
 const MAX_OUTSTANDING: u64 = 1 << 24;
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
+
+/// A longer pause than it takes to print a line.
+const IDLE: Duration = Duration::from_micros(300);
 
 const SOURCE: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
@@ -99,6 +103,7 @@ pub(crate) struct LatencyProbe {
     prng: Prng,
     next_sequence: u64,
     timeout: Duration,
+    first_delivery: FirstDelivery,
 }
 
 struct Client {
@@ -165,22 +170,29 @@ impl LatencyProbe {
             prng: Prng::from_seed(seed),
             next_sequence: 1,
             timeout,
+            first_delivery: FirstDelivery::new(to.events),
         })
     }
 
     /// Sends the events of `schedule` and waits for their deliveries. After a signal it returns the
-    /// latencies so far.
+    /// latencies so far. `observer` is called often, with the time since the start, and with whether
+    /// it may take [`IDLE`] without delaying an event or its timing.
     ///
     /// # Errors
     ///
     /// A connection fails, a client receives an unexpected line, or nothing has arrived for the
     /// timeout.
-    pub(crate) fn measure(&mut self, schedule: Schedule) -> io::Result<Latencies> {
+    pub(crate) fn measure(
+        &mut self,
+        schedule: Schedule,
+        observer: &mut dyn FnMut(Duration, bool),
+    ) -> io::Result<Latencies> {
         let events = schedule.events();
         let mut measurement = Measurement::start(schedule, self.next_sequence)?;
         let mut unsent = Vec::new();
         let mut encoded = 0;
         let mut last_arrival = measurement.start;
+        let mut sent = 0;
         loop {
             let elapsed = measurement.start.elapsed();
             let due = schedule.due_by(elapsed).min(encoded + MAX_EVENTS_PER_TURN);
@@ -191,15 +203,22 @@ impl LatencyProbe {
                 self.encode_next(&mut measurement, elapsed, &mut unsent);
                 encoded += 1;
             }
-            self.send(&mut unsent)?;
+            sent += self.send(&mut unsent)?;
             let is_done = encoded == events && unsent.is_empty() && measurement.outstanding == 0;
             if is_done || interrupt::has_come() {
                 return Ok(measurement.latencies);
             }
+            let is_idle = measurement.outstanding == 0 && schedule.due(encoded) > elapsed + IDLE;
+            observer(elapsed, is_idle);
             self.wait(&measurement, encoded)?;
             if self.read_clients(&mut measurement)? {
                 last_arrival = Instant::now();
-            } else if measurement.outstanding > 0 && last_arrival.elapsed() > self.timeout {
+                self.first_delivery.arrived();
+            } else if measurement.outstanding > 0 {
+                let source = &self.source;
+                self.first_delivery.check(sent, || source.local_addr())?;
+            }
+            if measurement.outstanding > 0 && last_arrival.elapsed() > self.timeout {
                 let missing = measurement.outstanding;
                 return Err(io::Error::other(format!("{missing} deliveries are missing")));
             }
@@ -229,16 +248,19 @@ impl LatencyProbe {
         text.push(b'\n');
     }
 
-    fn send(&mut self, unsent: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes what the socket accepts; returns the number of bytes.
+    fn send(&mut self, unsent: &mut Vec<u8>) -> io::Result<u64> {
         if unsent.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         match self.source.write(unsent) {
-            Ok(count) => drop(unsent.drain(..count)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(source_failed(&error.to_string())),
+            Ok(count) => {
+                unsent.drain(..count);
+                Ok(count as u64)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(source_failed(&error.to_string())),
         }
-        Ok(())
     }
 
     /// Sleeps until the next event is due or a connection is readable.

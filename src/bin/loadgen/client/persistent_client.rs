@@ -131,7 +131,8 @@ impl PersistentClient {
             mismatch = mismatch.expecting(line.text);
         }
         mismatch.add_received(received);
-        io::Error::other(mismatch.to_string())
+        let hint = mismatch.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        io::Error::other(format!("{mismatch}{hint}"))
     }
 
     /// Returns an error for the first missing line, if any.

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::client::connection::Connecting;
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::silence::{
     END_TIMEOUT, SILENCE_PERIOD, source_answered, source_failed, warn_of_open_source,
 };
@@ -55,6 +56,7 @@ pub(crate) struct Session {
     /// Clients with a mismatch, in the order of detection.
     mismatched: Vec<usize>,
     timeout: Duration,
+    first_delivery: FirstDelivery,
 }
 
 struct Source {
@@ -119,6 +121,7 @@ impl Session {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             mismatched: Vec::new(),
             timeout,
+            first_delivery: FirstDelivery::new(to.events),
         })
     }
 
@@ -127,7 +130,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The source's connection fails.
+    /// The source's connection fails, or the server delivers nothing at all.
     pub(crate) fn run_segment(
         &mut self,
         segment: &Segment,
@@ -147,6 +150,14 @@ impl Session {
             now = Instant::now();
             observer.progress(now, self.source.sent as u64, received);
             let resting = self.source.sent == due && due < segment.wire.len();
+            if stats.matched_bytes > 0 {
+                self.first_delivery.arrived();
+            }
+            // When all bytes are sent, all deliveries are due.
+            if self.source.sent == segment.wire.len() && waiting > 0 {
+                let source = &self.source.stream;
+                self.first_delivery.check(0, || source.local_addr())?;
+            }
             if sent > 0 || stats.matched_bytes > 0 || resting {
                 last_move = now;
             } else if now - last_move > self.timeout {

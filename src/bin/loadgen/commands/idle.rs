@@ -11,13 +11,21 @@ use serde::Serialize;
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{CommandResult, relay_server, server};
+use super::{CommandResult, conclude, relay_server, server, server_settings};
 use crate::args;
-use crate::client::connection::read_some;
+use crate::client::connection::{connect_error, read_some};
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::silence::{Served, expect_silence};
-use crate::output::{print, write_json, write_report};
+use crate::options::CommonOptions;
+use crate::output::chart::{Axis, Chart, LineChart, Series};
+use crate::output::document::{Findings, Plan, Verdict};
+use crate::output::format::{format_bytes, format_count, format_micros, format_si};
+use crate::output::progress::Progress;
+use crate::output::table::Table;
+use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, MAX_WAIT};
-use crate::sys::procfs::{self, Process, allow_clients};
+use crate::sys::procfs::allow_clients;
+use crate::target::monitor::Monitor;
 use crate::target::relay;
 use crate::target::server::Server;
 
@@ -33,28 +41,71 @@ const SENT: &[u8] = b"1|B\n";
 const RECEIVED: &[u8] = b"1|B\r\n";
 
 pub(super) fn run(flags: &args::Idle) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let (clients, core) = (flags.clients, flags.server_cpu);
-    let description = format!("idle: {clients} idle clients, then one broadcast");
-    info!("{description}");
-    let figures = idle(server(flags.target(), core)?, clients, common.timeout)?;
-    print(&format!("{description}\n{}", figures.table()));
-    let relay = if flags.relay {
-        let spec = relay::RelaySpec { clients, busy_poll: false };
-        let relay = idle(relay_server(spec, core)?, clients, common.timeout)?;
-        let ratio = figures.last_us() / relay.last_us();
-        print(&format!("relay\n{}  ratio       {ratio:.2} to the last client\n", relay.table()));
-        Some(relay)
-    } else {
-        None
+    let plan = Plan {
+        kind: "idle",
+        description: format!("idle: {clients} idle clients, then one broadcast"),
+        settings: json!({
+            "clients": clients, "relay": flags.relay, "cpu": flags.cpu, "serverCpu": core,
+            "timeoutMs": common.timeout.as_millis() as u64,
+            "server": server_settings(flags.target(), &[]),
+        }),
     };
-    let result = json!({
-        "command": "idle", "machine": procfs::host_info(), "ok": true,
-        "figures": figures, "relay": relay,
-    });
-    write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), &description, &result, &[])?;
-    Ok(true)
+    super::announce(&plan.description);
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let figures = idle(server(flags.target(), core)?, clients, common)?;
+        print(&format!("{}{}", heading(&plan.description), figures.table()));
+        let relay = if flags.relay {
+            let spec = relay::RelaySpec { clients, busy_poll: false };
+            let relay = idle(relay_server(spec, core)?, clients, common)?;
+            let ratio = figures.last_us() / relay.last_us();
+            let table = relay.table();
+            print(&format!("relay\n{table}  ratio       {ratio:.2} to the last client\n"));
+            Some(relay)
+        } else {
+            None
+        };
+        Ok(findings(&figures, relay.as_ref()))
+    };
+    conclude(&plan, files, measure())
+}
+
+/// Returns the result for JSON and a report.
+fn findings(server: &IdleFigures, relay: Option<&IdleFigures>) -> Findings {
+    let sides: Vec<(&'static str, &IdleFigures)> =
+        [("server", server)].into_iter().chain(relay.map(|relay| ("relay", relay))).collect();
+    let head: Vec<&str> = [""].into_iter().chain(sides.iter().map(|side| side.0)).collect();
+    let mut table =
+        Table::new(format!("{} idle clients", format_count(server.clients as u64)), &head);
+    for (name, cell) in IdleFigures::CELLS {
+        let cells = sides.iter().map(|side| cell(side.1));
+        table.add([name.to_owned()].into_iter().chain(cells));
+    }
+    let line = |&(name, side): &(&'static str, &IdleFigures)| Series {
+        name,
+        points: side
+            .arrivals
+            .iter()
+            .zip(1..)
+            .map(|(time, count)| (time.as_secs_f64() * 1e6, f64::from(count)))
+            .collect(),
+    };
+    let axis = Axis::linear_latency("since the broadcast was sent");
+    let chart =
+        LineChart::new(axis, Axis::linear(""), "").with_series(sides.iter().map(line).collect());
+    let mut run = json!({ "server": server });
+    if let Some(relay) = relay {
+        run["relay"] = json!(relay);
+        run["ratio"] = json!({ "broadcastLast": server.last_us() / relay.last_us() });
+    }
+    Findings {
+        runs: vec![run],
+        tables: vec![table],
+        charts: vec![Chart::lines("Clients that have received the broadcast", chart)],
+        ..Findings::new(Verdict::Passed, "Every client received the broadcast and nothing else.")
+    }
 }
 
 /// Cost of idle clients, and latency of a broadcast to all of them.
@@ -64,18 +115,40 @@ pub(crate) struct IdleFigures {
     clients: usize,
     connects_per_second: f64,
     /// Resident memory of the server without clients, and with all clients.
-    memory_before: Option<u64>,
-    memory_after: Option<u64>,
-    bytes_per_client: Option<f64>,
-    /// In an idle second.
-    cpu_seconds_at_rest: Option<f64>,
+    memory_before_bytes: Option<u64>,
+    memory_after_bytes: Option<u64>,
+    memory_bytes_per_client: Option<f64>,
+    /// Share of a core in an idle second.
+    idle_cpu_percent: Option<f64>,
     /// From sending the broadcast to its arrival at the first, the median and the last client.
     broadcast_first_us: f64,
     broadcast_median_us: f64,
     broadcast_last_us: f64,
+    /// Arrival at each client, ascending.
+    #[serde(skip)]
+    arrivals: Vec<Duration>,
 }
 
+/// Formats one of the figures.
+type Cell = fn(&IdleFigures) -> String;
+
 impl IdleFigures {
+    /// The rows of a report, with their names.
+    const CELLS: [(&str, Cell); 8] = [
+        ("Connected per second", |side| format_si(side.connects_per_second)),
+        ("Memory without clients", |side| {
+            known(side.memory_before_bytes, |n| format_bytes(n as f64))
+        }),
+        ("Memory with all clients", |side| {
+            known(side.memory_after_bytes, |n| format_bytes(n as f64))
+        }),
+        ("Memory per client", |side| known(side.memory_bytes_per_client, format_bytes)),
+        ("CPU at rest", |side| known(side.idle_cpu_percent, |percent| format!("{percent:.2} %"))),
+        ("Broadcast at the first client", |side| format_micros(side.broadcast_first_us)),
+        ("at the median client", |side| format_micros(side.broadcast_median_us)),
+        ("at the last client", |side| format_micros(side.broadcast_last_us)),
+    ];
+
     /// Formats the figures as text.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
@@ -83,7 +156,7 @@ impl IdleFigures {
             self.clients, self.connects_per_second
         );
         if let (Some(before), Some(after), Some(each)) =
-            (self.memory_before, self.memory_after, self.bytes_per_client)
+            (self.memory_before_bytes, self.memory_after_bytes, self.memory_bytes_per_client)
         {
             text.push_str(&format!(
                 "  memory      {:.1} MB without them, {:.1} MB with them, {each:.0} bytes each\n",
@@ -91,8 +164,8 @@ impl IdleFigures {
                 after as f64 / 1e6
             ));
         }
-        if let Some(seconds) = self.cpu_seconds_at_rest {
-            text.push_str(&format!("  idle        {:.2} % of a core\n", seconds * 100.0));
+        if let Some(percent) = self.idle_cpu_percent {
+            text.push_str(&format!("  idle        {percent:.2} % of a core\n"));
         }
         text.push_str(&format!(
             "  broadcast   first after {:.0} µs, median {:.0} µs, last {:.0} µs\n",
@@ -107,51 +180,59 @@ impl IdleFigures {
     }
 }
 
+fn known<T>(value: Option<T>, format: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), format)
+}
+
 /// Connects `count` clients to `server`, sends one broadcast, and stops the server.
 ///
 /// # Errors
 ///
 /// A connection fails or ends, the descriptor limit is reached, a client receives something else,
-/// or nothing has arrived for `timeout`.
-pub(crate) fn idle(server: Server, count: usize, timeout: Duration) -> io::Result<IdleFigures> {
+/// or nothing has arrived for the timeout.
+pub(crate) fn idle(server: Server, count: usize, common: CommonOptions) -> io::Result<IdleFigures> {
     allow_clients(count)?;
-    let memory_before = server.process.map(steady_memory).transpose()?.flatten();
-    let mut source = std::net::TcpStream::connect(server.addresses.events)?;
+    let memory_before = server.monitor.map(steady_memory).transpose()?.flatten();
+    let to = server.addresses.events;
+    let mut source = std::net::TcpStream::connect(to)
+        .map_err(|error| connect_error("the event source", to, error))?;
     source.set_nodelay(true)?;
 
     let start = Instant::now();
-    let mut idle_clients = IdleClients::connect(server.addresses.clients, count)?;
+    let mut idle_clients =
+        IdleClients::connect(server.addresses.clients, count, common.log_interval)?;
     let connects_per_second = count as f64 / start.elapsed().as_secs_f64();
     info!("{count} clients connected");
 
-    let memory_after = server.process.map(steady_memory).transpose()?.flatten();
-    let cpu_seconds_at_rest = server.process.map(cpu_at_rest).transpose()?.flatten();
-    let arrivals = idle_clients.broadcast(&mut source, timeout)?;
+    let memory_after = server.monitor.map(steady_memory).transpose()?.flatten();
+    let cpu_at_rest = server.monitor.map(cpu_at_rest).transpose()?.flatten();
+    let arrivals = idle_clients.broadcast(&mut source, common.timeout)?;
     idle_clients.finish(source)?;
     server.stop()?;
     let micros = |index: usize| arrivals[index].as_secs_f64() * 1e6;
     Ok(IdleFigures {
         clients: count,
         connects_per_second,
-        memory_before,
-        memory_after,
-        bytes_per_client: memory_after
+        memory_before_bytes: memory_before,
+        memory_after_bytes: memory_after,
+        memory_bytes_per_client: memory_after
             .zip(memory_before)
             .map(|(after, before)| (after as f64 - before as f64) / count as f64),
-        cpu_seconds_at_rest,
+        idle_cpu_percent: cpu_at_rest.map(|seconds| seconds * 100.0),
         broadcast_first_us: micros(0),
         broadcast_median_us: micros((count - 1) / 2),
         broadcast_last_us: micros(count - 1),
+        arrivals,
     })
 }
 
-/// Returns the memory of `process` once it is constant.
-fn steady_memory(process: Process) -> io::Result<Option<u64>> {
-    let mut last = process.memory();
+/// Returns the memory of a server once it is constant.
+fn steady_memory(monitor: Monitor) -> io::Result<Option<u64>> {
+    let mut last = monitor.memory();
     let mut since = Instant::now();
     while last.is_some() && since.elapsed() < SETTLE_TIME {
         interrupt::sleep(Duration::from_millis(20))?;
-        let now = process.memory();
+        let now = monitor.memory();
         if now != last {
             (last, since) = (now, Instant::now());
         }
@@ -159,10 +240,10 @@ fn steady_memory(process: Process) -> io::Result<Option<u64>> {
     Ok(last)
 }
 
-fn cpu_at_rest(process: Process) -> io::Result<Option<f64>> {
-    let before = process.cpu_time();
+fn cpu_at_rest(monitor: Monitor) -> io::Result<Option<f64>> {
+    let before = monitor.cpu_time();
     interrupt::sleep(IDLE_SAMPLE)?;
-    let used = process.cpu_time().zip(before).map(|(after, before)| after - before);
+    let used = monitor.cpu_time().zip(before).map(|(after, before)| after - before);
     Ok(used.map(|used| used.as_secs_f64()))
 }
 
@@ -178,12 +259,15 @@ struct IdleClient {
 }
 
 impl IdleClients {
-    fn connect(to: SocketAddr, count: usize) -> io::Result<IdleClients> {
+    fn connect(to: SocketAddr, count: usize, log_interval: Duration) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
+        let mut progress = Progress::of(count as u64, "clients", log_interval);
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             interrupt::check()?;
-            let mut stream = connect_from(source_address(to, index), to)?;
+            progress.show(Instant::now(), index as u64);
+            let mut stream = connect_from(source_address(to, index), to)
+                .map_err(|error| connect_error("a client", to, error))?;
             stream.write_all(format!("{}\n", index + 1).as_bytes())?;
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
@@ -203,6 +287,7 @@ impl IdleClients {
         let mut arrivals = Vec::with_capacity(self.clients.len());
         let start = Instant::now();
         let mut last_arrival = start;
+        let mut first_delivery = FirstDelivery::new(source.peer_addr()?);
         source.write_all(SENT)?;
         while arrivals.len() < self.clients.len() {
             interrupt::check()?;
@@ -210,6 +295,7 @@ impl IdleClients {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            first_delivery.check(0, || source.local_addr())?;
             if events.is_empty() && last_arrival.elapsed() > timeout {
                 let missing = self.clients.len() - arrivals.len();
                 return Err(io::Error::other(format!(
@@ -220,6 +306,7 @@ impl IdleClients {
                 if self.clients[event.token().0].receive(event.token().0 + 1)? {
                     arrivals.push(start.elapsed());
                     last_arrival = Instant::now();
+                    first_delivery.arrived();
                 }
             }
         }

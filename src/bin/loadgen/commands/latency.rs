@@ -2,24 +2,30 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use log::info;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{CommandResult, Error, relay_server, server};
+use super::{
+    CommandResult, Target, conclude, merged, relay_server, server, server_settings,
+    unless_interrupted,
+};
 use crate::args;
 use crate::client::open_loop::{Latencies, LatencyProbe, MessageKind, Schedule, histogram};
-use crate::output::chart::Chart;
+use crate::options::CommonOptions;
+use crate::output::chart::{Axis, Chart, LineChart, Series};
+use crate::output::document::{Findings, Plan, Verdict};
+use crate::output::format::{format_micros, format_si};
 use crate::output::percentiles::Percentiles;
-use crate::output::{interruption, print, write_file, write_json, write_report};
-use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs;
+use crate::output::progress::Progress;
+use crate::output::table::Table;
+use crate::output::{OutputFile, OutputFiles, heading, interruption, print};
+use crate::sys::interrupt;
 use crate::target::relay;
-use crate::target::server::{Addresses, Server};
+use crate::target::server::{Addresses, LogMode, Server};
 
 /// Time of load before the measurement, to warm caches and buffers.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -27,79 +33,130 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const SEED: u64 = 666;
 
 pub(super) fn run(flags: &args::Latency) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: flags.clients,
-        timeout: common.timeout,
+        common,
     };
     let mut description = describe(&experiment);
     if flags.busy_relay {
         description.push_str("; the relay busy-polls");
     }
-    info!("{description}");
+    let kind = if flags.find_knee { "find-knee" } else { "latency" };
+    let settings = json!({
+        "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+        "server": server_settings(flags.target(), &[]),
+    });
+    let plan = Plan { kind, description, settings: merged(experiment.settings(), settings) };
+    super::announce(&plan.description);
     if flags.find_knee {
-        return search_knee(flags, experiment, &description);
+        search_knee(flags, experiment, plan)
+    } else {
+        compare_with_relay(flags, experiment, plan)
     }
-    let (target, core) = (flags.target(), flags.server_cpu);
-    let start = || {
-        server(target, core).map_err(|failure| match failure {
-            Error::Run(error) => error,
-            Error::Usage(message) => io::Error::other(message),
-        })
-    };
+}
+
+fn compare_with_relay(flags: &args::Latency, experiment: Experiment, plan: Plan) -> CommandResult {
+    let has_relay = flags.relay || flags.busy_relay;
+    let more =
+        json!({ "runs": flags.runs, "relay": has_relay, "relayBusyPolls": flags.busy_relay });
+    let plan = Plan { settings: merged(plan.settings, more), ..plan };
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let hgrm = flags.hgrm.as_deref().map(OutputFile::open).transpose()?;
+    let core = flags.server_cpu;
     let spec = relay::RelaySpec { clients: experiment.clients, busy_poll: flags.busy_relay };
     let start_relay = || relay_server(spec, core);
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
-        if flags.relay || flags.busy_relay { Some(&start_relay) } else { None };
-    let comparison = compare(experiment, flags.runs, &start, start_relay)?;
-    if comparison.is_empty() {
-        return Ok(false);
-    }
-    show_latency(&description, &comparison, flags.json.as_deref(), flags.report.as_deref())?;
-    if let Some(file) = &flags.hgrm {
-        write_file(file, &hgrm(comparison.server.corrected()))?;
-    }
-    Ok(true)
-}
-
-fn search_knee(flags: &args::Latency, experiment: Experiment, description: &str) -> CommandResult {
-    let server = server(flags.target(), flags.server_cpu)?;
-    let steps = find_knee(experiment, flags.p99_us, server)?;
-    let knee = knee(&steps);
-    let found = match knee {
-        Some(rate) => format!("KNEE at {rate:.0} events/s: p99 up to {} µs\n", flags.p99_us),
-        None => format!("NO RATE keeps p99 up to {} µs\n", flags.p99_us),
+        if has_relay { Some(&start_relay) } else { None };
+    let measure = || {
+        let target = Target::select(flags.target(), &[], core, LogMode::Forwarded)?;
+        let comparison = compare(experiment, flags.runs, &|| target.start(), start_relay)?;
+        comparison.print(&plan.description);
+        if let Some(file) = hgrm.filter(|_| !comparison.is_empty()) {
+            file.write(&histogram_text(comparison.server.corrected()))?;
+        }
+        Ok(comparison.findings())
     };
-    print(&format!("{}{found}", interruption()));
-    let result = json!({
-        "command": "latency", "experiment": description, "machine": procfs::host_info(),
-        "knee": { "p99BoundUs": flags.p99_us, "rate": knee }, "steps": steps,
-    });
-    write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), description, &result, &[])?;
-    Ok(true)
+    conclude(&plan, files, measure())
 }
 
-pub(super) fn show_latency(
-    description: &str,
-    comparison: &Comparison,
-    json: Option<&Path>,
-    report: Option<&Path>,
-) -> io::Result<()> {
-    print(&format!("{}{description}\n{}", interruption(), comparison.table()));
-    let result = json!({
-        "command": "latency", "experiment": description, "machine": procfs::host_info(),
-        "ok": !interrupt::has_come(), "figures": comparison.figures(),
-    });
-    write_json(json, &result)?;
-    let server = &comparison.server;
-    let mut histograms =
-        vec![("from due time", server.corrected()), ("from sending", server.raw())];
-    if let Some(relay) = &comparison.relay {
-        histograms.push(("relay, from due time", relay.corrected()));
+fn search_knee(flags: &args::Latency, experiment: Experiment, plan: Plan) -> CommandResult {
+    let bound_us = flags.p99_us;
+    let plan = Plan { settings: merged(plan.settings, json!({ "p99BoundUs": bound_us })), ..plan };
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let server = server(flags.target(), flags.server_cpu)?;
+        let steps = find_knee(experiment, bound_us, server)?;
+        let findings = knee_findings(&steps, bound_us);
+        let found = match (knee(&steps), findings.verdict) {
+            (Some(rate), Verdict::Interrupted) => {
+                format!("INTERRUPTED: p99 up to {bound_us} µs at {rate:.0} events/s so far\n")
+            }
+            (None, Verdict::Interrupted) => "INTERRUPTED before any rate held\n".to_owned(),
+            (Some(rate), _) => format!("KNEE at {rate:.0} events/s: p99 up to {bound_us} µs\n"),
+            (None, _) => format!("INCONCLUSIVE: {}\n", findings.reason),
+        };
+        print(&found);
+        Ok(findings)
+    };
+    conclude(&plan, files, measure())
+}
+
+/// Returns the result of a search for JSON and a report.
+fn knee_findings(steps: &[KneeStep], bound_us: f64) -> Findings {
+    let bound = format_micros(bound_us);
+    let (verdict, reason) = match (knee(steps), steps.first()) {
+        _ if interrupt::has_come() => (
+            Verdict::Interrupted,
+            "A signal ended the search; these are the rates up to it.".to_owned(),
+        ),
+        (Some(rate), _) => (
+            Verdict::Passed,
+            format!(
+                "The 99th percentile stays within {bound} up to {} events per second.",
+                format_si(rate)
+            ),
+        ),
+        (None, Some(first)) => (
+            Verdict::Inconclusive,
+            format!(
+                "At {} events per second, the first rate tried, the 99th percentile is {}, more than \
+                 {bound}. Start the search at a lower --rate.",
+                format_si(first.rate),
+                format_micros(first.corrected_us.p99)
+            ),
+        ),
+        (None, None) => (Verdict::Inconclusive, "No rate was measured.".to_owned()),
+    };
+    let mut steps = steps.to_vec();
+    steps.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    let mut table =
+        Table::new("Rates tried", &["events/s", "p50", "p99", "max", "within the bound"]);
+    for KneeStep { rate, corrected_us: at, holds } in &steps {
+        let times = [at.p50, at.p99, at.max].map(format_micros);
+        let [p50, p99, max] = times;
+        table.add([format_si(*rate), p50, p99, max, if *holds { "yes" } else { "no" }.to_owned()]);
     }
-    write_report(report, description, &result, &[Chart::percentiles(&histograms)])
+    let line = |name, value: fn(&Percentiles) -> f64| Series {
+        name,
+        points: steps.iter().map(|step| (step.rate, value(&step.corrected_us))).collect(),
+    };
+    let chart = LineChart::new(Axis::logarithmic("events per second"), Axis::latency(), "")
+        .with_series(vec![
+            line("p50", |at| at.p50),
+            line("p99", |at| at.p99),
+            line("max", |at| at.max),
+        ])
+        .with_bound(bound_us, "bound on p99");
+    let figures = knee(&steps).map(|rate| json!({ "kneeEventsPerSecond": rate }));
+    Findings {
+        runs: figures.into_iter().collect(),
+        series: steps.iter().map(|step| json!(step)).collect(),
+        tables: vec![table],
+        charts: vec![Chart::lines("Latency by rate, from due time", chart)],
+        ..Findings::new(verdict, reason)
+    }
 }
 
 pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> Schedule {
@@ -112,7 +169,31 @@ pub(super) fn schedule(rate: f64, seconds: f64, broadcast: bool, busy: bool) -> 
 pub(crate) struct Experiment {
     pub(crate) schedule: Schedule,
     pub(crate) clients: usize,
-    pub(crate) timeout: Duration,
+    pub(crate) common: CommonOptions,
+}
+
+impl Experiment {
+    /// Measures at `rate`, and reports progress.
+    fn measure(&self, probe: &mut LatencyProbe, rate: f64) -> io::Result<Latencies> {
+        let schedule = Schedule { rate, ..self.schedule };
+        let mut progress = Progress::of_time(schedule.duration, self.common.log_interval);
+        let start = Instant::now();
+        probe.measure(schedule, &mut |elapsed, is_idle| {
+            progress.show_time(start + elapsed, elapsed, is_idle);
+        })
+    }
+}
+
+impl Experiment {
+    /// Returns the settings of a result.
+    pub(super) fn settings(&self) -> Value {
+        let Schedule { kind, rate, duration, busy } = self.schedule;
+        json!({
+            "clients": self.clients, "rate": rate, "durationSeconds": duration.as_secs_f64(),
+            "broadcast": kind == MessageKind::Broadcast, "busy": busy,
+            "timeoutMs": self.common.timeout.as_millis() as u64,
+        })
+    }
 }
 
 /// Latencies of one server, over all its runs.
@@ -176,46 +257,83 @@ pub(crate) struct Comparison {
     pub(crate) relay: Option<LatencySeries>,
 }
 
-/// A [`Comparison`] as JSON.
-#[derive(Debug, Serialize)]
-pub(crate) struct ComparisonFigures {
-    server: SideFigures,
-    relay: Option<SideFigures>,
-    /// Medians of the ratios of consecutive runs.
-    ratio: Option<Percentiles>,
-}
-
-/// Figures of one server: medians over the runs, and each run.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SideFigures {
-    corrected_us: Percentiles,
-    raw_us: Percentiles,
-    runs: Vec<Run>,
-}
-
-impl SideFigures {
-    fn of(side: &LatencySeries) -> SideFigures {
-        SideFigures {
-            corrected_us: side.corrected_medians(),
-            raw_us: side.raw_medians(),
-            runs: side.runs.clone(),
-        }
-    }
-}
-
 impl Comparison {
     /// Returns whether a signal arrived before anything was measured.
     pub(crate) fn is_empty(&self) -> bool {
         self.server.runs.is_empty()
     }
 
-    pub(crate) fn figures(&self) -> ComparisonFigures {
-        ComparisonFigures {
-            server: SideFigures::of(&self.server),
-            relay: self.relay.as_ref().map(SideFigures::of),
-            ratio: self.ratio(),
+    /// Prints the figures.
+    pub(crate) fn print(&self, description: &str) {
+        if self.is_empty() {
+            print("INTERRUPTED before any result\n");
+        } else {
+            print(&format!("{}{}{}", interruption(), heading(description), self.table()));
         }
+    }
+
+    /// Returns the result for JSON and a report.
+    pub(crate) fn findings(&self) -> Findings {
+        let (verdict, reason) = match (interrupt::has_come(), self.is_empty()) {
+            (true, true) => (Verdict::Interrupted, "A signal came before any result."),
+            (true, false) => {
+                (Verdict::Interrupted, "A signal ended the run; these are the figures up to it.")
+            }
+            (false, _) => {
+                (Verdict::Passed, "Every delivery arrived, was the expected one, and was timed.")
+            }
+        };
+        if self.is_empty() {
+            return Findings::new(verdict, reason);
+        }
+        let mut histograms =
+            vec![("from due time", self.server.corrected()), ("from sending", self.server.raw())];
+        if let Some(relay) = &self.relay {
+            histograms.push(("relay, from due time", relay.corrected()));
+        }
+        let chart = LineChart::percentiles(&histograms);
+        Findings {
+            runs: self.runs(),
+            tables: vec![self.report_table()],
+            charts: vec![Chart::lines("Latency by percentile", chart)],
+            ..Findings::new(verdict, reason)
+        }
+    }
+
+    /// Returns the figures of each run.
+    fn runs(&self) -> Vec<Value> {
+        let runs = self.server.runs.iter().enumerate().map(|(index, server)| {
+            let Some(relay) = self.relay.as_ref().and_then(|relay| relay.runs.get(index)) else {
+                return json!({ "server": server });
+            };
+            let ratio = server.corrected_us.ratio_to(&relay.corrected_us);
+            json!({ "server": server, "relay": relay, "ratio": ratio })
+        });
+        runs.collect()
+    }
+
+    fn report_table(&self) -> Table {
+        let server = (self.server.corrected_medians(), self.server.raw_medians());
+        let relay = self.relay.as_ref().zip(self.ratio());
+        let head: &[&str] = match relay {
+            Some(_) => &["From due time", "server", "relay", "ratio", "from sending"],
+            None => &["", "from due time", "from sending"],
+        };
+        let mut table = Table::new("Latency: medians over the runs", head);
+        for (name, value) in Percentiles::COLUMNS {
+            let (due, sent) = (format_micros(value(&server.0)), format_micros(value(&server.1)));
+            match &relay {
+                Some((relay, ratio)) => table.add([
+                    name.to_owned(),
+                    due,
+                    format_micros(value(&relay.corrected_medians())),
+                    format!("{:.2}", value(ratio)),
+                    sent,
+                ]),
+                None => table.add([name.to_owned(), due, sent]),
+            }
+        }
+        table
     }
 
     fn ratio(&self) -> Option<Percentiles> {
@@ -259,7 +377,9 @@ pub(crate) fn compare(
     let mut relay = start_relay.map(|_| LatencySeries::new()).transpose()?;
     for run in 1..=runs {
         measure_once(experiment, start, &mut server)?;
-        if let Some(done) = server.runs.get(run - 1) {
+        if runs > 1
+            && let Some(done) = server.runs.get(run - 1)
+        {
             info!("run {run} of {runs}: p99 {:.1} µs", done.corrected_us.p99);
         }
         if let (Some(relay), Some(start)) = (&mut relay, start_relay) {
@@ -282,7 +402,7 @@ fn measure_once(
         interrupt::check()?;
         let server = start()?;
         let mut probe = connect(experiment, server.addresses)?;
-        measured.add(&probe.measure(experiment.schedule)?)?;
+        measured.add(&experiment.measure(&mut probe, experiment.schedule.rate)?)?;
         interrupt::check()?;
         probe.finish()?;
         server.stop()
@@ -290,17 +410,10 @@ fn measure_once(
     unless_interrupted(measure())
 }
 
-/// Treats an interruption as success, because the results so far are kept.
-fn unless_interrupted(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| match Interrupted::of(&error) {
-        Some(_) => Ok(()),
-        None => Err(error),
-    })
-}
-
 fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
-    let mut probe = LatencyProbe::connect(to, experiment.clients, experiment.timeout, SEED)?;
-    probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule })?;
+    let timeout = experiment.common.timeout;
+    let mut probe = LatencyProbe::connect(to, experiment.clients, timeout, SEED)?;
+    probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule }, &mut |_, _| ())?;
     interrupt::check()?;
     Ok(probe)
 }
@@ -309,6 +422,7 @@ fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KneeStep {
+    #[serde(rename = "eventsPerSecond")]
     pub(crate) rate: f64,
     pub(crate) corrected_us: Percentiles,
     pub(crate) holds: bool,
@@ -343,7 +457,7 @@ fn search(
 ) -> io::Result<()> {
     let mut probe = connect(experiment, server.addresses)?;
     let mut attempt = |rate: f64| -> io::Result<bool> {
-        let latencies = probe.measure(Schedule { rate, ..experiment.schedule })?;
+        let latencies = experiment.measure(&mut probe, rate)?;
         interrupt::check()?;
         let corrected_us = Percentiles::of(&latencies.corrected);
         let holds = corrected_us.p99 <= bound_us;
@@ -374,7 +488,7 @@ pub(crate) fn knee(steps: &[KneeStep]) -> Option<f64> {
 }
 
 /// Formats the distribution for the `HdrHistogram` plotter, in milliseconds.
-pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
+pub(crate) fn histogram_text(histogram: &Histogram<u64>) -> String {
     let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let millis = |nanos: f64| nanos / 1e6;
     let mut total = 0;

@@ -5,21 +5,25 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::session::{Observer, Session};
 use crate::options::CommonOptions;
 use crate::oracle::mismatch::Mismatch;
-use crate::output::chart::{Chart, Series, downsample, rates};
+use crate::output::chart::{Axis, Chart, LineChart, Series, rates};
+use crate::output::document::{Findings, Verdict};
 use crate::output::progress::Progress;
 use crate::output::summary::Summary;
 use crate::sys::interrupt::Interrupted;
-use crate::sys::procfs::{Process, allow_clients, host_info};
+use crate::sys::procfs::allow_clients;
+use crate::target::monitor::Monitor;
 use crate::target::server::Server;
 use crate::workload::segment::{Segment, Workload};
 
-/// Minimum time between two samples.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
+/// Minimum time between two samples …
+const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
+/// … or this part of the time so far, if that is more: so any run has at most some hundred samples.
+const SAMPLES_PER_TIME: u32 = 100;
 
 /// Options of a run.
 #[derive(Clone, Copy)]
@@ -77,54 +81,76 @@ impl Outcome {
                     1 => "  1 other user differs\n".to_owned(),
                     count => format!("  {count} other users differ\n"),
                 });
+                text.push_str(&first.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default());
                 text
             }
         }
     }
 
-    /// Formats the result as JSON.
-    pub(crate) fn json(&self, command: &str, settings: &impl Serialize) -> Value {
-        let right = self.mismatches.is_empty();
+    /// Returns the result for JSON and a report.
+    pub(crate) fn findings(&self) -> Findings {
         let mismatches: Vec<String> = self.mismatches.iter().map(ToString::to_string).collect();
-        json!({
-            "command": command,
-            "settings": settings,
-            "machine": host_info(),
-            "ok": right && !self.is_interrupted,
+        if !mismatches.is_empty() {
             // After a mismatch the figures are meaningless.
-            "figures": right.then_some(&self.summary),
-            "faults": mismatches,
-        })
+            return Findings::failed(mismatches);
+        }
+        let (verdict, reason) = match self.is_interrupted {
+            true => {
+                (Verdict::Interrupted, "A signal ended the run; these are the figures up to it.")
+            }
+            false => (Verdict::Passed, "Every byte received by every client matched."),
+        };
+        Findings {
+            runs: vec![json!(self.summary)],
+            series: self.samples.iter().map(|sample| json!(sample)).collect(),
+            tables: vec![self.summary.table()],
+            charts: self.charts(),
+            ..Findings::new(verdict, reason)
+        }
     }
 
     /// Returns the charts of a run with samples.
-    pub(crate) fn charts(&self) -> Vec<Chart> {
-        let points = |value: fn(&Sample) -> Option<f64>| -> Vec<(f64, f64)> {
-            let points = self.samples.iter();
-            points.filter_map(|sample| Some((sample.seconds, value(sample)?))).collect()
+    fn charts(&self) -> Vec<Chart> {
+        let over_time = |title, unit, lines: &[(&'static str, SampleValue)], is_rate: bool| {
+            let line = |&(name, value): &(&'static str, SampleValue)| {
+                let points = self.samples.iter();
+                let points: Vec<(f64, f64)> =
+                    points.filter_map(|sample| Some((sample.seconds, value(sample)?))).collect();
+                Series { name, points: if is_rate { rates(&points) } else { points } }
+            };
+            let series = lines.iter().map(line).collect();
+            Chart::lines(title, LineChart::over_time(Axis::linear(""), unit, series))
         };
-        let over_time = |title, label, points| {
-            let lines = vec![Series { name: label, points }];
-            Chart::over_time(title, "seconds measured", label, lines)
-        };
-        let delivered = |sample: &Sample| Some(sample.delivered_bytes as f64 / 1e6);
-        let under_way = |sample: &Sample| Some(sample.in_flight_bytes / 1e6);
-        let memory = |sample: &Sample| Some(sample.memory_bytes? as f64 / 1e6);
         vec![
-            over_time("Events sent", "events/s", rates(&points(|sample| Some(sample.events)))),
-            over_time("Bytes delivered", "MB/s", rates(&points(delivered))),
+            over_time("Events sent", "per second", &[("events", |now| Some(now.events))], true),
+            over_time(
+                "Bytes delivered",
+                "MB per second",
+                &[("bytes", |now| Some(now.delivered_bytes as f64 / 1e6))],
+                true,
+            ),
             over_time(
                 "In flight: expected by clients, not received yet",
                 "MB",
-                downsample(&points(under_way)),
+                &[("in flight", |now| Some(now.in_flight_bytes / 1e6))],
+                false,
             ),
-            over_time("Resident memory of the server", "MB", downsample(&points(memory))),
+            over_time(
+                "Resident memory of the server",
+                "MB",
+                &[("memory", |now| now.memory_bytes.map(|bytes| bytes as f64 / 1e6))],
+                false,
+            ),
         ]
     }
 }
 
+/// Reads a value of a sample.
+type SampleValue = fn(&Sample) -> Option<f64>;
+
 /// Progress at one moment of the measured time.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// Events sent, interpolated by bytes.
@@ -154,7 +180,7 @@ pub(crate) fn run_load(
     // The first segment is prepared before connecting, so that events follow the last id at once.
     let mut more = prepare(workload, &mut segment, server, options)?;
     let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
-    let mut recorder = Recorder::new(options, server.process);
+    let mut recorder = Recorder::new(options, server.monitor);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
             run_segment(&mut session, &segment, &mut recorder, options)?;
@@ -163,7 +189,7 @@ pub(crate) fn run_load(
         Ok(())
     };
     let result = exchange_all().and_then(|()| end(session, options));
-    let peak = server.process.and_then(Process::peak_memory);
+    let peak = server.monitor.and_then(Monitor::peak_memory);
     match result {
         Ok(mismatches) => Ok(recorder.into_outcome(mismatches, peak)),
         Err(error) if Interrupted::of(&error).is_some() => {
@@ -216,7 +242,7 @@ fn prepare(
 /// Accumulator of the segments' results, and of samples over time.
 struct Recorder {
     progress: Progress,
-    process: Option<Process>,
+    monitor: Option<Monitor>,
     summary: Summary,
     measured: Duration,
     cpu: Option<Duration>,
@@ -238,11 +264,11 @@ struct SegmentSize {
 }
 
 impl Recorder {
-    fn new(options: RunOptions, process: Option<Process>) -> Recorder {
+    fn new(options: RunOptions, monitor: Option<Monitor>) -> Recorder {
         let now = Instant::now();
         Recorder {
-            progress: Progress::new(options.total_events, options.common.log_interval),
-            process,
+            progress: Progress::of(options.total_events, "events", options.common.log_interval),
+            monitor,
             summary: Summary::default(),
             measured: Duration::ZERO,
             cpu: Some(Duration::ZERO),
@@ -260,7 +286,7 @@ impl Recorder {
             wire: segment.wire.len() as u64,
             due: segment.deliveries.bytes(),
         };
-        self.cpu_before = self.process.and_then(Process::cpu_time);
+        self.cpu_before = self.monitor.and_then(Monitor::cpu_time);
         self.segment_start = Instant::now();
     }
 
@@ -278,7 +304,7 @@ impl Recorder {
 
     fn stop(&mut self, segment: &Segment, lines: u64, bytes: u64, time: Duration) {
         self.last = None;
-        let cpu_after = self.process.and_then(Process::cpu_time);
+        let cpu_after = self.monitor.and_then(Monitor::cpu_time);
         let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
         self.measured += time;
@@ -310,13 +336,14 @@ impl Observer for Recorder {
         if now < *next {
             return;
         }
-        *next = now + SAMPLE_INTERVAL;
+        let time = self.measured + (now - self.segment_start);
+        *next = now + MIN_SAMPLE_INTERVAL.max(time / SAMPLES_PER_TIME);
         samples.push(Sample {
-            seconds: (self.measured + (now - self.segment_start)).as_secs_f64(),
+            seconds: time.as_secs_f64(),
             events,
             delivered_bytes: self.summary.delivered_bytes + received,
             in_flight_bytes: (share * self.segment.due as f64 - received as f64).max(0.0),
-            memory_bytes: self.process.and_then(Process::memory),
+            memory_bytes: self.monitor.and_then(Monitor::memory),
         });
     }
 }

@@ -2,29 +2,49 @@
 
 use std::io;
 
-use log::info;
+use serde_json::json;
 
 use super::run::{Outcome, RunOptions, run_load};
-use super::{CommandResult, server, variable};
+use super::{CommandResult, conclude, merged, server, server_settings, variable};
 use crate::args;
-use crate::options::{CommonOptions, ORIGINAL_TOTAL_EVENTS, SPAWN_DEFAULT_EVENTS};
-use crate::output::{print, write_json, write_report};
+use crate::options::{CommonOptions, Endpoints, ORIGINAL_TOTAL_EVENTS};
+use crate::output::document::Plan;
+use crate::output::{OutputFiles, print};
 use crate::target::server::Server;
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
-pub(super) fn run(flags: &args::Verify) -> CommandResult {
-    let total = if flags.spawn { SPAWN_DEFAULT_EVENTS } else { ORIGINAL_TOTAL_EVENTS };
-    let spec = WorkloadSpec::resolve(flags.load(flags.mix.clone()), &variable, total)?;
-    let common = super::init(flags.common(), flags.cpu)?;
-    let description = spec.describe("verify");
-    info!("{description}");
-    let server = server(flags.target(), flags.server_cpu)?;
-    let outcome = verify(&spec, common, server, flags.report.is_some())?;
-    print(&outcome.text());
-    let result = outcome.json("verify", &spec);
-    write_json(flags.json.as_deref(), &result)?;
-    write_report(flags.report.as_deref(), &description, &result, &outcome.charts())?;
-    Ok(outcome.mismatches.is_empty())
+/// Runs the command; `is_default` if it was not named.
+pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
+    let load = flags.shuffled_load(flags.mix.clone());
+    let spec = WorkloadSpec::resolve(load, &variable, ORIGINAL_TOTAL_EVENTS)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
+    let plan = Plan {
+        kind: "verify",
+        description: spec.describe("verify"),
+        settings: merged(
+            json!(spec),
+            json!({
+                "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "server": server_settings(flags.target(), &[]),
+            }),
+        ),
+    };
+    if is_default {
+        let Endpoints { events, clients } = Endpoints::resolve(flags.target(), &variable)?;
+        super::announce(&format!(
+            "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
+             set by variables; `loadgen --help` lists more"
+        ));
+    }
+    super::announce(&plan.description);
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let server = server(flags.target(), flags.server_cpu)?;
+        let outcome = verify(&spec, common, server, flags.report.is_some())?;
+        print(&outcome.text());
+        Ok(outcome.findings())
+    };
+    conclude(&plan, files, measure())
 }
 
 /// Runs `spec` against `server` and stops the server.

@@ -55,6 +55,25 @@ impl Mismatch {
     }
 }
 
+/// Explanation of a first line with a later sequence than expected.
+const HINT: &str = "if the server has received events before, restart it, or run it with \
+                    --on-source-disconnect reset";
+
+impl Mismatch {
+    /// Returns an explanation if a client's first line has a later sequence than expected: a server
+    /// that has received events before drops those with the same sequences, and delivers the next.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        let sequence = |line: &[u8]| -> Option<u64> {
+            let digits = line.split(|&byte| byte == b'|').next()?;
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        };
+        let is_later = sequence(&self.got)
+            .zip(sequence(&self.expected))
+            .is_some_and(|(got, expected)| got > expected);
+        (self.kind == MismatchKind::Different && self.event == 1 && is_later).then_some(HINT)
+    }
+}
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mismatch { user, event, byte, .. } = self;
@@ -97,6 +116,21 @@ mod tests {
             mismatch.to_string(),
             "user 7 got `6|B\\r\\n` instead of `5|B\\r\\n` (event 3 of this client, after 20 matching bytes)"
         );
+    }
+
+    #[test]
+    fn a_later_first_line_is_explained() {
+        let mismatch = |event, got: &[u8]| {
+            let expected = b"5|B\r\n".to_vec();
+            let mut mismatch =
+                Mismatch::new(7, MismatchKind::Different, event, 0).expecting(expected);
+            mismatch.add_received(got);
+            mismatch.hint()
+        };
+        assert!(mismatch(1, b"1006|B\r\n").is_some_and(|hint| hint.contains("reset")));
+        assert_eq!(mismatch(2, b"1006|B\r\n"), None);
+        assert_eq!(mismatch(1, b"4|B\r\n"), None);
+        assert_eq!(mismatch(1, b"x\r\n"), None);
     }
 
     #[test]

@@ -16,7 +16,20 @@ pub(crate) struct Percentiles {
     pub(crate) max: f64,
 }
 
+/// Reads one of the percentiles.
+type Field = fn(&Percentiles) -> f64;
+
 impl Percentiles {
+    /// The percentiles with their names.
+    pub(crate) const COLUMNS: [(&str, Field); 6] = [
+        ("50 %", |at| at.p50),
+        ("90 %", |at| at.p90),
+        ("99 %", |at| at.p99),
+        ("99.9 %", |at| at.p99_9),
+        ("99.99 %", |at| at.p99_99),
+        ("maximum", |at| at.max),
+    ];
+
     /// Reads the percentiles of a histogram in nanoseconds.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Percentiles {
         let micros = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;

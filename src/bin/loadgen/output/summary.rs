@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::format::{format_bytes, format_count, format_seconds, format_si};
+use super::table::Table;
+
 /// Throughput and cost of a run, over the measured time only.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,9 +40,48 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// Returns the figures as a table of a report.
+    pub(crate) fn table(&self) -> Table {
+        let mut table = Table::new("Throughput", &["", "total", "per second"]);
+        let mut add = |name: &str, total: String, rate: String| {
+            table.add([name.to_owned(), total, rate]);
+        };
+        let rate = |rate: f64| format!("{}/s", format_si(rate));
+        add("Events sent", format_count(self.events), rate(self.events_per_second));
+        add("Deliveries", format_count(self.deliveries), rate(self.deliveries_per_second));
+        let per_second = |bytes: u64| match self.seconds > 0.0 {
+            true => format!("{}/s", format_bytes(bytes as f64 / self.seconds)),
+            false => String::new(),
+        };
+        for (name, bytes) in
+            [("Bytes sent", self.source_bytes), ("Bytes delivered", self.delivered_bytes)]
+        {
+            add(name, format_bytes(bytes as f64), per_second(bytes));
+        }
+        add("Measured time", format_seconds(self.seconds), String::new());
+        if let Some(seconds) = self.server_cpu_seconds {
+            let share = if self.seconds > 0.0 { 100.0 * seconds / self.seconds } else { 0.0 };
+            add(
+                "CPU time of the server",
+                format_seconds(seconds),
+                format!("{share:.0} % of a core"),
+            );
+        }
+        if let Some(bytes) = self.server_peak_bytes {
+            add("Peak memory of the server", format_bytes(bytes as f64), String::new());
+        }
+        table
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  time        {:.3} s", self.seconds)?;
+        writeln!(
+            f,
+            "  time        {:.3} s, from the first byte sent to the last delivery",
+            self.seconds
+        )?;
         writeln!(f, "  events      {:<12} {}/s", self.events, format_si(self.events_per_second))?;
         writeln!(
             f,
@@ -65,16 +107,6 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Formats a number with three significant digits and an SI prefix: `7.51 M`.
-pub(crate) fn format_si(number: f64) -> String {
-    match number {
-        n if n >= 1e9 => format!("{:.2} G", n / 1e9),
-        n if n >= 1e6 => format!("{:.2} M", n / 1e6),
-        n if n >= 1e4 => format!("{:.1} k", n / 1e3),
-        n => format!("{n:.0}"),
-    }
-}
-
 /// Returns the median of `values`; of two middle ones, the lower.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
@@ -84,14 +116,6 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn formats_si_prefixes() {
-        assert_eq!(format_si(999.4), "999");
-        assert_eq!(format_si(12_345.0), "12.3 k");
-        assert_eq!(format_si(7_512_345.0), "7.51 M");
-        assert_eq!(format_si(3.5e9), "3.50 G");
-    }
 
     #[test]
     fn median_of_odd_and_even() {

@@ -72,6 +72,11 @@ pub(crate) fn has_come() -> bool {
     SIGNAL.load(Ordering::Relaxed) != 0
 }
 
+/// Returns the exit status of a process that the signal has ended.
+pub(crate) fn status() -> u8 {
+    STATUS_OF_SIGNALS as u8 + SIGNAL.load(Ordering::Relaxed) as u8
+}
+
 /// Returns an error if a signal has arrived.
 ///
 /// # Errors
@@ -112,11 +117,6 @@ impl Interrupted {
     /// Extracts it from an I/O error.
     pub(crate) fn of(error: &io::Error) -> Option<&Interrupted> {
         error.get_ref()?.downcast_ref()
-    }
-
-    /// Returns the exit status.
-    pub(crate) fn status(&self) -> u8 {
-        (STATUS_OF_SIGNALS + self.signal) as u8
     }
 }
 

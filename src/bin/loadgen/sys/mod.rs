@@ -2,4 +2,5 @@
 
 pub(crate) mod interrupt;
 pub(crate) mod procfs;
+pub(crate) mod sockets;
 pub(crate) mod timerfd;

@@ -1,10 +1,10 @@
 //! The server under test: already running, or started for the run.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::sys::interrupt;
+use crate::options::{Endpoint, Endpoints};
+use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::{self, Process};
-use crate::target::launcher;
+use crate::target::monitor::Monitor;
+use crate::target::{executable, launcher};
 
 /// Maximum time for a graceful stop; longer than the server's drain timeout of 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,10 +34,21 @@ pub(crate) struct Addresses {
     pub(crate) clients: SocketAddr,
 }
 
-/// A server under test: its addresses and, if known, its process.
+impl Addresses {
+    /// Resolves the hosts of a running server.
+    ///
+    /// # Errors
+    ///
+    /// A host cannot be resolved; the error names it.
+    pub(crate) fn resolve(endpoints: &Endpoints) -> io::Result<Addresses> {
+        Ok(Addresses { events: resolve(&endpoints.events)?, clients: resolve(&endpoints.clients)? })
+    }
+}
+
+/// A server under test: its addresses and, if there is one, a source of its figures.
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
-    pub(crate) process: Option<Process>,
+    pub(crate) monitor: Option<Monitor>,
     child: Option<ChildServer>,
 }
 
@@ -69,7 +82,7 @@ pub(crate) struct ServerCommand {
 
 /// Destination of a server's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LogMode {
+pub(crate) enum LogMode {
     /// Standard error of this program, warnings and errors only.
     Forwarded,
     /// A pipe returned by [`Server::take_log`]. It must be read, or the server's log blocks.
@@ -77,51 +90,35 @@ enum LogMode {
 }
 
 impl ServerCommand {
-    /// The `eventserver` beside this executable, on free ports of the loopback interface.
+    /// The `eventserver` beside this executable, on free ports of the loopback interface. A captured
+    /// log is of level info.
     ///
     /// # Errors
     ///
     /// The executable does not exist.
     pub(crate) fn event_server(
-        extra_arguments: &[String],
-        core: Option<usize>,
-    ) -> io::Result<ServerCommand> {
-        ServerCommand::event_server_command(LogMode::Forwarded, extra_arguments, core)
-    }
-
-    /// The same with a captured log at level info, for [`Server::take_log`].
-    ///
-    /// # Errors
-    ///
-    /// The executable does not exist.
-    pub(crate) fn event_server_with_log(
-        extra_arguments: &[String],
-        core: Option<usize>,
-    ) -> io::Result<ServerCommand> {
-        ServerCommand::event_server_command(LogMode::Captured, extra_arguments, core)
-    }
-
-    fn event_server_command(
         log: LogMode,
         extra_arguments: &[String],
         core: Option<usize>,
     ) -> io::Result<ServerCommand> {
-        let path = std::env::current_exe()?.with_file_name("eventserver");
-        if !path.is_file() {
-            return Err(io::Error::other(format!(
-                "there is no {}: build it with `cargo build --release`",
-                path.display()
-            )));
-        }
+        let path = executable::find()?;
+        let level = if log == LogMode::Captured { "info" } else { "warn" };
         let own = [
-            "--event-listen",
-            "127.0.0.1:0",
-            "--client-listen",
-            "127.0.0.1:0",
-            "--log-level",
-            if log == LogMode::Captured { "info" } else { "warn" },
+            ("--event-listen", "127.0.0.1:0"),
+            ("--client-listen", "127.0.0.1:0"),
+            ("--log-level", level),
         ];
-        let arguments = own.into_iter().chain(extra_arguments.iter().map(String::as_str));
+        // The user's arguments win; the server would refuse a second value.
+        let is_free = |flag: &str| {
+            !extra_arguments.iter().any(|argument| {
+                argument
+                    .strip_prefix(flag)
+                    .is_some_and(|rest| matches!(rest.get(..1), None | Some("=")))
+            })
+        };
+        let own = own.into_iter().filter(|(flag, _)| is_free(flag));
+        let own = own.flat_map(|(flag, value)| [flag, value]);
+        let arguments = own.chain(extra_arguments.iter().map(String::as_str));
         Ok(ServerCommand {
             path,
             arguments: arguments.map(OsString::from).collect(),
@@ -155,25 +152,8 @@ impl ServerCommand {
 
 impl Server {
     /// A server that was started elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// The host cannot be resolved.
-    pub(crate) fn external(
-        host: &str,
-        event_port: u16,
-        client_port: u16,
-        process: Option<u32>,
-    ) -> io::Result<Server> {
-        let resolve = |port: u16| {
-            let found = (host, port).to_socket_addrs()?.next();
-            found.ok_or_else(|| io::Error::other(format!("`{host}` has no address")))
-        };
-        Ok(Server {
-            addresses: Addresses { events: resolve(event_port)?, clients: resolve(client_port)? },
-            process: process.map(|id| Process { id }),
-            child: None,
-        })
+    pub(crate) fn external(addresses: Addresses, monitor: Option<Monitor>) -> Server {
+        Server { addresses, monitor, child: None }
     }
 
     /// Starts a server and waits for its ready line.
@@ -200,20 +180,20 @@ impl Server {
             None => spawn()?,
         };
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
-        let process = Some(Process { id: child.id() });
+        let monitor = Some(Monitor::Process(Process { id: child.id() }));
         let mut child = ChildServer {
             child,
             output: BufReader::new(output),
             stop_mode: command_line.stop_mode,
         };
-        let line = child.next_line()?;
+        let line = child.ready_line(&command_line.path)?;
         let addresses = read_ready_line(&line).ok_or_else(|| {
             io::Error::other(format!(
                 "{} printed `{line}` instead of its ready line",
                 command_line.path.display()
             ))
         })?;
-        Ok(Server { addresses, process, child: Some(child) })
+        Ok(Server { addresses, monitor, child: Some(child) })
     }
 
     /// Waits for the next line on the standard output of a child server.
@@ -263,13 +243,38 @@ impl Server {
 }
 
 impl ChildServer {
+    /// Waits for the first line of output.
+    ///
+    /// # Errors
+    ///
+    /// The server ends before, or prints nothing; the error has the end of its log if that is
+    /// captured.
+    fn ready_line(&mut self, path: &Path) -> io::Result<String> {
+        let error = match self.next_line() {
+            Err(error) if Interrupted::of(&error).is_none() => error,
+            result => return result,
+        };
+        let Some(status) = self.wait_until(Instant::now() + DROP_TIMEOUT)? else {
+            return Err(error);
+        };
+        let mut log = String::new();
+        if let Some(captured) = &mut self.child.stderr {
+            captured.read_to_string(&mut log)?;
+        }
+        let said = match log.trim_end() {
+            "" => "its message is above".to_owned(),
+            log => format!("it said:\n{log}"),
+        };
+        Err(io::Error::other(format!("{} did not start ({status}); {said}", path.display())))
+    }
+
     fn next_line(&mut self) -> io::Result<String> {
         if self.output.buffer().is_empty() {
             self.wait_for_output()?;
         }
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
-            return Err(io::Error::other("the server has ended; see its log"));
+            return Err(io::Error::other("the server has ended; its messages are above"));
         }
         Ok(line.trim_end().to_owned())
     }
@@ -285,7 +290,10 @@ impl ChildServer {
                 result => return Ok(result.map(|_| ())?),
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the server prints nothing"));
+                return Err(io::Error::other(format!(
+                    "the server has printed nothing for {} s",
+                    LINE_TIMEOUT.as_secs()
+                )));
             }
         }
     }
@@ -316,6 +324,17 @@ impl Drop for ChildServer {
     }
 }
 
+/// Returns an address of a host; IPv4 if it has one, because a server listens there by default.
+pub(crate) fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    let Endpoint { host, port } = endpoint;
+    let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| {
+        io::Error::new(error.kind(), format!("host `{host}` not found: {error}"))
+    })?;
+    let found: Vec<SocketAddr> = found.collect();
+    let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    best.copied().ok_or_else(|| io::Error::other(format!("host `{host}` has no address")))
+}
+
 /// Returns the line that a server prints when it is ready.
 pub(crate) fn ready_line(addresses: Addresses) -> String {
     let Addresses { events, clients } = addresses;
@@ -324,7 +343,8 @@ pub(crate) fn ready_line(addresses: Addresses) -> String {
 
 fn read_ready_line(line: &str) -> Option<Addresses> {
     let rest = line.strip_prefix("eventserver ready: events on ")?;
-    let (events, clients) = rest.split_once(", clients on ")?;
+    let (events, rest) = rest.split_once(", clients on ")?;
+    let (clients, _) = rest.split_once(", admin on ").unwrap_or((rest, ""));
     Some(Addresses { events: events.parse().ok()?, clients: clients.trim().parse().ok()? })
 }
 
@@ -338,6 +358,8 @@ mod tests {
         let line = format!("eventserver ready: events on {events}, clients on {clients}");
         let addresses = read_ready_line(&line).unwrap();
         assert_eq!(ready_line(addresses), line);
+        let with_admin = read_ready_line(&format!("{line}, admin on 127.0.0.1:9091")).unwrap();
+        assert_eq!(ready_line(with_admin), line);
         assert!(read_ready_line("eventserver failed").is_none());
     }
 }

@@ -80,14 +80,14 @@ impl Totals {
     /// Parses a log line; `None` if it has no totals.
     fn read(line: &str) -> Option<Totals> {
         let (_, totals) = line.split_once("totals: ")?;
-        let number_after = |words: &str| {
-            let (_, rest) = totals.split_once(words)?;
-            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        let value_of = |name: &str| {
+            let mut pairs = totals.split_whitespace().filter_map(|pair| pair.split_once('='));
+            pairs.find(|&(other, _)| other == name)?.1.parse().ok()
         };
         Some(Totals {
-            clients_connected: number_after("clients now ")?,
-            sources_connected: number_after("sources now ")?,
-            queued_bytes: number_after("queued now ")?,
+            clients_connected: value_of("clients_connected")?,
+            sources_connected: value_of("sources_connected")?,
+            queued_bytes: value_of("queued_bytes")?,
         })
     }
 }
@@ -98,11 +98,11 @@ mod tests {
 
     #[test]
     fn totals_are_found_in_a_line() {
-        let line = "2026-01-31T12:00:00Z [INFO] totals: events 9 (follow 1); deliveries 5, bytes 60, \
-                    queued now 17; clients now 103, ever 200, closed (stalled 2); sources now 2, \
-                    ever 7, closed (none); awaited sequence 10";
+        let line = "2026-01-31T12:00:00Z [INFO] totals: events=9 awaited=10 lines_queued=5 \
+                    queued_bytes=17 clients_connected=103 clients_closed=2 \
+                    clients_closed.stalled=2 sources_connected=2 accept_errors=0";
         let totals = Totals { clients_connected: 103, sources_connected: 2, queued_bytes: 17 };
         assert_eq!(Totals::read(line), Some(totals));
-        assert_eq!(Totals::read("2026-01-31T12:00:00Z [INFO] 3 clients now 5"), None);
+        assert_eq!(Totals::read("2026-01-31T12:00:00Z [INFO] clients_connected=5"), None);
     }
 }

@@ -272,19 +272,26 @@ fn times_path(capture: &Path) -> PathBuf {
 
 fn read_times(file: &Path) -> io::Result<Vec<TimePoint>> {
     let mut text = String::new();
-    open(file)?.read_to_string(&mut text)?;
-    text.lines()
-        .map(|line| {
-            let (micros, bytes) = line.split_once(' ')?;
-            Some(TimePoint { micros: micros.parse().ok()?, bytes: bytes.parse().ok()? })
-        })
-        .collect::<Option<_>>()
-        .ok_or_else(|| {
-            io::Error::other(format!(
-                "{}: a line is not `MICROSECONDS BYTES`, the bytes captured until then",
-                file.display()
+    let read = open(file).and_then(|mut input| input.read_to_string(&mut text));
+    read.map_err(|error| {
+        let message = format!("--speed needs the times of the capture: {error}");
+        io::Error::new(error.kind(), message)
+    })?;
+    let point = |line: &str| {
+        let (micros, bytes) = line.split_once(' ')?;
+        Some(TimePoint { micros: micros.parse().ok()?, bytes: bytes.parse().ok()? })
+    };
+    let read = |(line, number): (&str, u64)| {
+        point(line).ok_or_else(|| {
+            unusable(format!(
+                "{}: line {number} is `{}`, and should be two numbers: the time in microseconds, and how many \
+                 bytes had been captured by then",
+                file.display(),
+                line.escape_debug()
             ))
         })
+    };
+    text.lines().zip(1..).map(read).collect()
 }
 
 fn is_gzip(file: &Path) -> bool {
@@ -335,7 +342,7 @@ impl Lines {
         if line.len() == MAX_CAPTURED_LINE && !line.ends_with(b"\n") {
             let name = &self.name;
             return Err(unusable(format!(
-                "{name} has a line of more than {MAX_CAPTURED_LINE} bytes: it is not a captured stream"
+                "{name} is not a captured stream: it has a line of more than {MAX_CAPTURED_LINE} bytes"
             )));
         }
         self.is_cut_short = !line.is_empty() && !line.ends_with(b"\n");
@@ -386,7 +393,9 @@ pub(crate) fn scan(file: &Path, rules: ServerRules) -> io::Result<CaptureSummary
     let name = file.display();
     // The file is read twice.
     if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(unusable(format!("{name} is not a regular file")));
+        return Err(unusable(format!(
+            "{name} is not a regular file: a capture is read twice, so it cannot be a pipe"
+        )));
     }
     let mut summary = CaptureSummary {
         lines: 0,
@@ -406,8 +415,19 @@ pub(crate) fn scan(file: &Path, rules: ServerRules) -> io::Result<CaptureSummary
     }
     summary.is_cut_short = lines.is_cut_short;
     if summary.events == 0 {
-        let lines = summary.lines;
-        return Err(unusable(format!("{name}: none of its {lines} lines is an event to be sent")));
+        let what = match (summary.lines, summary.is_cut_short, rules.first_sequence) {
+            (0, false, _) => "the file is empty".to_owned(),
+            (0, true, _) => {
+                "its only line is not terminated, so a server would discard it".to_owned()
+            }
+            (lines, _, None | Some(0)) => {
+                format!("none of its {lines} lines is an event such as `1|B`")
+            }
+            (lines, _, Some(first)) => {
+                format!("none of its {lines} lines is an event of sequence {first} or later")
+            }
+        };
+        return Err(unusable(format!("{name} cannot be replayed: {what}")));
     }
     summary.first_sequence = rules.first_sequence.unwrap_or_else(|| seen.likely_first());
     summary.missing = seen.missing_from(summary.first_sequence);

@@ -30,9 +30,13 @@ pub(crate) struct WorkloadSpec {
 impl WorkloadSpec {
     /// Describes the run in one line.
     pub(crate) fn describe(&self, command: &str) -> String {
+        let order = match self.max_batch {
+            1 => "in order".to_owned(),
+            batch => format!("in batches of up to {batch}"),
+        };
         format!(
-            "{command}: {} events of the mix `{}`, seed {}, in batches of up to {}, {} of {} users connected",
-            self.total_events, self.mix, self.seed, self.max_batch, self.clients, self.users
+            "{command}: {} events of the mix `{}`, seed {}, {order}, {} of {} users connected",
+            self.total_events, self.mix, self.seed, self.clients, self.users
         )
     }
 }

@@ -95,8 +95,7 @@ impl FromStr for Mix {
         let Some(weights) = named.or_else(|| read_weights(text)) else {
             let names: Vec<&str> = Mix::names().collect();
             return Err(format!(
-                "`{text}` is not a mix: expected one of {}, or weights F:U:B:P:S, each from 0 to {} and not \
-                 all of them 0",
+                "expected one of {}, or weights F:U:B:P:S, each from 0 to {} and not all of them 0",
                 names.join(", "),
                 u32::MAX
             ));

@@ -34,7 +34,7 @@ impl FromStr for WireProtocol {
         match text {
             "redis" => Ok(WireProtocol::Redis),
             "nats" => Ok(WireProtocol::Nats),
-            _ => Err(format!("`{text}` is neither redis nor nats")),
+            _ => Err("expected redis or nats".to_owned()),
         }
     }
 }

@@ -7,27 +7,25 @@ use super::super::network::address_of;
 use super::{Client, LINGER_TIMEOUT, Model};
 
 impl Model {
-    /// Returns whether a user is certainly registered: it takes over its own connection, or a slot
-    /// is free even if every candidate got one.
-    pub(super) fn has_free_slot_for(&self, user: u64) -> bool {
-        let max = self.users.len() + self.candidates.len();
-        self.users.contains_key(&user) || max < self.limits.capacity.max_clients
+    /// Registers a client as the server says, and checks that the server was right: the client has
+    /// sent this ID, and it takes over its user's connection or a slot is free.
+    pub(super) fn on_registered(&mut self, id: SocketId, user: u64) {
+        let candidate = self.candidates.iter().position(|&candidate| candidate == (id, user));
+        let Some(index) = candidate else { panic!("client {id} has not sent the ID {user}") };
+        self.candidates.remove(index);
+        // Clients that have ended may be unregistered already.
+        let others = self.users.values().filter(|other| !self.ended.contains(other));
+        assert!(
+            self.users.contains_key(&user) || others.count() < self.limits.capacity.max_clients,
+            "client {id} is registered over the limit"
+        );
+        self.register(id, user);
     }
 
-    /// Registers a candidate that the server has gone on serving: a slot was free for it.
-    pub(super) fn settle_candidate(&mut self, id: SocketId) {
-        if let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) {
-            let (_, user) = self.candidates.remove(at);
-            self.register(id, user);
-        }
-    }
-
-    /// Registers the candidates that were not closed.
-    pub(super) fn settle_candidates(&mut self, closed: &[SocketId]) {
+    /// Checks that every client whose ID was read in this turn was registered or closed.
+    pub(super) fn check_candidates(&mut self, closed: &[SocketId]) {
         for (id, user) in std::mem::take(&mut self.candidates) {
-            if !closed.contains(&id) {
-                self.register(id, user);
-            }
+            assert!(closed.contains(&id), "client {id} is not registered as {user}");
         }
     }
 
@@ -79,10 +77,7 @@ impl Model {
         let neighbours = others().filter(|&(&other, _)| address_of(other) == address_of(id));
         let max_neighbours = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
         let reason = if is_candidate {
-            // Any of the other candidates may have been registered before it.
-            let is_candidate = |id| self.candidates.iter().any(|&(candidate, _)| candidate == id);
-            let registered =
-                others().filter(|&(&id, client)| client.user.is_some() || is_candidate(id));
+            let registered = others().filter(|(_, client)| client.user.is_some());
             assert!(
                 registered.count() >= capacity.max_clients,
                 "client {id} could have been registered"
@@ -104,23 +99,9 @@ impl Model {
             return;
         }
         let has_ended = self.ended.contains(&id);
-        if let Some(at) = self.candidates.iter().position(|&(candidate, _)| candidate == id) {
-            // Only registered clients are shut down. So this one was, and another has taken its
-            // user over.
-            let (_, user) = self.candidates.remove(at);
-            let client = self.client(id);
-            client.user = Some(user);
-            client.expected_close = Some(CloseReason::TakenOver);
-            client.may_have_ended = has_ended;
-            return;
-        }
-        let Client { user, expected_close: None, .. } = self.clients[&id] else { return };
-        let newer = self.candidates.iter().find(|&&(_, other)| Some(other) == user);
-        if has_ended {
+        if has_ended && self.clients[&id].expected_close.is_none() {
             self.client(id).expected_close = Some(CloseReason::ClosedByPeer);
             self.unregister(id);
-        } else if let Some(&(newer, _)) = newer {
-            self.settle_candidate(newer);
         }
     }
 

@@ -127,9 +127,9 @@ impl Model {
         let totals = &snapshot.totals;
         let (least, most) = self.deliveries;
         assert!(
-            (least..=most).contains(&totals.deliveries()),
+            (least..=most).contains(&totals.lines_queued()),
             "{} deliveries",
-            totals.deliveries()
+            totals.lines_queued()
         );
         assert_eq!(totals.clients_connected(), self.clients.len(), "clients connected");
         assert_eq!(totals.bytes_written(), self.bytes_written, "bytes written");

@@ -92,7 +92,7 @@ pub(crate) struct Model {
     pub(crate) clients: BTreeMap<SocketId, Client>,
     /// The one connection of each connected user.
     pub(crate) users: BTreeMap<u64, SocketId>,
-    /// Clients whose ID line was read in this turn while no slot was free.
+    /// Clients whose ID line was read in this turn, until they are registered or closed.
     candidates: Vec<(SocketId, u64)>,
     /// Connections whose end the last poll had reported.
     ended: BTreeSet<SocketId>,
@@ -180,7 +180,7 @@ impl Model {
         for call in &calls {
             self.on_call(call, was_paused, &mut closed, kernel);
         }
-        self.settle_candidates(&closed);
+        self.check_candidates(&closed);
         self.check_limits(&closed);
         self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
         let was_paused = self.is_surely_paused();
@@ -262,8 +262,6 @@ impl Model {
                 if let Some(source) = self.sources.get_mut(id) {
                     source.is_drained = true;
                     source.is_admitted = true;
-                } else {
-                    self.settle_candidate(*id);
                 }
             }
             Call::ReadEnd(id) => self.on_end(*id, CloseReason::ClosedByPeer),
@@ -278,6 +276,7 @@ impl Model {
                     client.expected_close.filter(|&reason| reason != CloseReason::TakenOver);
                 client.expected_close = reason.or(Some(CloseReason::IoError));
             }
+            Call::Registered(id, user) => self.on_registered(*id, *user),
             Call::ShutDown(id) => {
                 assert!(self.clients.contains_key(id), "{id} must be a client");
                 self.lingering.insert(*id, self.now);
@@ -314,14 +313,12 @@ impl Model {
 
     fn on_id_bytes(&mut self, id: SocketId, bytes: &[u8]) {
         let is_draining = self.is_draining();
-        self.settle_candidate(id);
         let client = self.client(id);
         if client.user.is_some() || client.expected_close.is_some() || is_draining {
             return;
         }
         let user = client.read_id(bytes);
         match user {
-            Some(Some(user)) if self.has_free_slot_for(user) => self.register(id, user),
             Some(Some(user)) => self.candidates.push((id, user)),
             Some(None) => self.client(id).expected_close = Some(CloseReason::BadId),
             None => {}
@@ -345,7 +342,6 @@ impl Model {
             source.finish(reason);
             return;
         }
-        self.settle_candidate(id);
         let is_draining = self.is_draining();
         let client = self.client(id);
         if client.expected_close.is_none() && !is_draining {

@@ -17,21 +17,23 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use log::info;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::clients::{ProbeClient, WriteIntervalProbe};
 pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{WaitTimes, record};
-use super::{CommandResult, server_with_log};
+use super::{
+    CommandResult, conclude, merged, server_settings, server_with_log, unless_interrupted,
+};
 use crate::args;
 use crate::client::flood::{Flood, FloodSpec, MAX_CHECKED};
-use crate::output::chart::Chart;
-use crate::output::{interruption, print, write_json, write_report};
-use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process};
+use crate::output::document::Plan;
+use crate::output::progress::Progress;
+use crate::output::{OutputFiles, heading, interruption, print};
+use crate::sys::interrupt;
+use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::ServerLog;
 
@@ -49,8 +51,8 @@ const SERVER_LOG: Token = Token(usize::MAX - 3);
 const FIRST_CLIENT: usize = 1 << 32;
 
 pub(super) fn run(flags: &args::Fairness) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
-    let identify_timeout = flags.identify_timeout_ms.or(flags.spawn.then_some(100));
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
+    let identify_timeout = identify_timeout(flags)?;
     let experiment = Experiment {
         flood: FloodSpec {
             mix: flags.mix.clone().map_or_else(|| "even".parse(), Ok)?,
@@ -62,25 +64,52 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         identify_timeout: identify_timeout.map(Duration::from_millis),
         bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
         timeout: common.timeout,
+        log_interval: common.log_interval,
     };
     if experiment.flood.mix.weights.broadcast == 0 {
         Err("--mix: it must contain broadcasts, because a new client waits for one".to_owned())?;
     }
-    let description = experiment.describe();
-    info!("{description}");
-    let own: Vec<_> =
-        identify_timeout.map(|ms| ("--identify-timeout-ms", ms)).into_iter().collect();
-    let server = server_with_log(flags.target(), &own, flags.server_cpu)?;
-    let outcome = measure(&experiment, server)?;
-    print(&format!("{}{description}\n{}", interruption(), outcome.table()));
-    let result = json!({
-        "command": "fairness", "experiment": description, "machine": procfs::host_info(),
-        "figures": outcome.figures(),
-    });
-    write_json(flags.json.as_deref(), &result)?;
-    let charts = [Chart::percentiles(&outcome.histograms())];
-    write_report(flags.report.as_deref(), &description, &result, &charts)?;
-    Ok(outcome.within_bound())
+    let own: Vec<_> = identify_timeout.map(|ms| (IDENTIFY_TIMEOUT_FLAG, ms)).into_iter().collect();
+    let plan = Plan {
+        kind: "fairness",
+        description: experiment.describe(),
+        settings: merged(
+            experiment.settings(),
+            json!({
+                "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "server": server_settings(flags.target(), &own),
+            }),
+        ),
+    };
+    super::announce(&plan.description);
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let server = server_with_log(flags.target(), &own, flags.server_cpu)?;
+        let outcome = measure(&experiment, server)?;
+        print(&format!("{}{}{}", interruption(), heading(&plan.description), outcome.table()));
+        Ok(outcome.findings())
+    };
+    conclude(&plan, files, measure())
+}
+
+/// Flag of the server with the time after which it closes an unidentified client.
+const IDENTIFY_TIMEOUT_FLAG: &str = "--identify-timeout-ms";
+/// Its value for a started server.
+const IDENTIFY_TIMEOUT_MS: u64 = 100;
+
+/// Returns the server's identify timeout; `None` if unknown.
+fn identify_timeout(flags: &args::Fairness) -> Result<Option<u64>, String> {
+    let target = flags.target();
+    if !target.has_server_flag(IDENTIFY_TIMEOUT_FLAG) {
+        return Ok(flags.identify_timeout_ms.or(flags.spawn.then_some(IDENTIFY_TIMEOUT_MS)));
+    }
+    if flags.identify_timeout_ms.is_some() {
+        return Err(format!(
+            "{IDENTIFY_TIMEOUT_FLAG} has no effect with --server-arg {IDENTIFY_TIMEOUT_FLAG}: both set the \
+             server's timeout"
+        ));
+    }
+    Ok(target.server_number(IDENTIFY_TIMEOUT_FLAG))
 }
 
 /// Settings of a fairness measurement.
@@ -96,9 +125,24 @@ pub(crate) struct Experiment {
     pub(crate) bound: Duration,
     /// Time after which a wait is given up.
     pub(crate) timeout: Duration,
+    /// Time between progress lines.
+    pub(crate) log_interval: Duration,
 }
 
 impl Experiment {
+    /// Returns the settings of a result.
+    fn settings(&self) -> Value {
+        let FloodSpec { mix, users, receivers } = &self.flood;
+        json!({
+            "mix": mix, "users": users, "clients": receivers,
+            "durationSeconds": self.duration.as_secs_f64(),
+            "intervalMs": self.interval.as_secs_f64() * 1e3,
+            "identifyTimeoutMs": self.identify_timeout.map(|time| time.as_millis() as u64),
+            "boundMs": self.bound.as_secs_f64() * 1e3,
+            "timeoutMs": self.timeout.as_millis() as u64,
+        })
+    }
+
     /// Describes the measurement in one line.
     pub(crate) fn describe(&self) -> String {
         let FloodSpec { mix, users, receivers } = &self.flood;
@@ -122,27 +166,30 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     run.flood_until(Instant::now() + WARM_UP)?;
     interrupt::check()?;
     run.waits = WaitTimes::new()?;
-    let busy_before = server.process.and_then(Process::cpu_time);
+    let busy_before = server.monitor.and_then(Monitor::cpu_time);
+    let waiting_before = server.monitor.and_then(Monitor::run_delay);
     let (start, first) = (Instant::now(), run.flood.next_sequence());
-    run.connect_clients_until(start + experiment.duration)?;
+    unless_interrupted(run.connect_clients_until(start + experiment.duration))?;
     let (time, sent) = (start.elapsed().as_secs_f64(), run.flood.next_sequence() - first);
-    let busy_after = server.process.and_then(Process::cpu_time);
+    let busy_after = server.monitor.and_then(Monitor::cpu_time);
+    let waiting_after = server.monitor.and_then(Monitor::run_delay);
     let result = run.drain().and_then(|()| run.settle());
     let waits = run.waits;
-    match result.and_then(|()| server.stop()) {
-        Err(error) if Interrupted::of(&error).is_none() => return Err(error),
-        _ => {}
-    }
-    let busy = busy_after.zip(busy_before).map(|(after, before)| after - before);
-    let busy = busy.map(|busy| busy.as_secs_f64() / time);
-    Ok(Outcome::new(waits, experiment.bound, sent as f64 / time, busy))
+    unless_interrupted(result.and_then(|()| server.stop()))?;
+    let share = |after: Option<Duration>, before: Option<Duration>| {
+        let used = after.zip(before).map(|(after, before)| after.saturating_sub(before));
+        used.map(|used| used.as_secs_f64() / time)
+    };
+    let busy = share(busy_after, busy_before);
+    let waiting = share(waiting_after, waiting_before);
+    Ok(Outcome::new(waits, experiment.bound, sent as f64 / time, busy, waiting))
 }
 
 /// A measurement in progress.
 struct FairnessRun<'a> {
     experiment: &'a Experiment,
     to: Addresses,
-    process: Option<Process>,
+    monitor: Option<Monitor>,
     poll: Poll,
     events: Events,
     flood: Flood,
@@ -169,7 +216,7 @@ impl<'a> FairnessRun<'a> {
         Ok(FairnessRun {
             experiment,
             to,
-            process: server.process,
+            monitor: server.monitor,
             write_probe: WriteIntervalProbe::new(client),
             poll,
             events: Events::with_capacity(1024),
@@ -192,10 +239,13 @@ impl<'a> FairnessRun<'a> {
 
     /// Floods and connects new clients at the given interval.
     fn connect_clients_until(&mut self, end: Instant) -> io::Result<()> {
-        let mut next = Instant::now();
+        let start = Instant::now();
+        let mut next = start;
+        let mut progress = Progress::of_time(end - start, self.experiment.log_interval);
         while next < end && !interrupt::has_come() {
             self.step()?;
             let now = Instant::now();
+            progress.show_time(now, now - start, true);
             if now >= next {
                 self.connect_client(now)?;
                 next = now + self.experiment.interval;
@@ -285,7 +335,8 @@ impl<'a> FairnessRun<'a> {
 
     /// Requests totals by SIGUSR1, if the log can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<()> {
-        if let (Some(process), Some(_)) = (self.process, &self.server_log) {
+        let process = self.monitor.and_then(Monitor::process);
+        if let (Some(process), Some(_)) = (process, &self.server_log) {
             self.stats_requested_at = Some(now);
             process.signal(Signal::USR1)?;
         }

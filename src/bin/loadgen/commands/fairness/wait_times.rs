@@ -5,13 +5,22 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::client::open_loop::histogram;
+use crate::output::chart::{Chart, LineChart};
+use crate::output::document::{Findings, Verdict};
+use crate::output::format::{format_count, format_micros, format_si};
 use crate::output::percentiles::Percentiles;
-use crate::output::summary::format_si;
+use crate::output::table::Table;
+use crate::sys::interrupt;
 
 /// Minimum share of a core that a flooded server uses.
-const SATURATED: f64 = 0.9;
+const SATURATED_PERCENT: f64 = 90.0;
+
+/// Maximum share of the time in which a server waits for a core, on a machine that is not too busy
+/// to judge it.
+const MAX_WAITING_PERCENT: f64 = 10.0;
 
 /// Waiting times by kind, in nanoseconds.
 pub(super) struct WaitTimes {
@@ -51,43 +60,65 @@ pub(crate) struct Outcome {
     figures: Figures,
 }
 
-/// The figures as JSON; times in microseconds, `None` if nothing was measured.
+/// The figures as JSON; `None` if nothing was measured.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Figures {
-    bound_ms: f64,
-    kept: bool,
+    #[serde(skip)]
+    bound: Duration,
     events_per_second: f64,
     /// Share of one core.
-    server_busy: Option<f64>,
-    first_event_from_connecting_us: Option<WaitSummary>,
-    first_event_from_id_us: Option<WaitSummary>,
-    timeout_late_by_us: Option<WaitSummary>,
+    server_busy_percent: Option<f64>,
+    /// Share of the time in which the server could have run and had no core.
+    #[serde(skip)]
+    server_waiting_percent: Option<f64>,
+    first_event_from_connecting: Option<WaitSummary>,
+    first_event_from_id: Option<WaitSummary>,
+    timeout_late_by: Option<WaitSummary>,
     timeout_early_by_us: f64,
-    signal_us: Option<WaitSummary>,
-    turn_us: Option<WaitSummary>,
-    own_poll_interval_us: Option<WaitSummary>,
+    signal: Option<WaitSummary>,
+    turn: Option<WaitSummary>,
+    own_poll_interval: Option<WaitSummary>,
 }
 
+/// Number of measured waits, and their times.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct WaitSummary {
     count: u64,
-    #[serde(flatten)]
-    percentiles: Percentiles,
+    wait_us: Percentiles,
+}
+
+impl Figures {
+    /// The waits with their names.
+    fn rows(&self) -> [(&'static str, Option<WaitSummary>); 6] {
+        [
+            ("first event, from connecting", self.first_event_from_connecting),
+            ("first event, from its id", self.first_event_from_id),
+            ("identify timeout, late by", self.timeout_late_by),
+            ("totals after SIGUSR1", self.signal),
+            ("between two writes to a client", self.turn),
+            ("this program, between two polls", self.own_poll_interval),
+        ]
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 impl WaitSummary {
     fn of(histogram: &Histogram<u64>) -> Option<WaitSummary> {
-        let percentiles = Percentiles::of(histogram);
-        (!histogram.is_empty()).then_some(WaitSummary { count: histogram.len(), percentiles })
+        let wait_us = Percentiles::of(histogram);
+        (!histogram.is_empty()).then_some(WaitSummary { count: histogram.len(), wait_us })
     }
 
     fn row(waited: Option<WaitSummary>, name: &str) -> String {
-        let Some(WaitSummary { count, percentiles }) = waited else {
-            return format!("  {name:<36}{:>8}\n", "-");
+        let Some(WaitSummary { count, wait_us }) = waited else {
+            return format!("  {name:<32}{:>6}\n", "-");
         };
-        let Percentiles { p50, p90, p99, max, .. } = percentiles;
-        format!("  {name:<36}{count:>8}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
+        let Percentiles { p50, p90, p99, max, .. } = wait_us;
+        format!("  {name:<32}{count:>6}{p50:>10.0}{p90:>10.0}{p99:>10.0}{max:>10.0}\n")
     }
 }
 
@@ -97,42 +128,120 @@ impl Outcome {
         bound: Duration,
         events_per_second: f64,
         busy: Option<f64>,
+        waiting: Option<f64>,
     ) -> Outcome {
-        let bounded = [
-            &waits.first_event_from_connecting,
-            &waits.timeout_lateness,
-            &waits.signal,
-            &waits.turn,
-        ];
-        let max = bounded.into_iter().map(Histogram::max).max().unwrap_or_default();
         let figures = Figures {
-            bound_ms: bound.as_secs_f64() * 1e3,
-            kept: u128::from(max) <= bound.as_nanos(),
+            bound,
             events_per_second,
-            server_busy: busy,
-            first_event_from_connecting_us: WaitSummary::of(&waits.first_event_from_connecting),
-            first_event_from_id_us: WaitSummary::of(&waits.first_event_from_id),
-            timeout_late_by_us: WaitSummary::of(&waits.timeout_lateness),
+            server_busy_percent: busy.map(|share| share * 100.0),
+            server_waiting_percent: waiting.map(|share| share * 100.0),
+            first_event_from_connecting: WaitSummary::of(&waits.first_event_from_connecting),
+            first_event_from_id: WaitSummary::of(&waits.first_event_from_id),
+            timeout_late_by: WaitSummary::of(&waits.timeout_lateness),
             timeout_early_by_us: waits.timeout_earliness.as_secs_f64() * 1e6,
-            signal_us: WaitSummary::of(&waits.signal),
-            turn_us: WaitSummary::of(&waits.turn),
-            own_poll_interval_us: WaitSummary::of(&waits.poll_interval),
+            signal: WaitSummary::of(&waits.signal),
+            turn: WaitSummary::of(&waits.turn),
+            own_poll_interval: WaitSummary::of(&waits.poll_interval),
         };
         Outcome { waits, figures }
     }
 
-    /// Returns whether all waiting times are within the bound.
-    pub(crate) fn within_bound(&self) -> bool {
-        self.figures.kept
+    /// The kind with the longest wait that the bound holds for, and that wait.
+    fn longest(&self) -> Option<(&'static str, Duration)> {
+        let longest = self.histograms().into_iter().max_by_key(|(_, waits)| waits.max())?;
+        Some((longest.0, Duration::from_nanos(longest.1.max())))
     }
 
-    /// Returns the figures for JSON.
-    pub(crate) fn figures(&self) -> impl Serialize + '_ {
-        &self.figures
+    /// Returns the verdict, and its reason as a sentence.
+    fn verdict(&self) -> (Verdict, String) {
+        let bound = format_micros(micros(self.figures.bound));
+        if interrupt::has_come() {
+            let reason = "A signal ended the measurement; these are the waits up to it.";
+            return (Verdict::Interrupted, reason.to_owned());
+        }
+        let own = Duration::from_nanos(self.waits.poll_interval.max());
+        let waiting =
+            self.figures.server_waiting_percent.filter(|&share| share > MAX_WAITING_PERCENT);
+        match self.longest() {
+            Some((kind, wait)) if wait > self.figures.bound && waiting.is_some() => (
+                Verdict::Inconclusive,
+                format!(
+                    "The longest wait was {} ({kind}), more than the bound of {bound}, but the server waited \
+                     for a core {:.0} % of the time. Give it a core of its own (--cpu, --server-cpu).",
+                    format_micros(micros(wait)),
+                    waiting.unwrap_or_default()
+                ),
+            ),
+            Some((kind, wait)) if wait > self.figures.bound + own => {
+                let wait = format_micros(micros(wait));
+                (
+                    Verdict::Failed,
+                    format!("The longest wait was {wait} ({kind}); the bound is {bound}."),
+                )
+            }
+            // The wait may be this program's.
+            Some((kind, wait)) if wait > self.figures.bound => (
+                Verdict::Inconclusive,
+                format!(
+                    "The longest wait was {} ({kind}), more than the bound of {bound}, but this program \
+                     itself was paused for up to {}. Give it a core of its own (--cpu, --server-cpu).",
+                    format_micros(micros(wait)),
+                    format_micros(micros(own))
+                ),
+            ),
+            _ => match self.figures.server_busy_percent {
+                Some(busy) if busy < SATURATED_PERCENT => (
+                    Verdict::Inconclusive,
+                    format!(
+                        "No wait exceeded {bound}, but the server was busy only {busy:.0} % of the time: \
+                         this is not a flood. Give it a core of its own (--cpu, --server-cpu)."
+                    ),
+                ),
+                _ => (Verdict::Passed, format!("No wait exceeded {bound}.")),
+            },
+        }
     }
 
-    /// Returns the distributions for the chart, in nanoseconds.
-    pub(crate) fn histograms(&self) -> Vec<(&'static str, &Histogram<u64>)> {
+    /// Returns the result for JSON and a report.
+    pub(crate) fn findings(&self) -> Findings {
+        let (verdict, reason) = self.verdict();
+        let faults = if verdict == Verdict::Failed { vec![reason.clone()] } else { Vec::new() };
+        Findings {
+            faults,
+            runs: vec![json!(self.figures)],
+            tables: vec![self.load_table(), self.wait_table()],
+            charts: vec![Chart::lines("Waits by percentile", self.chart())],
+            ..Findings::new(verdict, reason)
+        }
+    }
+
+    fn chart(&self) -> LineChart {
+        let waits = self.histograms().into_iter().filter(|(_, waits)| !waits.is_empty());
+        let chart = LineChart::percentiles(&waits.collect::<Vec<_>>());
+        chart.with_bound(micros(self.figures.bound), "bound")
+    }
+
+    fn load_table(&self) -> Table {
+        let mut table = Table::new("The flood", &["", ""]);
+        table.add_pair("Events per second", format_si(self.figures.events_per_second));
+        if let Some(busy) = self.figures.server_busy_percent {
+            table.add_pair("Server busy", format!("{busy:.1} % of a core"));
+        }
+        table
+    }
+
+    fn wait_table(&self) -> Table {
+        let mut table = Table::new("Waits", &["", "times", "50 %", "99 %", "maximum"]);
+        for (name, waited) in self.figures.rows() {
+            let Some(WaitSummary { count, wait_us }) = waited else { continue };
+            let [p50, p99, max] = [wait_us.p50, wait_us.p99, wait_us.max].map(format_micros);
+            table.add([name.to_owned(), format_count(count), p50, p99, max]);
+        }
+        table
+    }
+
+    /// Returns the distributions that the bound holds for, in nanoseconds.
+    fn histograms(&self) -> Vec<(&'static str, &Histogram<u64>)> {
         let WaitTimes { first_event_from_connecting, timeout_lateness, signal, turn, .. } =
             &self.waits;
         vec![
@@ -146,30 +255,23 @@ impl Outcome {
     /// Formats the figures as text.
     pub(crate) fn table(&self) -> String {
         let figures = &self.figures;
-        let mut text = match figures.kept {
-            true => format!("ALL WAITS WITHIN {} ms\n", figures.bound_ms),
-            false => format!("A WAIT EXCEEDED {} ms\n", figures.bound_ms),
+        let is_within = self.longest().is_none_or(|(_, wait)| wait <= figures.bound);
+        let bound = figures.bound.as_secs_f64() * 1e3;
+        let mut text = match self.verdict() {
+            (Verdict::Inconclusive, reason) => format!("INCONCLUSIVE: {reason}\n"),
+            _ if is_within => format!("ALL WAITS WITHIN {bound} ms\n"),
+            _ => format!("A WAIT EXCEEDED {bound} ms\n"),
         };
         text.push_str(&format!("  flood: {} events/s", format_si(figures.events_per_second)));
-        if let Some(busy) = figures.server_busy {
-            text.push_str(&format!(", server busy {:.1} %", busy * 100.0));
-            if busy < SATURATED {
-                text.push_str(": NOT SATURATED, so these figures mean little");
-            }
+        if let Some(busy) = figures.server_busy_percent {
+            text.push_str(&format!(", server busy {busy:.1} %"));
         }
         text.push_str(&format!(
-            "\n  {:<36}{:>8}{:>10}{:>10}{:>10}{:>10}\n",
+            "\n  {:<32}{:>6}{:>10}{:>10}{:>10}{:>10}\n",
             "µs", "times", "p50", "p90", "p99", "max"
         ));
-        let rows = [
-            ("first event, from connecting", figures.first_event_from_connecting_us),
-            ("first event, from its id", figures.first_event_from_id_us),
-            ("identify timeout, late by", figures.timeout_late_by_us),
-            ("totals after SIGUSR1", figures.signal_us),
-            ("between two writes to a client", figures.turn_us),
-            ("this program, between two polls", figures.own_poll_interval_us),
-        ];
-        rows.into_iter().for_each(|(name, waited)| text.push_str(&WaitSummary::row(waited, name)));
+        let rows = figures.rows().into_iter();
+        rows.for_each(|(name, waited)| text.push_str(&WaitSummary::row(waited, name)));
         if figures.timeout_early_by_us > 0.0 {
             let early = figures.timeout_early_by_us;
             text.push_str(&format!("  identify timeout, up to {early:.0} µs early\n"));

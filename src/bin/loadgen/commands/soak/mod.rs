@@ -22,11 +22,10 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use log::info;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::churn::ChurnClients;
 use self::samples::MemoryTrend;
@@ -35,16 +34,23 @@ use self::sources::Sources;
 use self::stream_check::SentSoFar;
 pub(crate) use self::ticks::Pace;
 use self::ticks::TickSchedule;
-use super::{CommandResult, server_with_log};
+use super::{CommandResult, conclude, merged, server_settings, server_with_log};
 use crate::args;
+use crate::client::first_delivery::FirstDelivery;
 use crate::client::open_loop::histogram;
 use crate::client::persistent_client::PersistentClient;
 use crate::client::silence::{Served, expect_silence};
+use crate::output::document::{Findings, Plan, Verdict};
+use crate::output::format::{format_bytes, format_count, format_micros, format_seconds};
 use crate::output::percentiles::Percentiles;
-use crate::output::{print, write_json, write_report};
+use crate::output::summary::median;
+use crate::output::table::Table;
+use crate::output::{OutputFiles, heading, print};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process, allow_clients};
+use crate::sys::procfs::{Process, allow_clients};
 use crate::sys::timerfd::Timer;
+use crate::target::admin::AdminPort;
+use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};
 use crate::target::server_log::{ServerLog, Totals};
 use crate::workload::mix::Mix;
@@ -78,7 +84,7 @@ const SOAK_SERVER_FLAGS: [(&str, u64); 3] = [
 ];
 
 pub(super) fn run(flags: &args::Soak) -> CommandResult {
-    let common = super::init(flags.common(), flags.cpu)?;
+    let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let duration = match (flags.minutes, flags.seconds) {
         (Some(_), Some(_)) => Err("--minutes and --seconds exclude each other".to_owned())?,
         (Some(minutes), None) => Duration::from_secs_f64(minutes * 60.0),
@@ -95,23 +101,26 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
         every: Duration::from_secs_f64(flags.every),
         timeout: common.timeout,
     };
-    let description = spec.describe();
-    info!("{description}");
-    let server = server_with_log(flags.target(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
-    let outcome = soak(&spec, server, &mut |row| print(row))?;
-    print(&format!("{description}\n{}", outcome.summary()));
-    let result = json!({
-        "command": "soak", "experiment": description, "machine": procfs::host_info(),
-        "ok": outcome.passed(), "figures": outcome.figures(),
-    });
-    write_json(flags.json.as_deref(), &result)?;
-    write_report(
-        flags.report.as_deref(),
-        &description,
-        &result,
-        &samples::charts(&outcome.samples),
-    )?;
-    Ok(outcome.passed())
+    let plan = Plan {
+        kind: "soak",
+        description: spec.describe(),
+        settings: merged(
+            spec.settings(),
+            json!({
+                "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "server": server_settings(flags.target(), &SOAK_SERVER_FLAGS),
+            }),
+        ),
+    };
+    super::announce(&plan.description);
+    let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
+    let measure = || {
+        let server = server_with_log(flags.target(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
+        let outcome = soak(&spec, server, &mut |row| print(row))?;
+        print(&format!("{}{}", heading(&plan.description), outcome.summary()));
+        Ok(outcome.findings())
+    };
+    conclude(&plan, files, measure())
 }
 
 /// Settings of a soak.
@@ -134,6 +143,16 @@ pub(crate) struct SoakSpec {
 }
 
 impl SoakSpec {
+    /// Returns the settings of a result.
+    fn settings(&self) -> Value {
+        json!({
+            "mix": self.mix, "rate": self.pace.rate, "burst": self.pace.burst,
+            "sources": self.sources, "clients": self.persistent, "visits": self.visits,
+            "seed": self.seed, "durationSeconds": self.duration.as_secs_f64(),
+            "everySeconds": self.every.as_secs_f64(), "timeoutMs": self.timeout.as_millis() as u64,
+        })
+    }
+
     /// Describes the soak in one line.
     pub(crate) fn describe(&self) -> String {
         let SoakSpec { mix, pace, persistent, visits, seed, duration, .. } = self;
@@ -158,37 +177,94 @@ pub(crate) struct Outcome {
     takeovers: u64,
 }
 
-/// An [`Outcome`] as JSON.
+/// The figures of an [`Outcome`]; `None` if unknown.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Figures<'a> {
+struct Figures {
     events: u64,
-    #[serde(rename = "visitors")]
-    churn_clients: u64,
+    visits: u64,
     takeovers: u64,
-    #[serde(rename = "fault")]
-    failure: Option<&'a str>,
+    /// Medians of the intervals' percentiles, and the overall maximum.
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    max_us: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+    server_busy_percent: Option<f64>,
     memory: Option<MemoryTrend>,
-    samples: &'a [Sample],
 }
 
 impl Outcome {
-    /// Returns whether all checks passed.
-    pub(crate) fn passed(&self) -> bool {
-        self.failure.is_none()
-            && !self.is_interrupted
-            && self.memory.as_ref().is_none_or(MemoryTrend::passed)
-    }
-
-    pub(crate) fn figures(&self) -> Figures<'_> {
+    fn figures(&self) -> Figures {
+        let values = |value: fn(&Sample) -> Option<f64>| -> Vec<f64> {
+            self.samples.iter().filter_map(value).collect()
+        };
+        let middle = |value| Some(median(values(value))).filter(|middle| middle.is_finite());
         Figures {
             events: self.events,
-            churn_clients: self.churn_clients,
+            visits: self.churn_clients,
             takeovers: self.takeovers,
-            failure: self.failure.as_deref(),
+            p50_us: middle(|sample| sample.p50_us),
+            p99_us: middle(|sample| sample.p99_us),
+            max_us: values(|sample| sample.max_us).into_iter().reduce(f64::max),
+            peak_memory_bytes: self.samples.iter().filter_map(|sample| sample.memory_bytes).max(),
+            server_busy_percent: middle(|sample| sample.server_busy_percent),
             memory: self.memory,
-            samples: &self.samples,
         }
+    }
+
+    /// Returns the verdict, and its reason as a sentence.
+    fn verdict(&self) -> (Verdict, String) {
+        let memory = self.memory.as_ref().map(MemoryTrend::describe);
+        let memory = memory.map_or_else(String::new, |memory| format!(" {memory}"));
+        match &self.failure {
+            Some(failure) => (Verdict::Failed, failure.clone()),
+            None if self.is_interrupted => {
+                let reason = "A signal ended the run; these are the figures up to it.";
+                (Verdict::Interrupted, reason.to_owned())
+            }
+            None if self.memory.as_ref().is_some_and(|memory| !memory.passed()) => {
+                (Verdict::Failed, memory.trim_start().to_owned())
+            }
+            None => (Verdict::Passed, format!("Every client received what it must.{memory}")),
+        }
+    }
+
+    /// Returns the result for JSON and a report.
+    pub(crate) fn findings(&self) -> Findings {
+        let (verdict, reason) = self.verdict();
+        let faults = if verdict == Verdict::Failed { vec![reason.clone()] } else { Vec::new() };
+        Findings {
+            faults,
+            runs: vec![json!(self.figures())],
+            series: self.samples.iter().map(|sample| json!(sample)).collect(),
+            tables: vec![self.table()],
+            charts: samples::charts(&self.samples),
+            ..Findings::new(verdict, reason)
+        }
+    }
+
+    fn table(&self) -> Table {
+        let figures = self.figures();
+        let mut table = Table::new("The run", &["", ""]);
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                table.add_pair(name, value);
+            }
+        };
+        add("Measured time", self.samples.last().map(|sample| format_seconds(sample.seconds)));
+        add("Events sent", Some(format_count(figures.events)));
+        add("Visits", Some(format_count(figures.visits)));
+        add("Takeovers among them", Some(format_count(figures.takeovers)));
+        add("Median latency, median of the intervals", figures.p50_us.map(format_micros));
+        add("99th percentile, median of the intervals", figures.p99_us.map(format_micros));
+        add("Maximum latency", figures.max_us.map(format_micros));
+        let bytes = |bytes: u64| format_bytes(bytes as f64);
+        add("Peak memory of the server", figures.peak_memory_bytes.map(bytes));
+        add(
+            "CPU of the server",
+            figures.server_busy_percent.map(|busy| format!("{busy:.1} % of a core")),
+        );
+        table
     }
 
     /// Formats the result as text, to follow the rows.
@@ -246,7 +322,7 @@ pub(crate) fn soak(
 struct Soak<'a> {
     spec: &'a SoakSpec,
     show_row: &'a mut dyn FnMut(&str),
-    process: Option<Process>,
+    monitor: Option<Monitor>,
     poll: Poll,
     events: Events,
     timer: Timer,
@@ -267,6 +343,7 @@ struct Soak<'a> {
     latencies: Histogram<u64>,
     /// Time when an expected part last arrived at a persistent client.
     last_arrival: Instant,
+    first_delivery: FirstDelivery,
     /// The server's descriptors before any connection.
     descriptors_before: Option<usize>,
     /// The server's CPU time, and when it was read.
@@ -284,7 +361,9 @@ impl<'a> Soak<'a> {
         let Addresses { events, clients } = server.addresses;
         let (poll, mut prng) = (Poll::new()?, Prng::from_seed(spec.seed));
         let registry = poll.registry();
-        let descriptors_before = server.process.and_then(Process::descriptors);
+        // Other operators of a server elsewhere come and go.
+        let process = server.monitor.and_then(Monitor::process);
+        let descriptors_before = process.and_then(Process::descriptors);
         let log = server.take_log();
         let server_log = log.map(|log| ServerLog::new(log, registry, SERVER_LOG)).transpose()?;
         let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
@@ -305,7 +384,7 @@ impl<'a> Soak<'a> {
         Ok(Soak {
             spec,
             show_row,
-            process: server.process,
+            monitor: server.monitor,
             timer: Timer::new(registry, TIMER)?,
             poll,
             events: Events::with_capacity(1024),
@@ -323,8 +402,9 @@ impl<'a> Soak<'a> {
             stats_requested_at: None,
             latencies: histogram()?,
             last_arrival: now,
+            first_delivery: FirstDelivery::new(events),
             descriptors_before,
-            cpu: (server.process.and_then(Process::cpu_time), now),
+            cpu: (server.monitor.and_then(Monitor::cpu_time), now),
             samples: Vec::new(),
         })
     }
@@ -406,6 +486,7 @@ impl<'a> Soak<'a> {
                     let in_flight = self.ticks.in_flight();
                     while persistent.read(&mut self.buffer, in_flight, &mut arrived)? {}
                     self.last_arrival = Instant::now();
+                    self.first_delivery.arrived();
                 }
                 Token(token) if token < FIRST_CHURN_CLIENT => self.sources.set_ready(event),
                 Token(token) => self.churn_clients.set_readable(token),
@@ -415,15 +496,25 @@ impl<'a> Soak<'a> {
         let (next_sequence, broadcasts) = (self.ticks.next_sequence(), self.ticks.broadcasts());
         self.churn_clients.poll(now, &mut self.buffer, SentSoFar { next_sequence, broadcasts })?;
         self.check_timeouts(now)?;
+        if let (Some(_), Some(port)) = (self.stats_requested_at, self.admin()) {
+            totals = Some(port.status()?.totals());
+        }
         Ok(totals)
+    }
+
+    fn admin(&self) -> Option<AdminPort> {
+        self.monitor.and_then(Monitor::admin)
     }
 
     /// Requests totals; returns whether they can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<bool> {
-        let (Some(process), Some(_)) = (self.process, &self.server_log) else { return Ok(false) };
-        self.stats_requested_at = Some(now);
-        process.signal(Signal::USR1)?;
-        Ok(true)
+        let Some(monitor) = self.monitor else { return Ok(false) };
+        let can_read = monitor.admin().is_some() || self.server_log.is_some();
+        if can_read {
+            self.stats_requested_at = Some(now);
+            monitor.process().map_or(Ok(()), |process| process.signal(Signal::USR1))?;
+        }
+        Ok(can_read)
     }
 
     /// Requests totals and waits for them; `None` if they cannot be read.
@@ -441,24 +532,24 @@ impl<'a> Soak<'a> {
     fn sample(&mut self, totals: Option<Totals>) {
         let now = Instant::now();
         self.next_sample += self.spec.every;
-        let percentiles = Percentiles::of(&self.latencies);
+        let percentiles = (!self.latencies.is_empty()).then(|| Percentiles::of(&self.latencies));
         self.latencies.reset();
         let (cpu_before, before) = self.cpu;
-        self.cpu = (self.process.and_then(Process::cpu_time), now);
+        self.cpu = (self.monitor.and_then(Monitor::cpu_time), now);
         let used = self.cpu.0.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
         let time = (now - before).as_secs_f64();
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             events: self.ticks.next_sequence() - 1,
             churn_clients: self.churn_clients.total(),
-            memory_bytes: self.process.and_then(Process::memory),
-            descriptors: self.process.and_then(Process::descriptors),
+            memory_bytes: self.monitor.and_then(Monitor::memory),
+            descriptors: self.monitor.and_then(Monitor::descriptors),
             clients: totals.map(|totals| totals.clients_connected),
             sources: totals.map(|totals| totals.sources_connected),
-            p50_us: percentiles.p50,
-            p99_us: percentiles.p99,
-            max_us: percentiles.max,
-            server_busy: used.map(|used| used.as_secs_f64() / time),
+            p50_us: percentiles.map(|at| at.p50),
+            p99_us: percentiles.map(|at| at.p99),
+            max_us: percentiles.map(|at| at.max),
+            server_busy_percent: used.map(|used| 100.0 * used.as_secs_f64() / time),
             own_memory_bytes: Process { id: std::process::id() }.memory(),
         };
         (self.show_row)(&sample.row());
@@ -474,6 +565,10 @@ impl<'a> Soak<'a> {
         let timeout = self.spec.timeout;
         if self.stats_requested_at.is_some_and(|asked| now - asked > timeout) {
             return Err(io::Error::other(format!("SIGUSR1 brought no totals within {timeout:?}")));
+        }
+        if !self.ticks.is_idle() {
+            let sources = &self.sources;
+            self.first_delivery.check(0, || sources.local_addr())?;
         }
         if self.ticks.is_idle() {
             self.last_arrival = now;
@@ -515,7 +610,8 @@ impl<'a> Soak<'a> {
             .map(|before| before + self.persistent.len() + self.spec.sources);
         let deadline = Instant::now() + self.spec.timeout;
         while let Some(totals) = self.totals()? {
-            let open = self.process.and_then(Process::descriptors);
+            let process = self.monitor.and_then(Monitor::process);
+            let open = process.and_then(Process::descriptors);
             if totals == idle && open == descriptors {
                 break;
             }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::output::chart::{Chart, Series};
+use crate::output::chart::{Axis, Chart, LineChart, Series};
+use crate::output::format::{format_bytes, format_si};
 
 /// Minimum length of a run whose memory is judged: earlier, buffers and the graph still fill.
 const MIN_JUDGED_RUN: Duration = Duration::from_secs(60);
@@ -13,6 +14,9 @@ const MIN_JUDGED_RUN: Duration = Duration::from_secs(60);
 const MAX_GROWTH_BYTES: u64 = 1024 * 1024;
 /// … or this share of the first half, if that is more.
 const MAX_GROWTH_SHARE: f64 = 0.02;
+
+/// Minimum time between two samples whose difference is a rate.
+const MIN_RATE_SECONDS: f64 = 0.05;
 
 /// The state at the end of one interval.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -23,7 +27,7 @@ pub(crate) struct Sample {
     /// Events sent since the start.
     pub(crate) events: u64,
     /// Churn clients since the start.
-    #[serde(rename = "visitors")]
+    #[serde(rename = "visits")]
     pub(crate) churn_clients: u64,
     /// The server's resident memory in bytes, and its open descriptors.
     pub(crate) memory_bytes: Option<u64>,
@@ -31,12 +35,13 @@ pub(crate) struct Sample {
     /// Connections, as counted by the server.
     pub(crate) clients: Option<u64>,
     pub(crate) sources: Option<u64>,
-    /// Latencies of the interval in microseconds, from the due time of a tick.
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) max_us: f64,
+    /// Latencies of the interval in microseconds, from the due time of a tick; `None` if nothing
+    /// arrived.
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) max_us: Option<f64>,
     /// Share of one core in the interval.
-    pub(crate) server_busy: Option<f64>,
+    pub(crate) server_busy_percent: Option<f64>,
     /// Resident memory of this program.
     pub(crate) own_memory_bytes: Option<u64>,
 }
@@ -45,39 +50,44 @@ impl Sample {
     /// Returns the column headings of [`Sample::row`].
     pub(super) fn head() -> String {
         format!(
-            "{:>8}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9}{:>9}{:>10}{:>7}{:>9}\n",
+            "{:>7}{:>9}{:>7}{:>8}{:>6}{:>8}{:>8}{:>7}{:>7}{:>7}{:>6}\n",
             "seconds",
             "events",
             "visits",
-            "memory KB",
+            "mem KB",
             "fds",
             "clients",
             "sources",
             "p50 µs",
             "p99 µs",
             "max µs",
-            "CPU %",
-            "own KB"
+            "CPU %"
         )
     }
 
     /// Formats the sample as a row.
     pub(super) fn row(&self) -> String {
         let kilobytes = |bytes: Option<u64>| known(bytes.map(|bytes| bytes / 1024));
+        // In seven columns with a space.
+        let micros = |micros: Option<f64>| {
+            known(micros.map(|micros| match micros {
+                n if n < 1e6 => format!("{n:.0}"),
+                n => format!("{:.1} s", n / 1e6),
+            }))
+        };
         format!(
-            "{:>8.0}{:>12}{:>9}{:>10}{:>6}{:>8}{:>8}{:>9.0}{:>9.0}{:>10.0}{:>7}{:>9}\n",
+            "{:>7.0}{:>9}{:>7}{:>8}{:>6}{:>8}{:>8}{:>7}{:>7}{:>7}{:>6}\n",
             self.seconds,
-            self.events,
+            format_si(self.events as f64),
             self.churn_clients,
             kilobytes(self.memory_bytes),
             known(self.descriptors),
             known(self.clients),
             known(self.sources),
-            self.p50_us,
-            self.p99_us,
-            self.max_us,
-            known(self.server_busy.map(|busy| format!("{:.1}", busy * 100.0))),
-            kilobytes(self.own_memory_bytes),
+            micros(self.p50_us),
+            micros(self.p99_us),
+            micros(self.max_us),
+            known(self.server_busy_percent.map(|busy| format!("{busy:.1}"))),
         )
     }
 }
@@ -86,46 +96,87 @@ fn known(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Returns the charts of memory and latency over time.
+/// Returns charts of all columns over time.
 pub(super) fn charts(samples: &[Sample]) -> Vec<Chart> {
-    let line = |name, value: fn(&Sample) -> Option<f64>| {
+    type Value = fn(&Sample) -> Option<f64>;
+    let points = |value: Value| -> Vec<(f64, f64)> {
         let points = samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?)));
-        Series { name, points: points.collect() }
+        points.collect()
+    };
+    let chart = |title, axis: Axis, unit, lines: &[(&'static str, Value)]| {
+        let line = |&(name, value): &(&'static str, Value)| Series { name, points: points(value) };
+        let series = lines.iter().map(line).collect();
+        Chart::lines(title, LineChart::over_time(axis, unit, series))
+    };
+    let rate = |title, value: Value| {
+        let series = vec![Series { name: "rate", points: interval_rates(&points(value)) }];
+        Chart::lines(title, LineChart::over_time(Axis::linear(""), "per second", series))
     };
     vec![
-        Chart::over_time(
+        chart(
+            "Latency of each interval",
+            Axis::latency(),
+            "",
+            &[
+                ("p50", |sample| sample.p50_us),
+                ("p99", |sample| sample.p99_us),
+                ("max", |sample| sample.max_us),
+            ],
+        ),
+        chart(
             "Resident memory",
-            "seconds",
+            Axis::linear(""),
             "MB",
-            vec![
-                line("server", |sample| Some(sample.memory_bytes? as f64 / 1e6)),
-                line("load generator", |sample| Some(sample.own_memory_bytes? as f64 / 1e6)),
+            &[
+                ("server", |sample| Some(sample.memory_bytes? as f64 / 1e6)),
+                ("load generator", |sample| Some(sample.own_memory_bytes? as f64 / 1e6)),
             ],
         ),
-        Chart::over_time(
-            "Latency, by interval",
-            "seconds",
-            "µs",
-            vec![
-                line("p50", |sample| Some(sample.p50_us)),
-                line("p99", |sample| Some(sample.p99_us)),
+        chart(
+            "CPU of the server",
+            Axis::linear(""),
+            "% of a core",
+            &[("busy", |sample| sample.server_busy_percent)],
+        ),
+        chart(
+            "Connections and descriptors of the server",
+            Axis::linear(""),
+            "",
+            &[
+                ("clients", |sample| Some(sample.clients? as f64)),
+                ("sources", |sample| Some(sample.sources? as f64)),
+                ("descriptors", |sample| Some(sample.descriptors? as f64)),
             ],
         ),
+        rate("Events sent", |sample| Some(sample.events as f64)),
+        rate("Visits", |sample| Some(sample.churn_clients as f64)),
     ]
+}
+
+/// Returns the rate of change per second between consecutive points; the first one grows from 0.
+fn interval_rates(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut before = (0.0, 0.0);
+    let mut rates = Vec::with_capacity(points.len());
+    for &(seconds, value) in points {
+        // The sample at the end may follow another at once.
+        if seconds - before.0 >= MIN_RATE_SECONDS {
+            rates.push((seconds, (value - before.1) / (seconds - before.0)));
+            before = (seconds, value);
+        }
+    }
+    rates
 }
 
 /// Trend of the server's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MemoryTrend {
-    #[serde(rename = "firstHalfMost")]
-    first_half_max: u64,
-    #[serde(rename = "secondHalfMost")]
-    second_half_max: u64,
-    /// Of the second half, by least squares.
-    kilobytes_per_hour: f64,
+    first_half_max_bytes: u64,
+    second_half_max_bytes: u64,
+    /// Of the second half, by least squares; `None` if the run was too short.
+    growth_bytes_per_hour: Option<f64>,
     /// `None` if the run was too short.
-    #[serde(rename = "flat")]
+    #[serde(skip)]
     is_flat: Option<bool>,
 }
 
@@ -142,11 +193,12 @@ impl MemoryTrend {
         let (first_half_max, second_half_max) = (max(first)?, max(second)?);
         let allowed = MAX_GROWTH_BYTES.max((first_half_max as f64 * MAX_GROWTH_SHARE) as u64);
         let is_within_bound = second_half_max <= first_half_max + allowed;
+        let is_long_enough = end >= MIN_JUDGED_RUN.as_secs_f64();
         Some(MemoryTrend {
-            first_half_max,
-            second_half_max,
-            kilobytes_per_hour: slope(second) * 3600.0 / 1024.0,
-            is_flat: (end >= MIN_JUDGED_RUN.as_secs_f64()).then_some(is_within_bound),
+            first_half_max_bytes: first_half_max,
+            second_half_max_bytes: second_half_max,
+            growth_bytes_per_hour: is_long_enough.then(|| slope(second) * 3600.0),
+            is_flat: is_long_enough.then_some(is_within_bound),
         })
     }
 
@@ -160,15 +212,33 @@ impl MemoryTrend {
         let words = match self.is_flat {
             Some(true) => "FLAT",
             Some(false) => "NOT FLAT",
-            None => "run too short to tell",
+            None => "too short to judge growth (60 s)",
         };
+        let slope = self.growth_bytes_per_hour.map_or_else(String::new, |bytes| {
+            format!(", slope there {:.0} KB/hour", bytes / 1024.0)
+        });
         format!(
-            "  memory      {words}: at most {} KB in the first half, {} KB in the second, slope there \
-             {:.0} KB/hour\n",
-            self.first_half_max / 1024,
-            self.second_half_max / 1024,
-            self.kilobytes_per_hour
+            "  memory      {words}: at most {} KB in the first half, {} KB in the second{slope}\n",
+            self.first_half_max_bytes / 1024,
+            self.second_half_max_bytes / 1024,
         )
+    }
+
+    /// Describes the trend as a sentence.
+    pub(super) fn describe(&self) -> String {
+        let [first, second] =
+            [self.first_half_max_bytes, self.second_half_max_bytes].map(|n| format_bytes(n as f64));
+        match self.is_flat {
+            Some(true) => {
+                format!(
+                    "The server's memory is flat: at most {first} in the first half, {second} in the second."
+                )
+            }
+            Some(false) => format!(
+                "The server's memory grew: at most {first} in the first half, {second} in the second."
+            ),
+            None => "The run was too short to judge the server's memory.".to_owned(),
+        }
     }
 }
 
@@ -199,10 +269,10 @@ mod tests {
             descriptors: None,
             clients: None,
             sources: None,
-            p50_us: 0.0,
-            p99_us: 0.0,
-            max_us: 0.0,
-            server_busy: None,
+            p50_us: None,
+            p99_us: None,
+            max_us: None,
+            server_busy_percent: None,
             own_memory_bytes: None,
         };
         memory.into_iter().enumerate().map(sample).collect()
@@ -219,11 +289,11 @@ mod tests {
     fn memory_that_grows_is_not_flat() {
         let flat = MemoryTrend::evaluate(&samples([9 << 20; 20])).unwrap();
         assert_eq!(flat.is_flat, Some(true));
-        assert!(flat.kilobytes_per_hour.abs() < 1e-9);
+        assert!(flat.growth_bytes_per_hour.unwrap().abs() < 1e-9);
         let growing = (0..20).map(|index| (9 << 20) + index * (128 << 10));
         let growing = MemoryTrend::evaluate(&samples(growing)).unwrap();
         assert_eq!(growing.is_flat, Some(false));
-        assert!((growing.kilobytes_per_hour - 12.8 * 3600.0).abs() < 1e-6);
+        assert!((growing.growth_bytes_per_hour.unwrap() - 12.8 * 1024.0 * 3600.0).abs() < 1e-3);
         assert!(!growing.passed());
         let filling = (0..20).map(|index| (9 << 20) + index.min(5) * (1 << 20));
         assert_eq!(MemoryTrend::evaluate(&samples(filling)).unwrap().is_flat, Some(true));
@@ -232,7 +302,7 @@ mod tests {
     #[test]
     fn a_short_run_tells_nothing() {
         let growing = MemoryTrend::evaluate(&samples([1 << 20, 9 << 20])).unwrap();
-        assert_eq!(growing.is_flat, None);
+        assert_eq!((growing.is_flat, growing.growth_bytes_per_hour), (None, None));
         assert!(growing.passed());
         assert_eq!(MemoryTrend::evaluate(&[]), None);
     }

@@ -64,6 +64,15 @@ impl Sources {
         }
     }
 
+    /// Returns the local address of one of the connections.
+    ///
+    /// # Errors
+    ///
+    /// The connection has failed.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.all[0].stream.local_addr()
+    }
+
     /// Returns the current connections.
     pub(super) fn streams(&mut self) -> impl Iterator<Item = &mut TcpStream> {
         self.all.iter_mut().map(|source| &mut source.stream)
