@@ -51,6 +51,15 @@ impl Configured {
 }
 
 #[test]
+fn operators_see_the_settings_in_force() {
+    let mut configured = Configured::start_with("{}", &["--admin-listen", "0"]);
+    assert_eq!(configured.server.status("/settings/maxSources"), 64);
+    configured.reload(r#"{"maxSources": 3}"#, "--max-sources changed");
+    assert_eq!(configured.server.status("/settings/maxSources"), 3);
+    assert_eq!(configured.server.status("/sources/max"), 3);
+}
+
+#[test]
 fn a_gap_timeout_ends_a_gap_that_exists() {
     let mut configured = Configured::start("{}");
     let mut client = Client::connect(&configured.server, 1);
