@@ -1,9 +1,11 @@
 //! Settings that are read again: each that can change while the server runs does, and nothing else.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -285,7 +287,9 @@ fn a_drain_timeout_counts_for_the_next_stop() {
 #[test]
 fn level_and_form_of_the_log_change() {
     let mut configured = Configured::start("{}");
-    let _client = Client::connect(&configured.server, 1);
+    let mut client = Client::connect(&configured.server, 1);
+    Source::connect(&configured.server).sends("1|B\n");
+    client.receives(&["1|B"]);
     configured.reload(
         r#"{"logLevel": "debug", "logFormat": "json"}"#,
         "--log-level, --log-format changed",
@@ -348,6 +352,15 @@ fn flags_win_over_the_file_again() {
     configured.reload(r#"{"maxSources": 6, "gapTimeoutMs": 7}"#, "--gap-timeout-ms changed");
 }
 
+/// Opens the pipe of a configuration, once the server is reading it.
+fn open_for_writing(configured: &Configured) -> File {
+    // Without a reader this fails.
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    configured.server.wait_until("the pipe is read", || {
+        File::options().write(true).custom_flags(nonblocking).open(configured.file()).ok()
+    })
+}
+
 #[test]
 fn a_file_that_cannot_be_read_to_its_end_holds_nothing_up() {
     let mut configured = Configured::start("{}");
@@ -355,6 +368,7 @@ fn a_file_that_cannot_be_read_to_its_end_holds_nothing_up() {
     fs::remove_file(&file).unwrap();
     mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     configured.server.signal(Signal::HUP);
+    let first = open_for_writing(&configured);
     let mut client = Client::connect(&configured.server, 1);
     let mut source = Source::connect(&configured.server);
     for sequence in 1..=100 {
@@ -364,12 +378,15 @@ fn a_file_that_cannot_be_read_to_its_end_holds_nothing_up() {
     }
     configured.server.signal(Signal::HUP);
     configured.server.logs(&["still reading the settings"]);
+    let finish = |mut pipe: File, timeout: u32, reloads| {
+        write!(pipe, "{{\"gapTimeoutMs\": {timeout}}}").unwrap();
+        drop(pipe);
+        let line = "settings reloaded: --gap-timeout-ms changed";
+        configured.server.wait_for_log_lines(line, reloads);
+    };
+    finish(first, 10, 1);
     // The pipe is read twice, because the second request came during the first reading.
-    for timeout in [10, 11] {
-        fs::write(&file, format!("{{\"gapTimeoutMs\": {timeout}}}")).unwrap();
-        let nth = timeout - 9;
-        configured.server.wait_for_log_lines("settings reloaded: --gap-timeout-ms changed", nth);
-    }
+    finish(open_for_writing(&configured), 11, 2);
     configured.server.signal(Signal::HUP);
     assert_eq!(configured.server.stop(), Some(0));
 }
