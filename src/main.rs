@@ -15,6 +15,8 @@ use eventserver::server::{InheritedListeners, Server, Shutdown};
 const FAILED: u8 = 1;
 /// Wrong flags or configuration.
 const MISUSED: u8 = 2;
+/// The journal is corrupt.
+const CORRUPT: u8 = 3;
 
 /// How long an error message waits for a reader of standard error.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,6 +63,7 @@ fn request(environment: &Environment) -> Result<Invocation, String> {
 fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) -> ExitCode {
     let server = match Server::bind(config, source, inherited) {
         Ok(server) => server,
+        Err(reason) if reason.is_corruption() => return fail(CORRUPT, &reason),
         Err(reason) => return fail(FAILED, &reason),
     };
     let mut ready = format!(

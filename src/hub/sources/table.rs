@@ -165,6 +165,7 @@ mod tests {
 
     use super::*;
     use crate::hub::close_reason::CloseReason;
+    use crate::hub::readiness::Readiness;
 
     fn source() -> Source<()> {
         Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256, Instant::now())
@@ -177,7 +178,8 @@ mod tests {
         assert!(is_admitted);
         let (second, is_admitted) = sources.insert(source());
         assert!(!is_admitted && sources.has_undecided());
-        sources.get_mut(first).unwrap().set_ready(true, true);
+        let closed = Readiness { token: 0, readable: true, writable: false, read_closed: true };
+        sources.get_mut(first).unwrap().set_ready(&closed);
         assert_eq!(sources.decide(), None, "its lines may be unread");
         sources.get_mut(first).unwrap().abort(CloseReason::ClosedByPeer);
         assert_eq!(sources.decide(), Some(Decision::Admitted(second)));
