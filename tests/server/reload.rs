@@ -153,7 +153,7 @@ fn a_limit_on_lines_counts_for_sources_that_are_connected() {
     };
     // No number has more than 20 digits, so a longer line is malformed in any case.
     source.sends(format!("{}\n1|B\n", long(1)));
-    configured.server.logs(&["malformed line", "longer than max_line_bytes"]);
+    configured.server.logs(&["malformed line", "longer than --max-line-bytes"]);
     configured.reload(r#"{"maxLineBytes": 128}"#, "--max-line-bytes changed");
     source.sends(format!("{}\n3|B\n", long(2)));
     client.receives(&["3|B"]);
