@@ -310,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn all_full_recipients_stall_at_once() {
+        let config = Config { client_queue_bytes: 100, ..Config::default() };
+        let mut queues = Queues::new(&config, Instant::now());
+        assert_eq!(queues.offer(Recipients::All, 88), Ok(()));
+        assert_eq!(queues.offer(Recipients::Many(&[0, 1]), 18), Err(Full));
+        assert_eq!(
+            queues.outbound.backpressure.stalled_clients(),
+            2,
+            "neither waits for the other"
+        );
+    }
+
+    #[test]
     fn a_renewed_pause_renews_the_low_watermark_of_each_client() {
         let start = Instant::now();
         let config = Config {
