@@ -270,8 +270,13 @@ mod tests {
     #[test]
     fn a_queue_that_takes_several_writes_is_written_before_its_tail() {
         let (mut queue, mut pool) = (SendQueue::default(), BlockPool::default());
-        let queued: Vec<u8> = (0..3 * MAX_WRITE_BYTES / 2).map(|index| index as u8).collect();
-        queue.extend(Tail(&queued, &[]), &mut pool);
+        let queued: Vec<u8> = (0..2 * MAX_SLICES * BLOCK_BYTES).map(|index| index as u8).collect();
+        // No two blocks of the queue are adjacent, so each takes a slice.
+        let mut other = SendQueue::default();
+        for block in queued.chunks(BLOCK_BYTES) {
+            queue.extend(Tail(block, &[]), &mut pool);
+            other.extend(Tail(block, &[]), &mut pool);
+        }
         let plan = vec![Some(usize::MAX); 3].into_iter();
         let mut socket = Socket { plan, taken: Vec::new() };
         let outcome = queue.flush(Tail(b"1|B\r\n", b"2|B\r\n"), &mut pool, &mut socket).unwrap();
