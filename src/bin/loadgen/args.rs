@@ -1,4 +1,4 @@
-//! The command line: commands, and their flags. [`crate::cli`] parses them and prints their help.
+//! Commands and their flags, as types. [`crate::cli`] parses them and prints their help.
 //!
 //! The text of `--help` is the documentation of these types. A value's range is the one that
 //! [`ranges`] accepts; a test compares them.
@@ -31,8 +31,8 @@ pub(crate) enum Command {
     Fairness(Fairness),
     Soak(Soak),
     Idle(Idle),
-    Baseline(Baseline),
-    Throughput(Throughput),
+    Limit(Limit),
+    Pinned(Pinned),
     Pubsub(Pubsub),
     Compare(Compare),
     Top(Top),
@@ -467,7 +467,7 @@ command! {
         example = "loadgen limit --mix even",
         example = "loadgen limit --relay --rate 20k"
     )]
-    struct Baseline("limit") with (mix, load, shuffle, pace, server_cpu) {
+    struct Limit("limit") with (mix, load, shuffle, pace, server_cpu) {
         /// measure the latency of a minimal relay instead
         #[argh(switch)]
         pub(crate) relay: bool,
@@ -480,7 +480,7 @@ command! {
     #[argh(
         example = "loadgen pinned --cpu 1 --server-cpu 0 --mix even --mix feed"
     )]
-    struct Throughput("pinned") with (load, shuffle, started, server_cpu) {
+    struct Pinned("pinned") with (load, shuffle, started, server_cpu) {
         /// a mix to measure; can be repeated [default: all by name]
         #[argh(option, arg_name = "MIX")]
         pub(crate) mix: Vec<Mix>,

@@ -16,10 +16,10 @@ use serde::Serialize;
 
 use crate::client::connection::{Connecting, read_some};
 use crate::client::first_delivery::FirstDelivery;
-use crate::client::silence::{Served, check_source, expect_silence, extra, source_failed};
+use crate::client::run_end::{Served, check_source, expect_silence, extra, source_failed};
 use crate::codec::{Event, write_event, write_number};
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt::{self, MAX_WAIT};
-use crate::sys::procfs::allow_clients;
 use crate::sys::timerfd::Timer;
 use crate::target::server::Addresses;
 use crate::workload::handshake::Handshake;

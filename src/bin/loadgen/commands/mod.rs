@@ -1,15 +1,14 @@
 //! Subcommands: dispatch, common initialization, and exit status.
 
-mod baseline;
 mod compare;
 mod fairness;
 mod idle;
 mod latency;
+mod limit;
+mod pinned;
 mod pubsub;
 mod replay;
-mod run;
 mod soak;
-mod throughput;
 mod top;
 mod verify;
 
@@ -31,7 +30,8 @@ use crate::options::{CommonFlags, CommonOptions, Endpoint, Endpoints, TargetFlag
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::{OutputFiles, print};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process};
+use crate::sys::procfs::Process;
+use crate::sys::{affinity, descriptors};
 use crate::target;
 use crate::target::admin::AdminPort;
 use crate::target::baseline::BASELINE_SERVER;
@@ -140,15 +140,15 @@ fn run_command(arguments: &[&str]) -> CommandResult {
 
 /// Runs a command; `is_default` if it was not named.
 fn run(command: &Command, is_default: bool) -> CommandResult {
-    procfs::raise_fd_limit();
+    descriptors::raise_fd_limit();
     interrupt::watch_signals()?;
     match command {
         Command::Verify(flags) => verify::run(flags, is_default),
         Command::Latency(flags) => latency::run(flags),
         Command::Replay(flags) => replay::run(flags),
         Command::Idle(flags) => idle::run(flags),
-        Command::Baseline(flags) => baseline::run(flags),
-        Command::Throughput(flags) => throughput::run(flags),
+        Command::Limit(flags) => limit::run(flags),
+        Command::Pinned(flags) => pinned::run(flags),
         Command::Pubsub(flags) => pubsub::run(flags),
         Command::Fairness(flags) => fairness::run(flags),
         Command::Soak(flags) => soak::run(flags),
@@ -158,14 +158,14 @@ fn run(command: &Command, is_default: bool) -> CommandResult {
 }
 
 fn serve_baseline(spec: &str) -> CommandResult {
-    procfs::raise_fd_limit();
+    descriptors::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
     target::baseline::serve(spec)?;
     Ok(Verdict::Passed)
 }
 
 fn serve_relay(spec: &str) -> CommandResult {
-    procfs::raise_fd_limit();
+    descriptors::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
     relay::serve(spec)?;
     Ok(Verdict::Passed)
@@ -186,10 +186,10 @@ fn init(
     start_logging(common.log_level);
     let pinned = [("--cpu", cpu), ("--server-cpu", server_cpu)];
     for (flag, cpu) in pinned.into_iter().filter_map(|(flag, cpu)| Some((flag, cpu?))) {
-        procfs::check_cpu(cpu).map_err(|why| format!("{flag} {cpu}: {why}"))?;
+        affinity::check_cpu(cpu).map_err(|why| format!("{flag} {cpu}: {why}"))?;
     }
     if let Some(cpu) = cpu {
-        procfs::set_affinity(cpu)?;
+        affinity::set_affinity(cpu)?;
     }
     Ok(common)
 }
@@ -333,7 +333,8 @@ fn server(flags: TargetFlags<'_>, cpu: Option<usize>) -> Result<Server, Error> {
     server_with(flags, &[], cpu)
 }
 
-/// The same; a started server also gets the arguments `own`, unless the flags set them.
+/// Returns the selected server; a started one also gets the arguments `own`, unless the flags set
+/// them.
 fn server_with(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
@@ -342,7 +343,7 @@ fn server_with(
     Ok(Target::select(flags, own, cpu, LogMode::Forwarded)?.start()?)
 }
 
-/// The same; a started server has a captured log with totals.
+/// Returns the selected server like [`server_with`]; a started one has a captured log with totals.
 fn server_with_log(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],

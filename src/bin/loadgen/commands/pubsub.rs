@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::run::{RunOptions, run_load};
 use super::{CommandResult, conclude, merged, variable};
 use crate::args;
 use crate::options::{DEFAULT_HOST, Endpoint, Endpoints, LoadFlags, MEASURED_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
+use crate::run::{RunOptions, run_load};
 use crate::sys::procfs::Process;
 use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};

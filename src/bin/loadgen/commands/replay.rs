@@ -7,10 +7,10 @@ use std::path::Path;
 use log::info;
 use serde_json::json;
 
-use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, Error, conclude, server_settings, server_with};
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::{OutputFiles, interruption, print};
+use crate::run::{Outcome, RunOptions, run_load};
 use crate::workload::capture::{self, CaptureSummary, Gaps, Pace, ServerRules, open, unusable};
 use crate::workload::prng::Prng;
 use crate::{args, ranges};
