@@ -261,11 +261,13 @@ struct IdleClient {
 impl IdleClients {
     fn connect(to: SocketAddr, count: usize, log_interval: Duration) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
+        let start = Instant::now();
         let mut progress = Progress::of(count as u64, "clients", log_interval);
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             interrupt::check()?;
-            progress.show(Instant::now(), index as u64);
+            let now = Instant::now();
+            progress.show(now, now - start, index as u64);
             let mut stream = connect_from(source_address(to, index), to)
                 .map_err(|error| connect_error("a client", to, error))?;
             stream.write_all(format!("{}\n", index + 1).as_bytes())?;

@@ -15,7 +15,7 @@ mod verify;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::{LevelFilter, info};
@@ -160,15 +160,24 @@ fn run(command: &Command, is_default: bool) -> CommandResult {
 fn serve_baseline(spec: &str) -> CommandResult {
     descriptors::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
-    target::baseline::serve(spec)?;
-    Ok(Verdict::Passed)
+    served(target::baseline::serve(spec))
 }
 
 fn serve_relay(spec: &str) -> CommandResult {
     descriptors::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
-    relay::serve(spec)?;
-    Ok(Verdict::Passed)
+    served(relay::serve(spec))
+}
+
+/// Treats a load generator that left early as the end of a run: it reports the reason itself.
+fn served(result: io::Result<()>) -> CommandResult {
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match result {
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
+            Ok(Verdict::Passed)
+        }
+        result => Ok(result.map(|()| Verdict::Passed)?),
+    }
 }
 
 /// Reads a variable; one that is not UTF-8 is kept as an invalid value.
@@ -312,11 +321,24 @@ impl Target {
 /// There is no such host, or its admin port does not answer.
 fn monitor(flags: TargetFlags<'_>) -> Result<Option<Monitor>, Error> {
     let Some(address) = flags.admin else {
-        return Ok(flags.server_process.map(|id| Monitor::Process(Process { id })));
+        return Ok(flags.server_process.map(monitor_process).transpose()?);
     };
     let port = admin_port(flags.host, address.clone())?;
     port.status()?;
     Ok(Some(Monitor::Admin(port)))
+}
+
+/// Returns where the figures of a process come from.
+///
+/// # Errors
+///
+/// There is no such process.
+fn monitor_process(id: u32) -> Result<Monitor, String> {
+    let process = Process { id };
+    match process.cpu_time() {
+        Some(_) => Ok(Monitor::Process(process)),
+        None => Err(format!("--server-pid {id}: there is no such process")),
+    }
 }
 
 /// Returns an admin port, on `host` unless the address names one.

@@ -33,7 +33,7 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
         let Endpoints { events, clients } = Endpoints::resolve(flags.target(), &variable)?;
         super::announce(&format!(
             "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
-             set by variables; `loadgen --help` lists more"
+             as variables and defaults say; `loadgen --help` lists more"
         ));
     }
     super::announce(&plan.description);

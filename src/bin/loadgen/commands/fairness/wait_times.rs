@@ -259,6 +259,7 @@ impl Outcome {
         let bound = figures.bound.as_secs_f64() * 1e3;
         let mut text = match self.verdict() {
             (Verdict::Inconclusive, reason) => format!("INCONCLUSIVE: {reason}\n"),
+            (Verdict::Interrupted, _) => String::new(),
             _ if is_within => format!("ALL WAITS WITHIN {bound} ms\n"),
             _ => format!("A WAIT EXCEEDED {bound} ms\n"),
         };

@@ -276,7 +276,7 @@ impl Outcome {
             Some(failure) => format!("NOT AS EXPECTED\n  {failure}\n"),
         };
         text.push_str(&format!(
-            "  sent        {} events; {} visitors, {} takeovers\n",
+            "  sent        {} events, with {} visits, {} of them takeovers\n",
             self.events, self.churn_clients, self.takeovers
         ));
         text.push_str(&self.memory.map_or_else(String::new, |memory| memory.verdict()));
