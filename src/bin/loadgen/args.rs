@@ -167,7 +167,7 @@ macro_rules! command {
     (@add $about:tt $name:ident $command:literal (shuffle $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// maximum batch within which events are shuffled, 1 to 1048576 [default: 100]
+            /// largest batch within which events are shuffled, 1 to 1048576 [default: 100]
             #[argh(option, arg_name = "N", from_str_fn(ranges::batch))]
             pub(crate) max_event_source_batch_size: Option<u64>,
         } }
@@ -223,7 +223,7 @@ macro_rules! command {
             /// host of a running server [default: 127.0.0.1]
             #[argh(option, arg_name = "HOST")]
             pub(crate) host: Option<String>,
-            /// process id of a running server, 1 to 4194304, to report its CPU time and memory
+            /// process ID of a running server, 1 to 4194304, to report its CPU time and memory
             #[argh(option, arg_name = "PID", from_str_fn(ranges::process))]
             pub(crate) server_pid: Option<u32>,
         } }
@@ -321,7 +321,7 @@ command! {
 }
 
 command! {
-    /// Send a captured stream, raw lines or gzip, and check what the clients receive.
+    /// Send a captured stream, plain or .gz, and check every byte that each client receives.
     #[argh(
         note = "A running server, or one started with --server-arg --gap-timeout-ms, is expected to \
                 skip the sequences that are missing from the capture. Any other server delivers \
@@ -333,7 +333,7 @@ command! {
         /// the captured stream, as `eventserver --capture FILE` writes it
         #[argh(positional, arg_name = "FILE")]
         pub(crate) file: PathBuf,
-        /// connected users: all that the stream names, a file of ids, or a random choice of N, 1 to
+        /// connected users: all that the stream names, a file of IDs, or a random choice of N, 1 to
         /// 1048576 [default: all]
         #[argh(option, arg_name = "USERS", default = "String::from(\"all\")")]
         pub(crate) users: String,
@@ -347,7 +347,7 @@ command! {
         /// started by --spawn [default: 1, or the lowest of the capture if it lacks 1]
         #[argh(option, arg_name = "N", from_str_fn(ranges::sequence))]
         pub(crate) first_sequence: Option<u64>,
-        /// do not check what the clients receive
+        /// count what the clients receive instead of checking it
         #[argh(switch)]
         pub(crate) no_verify: bool,
     }
@@ -395,7 +395,7 @@ command! {
     /// descriptors and latency.
     #[argh(
         note = "Persistent clients are checked byte for byte. Visits (clients that close, reset, read \
-                slowly, take each other over, half-close, send no id or an invalid one) must receive \
+                slowly, take each other over, half-close, send no ID or an invalid one) must receive \
                 whole lines addressed to them, ascending, without a missing broadcast, and be closed \
                 if and only if required. At the end the server must count the persistent clients only. \
                 In runs of a minute or more, the exit status is also 1 if the server's memory grew in \
@@ -443,7 +443,7 @@ command! {
 }
 
 command! {
-    /// Hold many idle clients, then send one broadcast to all.
+    /// Connect many clients that receive nothing, then send one broadcast to all.
     #[argh(
         note = "A running server must not have received events before.",
         example = "loadgen idle --spawn --clients 10k"
@@ -491,7 +491,7 @@ command! {
 }
 
 command! {
-    /// Measure the same fan-out over another publish-subscribe server.
+    /// Send the same fan-out over Redis or NATS, and check it in the same way.
     #[argh(
         example = "loadgen pubsub --dialect redis --port 6379 --mix broadcast"
     )]

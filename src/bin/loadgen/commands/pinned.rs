@@ -204,7 +204,7 @@ pub(crate) fn measure(
             }
         }
         info!(
-            "{}, run {run} of {runs}: server {} events/s, limit {}",
+            "{}, run {run} of {runs}: server {} events/s, baseline {}",
             spec.mix,
             format_si(server.summary.events_per_second),
             format_si(baseline.summary.events_per_second)
@@ -234,7 +234,7 @@ impl Row {
 /// Formats the rows as a Markdown table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| mix | connected | events/s | deliveries/s | limit, events/s | ratio | of CPU |\n\
+        "| mix | connected | events/s | deliveries/s | baseline, events/s | ratio | of CPU |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {

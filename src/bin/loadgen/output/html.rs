@@ -315,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn many_faults_are_folded_and_the_first_is_not_repeated() {
+        let faults = (1..=9).map(|user| format!("user {user} got `1|B` late")).collect();
+        let mut findings = Findings::failed(faults);
+        findings.reason.push_str("; restart it");
+        let page = page(&document(&findings), &[], &[]);
+        let (verdict, _) = page.split_once("</section>").unwrap();
+        assert!(verdict.contains("<p>user 1 got <code>1|B</code> late; restart it</p>"));
+        assert_eq!(verdict.matches("user 1 ").count(), 1);
+        let (shown, folded) = verdict.split_once("<summary>4 more</summary>").unwrap();
+        assert_eq!((shown.matches("<li>").count(), folded.matches("<li>").count()), (4, 4));
+        assert_eq!(with_code("a `b"), "a `b");
+    }
+
+    #[test]
     fn a_server_is_described_by_its_command_or_its_addresses() {
         for (settings, text) in [
             (

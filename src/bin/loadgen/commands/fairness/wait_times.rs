@@ -94,7 +94,7 @@ impl Figures {
     fn rows(&self) -> [(&'static str, Option<WaitSummary>); 6] {
         [
             ("first event, from connecting", self.first_event_from_connecting),
-            ("first event, from its id", self.first_event_from_id),
+            ("first event, from its ID", self.first_event_from_id),
             ("identify timeout, late by", self.timeout_late_by),
             ("totals after SIGUSR1", self.signal),
             ("between two writes to a client", self.turn),
