@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::client::connection::Connecting;
 use crate::client::first_delivery::FirstDelivery;
-use crate::client::silence::{
+use crate::client::run_end::{
     END_TIMEOUT, SILENCE_PERIOD, source_answered, source_failed, warn_of_open_source,
 };
 use crate::oracle::expected::{Cursor, ExpectedLine};

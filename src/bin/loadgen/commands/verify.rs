@@ -4,12 +4,12 @@ use std::io;
 
 use serde_json::json;
 
-use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, conclude, merged, server, server_settings, variable};
 use crate::args;
 use crate::options::{CommonOptions, Endpoints, ORIGINAL_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
+use crate::run::{Outcome, RunOptions, run_load};
 use crate::target::server::Server;
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
@@ -33,7 +33,7 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
         let Endpoints { events, clients } = Endpoints::resolve(flags.target(), &variable)?;
         super::announce(&format!(
             "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
-             set by variables; `loadgen --help` lists more"
+             as variables and defaults say; `loadgen --help` lists more"
         ));
     }
     super::announce(&plan.description);

@@ -13,8 +13,9 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::options::{Endpoint, Endpoints};
+use crate::sys::affinity;
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process};
+use crate::sys::procfs::Process;
 use crate::target::monitor::Monitor;
 use crate::target::{executable, launcher};
 
@@ -176,7 +177,7 @@ impl Server {
         };
         // A child inherits the affinity, so it never runs on another core, not even during startup.
         let mut child = match command_line.core {
-            Some(core) => procfs::with_affinity(core, spawn)?,
+            Some(core) => affinity::with_affinity(core, spawn)?,
             None => spawn()?,
         };
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
