@@ -7,3 +7,5 @@ pub(crate) mod open_loop;
 pub(crate) mod persistent_client;
 pub(crate) mod session;
 pub(crate) mod silence;
+pub(crate) mod source;
+pub(crate) mod sync;

@@ -7,6 +7,7 @@ mod idle;
 mod latency;
 mod pubsub;
 mod replay;
+mod restarts;
 mod run;
 mod soak;
 mod throughput;

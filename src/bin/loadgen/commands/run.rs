@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::client::session::{Observer, Session};
+use crate::client::sync::Answers;
 use crate::options::CommonOptions;
 use crate::oracle::mismatch::Mismatch;
 use crate::output::chart::{Axis, Chart, LineChart, Series, rates};
@@ -37,6 +38,8 @@ pub(crate) struct RunOptions {
     pub(crate) sample: bool,
     /// Compare what clients receive; otherwise only count it.
     pub(crate) check: bool,
+    /// The source speaks `SYNC`, and the stream begins at sequence 1.
+    pub(crate) sync: bool,
 }
 
 impl RunOptions {
@@ -48,6 +51,7 @@ impl RunOptions {
             server_mirrors_segments: false,
             sample: false,
             check: true,
+            sync: false,
         }
     }
 }
@@ -62,28 +66,35 @@ pub(crate) struct Outcome {
     pub(crate) is_interrupted: bool,
 }
 
+/// Sequence of the first event of a stream.
+pub(crate) const FIRST_SEQUENCE: u64 = 1;
+
 /// Mismatches shown after the first.
 const MAX_SHOWN_MISMATCHES: usize = 4;
+
+/// Formats mismatches as text. `None` if there are none.
+pub(crate) fn mismatch_text(mismatches: &[Mismatch]) -> Option<String> {
+    let (first, others) = mismatches.split_first()?;
+    let mut text = format!("NOT AS EXPECTED\n  {first}\n");
+    for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
+        text.push_str(&format!("  {other}\n"));
+    }
+    text.push_str(&match others.len() {
+        0 => String::new(),
+        1 => "  1 other user differs\n".to_owned(),
+        count => format!("  {count} other users differ\n"),
+    });
+    text.push_str(&first.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default());
+    Some(text)
+}
 
 impl Outcome {
     /// Formats the result as text.
     pub(crate) fn text(&self) -> String {
-        match self.mismatches.split_first() {
+        match mismatch_text(&self.mismatches) {
+            Some(text) => text,
             None if self.is_interrupted => format!("INTERRUPTED\n{}", self.summary),
             None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.summary),
-            Some((first, others)) => {
-                let mut text = format!("NOT AS EXPECTED\n  {first}\n");
-                for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
-                    text.push_str(&format!("  {other}\n"));
-                }
-                text.push_str(&match others.len() {
-                    0 => String::new(),
-                    1 => "  1 other user differs\n".to_owned(),
-                    count => format!("  {count} other users differ\n"),
-                });
-                text.push_str(&first.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default());
-                text
-            }
         }
     }
 
@@ -179,7 +190,7 @@ pub(crate) fn run_load(
     let mut segment = Segment::for_clients(users.len());
     // The first segment is prepared before connecting, so that events follow the last id at once.
     let mut more = prepare(workload, &mut segment, server, options)?;
-    let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
+    let mut session = connect(workload, users, server, options)?;
     let mut recorder = Recorder::new(options, server.monitor);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
@@ -188,7 +199,13 @@ pub(crate) fn run_load(
         }
         Ok(())
     };
-    let result = exchange_all().and_then(|()| end(session, options));
+    let result = exchange_all().and_then(|()| {
+        if options.sync && !session.has_mismatches() {
+            session.wait_until_committed(FIRST_SEQUENCE + recorder.summary.events - 1)?;
+            recorder.summary.source_reconnects = Some(session.source_reconnects());
+        }
+        end(session, options)
+    });
     let peak = server.monitor.and_then(Monitor::peak_memory);
     match result {
         Ok(mismatches) => Ok(recorder.into_outcome(mismatches, peak)),
@@ -201,6 +218,27 @@ pub(crate) fn run_load(
     }
 }
 
+fn connect(
+    workload: &dyn Workload,
+    users: &[u64],
+    server: &Server,
+    options: RunOptions,
+) -> io::Result<Session> {
+    let timeout = options.common.timeout;
+    if !options.sync {
+        return Session::connect(server.addresses, users, workload, timeout);
+    }
+    let mut session =
+        Session::connect_synced(server.addresses, users, Answers::default(), timeout)?;
+    match session.awaited()? {
+        FIRST_SEQUENCE => Ok(session),
+        awaited => Err(io::Error::other(format!(
+            "the server awaits sequence {awaited}, but the stream begins at {FIRST_SEQUENCE}: it has \
+             received events before. Restart it, with an empty data_dir"
+        ))),
+    }
+}
+
 fn run_segment(
     session: &mut Session,
     segment: &Segment,
@@ -208,6 +246,9 @@ fn run_segment(
     options: RunOptions,
 ) -> io::Result<()> {
     recorder.start(segment);
+    if let Some(answers) = session.answers() {
+        answers.set_sent_before(FIRST_SEQUENCE + recorder.summary.events + segment.events);
+    }
     if options.check {
         let time = session.run_segment(segment, recorder)?;
         recorder.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);

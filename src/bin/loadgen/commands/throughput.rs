@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::baseline::measure_baseline;
+use super::run::RunOptions;
 use super::verify::verify;
 use super::{CommandResult, conclude, started_server, variable};
 use crate::args;
@@ -195,7 +196,8 @@ pub(crate) fn measure(
     pairs: &mut Vec<Pair>,
 ) -> io::Result<()> {
     for run in 1..=runs {
-        let server = verify(spec, common, Server::start(command)?, false)?;
+        let server =
+            verify(spec, Server::start(command)?, RunOptions::new(spec.total_events, common))?;
         let baseline = measure_baseline(spec, common, command.core, false)?;
         interrupt::check()?;
         for outcome in [&server, &baseline] {
