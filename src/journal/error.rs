@@ -2,10 +2,13 @@
 
 use std::{fmt, io};
 
-/// The reason why a journal cannot be read or written.
-#[derive(Debug)]
+use super::FORMAT_VERSION;
+
+/// Why a journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused an operation.
+    #[error("{operation}: {error}")]
     Io {
         /// The operation and its file, as in "cannot read FILE".
         operation: String,
@@ -13,8 +16,14 @@ pub enum Error {
         error: io::Error,
     },
     /// The content is wrong, and not as a crash leaves it.
+    #[error("{0}")]
     Corrupt(Corruption),
     /// A file was written in another version of the format.
+    #[error(
+        "{file} has journal format version {version}, this program reads and writes version \
+         {FORMAT_VERSION}: run the {} of eventserver that wrote it",
+        if *version > FORMAT_VERSION { "newer version" } else { "older version" }
+    )]
     Version {
         /// The name of the file.
         file: String,
@@ -22,6 +31,10 @@ pub enum Error {
         version: u16,
     },
     /// The journal starts with another sequence than the configured one.
+    #[error(
+        "the journal starts with sequence {recorded}, but first_sequence is {configured}: run with \
+         --first-sequence {recorded}, or choose an empty data_dir"
+    )]
     FirstSequence {
         /// The configured first sequence.
         configured: u64,
@@ -58,34 +71,6 @@ impl Error {
         matches!(self, Error::Corrupt(_))
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Io { operation, error } => write!(f, "{operation}: {error}"),
-            Error::Corrupt(corruption) => corruption.fmt(f),
-            Error::Version { file, version } => {
-                let supported = super::FORMAT_VERSION;
-                let way_out = match *version > supported {
-                    true => "run the version of eventserver that wrote it, or a newer one",
-                    false => "run the older version of eventserver that wrote it",
-                };
-                write!(
-                    f,
-                    "{file} has journal format version {version}, this program reads and writes \
-                     version {supported}: {way_out}"
-                )
-            }
-            Error::FirstSequence { configured, recorded } => write!(
-                f,
-                "the journal starts with sequence {recorded}, but first_sequence is {configured}: \
-                 run with --first-sequence {recorded}, or choose an empty data_dir"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,9 @@
 //! The journal: ordered batches in files, from which a restart restores the state.
 //!
 //! Pure: files are behind the [`Storage`] trait, so that tests run the same code on simulated disks. No
-//! threads, no clock, no log. `FORMAT.md` describes the files.
+//! threads, no clock, no log.
+//!
+#![doc = include_str!("FORMAT.md")]
 
 mod chain;
 mod dump;

@@ -83,7 +83,7 @@ pub(super) fn write_once(file: &mut impl StorageFile, offset: u64, bytes: &[u8])
         written if written == bytes.len() => Ok(()),
         written => Err(io::Error::new(
             io::ErrorKind::WriteZero,
-            format!("only {written} of {} bytes were written", bytes.len()),
+            format!("the disk accepts no more than {written} of {} bytes", bytes.len()),
         )),
     }
 }

@@ -49,10 +49,14 @@ const EVENTS_PER_POLL: usize = 1024;
 /// less.
 const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The error of a server that cannot start.
-#[derive(Debug)]
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Listening on an address failed.
+    #[error(
+        "cannot listen on {address} for {purpose}: {error}{}",
+        ListenHint { purpose, address: *address, error }
+    )]
     Listen {
         /// The purpose of the listener: "events", "clients" or "operators".
         purpose: &'static str,
@@ -62,28 +66,15 @@ pub enum StartError {
         error: io::Error,
     },
     /// The capture cannot be started. The error names the file.
+    #[error("cannot capture to {0}")]
     Capture(io::Error),
     /// The journal cannot be opened.
+    #[error("{0}")]
     Journal(JournalError),
     /// The poll or the signal handlers cannot be set up.
+    #[error("cannot set up the event loop: {0}")]
     Setup(io::Error),
 }
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StartError::Listen { purpose, address, error } => {
-                let hint = ListenHint { purpose, address: *address, error };
-                write!(f, "cannot listen on {address} for {purpose}: {error}{hint}")
-            }
-            StartError::Capture(error) => write!(f, "cannot capture to {error}"),
-            StartError::Journal(error) => error.fmt(f),
-            StartError::Setup(error) => write!(f, "cannot set up the event loop: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl StartError {
     /// Returns whether the journal is corrupt.

@@ -12,7 +12,7 @@ mod writer_thread;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use std::{fmt, fs, io};
+use std::{fs, io};
 
 use mio::Waker;
 
@@ -25,10 +25,11 @@ use crate::config::{Config, SyncMode};
 use crate::engine::FollowerGraph;
 use crate::journal::{self, CommitPoint, Notice, Recovery};
 
-/// The error of a journal that cannot be opened.
-#[derive(Debug)]
+/// Why the journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The directory cannot be created or locked.
+    #[error("cannot use the data_dir {directory}: {reason}")]
     Directory {
         /// The directory.
         directory: String,
@@ -36,6 +37,7 @@ pub enum JournalError {
         reason: String,
     },
     /// The journal cannot be recovered.
+    #[error("cannot recover the journal in {directory}: {error}")]
     Recovery {
         /// The directory.
         directory: String,
@@ -51,21 +53,6 @@ impl JournalError {
         matches!(self, JournalError::Recovery { error, .. } if error.is_corruption())
     }
 }
-
-impl fmt::Display for JournalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            JournalError::Directory { directory, reason } => {
-                write!(f, "cannot use the data_dir {directory}: {reason}")
-            }
-            JournalError::Recovery { directory, error } => {
-                write!(f, "cannot recover the journal in {directory}: {error}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for JournalError {}
 
 /// A recovered journal, ready to be continued.
 #[derive(Debug)]
