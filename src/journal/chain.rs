@@ -21,6 +21,8 @@ pub(super) struct Chain {
     /// The reason why the chain does not reach back to the first segment of the journal, if it does not.
     /// A snapshot may make up for it.
     pub(super) broken: Option<Corruption>,
+    /// The segments that are not part of the chain, the oldest first.
+    pub(super) unused: Vec<SegmentName>,
     /// The names of all snapshots, the newest first.
     pub(super) snapshots: Vec<SnapshotName>,
     /// The generation after that of all segments.
@@ -39,6 +41,16 @@ pub(super) struct Base {
     pub(super) damaged: Vec<(SnapshotName, String)>,
 }
 
+/// A snapshot as a state to replay segments from.
+enum LoadedSnapshot {
+    /// The chain does not reach back to it.
+    Unreached,
+    /// Its state, and the number of segments of the chain that follow.
+    Usable(Box<State>, usize),
+    /// It is damaged. The text says how.
+    Damaged(String),
+}
+
 /// The end of a replayed segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Replayed {
@@ -51,7 +63,7 @@ pub(super) struct Replayed {
 
 /// Observes a replay.
 pub trait Replay {
-    /// Called after each record with the number of bytes replayed so far and the awaited sequence.
+    /// Called after each batch and each reset.
     fn on_record(&mut self, header: &Header, payload: &[u8]);
 }
 
@@ -70,7 +82,13 @@ impl Chain {
         segments.sort_unstable();
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
         let next_generation = segments.last().map_or(1, |name| name.generation + 1);
-        let mut chain = Chain { segments: Vec::new(), broken: None, snapshots, next_generation };
+        let mut chain = Chain {
+            segments: Vec::new(),
+            broken: None,
+            unused: Vec::new(),
+            snapshots,
+            next_generation,
+        };
         let Some(&newest) = segments.last() else { return chain.without_segments() };
         chain.segments.push(read_start(storage, newest)??);
         while let Some(start) = chain.segments.last()
@@ -92,7 +110,22 @@ impl Chain {
                 }
             }
         }
+        segments.retain(|name| chain.segments.iter().all(|start| start.name != *name));
+        chain.unused = segments;
         Ok(chain)
+    }
+
+    /// Returns the state before the oldest segment, unless earlier ones are missing.
+    pub(super) fn initial_state(&self) -> Option<State> {
+        let oldest = self.segments.last().filter(|_| self.broken.is_none())?;
+        Some(State::new(oldest.first_sequence))
+    }
+
+    /// Returns the damage of the segment before the chain, if it is there and damaged. It may also be
+    /// missing, because a snapshot has replaced it.
+    pub(super) fn damaged_start(&self) -> Option<&Corruption> {
+        let oldest = self.segments.last()?.name.to_string();
+        self.broken.as_ref().filter(|broken| broken.file != oldest)
     }
 
     /// Returns the empty chain, unless there are snapshots, whose segments are then missing.
@@ -113,21 +146,12 @@ impl Chain {
     pub(super) fn load_base<S: Storage>(&self, storage: &S) -> Result<Base, Error> {
         let mut damaged = Vec::new();
         for &name in &self.snapshots {
-            let Some(segments) = self.segments_after(name)? else { continue };
-            let text = name.to_string();
-            let file = storage.open(&text).map_err(Error::io("open", &text))?;
-            match read_snapshot(&file, name) {
-                Ok((state, point)) => match self.mismatch(&state, point, segments) {
-                    None => {
-                        return Ok(Base { state, snapshot: Some(name), segments, damaged });
-                    }
-                    Some(reason) => damaged.push((name, reason)),
-                },
-                Err(SnapshotError::Damaged(reason)) => damaged.push((name, reason)),
-                Err(SnapshotError::Version(version)) => {
-                    return Err(Error::Version { file: text, version });
+            match self.try_snapshot(storage, name)? {
+                LoadedSnapshot::Unreached => {}
+                LoadedSnapshot::Usable(state, segments) => {
+                    return Ok(Base { state: *state, snapshot: Some(name), segments, damaged });
                 }
-                Err(SnapshotError::Io(error)) => return Err(Error::io("read", &text)(error)),
+                LoadedSnapshot::Damaged(reason) => damaged.push((name, reason)),
             }
         }
         if let Some(broken) = &self.broken {
@@ -136,6 +160,40 @@ impl Chain {
         let first_sequence = self.segments.last().map_or(0, |start| start.first_sequence);
         let (state, segments) = (State::new(first_sequence), self.segments.len());
         Ok(Base { state, snapshot: None, segments, damaged })
+    }
+
+    /// Loads the snapshot `name` if it is intact and the chain continues it. Returns its state and the number
+    /// of segments after it.
+    pub(super) fn load_snapshot<S: Storage>(
+        &self,
+        storage: &S,
+        name: SnapshotName,
+    ) -> Result<Option<(State, usize)>, Error> {
+        Ok(match self.try_snapshot(storage, name)? {
+            LoadedSnapshot::Usable(state, segments) => Some((*state, segments)),
+            LoadedSnapshot::Unreached | LoadedSnapshot::Damaged(_) => None,
+        })
+    }
+
+    fn try_snapshot<S: Storage>(
+        &self,
+        storage: &S,
+        name: SnapshotName,
+    ) -> Result<LoadedSnapshot, Error> {
+        let Some(segments) = self.segments_after(name)? else {
+            return Ok(LoadedSnapshot::Unreached);
+        };
+        let text = name.to_string();
+        let file = storage.open(&text).map_err(Error::io("open", &text))?;
+        match read_snapshot(&file, name) {
+            Ok((state, point)) => Ok(match self.mismatch(&state, point, segments) {
+                None => LoadedSnapshot::Usable(Box::new(state), segments),
+                Some(reason) => LoadedSnapshot::Damaged(reason),
+            }),
+            Err(SnapshotError::Damaged(reason)) => Ok(LoadedSnapshot::Damaged(reason)),
+            Err(SnapshotError::Version(version)) => Err(Error::Version { file: text, version }),
+            Err(SnapshotError::Io(error)) => Err(Error::io("read", &text)(error)),
+        }
     }
 
     /// Returns the number of segments after a snapshot. `None` if the chain does not reach back to it.
@@ -275,7 +333,7 @@ impl<F: ReadAt> Segment<'_, F> {
     ) -> Result<Option<(u64, String)>, Error> {
         let read_error = || Error::io("read", self.name);
         let later = find_later_records(self.file, offset, self.start.name.id);
-        let LaterRecords { end, synced, first } = later.map_err(read_error())?;
+        let LaterRecords { end, synced, first, .. } = later.map_err(read_error())?;
         if synced > offset {
             let corruption =
                 Corruption { next: first, ..self.corruption(offset, state, describe(bad)) };
@@ -306,7 +364,7 @@ impl<F: ReadAt> Segment<'_, F> {
 
     fn compare_hash(&self, offset: u64, state: &State, payload: &[u8]) -> Result<(), Error> {
         let recorded = StateHash(read_u128(payload, 0));
-        if recorded == state.hash() {
+        if recorded == state.hash() || !state.knows_follows() {
             return Ok(());
         }
         let reason =

@@ -159,6 +159,10 @@ pub(super) struct LaterRecords {
     pub(super) synced: u64,
     /// The first sequence of the first of them.
     pub(super) first: Option<u64>,
+    /// The highest sequence that is awaited after one of them.
+    pub(super) next: Option<u64>,
+    /// The number of lines in their batches.
+    pub(super) lines: u64,
 }
 
 /// Finds the valid headers with a file ID, at any offset from `from` on.
@@ -183,12 +187,14 @@ pub(super) fn find_later_records(
                 later.end = later.end.max(offset + start as u64 + header.record_bytes());
                 later.synced = later.synced.max(header.synced);
                 later.first.get_or_insert(header.first);
+                later.next = later.next.max(Some(header.next));
+                later.lines += u64::from(header.count);
             }
         }
         if read < window.len() {
             return Ok(later);
         }
         // A header may span two windows.
-        offset += (read - HEADER_BYTES) as u64;
+        offset += (read - HEADER_BYTES + 1) as u64;
     }
 }

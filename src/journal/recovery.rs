@@ -125,6 +125,18 @@ impl Recovery {
         Recovery::replay(storage, &chain, &mut on_notice)
     }
 
+    /// The same, with the first sequence that is recorded.
+    pub(super) fn read_recorded<S: Storage>(
+        storage: &S,
+        mut on_notice: impl FnMut(Notice),
+    ) -> Result<Recovery, Error> {
+        let chain = Chain::load(storage)?;
+        match chain.segments.is_empty() {
+            true => Ok(Recovery::empty(0, chain.next_generation)),
+            false => Recovery::replay(storage, &chain, &mut on_notice),
+        }
+    }
+
     fn empty(first_sequence: u64, next_generation: u64) -> Recovery {
         let position =
             Position { previous: None, next_generation, awaited: first_sequence, first_sequence };
@@ -253,20 +265,31 @@ fn segment_bytes<S: Storage>(storage: &S, chain: &Chain, index: usize) -> u64 {
 
 /// Copies the bytes of a torn tail to a file of their own.
 fn copy_aside<S: Storage>(storage: &mut S, torn: &TornTail) -> Result<(), Error> {
-    let file = storage.open(&torn.file).map_err(Error::io("open", &torn.file))?;
-    let copy_name = torn.copy_name();
-    let mut copy = storage.create(&copy_name, 0).map_err(Error::io("create", &copy_name))?;
-    let mut piece = vec![0; (1 << 20).min(torn.bytes as usize)];
+    let range = torn.offset..torn.offset + torn.bytes;
+    copy_range(storage, &torn.file, range, &torn.copy_name())
+}
+
+/// Copies a part of a file to a file of its own, which is on the disk then.
+pub(super) fn copy_range<S: Storage>(
+    storage: &mut S,
+    name: &str,
+    range: Range<u64>,
+    copy_name: &str,
+) -> Result<(), Error> {
+    let file = storage.open(name).map_err(Error::io("open", name))?;
+    let mut copy = storage.create(copy_name, 0).map_err(Error::io("create", copy_name))?;
+    let length = range.end - range.start;
+    let mut piece = vec![0; (1 << 20).min(length as usize)];
     let mut copied = 0;
-    while copied < torn.bytes {
-        let bytes = piece.len().min((torn.bytes - copied) as usize);
-        let read = read_full(&file, torn.offset + copied, &mut piece[..bytes])
-            .map_err(Error::io("read", &torn.file))?;
+    while copied < length {
+        let bytes = piece.len().min((length - copied) as usize);
+        let read = read_full(&file, range.start + copied, &mut piece[..bytes])
+            .map_err(Error::io("read", name))?;
         if read == 0 {
             break;
         }
-        write_once(&mut copy, copied, &piece[..read]).map_err(Error::io("write", &copy_name))?;
+        write_once(&mut copy, copied, &piece[..read]).map_err(Error::io("write", copy_name))?;
         copied += read as u64;
     }
-    copy.sync().and_then(|()| storage.sync()).map_err(Error::io("sync", &copy_name))
+    copy.sync().and_then(|()| storage.sync()).map_err(Error::io("sync", copy_name))
 }

@@ -16,6 +16,8 @@ pub struct State {
     pub awaited: u64,
     /// The first sequence of the stream.
     pub first_sequence: u64,
+    /// Whether the graph contains all follows.
+    knows_follows: bool,
     /// Decodes batches. Its buffer is reused.
     decoder: EventDecoder,
 }
@@ -28,8 +30,20 @@ impl State {
             graph: FollowerGraph::with_state_hash(),
             awaited: first_sequence,
             first_sequence,
+            knows_follows: true,
             decoder: EventDecoder::new(MAX_LINE_BYTES),
         }
+    }
+
+    /// Creates a state whose follows are unknown, so that it has no meaningful hash. It serves to check
+    /// records without those before them.
+    pub(super) fn with_unknown_follows(first_sequence: u64, awaited: u64) -> State {
+        State { awaited, knows_follows: false, ..State::new(first_sequence) }
+    }
+
+    /// Returns whether the graph contains all follows.
+    pub(super) fn knows_follows(&self) -> bool {
+        self.knows_follows
     }
 
     /// Returns the hash of the state.
@@ -60,6 +74,7 @@ impl State {
             }
             Kind::Reset if header.next == self.first_sequence && payload.is_empty() => {
                 self.graph.clear_follows();
+                self.knows_follows = true;
                 self.awaited = header.next;
                 Ok(())
             }

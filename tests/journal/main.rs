@@ -12,3 +12,4 @@ mod memory_disk;
 #[allow(dead_code, reason = "other targets use the rest")]
 mod prng;
 mod recovery;
+mod tools;

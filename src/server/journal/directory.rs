@@ -16,12 +16,23 @@ pub(super) struct Directory {
     path: PathBuf,
     /// The open directory, to sync it.
     handle: File,
+    /// How existing files are opened.
+    options: OpenOptions,
 }
 
 impl Directory {
     /// Opens an existing directory.
     pub(super) fn open(path: &Path) -> io::Result<Directory> {
-        Ok(Directory { path: path.to_owned(), handle: File::open(path)? })
+        Directory::with_options(path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens an existing directory whose files are only read.
+    pub(super) fn open_read_only(path: &Path) -> io::Result<Directory> {
+        Directory::with_options(path, OpenOptions::new().read(true))
+    }
+
+    fn with_options(path: &Path, options: &OpenOptions) -> io::Result<Directory> {
+        Ok(Directory { path: path.to_owned(), handle: File::open(path)?, options: options.clone() })
     }
 }
 
@@ -50,7 +61,7 @@ impl Storage for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new().read(true).write(true).open(self.path.join(name)).map(DiskFile)
+        self.options.open(self.path.join(name)).map(DiskFile)
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {

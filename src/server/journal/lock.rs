@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 /// The name of the locked file, which contains the ID of the process that holds the lock.
-const LOCK_FILE: &str = "lock";
+pub(super) const LOCK_FILE: &str = "lock";
 
 /// The exclusive use of a directory, until it is dropped or the process ends.
 #[derive(Debug)]

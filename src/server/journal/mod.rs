@@ -6,6 +6,7 @@
 mod directory;
 mod lock;
 mod snapshot_thread;
+mod tool;
 mod writer_thread;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::{fs, io};
 
 use mio::Waker;
 
+pub use tool::{ToolError, run as run_tool};
 pub(super) use writer_thread::JournalThread;
 
 use self::directory::Directory;
