@@ -132,10 +132,11 @@ const SIGNALS: [(&str, &str); 3] = [
 ];
 
 /// The exit statuses and their meanings.
-const EXIT_STATUSES: [(&str, &str); 3] = [
+const EXIT_STATUSES: [(&str, &str); 4] = [
     ("0", "stopped by SIGINT or SIGTERM"),
     ("1", "running failed, or a second signal ended the shutdown"),
     ("2", "the flags, a variable or the file are wrong"),
+    ("3", "the journal is corrupt"),
 ];
 
 /// Command lines and what they do.
