@@ -100,7 +100,9 @@ fn check_config_prints_the_defaults_in_the_order_of_the_table() {
   "drainTimeoutMs": 5000,
   "busyPoll": false,
   "logLevel": "info",
-  "logFormat": "text"
+  "logFormat": "text",
+  "sync": "always",
+  "journalRetainBytes": 268435456
 }
 "#
     .to_owned();

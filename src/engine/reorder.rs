@@ -538,6 +538,69 @@ mod tests {
     }
 
     #[test]
+    fn with_a_log_only_committed_sequences_are_visible() {
+        let mut buffer = ReorderBuffer::with_log(1, 10);
+        let mut batch = Batch::default();
+        for number in [2, 1, 4] {
+            insert(&mut buffer, number, number.to_string().as_bytes());
+        }
+        assert!(buffer.has_due() && buffer.head() == Head::Missing && buffer.gap().is_none());
+        assert_eq!((buffer.stage(&mut batch, 1), buffer.has_unstaged()), (1, true));
+        assert_eq!((buffer.stage(&mut batch, 9), buffer.has_unstaged()), (1, false));
+        assert_eq!(
+            (batch.first, batch.next, batch.count, &batch.lines[..]),
+            (1, 3, 2, &b"1\n2\n"[..])
+        );
+        assert_eq!(take_all(&mut buffer), [""; 0]);
+        buffer.commit(2);
+        assert_eq!((take_all(&mut buffer), buffer.unapplied()), (vec!["1".to_owned()], 1));
+        buffer.commit(3);
+        assert_eq!(take_all(&mut buffer), ["2"]);
+        assert_eq!(buffer.skip_gap(), Some(3..4));
+        let mut batch = Batch::default();
+        assert_eq!(buffer.stage(&mut batch, 9), 1);
+        assert_eq!(
+            (batch.first, batch.next, batch.count),
+            (3, 5, 1),
+            "the skipped sequence is absent"
+        );
+        assert_eq!(take_all(&mut buffer), [""; 0]);
+        buffer.commit(5);
+        assert_eq!(take_all(&mut buffer), ["4"]);
+    }
+
+    #[test]
+    fn a_staged_void_is_final() {
+        let mut buffer = ReorderBuffer::with_log(1, 10);
+        buffer.insert_void(sequence(1));
+        buffer.insert_void(sequence(2));
+        let mut batch = Batch::default();
+        assert_eq!(buffer.stage(&mut batch, 1), 1);
+        assert_eq!(insert(&mut buffer, 1, b"1"), InsertOutcome::Late);
+        assert_eq!(insert(&mut buffer, 2, b"2"), InsertOutcome::Buffered);
+        assert_eq!(buffer.stage(&mut batch, 9), 1);
+        assert_eq!((batch.first, batch.next, &batch.lines[..]), (1, 3, &b"2\n"[..]));
+        buffer.commit(3);
+        assert_eq!(take_all(&mut buffer), ["void", "2"]);
+    }
+
+    #[test]
+    fn with_a_log_the_window_starts_after_the_staged_sequences() {
+        let mut buffer = ReorderBuffer::with_log(1, 2);
+        let mut batch = Batch::default();
+        for number in 1..1000 {
+            assert_eq!(insert(&mut buffer, number, b"x"), InsertOutcome::Buffered);
+            assert_eq!(insert(&mut buffer, number + 2, b"x"), InsertOutcome::OutOfWindow);
+            assert_eq!((buffer.stage(&mut batch, 9), buffer.unapplied()), (1, number));
+        }
+        buffer.commit(1000);
+        assert_eq!(take_all(&mut buffer).len(), 999);
+        assert_eq!(buffer.reset(sequence(1)), 0);
+        insert(&mut buffer, 1, b"x");
+        assert!(buffer.has_unstaged() && buffer.head() == Head::Missing);
+    }
+
+    #[test]
     fn a_large_ring_is_freed_once_empty() {
         let mut buffer = buffer(1, 1 << 20);
         for number in (1..=100_000).rev() {

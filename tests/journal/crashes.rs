@@ -6,7 +6,7 @@ use crate::history::{History, read, stamp_closed, start, state_of, writer_at};
 use crate::memory_disk::MemoryDisk;
 use crate::prng::Prng;
 
-const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 1000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 400 };
 const LIVES: usize = 6;
 
 /// One life of a process: writes random entries until the disk dies under it. Returns the number of entries
