@@ -95,15 +95,22 @@ pub enum Error {
 impl Error {
     /// Creates an error from the message of argh.
     pub(super) fn usage(output: &str, flags: &[&str]) -> Error {
-        Error::Usage(match output.trim_end().strip_prefix("Unrecognized argument: ") {
-            Some(argument) => {
-                // `--flag=value` resembles its flag too.
-                let name = argument.split('=').next().unwrap_or(argument);
-                let hint = did_you_mean(name, flags).unwrap_or_default();
-                format!("unknown argument {argument}{hint}")
-            }
-            None => output.trim_end().to_owned(),
-        })
+        let output = output.trim_end();
+        let between = |prefix, suffix| output.strip_prefix(prefix)?.strip_suffix(suffix);
+        if let Some(argument) = output.strip_prefix("Unrecognized argument: ") {
+            // `--flag=value` resembles its flag too.
+            let name = argument.split('=').next().unwrap_or(argument);
+            let hint = did_you_mean(name, flags).unwrap_or_default();
+            return Error::Usage(format!("unknown argument {argument}{hint}"));
+        }
+        if let Some(flag) = between("No value provided for option '", "'.") {
+            return Error::Usage(format!("{flag} needs a value"));
+        }
+        if let Some(repeated) = between("Error parsing option '", "': duplicate values provided") {
+            let flag = repeated.split('\'').next().unwrap_or(repeated);
+            return Error::Usage(format!("{flag} is given twice"));
+        }
+        Error::Usage(output.to_owned())
     }
 
     /// Creates an error for a value that is not allowed.

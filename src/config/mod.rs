@@ -112,10 +112,10 @@ settings! {
         "maximum length of a source's line",
         "maxLineBytes" => Bytes(64..=65_536);
 
-    /// The timeout for a client's id line.
+    /// The timeout for a client's ID line.
     identify_timeout: Duration = Duration::from_secs(10),
         Timeouts, Reload, "identify-timeout-ms" "TIME",
-        "how long a client may take to send its id",
+        "how long a client may take to send its ID",
         "identifyTimeoutMs" => Millis(10..=3_600_000);
 
     /// The time after which the connection of an unreachable peer is closed.

@@ -624,6 +624,7 @@ mod tests {
             }
             graph.index_some(usize::MAX);
             prop_assert!(graph.is_index_complete());
+            prop_assert_eq!(graph.recipients.len(), registered.len(), "no number is left in use");
             for user in 0..50 {
                 let mut indexed = graph.indexed_followers(UserId(user)).to_vec();
                 indexed.sort_unstable();

@@ -265,7 +265,7 @@ fn create(path: &Path) -> io::Result<File> {
     if metadata.is_file() && metadata.len() > 0 {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
-            format!("{} is not empty: choose another file or move it", path.display()),
+            format!("{}: the file is not empty; choose another file or move it", path.display()),
         ));
     }
     Ok(file)

@@ -36,6 +36,9 @@ fn typing_errors() {
         ("replay", "missing FILE"),
         ("pubsub", "missing --dialect NAME and --port PORT"),
         ("verify --log-level loud", "--log-level loud: expected off, error, warn"),
+        ("verify --json x --report x", "--json and --report name the same file, x"),
+        ("verify --server-pid 4194304", "--server-pid 4194304: there is no such process"),
+        ("pubsub --dialect nats --port 1 --mix even", "--mix even: expected private or broadcast"),
     ] {
         let (status, text) = run(arguments);
         assert_eq!(status, 2, "{arguments}");

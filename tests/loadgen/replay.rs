@@ -35,7 +35,7 @@ fn malformed_void_and_repeated_lines_are_counted() {
     let (right, text) = replay(text, "--spawn");
     assert!(right);
     assert!(
-        text.contains("4 events, 2 malformed, 2 void; 2 repeat a sequence, 1 cut short"),
+        text.contains("4 events, 2 malformed, 2 void, 2 repeat a sequence, 1 cut short"),
         "{text}"
     );
 }

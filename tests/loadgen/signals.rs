@@ -132,7 +132,7 @@ fn the_status_names_the_signal() {
         running.signal(signal);
         let (ended, told) = running.end();
         assert_eq!(ended.code(), Some(status));
-        assert!(told.contains("INTERRUPTED") && told.contains("visitors"), "{told}");
+        assert!(told.contains("INTERRUPTED") && told.contains("visits"), "{told}");
     }
 }
 

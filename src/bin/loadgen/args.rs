@@ -1,4 +1,4 @@
-//! The command line: commands, and their flags. [`crate::cli`] parses them and prints their help.
+//! Commands and their flags, as types. [`crate::cli`] parses them and prints their help.
 //!
 //! The text of `--help` is the documentation of these types. A value's range is the one that
 //! [`ranges`] accepts; a test compares them.
@@ -31,8 +31,8 @@ pub(crate) enum Command {
     Fairness(Fairness),
     Soak(Soak),
     Idle(Idle),
-    Baseline(Baseline),
-    Throughput(Throughput),
+    Limit(Limit),
+    Pinned(Pinned),
     Pubsub(Pubsub),
     Compare(Compare),
     Top(Top),
@@ -169,7 +169,7 @@ macro_rules! command {
     (@add $about:tt $name:ident $command:literal (shuffle $($group:ident)*) { $($flags:tt)* }) => {
         command! { @add $about $name $command ($($group)*) {
             $($flags)*
-            /// maximum batch within which events are shuffled, 1 to 1048576 [default: 100]
+            /// largest batch within which events are shuffled, 1 to 1048576 [default: 100]
             #[argh(option, arg_name = "N", from_str_fn(ranges::batch))]
             pub(crate) max_event_source_batch_size: Option<u64>,
         } }
@@ -225,7 +225,7 @@ macro_rules! command {
             /// host of a running server [default: 127.0.0.1]
             #[argh(option, arg_name = "HOST")]
             pub(crate) host: Option<String>,
-            /// process id of a running server, 1 to 4194304, to report its CPU time and memory
+            /// process ID of a running server, 1 to 4194304, to report its CPU time and memory
             #[argh(option, arg_name = "PID", from_str_fn(ranges::process))]
             pub(crate) server_pid: Option<u32>,
         } }
@@ -347,7 +347,7 @@ command! {
 }
 
 command! {
-    /// Send a captured stream, raw lines or gzip, and check what the clients receive.
+    /// Send a captured stream, plain or .gz, and check every byte that each client receives.
     #[argh(
         note = "A running server, or one started with --server-arg --gap-timeout-ms, is expected to \
                 skip the sequences that are missing from the capture. Any other server delivers \
@@ -359,7 +359,7 @@ command! {
         /// the captured stream, as `eventserver --capture FILE` writes it
         #[argh(positional, arg_name = "FILE")]
         pub(crate) file: PathBuf,
-        /// connected users: all that the stream names, a file of ids, or a random choice of N, 1 to
+        /// connected users: all that the stream names, a file of IDs, or a random choice of N, 1 to
         /// 1048576 [default: all]
         #[argh(option, arg_name = "USERS", default = "String::from(\"all\")")]
         pub(crate) users: String,
@@ -373,7 +373,7 @@ command! {
         /// started by --spawn [default: 1, or the lowest of the capture if it lacks 1]
         #[argh(option, arg_name = "N", from_str_fn(ranges::sequence))]
         pub(crate) first_sequence: Option<u64>,
-        /// do not check what the clients receive
+        /// count what the clients receive instead of checking it
         #[argh(switch)]
         pub(crate) no_verify: bool,
     }
@@ -421,7 +421,7 @@ command! {
     /// descriptors and latency.
     #[argh(
         note = "Persistent clients are checked byte for byte. Visits (clients that close, reset, read \
-                slowly, take each other over, half-close, send no id or an invalid one) must receive \
+                slowly, take each other over, half-close, send no ID or an invalid one) must receive \
                 whole lines addressed to them, ascending, without a missing broadcast, and be closed \
                 if and only if required. At the end the server must count the persistent clients only. \
                 In runs of a minute or more, the exit status is also 1 if the server's memory grew in \
@@ -469,7 +469,7 @@ command! {
 }
 
 command! {
-    /// Hold many idle clients, then send one broadcast to all.
+    /// Connect many clients that receive nothing, then send one broadcast to all.
     #[argh(
         note = "A running server must not have received events before.",
         example = "loadgen idle --spawn --clients 10k"
@@ -493,7 +493,7 @@ command! {
         example = "loadgen limit --mix even",
         example = "loadgen limit --relay --rate 20k"
     )]
-    struct Baseline("limit") with (mix, load, shuffle, pace, server_cpu) {
+    struct Limit("limit") with (mix, load, shuffle, pace, server_cpu) {
         /// measure the latency of a minimal relay instead
         #[argh(switch)]
         pub(crate) relay: bool,
@@ -506,7 +506,7 @@ command! {
     #[argh(
         example = "loadgen pinned --cpu 1 --server-cpu 0 --mix even --mix feed"
     )]
-    struct Throughput("pinned") with (load, shuffle, started, server_cpu) {
+    struct Pinned("pinned") with (load, shuffle, started, server_cpu) {
         /// a mix to measure; can be repeated [default: all by name]
         #[argh(option, arg_name = "MIX")]
         pub(crate) mix: Vec<Mix>,
@@ -517,7 +517,7 @@ command! {
 }
 
 command! {
-    /// Measure the same fan-out over another publish-subscribe server.
+    /// Send the same fan-out over Redis or NATS, and check it in the same way.
     #[argh(
         example = "loadgen pubsub --dialect redis --port 6379 --mix broadcast"
     )]

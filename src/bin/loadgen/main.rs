@@ -15,17 +15,19 @@
 //! | module | contents |
 //! |---|---|
 //! | [`commands`] | one subcommand each: what it runs, and its result |
+//! | [`run`] | segments exchanged with a server, and the outcome; shared by commands |
 //! | [`client`] | connections to the server under test |
 //! | [`target`] | the server under test, and the two that are built in |
 //! | [`workload`] | streams of events to send |
 //! | [`oracle`] | expected deliveries |
 //! | [`codec`] | lines and events |
-//! | [`args`], [`cli`], [`options`] | the command line, its help, and the settings that follow |
+//! | [`args`], [`ranges`] | commands and flags, and the values that a flag accepts |
+//! | [`cli`], [`options`] | parsing and help; settings from flags, variables and defaults |
 //! | [`output`] | results as text, JSON and HTML |
-//! | [`sys`] | signals, `/proc`, timers |
+//! | [`sys`] | signals, `/proc`, CPU affinity, descriptors, timers |
 //!
-//! Arrows point one way: `commands → client → target → workload → oracle → codec`. All of them may
-//! use `sys`; only `commands` uses `output`.
+//! Arrows point one way: `commands → run → client → target → workload → oracle → codec`. All of them may
+//! use `sys`; only `commands` and `run` use `output`.
 //!
 //! Deliberately absent: the server's library. The meaning of events is implemented a second time in
 //! [`oracle::model`], as simply as possible, so that one mistake cannot cancel another.
@@ -39,6 +41,7 @@ mod options;
 mod oracle;
 mod output;
 mod ranges;
+mod run;
 mod sys;
 mod target;
 mod workload;

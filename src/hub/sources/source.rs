@@ -307,6 +307,15 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_not_read_again_until_its_lines_are_decoded() {
+        let mut source = source(b"1|B\n2|B\n");
+        assert!(source.read(4, Instant::now()) > 0);
+        assert!(!source.is_readable() && !source.is_drained(), "a line is left");
+        source.set_may_have_lines(false);
+        assert!(source.is_readable() && !source.is_drained(), "bytes are left in the kernel");
+    }
+
+    #[test]
     fn an_aborted_source_has_no_input() {
         let mut source = source(b"1|B\n");
         source.read(100, Instant::now());

@@ -162,6 +162,23 @@ pub(super) fn check(command: &CommandInfoWithArgs, line: &CommandLine) -> Result
             Condition::With(_) | Condition::Without(_) => {}
         }
     }
+    check_files(line)
+}
+
+/// Flags that name a file to write.
+const FILES: [&str; 3] = ["--json", "--report", "--hgrm"];
+
+/// Checks that no two flags name the same file: the second would replace what the first wrote.
+fn check_files(line: &CommandLine) -> Result<(), String> {
+    let files: Vec<_> =
+        FILES.into_iter().filter_map(|flag| Some((flag, line.value_of(flag)?))).collect();
+    for (index, (flag, file)) in files.iter().enumerate() {
+        // A device, such as /dev/stdout, takes both.
+        let is_same = |(_, other): &&(&str, &str)| file == other && !file.starts_with("/dev/");
+        if let Some((other, _)) = files[..index].iter().find(is_same) {
+            return Err(format!("{other} and {flag} name the same file, {file}"));
+        }
+    }
     Ok(())
 }
 

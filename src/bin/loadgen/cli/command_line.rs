@@ -58,6 +58,13 @@ impl CommandLine {
         self.given.iter().any(|given| given == flag)
     }
 
+    /// Returns the value of a flag that takes one, by its long name.
+    pub(super) fn value_of(&self, flag: &str) -> Option<&str> {
+        let index =
+            self.has(flag).then(|| self.arguments.iter().position(|name| name == flag))??;
+        self.arguments.get(index + 1).map(String::as_str)
+    }
+
     fn add_flag<'a>(
         &mut self,
         command: &CommandInfoWithArgs,

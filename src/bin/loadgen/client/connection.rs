@@ -47,15 +47,12 @@ impl Connecting {
         while !answer.ends_with(self.expected_suffix) {
             match self.stream.read(&mut part) {
                 Ok(0) => {
-                    return Err(io::Error::other(
-                        "the server closed the connection before its reply",
-                    ));
+                    return Err(no_reply(self.stream.peer_addr(), "closed the connection"));
                 }
                 Ok(count) => answer.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(io::Error::other(format!(
-                        "the server has not replied within {ANSWER_TIMEOUT:?}"
-                    )));
+                    let what = format!("sent nothing for {ANSWER_TIMEOUT:?}");
+                    return Err(no_reply(self.stream.peer_addr(), &what));
                 }
                 Err(error) => return Err(error),
             }
@@ -63,6 +60,14 @@ impl Connecting {
         self.stream.set_nonblocking(true)?;
         Ok(mio::net::TcpStream::from_std(self.stream))
     }
+}
+
+/// Error of a server that did `what` instead of replying to a handshake.
+fn no_reply(server: io::Result<SocketAddr>, what: &str) -> io::Error {
+    let at = server.map(|address| format!(" at {address}")).unwrap_or_default();
+    io::Error::other(format!(
+        "the server{at} {what} instead of replying: is it another kind of server?"
+    ))
 }
 
 /// Describes a failed connection, and what to do about it.

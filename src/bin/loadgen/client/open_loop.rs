@@ -16,10 +16,11 @@ use serde::Serialize;
 
 use crate::client::connection::{Connecting, read_some};
 use crate::client::first_delivery::FirstDelivery;
-use crate::client::silence::{Served, check_source, expect_silence, extra, source_failed};
+use crate::client::run_end::{Served, check_source, expect_silence, extra, source_failed};
 use crate::codec::{Event, write_event, write_number};
+use crate::oracle::mismatch::RESET_HINT;
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt::{self, MAX_WAIT};
-use crate::sys::procfs::allow_clients;
 use crate::sys::timerfd::Timer;
 use crate::target::server::Addresses;
 use crate::workload::handshake::Handshake;
@@ -113,6 +114,8 @@ struct Client {
     awaited: VecDeque<Sent>,
     /// Beginning of an incomplete line.
     partial: Vec<u8>,
+    /// Whether an expected line has arrived.
+    has_received: bool,
 }
 
 /// An event that has been sent.
@@ -158,7 +161,7 @@ impl LatencyProbe {
             let mut stream = Connecting::open(to.clients, "a client", &id)?.finish()?;
             registry.register(&mut stream, Token(index), Interest::READABLE)?;
             let (awaited, partial) = (VecDeque::new(), Vec::new());
-            connected.push(Client { stream, user, awaited, partial });
+            connected.push(Client { stream, user, awaited, partial, has_received: false });
         }
         Ok(LatencyProbe {
             poll,
@@ -361,13 +364,15 @@ impl Client {
     ) -> io::Result<()> {
         let wrong = || {
             let (user, line) = (self.user, line.escape_ascii());
-            io::Error::other(format!("user {user} got `{line}`, which is unexpected"))
+            let hint = if self.has_received { String::new() } else { format!("; {RESET_HINT}") };
+            io::Error::other(format!("user {user} got `{line}`, which is unexpected{hint}"))
         };
         let sent = self.awaited.front().copied().ok_or_else(wrong)?;
         if !is_line_of(line, sent.sequence, self.user, measurement.schedule.kind) {
             return Err(wrong());
         }
         self.awaited.pop_front();
+        self.has_received = true;
         measurement.record(sent, now);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Clients whose every byte is compared with the expected output in flight.
+//! A client that stays connected for the whole run, and compares every byte that it receives with
+//! the expected output in flight.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::client::connection::{Connecting, read_some};
-use crate::client::silence::Served;
+use crate::client::run_end::Served;
 use crate::oracle::expected::Cursor;
 use crate::oracle::in_flight::InFlight;
 use crate::oracle::mismatch::{Mismatch, MismatchKind};

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::client::connection::Connecting;
 use crate::client::first_delivery::FirstDelivery;
-use crate::client::silence::{END_TIMEOUT, SILENCE_PERIOD, source_failed, warn_of_open_source};
+use crate::client::run_end::{END_TIMEOUT, SILENCE_PERIOD, source_failed, warn_of_open_source};
 use crate::client::source::{Source, sync_handshake};
 use crate::client::sync::Answers;
 use crate::oracle::expected::{Cursor, ExpectedLine};

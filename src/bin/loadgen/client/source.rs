@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::client::connection::Connecting;
-use crate::client::silence::{source_answered, source_failed};
+use crate::client::run_end::{source_answered, source_failed};
 use crate::client::sync::{Answers, SYNC};
 use crate::codec::lines_from;
 use crate::workload::handshake::Handshake;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::client::silence::source_answered;
+use crate::client::run_end::source_answered;
 use crate::codec::read_number;
 
 /// The line by which a source asks for answers.

@@ -15,7 +15,7 @@ use super::{CommandResult, conclude, relay_server, server, server_settings};
 use crate::args;
 use crate::client::connection::{connect_error, read_some};
 use crate::client::first_delivery::FirstDelivery;
-use crate::client::silence::{Served, expect_silence};
+use crate::client::run_end::{Served, expect_silence};
 use crate::options::CommonOptions;
 use crate::output::chart::{Axis, Chart, LineChart, Series};
 use crate::output::document::{Findings, Plan, Verdict};
@@ -23,8 +23,8 @@ use crate::output::format::{format_bytes, format_count, format_micros, format_si
 use crate::output::progress::Progress;
 use crate::output::table::Table;
 use crate::output::{OutputFiles, heading, print};
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt::{self, MAX_WAIT};
-use crate::sys::procfs::allow_clients;
 use crate::target::monitor::Monitor;
 use crate::target::relay;
 use crate::target::server::Server;
@@ -261,11 +261,13 @@ struct IdleClient {
 impl IdleClients {
     fn connect(to: SocketAddr, count: usize, log_interval: Duration) -> io::Result<IdleClients> {
         let poll = Poll::new()?;
+        let start = Instant::now();
         let mut progress = Progress::of(count as u64, "clients", log_interval);
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             interrupt::check()?;
-            progress.show(Instant::now(), index as u64);
+            let now = Instant::now();
+            progress.show(now, now - start, index as u64);
             let mut stream = connect_from(source_address(to, index), to)
                 .map_err(|error| connect_error("a client", to, error))?;
             stream.write_all(format!("{}\n", index + 1).as_bytes())?;

@@ -1,4 +1,5 @@
-//! `latency`: deliveries timed at a given rate, against the server and the relay in turn.
+//! `latency`: the time of each delivery at a given rate, measured at the server and at the relay in
+//! turn.
 
 use std::fmt::Write as _;
 use std::io;

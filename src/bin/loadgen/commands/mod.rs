@@ -1,23 +1,22 @@
 //! Subcommands: dispatch, common initialization, and exit status.
 
-mod baseline;
 mod compare;
 mod fairness;
 mod idle;
 mod latency;
+mod limit;
+mod pinned;
 mod pubsub;
 mod replay;
 mod restarts;
-mod run;
 mod soak;
-mod throughput;
 mod top;
 mod verify;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::{LevelFilter, info};
@@ -32,7 +31,8 @@ use crate::options::{CommonFlags, CommonOptions, Endpoint, Endpoints, TargetFlag
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::{OutputFiles, print};
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process};
+use crate::sys::procfs::Process;
+use crate::sys::{affinity, descriptors};
 use crate::target;
 use crate::target::admin::AdminPort;
 use crate::target::baseline::BASELINE_SERVER;
@@ -141,15 +141,15 @@ fn run_command(arguments: &[&str]) -> CommandResult {
 
 /// Runs a command; `is_default` if it was not named.
 fn run(command: &Command, is_default: bool) -> CommandResult {
-    procfs::raise_fd_limit();
+    descriptors::raise_fd_limit();
     interrupt::watch_signals()?;
     match command {
         Command::Verify(flags) => verify::run(flags, is_default),
         Command::Latency(flags) => latency::run(flags),
         Command::Replay(flags) => replay::run(flags),
         Command::Idle(flags) => idle::run(flags),
-        Command::Baseline(flags) => baseline::run(flags),
-        Command::Throughput(flags) => throughput::run(flags),
+        Command::Limit(flags) => limit::run(flags),
+        Command::Pinned(flags) => pinned::run(flags),
         Command::Pubsub(flags) => pubsub::run(flags),
         Command::Fairness(flags) => fairness::run(flags),
         Command::Soak(flags) => soak::run(flags),
@@ -159,17 +159,26 @@ fn run(command: &Command, is_default: bool) -> CommandResult {
 }
 
 fn serve_baseline(spec: &str) -> CommandResult {
-    procfs::raise_fd_limit();
+    descriptors::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
-    target::baseline::serve(spec)?;
-    Ok(Verdict::Passed)
+    served(target::baseline::serve(spec))
 }
 
 fn serve_relay(spec: &str) -> CommandResult {
-    procfs::raise_fd_limit();
+    descriptors::raise_fd_limit();
     let spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
-    relay::serve(spec)?;
-    Ok(Verdict::Passed)
+    served(relay::serve(spec))
+}
+
+/// Treats a load generator that left early as the end of a run: it reports the reason itself.
+fn served(result: io::Result<()>) -> CommandResult {
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match result {
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
+            Ok(Verdict::Passed)
+        }
+        result => Ok(result.map(|()| Verdict::Passed)?),
+    }
 }
 
 /// Reads a variable; one that is not UTF-8 is kept as an invalid value.
@@ -187,10 +196,10 @@ fn init(
     start_logging(common.log_level);
     let pinned = [("--cpu", cpu), ("--server-cpu", server_cpu)];
     for (flag, cpu) in pinned.into_iter().filter_map(|(flag, cpu)| Some((flag, cpu?))) {
-        procfs::check_cpu(cpu).map_err(|why| format!("{flag} {cpu}: {why}"))?;
+        affinity::check_cpu(cpu).map_err(|why| format!("{flag} {cpu}: {why}"))?;
     }
     if let Some(cpu) = cpu {
-        procfs::set_affinity(cpu)?;
+        affinity::set_affinity(cpu)?;
     }
     Ok(common)
 }
@@ -313,11 +322,24 @@ impl Target {
 /// There is no such host, or its admin port does not answer.
 fn monitor(flags: TargetFlags<'_>) -> Result<Option<Monitor>, Error> {
     let Some(address) = flags.admin else {
-        return Ok(flags.server_process.map(|id| Monitor::Process(Process { id })));
+        return Ok(flags.server_process.map(monitor_process).transpose()?);
     };
     let port = admin_port(flags.host, address.clone())?;
     port.status()?;
     Ok(Some(Monitor::Admin(port)))
+}
+
+/// Returns where the figures of a process come from.
+///
+/// # Errors
+///
+/// There is no such process.
+fn monitor_process(id: u32) -> Result<Monitor, String> {
+    let process = Process { id };
+    match process.cpu_time() {
+        Some(_) => Ok(Monitor::Process(process)),
+        None => Err(format!("--server-pid {id}: there is no such process")),
+    }
 }
 
 /// Returns an admin port, on `host` unless the address names one.
@@ -334,7 +356,8 @@ fn server(flags: TargetFlags<'_>, cpu: Option<usize>) -> Result<Server, Error> {
     server_with(flags, &[], cpu)
 }
 
-/// The same; a started server also gets the arguments `own`, unless the flags set them.
+/// Returns the selected server; a started one also gets the arguments `own`, unless the flags set
+/// them.
 fn server_with(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],
@@ -343,7 +366,7 @@ fn server_with(
     Ok(Target::select(flags, own, cpu, LogMode::Forwarded)?.start()?)
 }
 
-/// The same; a started server has a captured log with totals.
+/// Returns the selected server like [`server_with`]; a started one has a captured log with totals.
 fn server_with_log(
     flags: TargetFlags<'_>,
     own: &[(&str, u64)],

@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::run::{RunOptions, run_load};
-use super::{CommandResult, conclude, merged, variable};
+use super::{CommandResult, conclude, merged, monitor_process, variable};
 use crate::args;
 use crate::options::{DEFAULT_HOST, Endpoint, Endpoints, LoadFlags, MEASURED_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
-use crate::sys::procfs::Process;
-use crate::target::monitor::Monitor;
+use crate::run::{RunOptions, run_load};
 use crate::target::server::{Addresses, Server};
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::pubsub::{PubsubWorkload, WireProtocol};
@@ -44,7 +42,7 @@ pub(super) fn run(flags: &args::Pubsub) -> CommandResult {
         let endpoints = Endpoints { events: endpoint.clone(), clients: endpoint.clone() };
         let addresses = Addresses::resolve(&endpoints)?;
         check_broker(flags.dialect, addresses.events)?;
-        let monitor = flags.server_pid.map(|id| Monitor::Process(Process { id }));
+        let monitor = flags.server_pid.map(monitor_process).transpose()?;
         let mut server = Server::external(addresses, monitor);
         let sample = flags.report.is_some();
         let options = RunOptions { sample, ..RunOptions::new(spec.total_events, common) };

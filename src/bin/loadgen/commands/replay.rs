@@ -7,10 +7,10 @@ use std::path::Path;
 use log::info;
 use serde_json::json;
 
-use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, Error, conclude, server_settings, server_with};
 use crate::output::document::{Findings, Plan, Verdict};
-use crate::output::{OutputFiles, interruption, print};
+use crate::output::{OutputFiles, heading, interruption, print};
+use crate::run::{Outcome, RunOptions, run_load};
 use crate::workload::capture::{self, CaptureSummary, Gaps, Pace, ServerRules, open, unusable};
 use crate::workload::prng::Prng;
 use crate::{args, ranges};
@@ -93,7 +93,7 @@ fn judge(
         Some(unsent) => format!("{}  {unsent}\n", outcome.text()),
         None => outcome.text(),
     };
-    print(&format!("{verdict}  capture     {summary}\n"));
+    print(&format!("{verdict}{}", heading(&format!("  capture     {summary}"))));
     let mut findings = outcome.findings();
     if let Some(unsent) = unsent {
         findings.verdict = Verdict::Failed;

@@ -10,7 +10,6 @@ use log::debug;
 use serde::Serialize;
 use serde_json::json;
 
-use super::run::{FIRST_SEQUENCE, mismatch_text};
 use crate::client::session::{Observer, Remains, Session, Until};
 use crate::client::sync::Answers;
 use crate::options::CommonOptions;
@@ -22,8 +21,9 @@ use crate::output::interruption;
 use crate::output::progress::Progress;
 use crate::output::summary::median;
 use crate::output::table::Table;
+use crate::run::{FIRST_SEQUENCE, mismatch_text};
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt::Interrupted;
-use crate::sys::procfs::allow_clients;
 use crate::target::server::{Server, ServerCommand};
 use crate::workload::chunks::ChunkedStream;
 use crate::workload::generated::WorkloadSpec;
@@ -48,6 +48,8 @@ pub(super) struct RestartOutcome {
     starts: Vec<StartTime>,
     mismatches: Vec<Mismatch>,
     is_interrupted: bool,
+    /// Time without progress after which a run ends.
+    timeout: Duration,
 }
 
 /// A start of the server after a kill.
@@ -83,7 +85,7 @@ struct Figures {
 
 impl RestartOutcome {
     pub(super) fn text(&self) -> String {
-        if let Some(text) = mismatch_text(&self.mismatches) {
+        if let Some(text) = mismatch_text(&self.mismatches, self.timeout) {
             return text;
         }
         let Figures { events, delivered_bytes, seconds, restarts, .. } = self.figures;
@@ -210,7 +212,8 @@ pub(super) fn verify(
         Err(error) if Interrupted::of(&error).is_some() => (Vec::new(), true),
         Err(error) => return Err(error),
     };
-    Ok(RestartOutcome { figures, starts: run.starts, mismatches, is_interrupted })
+    let timeout = common.timeout;
+    Ok(RestartOutcome { figures, starts: run.starts, mismatches, is_interrupted, timeout })
 }
 
 /// A run in progress.
@@ -303,6 +306,7 @@ impl Run {
         }
         let mut observer = RunProgress {
             progress: &mut self.progress,
+            began: self.began,
             restarts: self.plan.restarts.map(|_| self.figures.restarts),
             events: self.from - FIRST_SEQUENCE,
             segment_events: self.segment.events as f64,
@@ -428,6 +432,8 @@ impl Run {
 /// Reports the progress of a run while a segment is sent.
 struct RunProgress<'a> {
     progress: &'a mut Progress,
+    /// When the run began.
+    began: Instant,
     /// The restarts so far, if they are the goal.
     restarts: Option<u64>,
     events: u64,
@@ -439,6 +445,6 @@ impl Observer for RunProgress<'_> {
     fn progress(&mut self, now: Instant, sent: u64, _: u64) {
         let share = sent as f64 / self.segment_bytes;
         let events = self.events + (share * self.segment_events) as u64;
-        self.progress.show(now, self.restarts.unwrap_or(events));
+        self.progress.show(now, now - self.began, self.restarts.unwrap_or(events));
     }
 }

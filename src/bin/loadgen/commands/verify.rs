@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::restarts::{self, RestartPlan};
-use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, conclude, merged, server, server_settings, variable};
 use crate::args;
 use crate::options::{Endpoints, ORIGINAL_TOTAL_EVENTS, TargetFlags};
 use crate::output::document::Plan;
 use crate::output::format::format_seconds;
 use crate::output::{OutputFiles, print};
+use crate::run::{Outcome, RunOptions, run_load};
 use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
@@ -45,7 +45,7 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
         let Endpoints { events, clients } = Endpoints::resolve(target, &variable)?;
         super::announce(&format!(
             "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
-             set by variables; `loadgen --help` lists more"
+             as variables and defaults say; `loadgen --help` lists more"
         ));
     }
     super::announce(&plan.description);

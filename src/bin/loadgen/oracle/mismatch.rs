@@ -56,7 +56,7 @@ impl Mismatch {
 }
 
 /// Explanation of a first line with a later sequence than expected.
-const HINT: &str = "if the server has received events before, restart it, or run it with \
+pub(crate) const RESET_HINT: &str = "if the server has received events before, restart it, or run it with \
                     --on-source-disconnect reset";
 
 impl Mismatch {
@@ -70,7 +70,7 @@ impl Mismatch {
         let is_later = sequence(&self.got)
             .zip(sequence(&self.expected))
             .is_some_and(|(got, expected)| got > expected);
-        (self.kind == MismatchKind::Different && self.event == 1 && is_later).then_some(HINT)
+        (self.kind == MismatchKind::Different && self.event == 1 && is_later).then_some(RESET_HINT)
     }
 }
 

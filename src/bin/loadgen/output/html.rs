@@ -20,7 +20,7 @@ pub(crate) fn page(document: &Document, tables: &[Table], charts: &[Chart]) -> S
         kind = escaped(&document.kind),
     );
     add_verdict(document, &mut page);
-    let _ = writeln!(page, "<p class=\"about\">{}</p>", escaped(&document.description));
+    let _ = writeln!(page, "<p class=\"about\">{}</p>", prose(&document.description));
     tables.iter().filter(|table| !table.is_empty()).for_each(|table| page.push_str(&table.draw()));
     charts.iter().filter(|chart| !chart.is_empty()).for_each(|chart| page.push_str(&chart.draw()));
     add_origin(document, &mut page);
@@ -44,6 +44,9 @@ fn heading(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Faults shown after the first one; the others are folded.
+const MAX_SHOWN_FAULTS: usize = 4;
+
 fn add_verdict(document: &Document, page: &mut String) {
     let _ = writeln!(
         page,
@@ -52,10 +55,20 @@ fn add_verdict(document: &Document, page: &mut String) {
         heading(document.verdict),
         prose(&document.reason)
     );
-    let others = document.faults.iter().filter(|&fault| *fault != document.reason);
+    // The reason may explain a fault further.
+    let others = document.faults.iter().filter(|&fault| !document.reason.starts_with(fault));
     let others: Vec<String> = others.map(|fault| format!("<li>{}", prose(fault))).collect();
-    if !others.is_empty() {
-        let _ = writeln!(page, "<ul>{}</ul>", others.join("\n"));
+    let (shown, folded) = others.split_at(others.len().min(MAX_SHOWN_FAULTS));
+    if !shown.is_empty() {
+        let _ = writeln!(page, "<ul>{}</ul>", shown.join("\n"));
+    }
+    if !folded.is_empty() {
+        let _ = writeln!(
+            page,
+            "<details><summary>{} more</summary><ul>{}</ul></details>",
+            folded.len(),
+            folded.join("\n")
+        );
     }
     page.push_str("</section>\n");
 }
@@ -138,7 +151,20 @@ fn prose(text: &str) -> String {
         true => format!("<span class=\"flag\">{}</span>", escaped(word)),
         false => escaped(word),
     };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    with_code(&text.split(' ').map(word).collect::<Vec<_>>().join(" "))
+}
+
+/// Marks what is in backticks as code, if they come in pairs.
+fn with_code(html: &str) -> String {
+    let parts: Vec<&str> = html.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return html.to_owned();
+    }
+    let mark = |(index, part): (usize, &&str)| match index % 2 {
+        0 => (*part).to_owned(),
+        _ => format!("<code>{part}</code>"),
+    };
+    parts.iter().enumerate().map(mark).collect()
 }
 
 /// Escapes text for HTML and SVG, in elements and attributes.
@@ -180,7 +206,7 @@ h1 { font-size: 1.35rem; margin: .6rem 0; } h2 { font-size: 1.05rem; margin: 2re
 .failed { color: var(--bad); border-color: var(--bad); }
 .inconclusive { color: var(--open); border-color: var(--open); }
 .interrupted { color: var(--stopped); border-color: var(--stopped); }
-.about { color: var(--soft); overflow-wrap: anywhere; }
+code { font-size: .92em; } .about { color: var(--soft); overflow-wrap: anywhere; }
 .table { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem; font-size: 15px; }
@@ -210,7 +236,7 @@ i.c2 { background: var(--c2); } i.c3 { background: var(--c3); }
 .flag { display: inline-block; max-width: 100%; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; font-size: 14px; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-details { margin-top: 1.5rem; } summary { cursor: pointer; color: var(--soft); }
+details { margin-top: 1.5rem; } .verdict details { margin-top: .4rem; } summary { cursor: pointer; color: var(--soft); }
 pre { background: var(--panel); padding: .8rem; border-radius: 4px; overflow-x: auto; font-size: 12px; }
 ";
 
@@ -286,6 +312,20 @@ mod tests {
         assert!(head.contains("<title>Failed: loadgen verify"));
         let verdict = body.find("<strong>Failed</strong><p>user 7 got nothing").unwrap();
         assert!(verdict < 100, "{body}");
+    }
+
+    #[test]
+    fn many_faults_are_folded_and_the_first_is_not_repeated() {
+        let faults = (1..=9).map(|user| format!("user {user} got `1|B` late")).collect();
+        let mut findings = Findings::failed(faults);
+        findings.reason.push_str("; restart it");
+        let page = page(&document(&findings), &[], &[]);
+        let (verdict, _) = page.split_once("</section>").unwrap();
+        assert!(verdict.contains("<p>user 1 got <code>1|B</code> late; restart it</p>"));
+        assert_eq!(verdict.matches("user 1 ").count(), 1);
+        let (shown, folded) = verdict.split_once("<summary>4 more</summary>").unwrap();
+        assert_eq!((shown.matches("<li>").count(), folded.matches("<li>").count()), (4, 4));
+        assert_eq!(with_code("a `b"), "a `b");
     }
 
     #[test]

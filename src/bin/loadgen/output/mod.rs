@@ -1,5 +1,6 @@
 //! Results as text, JSON and HTML.
 
+mod bar_terminal;
 pub(crate) mod chart;
 pub(crate) mod document;
 pub(crate) mod format;
@@ -26,12 +27,17 @@ pub(crate) fn interruption() -> &'static str {
 /// Prints a result, on a terminal wrapped to fit it. If standard output is closed, only the exit
 /// status reports it.
 pub(crate) fn print(text: &str) {
-    let text = if io::stdout().is_terminal() { &wrap_lines(text) } else { text };
-    let _ = io::stdout().write_all(text.as_bytes());
+    if !io::stdout().is_terminal() {
+        let _ = io::stdout().write_all(text.as_bytes());
+        return;
+    }
+    // A terminal shows Ctrl-C as `^C`, which the text overwrites.
+    let start = if interrupt::has_come() { "\r" } else { "" };
+    let _ = io::stdout().write_all(format!("{start}{}", wrap_lines(text)).as_bytes());
 }
 
-/// Returns `description` as the first line of a result, unless the terminal that shows the result
-/// has shown the description when the run began.
+/// Returns `description` as a line of a result, unless the terminal that shows the result has shown
+/// the description when the run began.
 pub(crate) fn heading(description: &str) -> String {
     let is_shown = io::stdout().is_terminal() && log::log_enabled!(log::Level::Info);
     if is_shown { String::new() } else { format!("{description}\n") }

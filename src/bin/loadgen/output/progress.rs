@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use log::info;
 
-use crate::output::format::format_si;
+use super::bar_terminal::BarTerminal;
+use super::format::format_si;
 
 /// Time between two updates of a bar.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
@@ -21,7 +22,8 @@ pub(crate) struct Progress {
     goal: Goal,
     interval: Duration,
     next: Instant,
-    last: (Instant, u64),
+    /// Measured time and amount at the last report.
+    last: (Duration, u64),
 }
 
 /// What is counted, and until when.
@@ -52,19 +54,22 @@ impl Progress {
             goal,
             interval,
             next: now + interval,
-            last: (now, 0),
+            last: (Duration::ZERO, 0),
         }
     }
 
-    /// Reports that `done` of the amount is done, at most once per interval.
-    pub(crate) fn show(&mut self, now: Instant, done: u64) {
+    /// Reports that `done` of the amount is done, at most once per interval. Rates refer to `time`,
+    /// the measured time since the start.
+    pub(crate) fn show(&mut self, now: Instant, time: Duration, done: u64) {
         if now < self.next {
             return;
         }
         self.next = now + self.interval;
         let (last_time, last_done) = self.last;
-        self.last = (now, done);
-        let rate = done.saturating_sub(last_done) as f64 / (now - last_time).as_secs_f64();
+        self.last = (time, done);
+        let seconds = time.saturating_sub(last_time).as_secs_f64();
+        let rate =
+            if seconds > 0.0 { done.saturating_sub(last_done) as f64 / seconds } else { 0.0 };
         let text = match self.goal {
             Goal::Amount(total, what) => {
                 format!("{done} of {total} {what}, {}/s", format_si(rate))
@@ -75,8 +80,9 @@ impl Progress {
         };
         match &self.bar {
             Some(bar) => {
-                bar.set_message(text);
+                // The last call is always drawn, and then shows both.
                 bar.set_position(done);
+                bar.set_message(text);
             }
             None => info!("{text}"),
         }
@@ -89,7 +95,7 @@ impl Progress {
             return;
         }
         if is_idle || now > self.next + self.interval * (MAX_INTERVALS_WITHOUT_IDLE - 1) {
-            self.show(now, elapsed.as_millis() as u64);
+            self.show(now, elapsed, elapsed.as_millis() as u64);
         }
     }
 }
@@ -104,7 +110,8 @@ impl Drop for Progress {
 
 fn progress_bar(total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:20} {percent:>3}%  {msg}, {eta} left");
-    let bar = ProgressBar::new(total);
+    let terminal = ProgressDrawTarget::term_like(Box::new(BarTerminal));
+    let bar = ProgressBar::with_draw_target(Some(total), terminal);
     // The template above is valid; otherwise the default style would remain.
     if let Ok(style) = style {
         bar.set_style(style);

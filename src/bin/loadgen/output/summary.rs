@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::format::{format_bytes, format_count, format_seconds, format_si};
 use super::table::Table;
 
+/// Pauses are shown from this share of the measured time.
+const MIN_SHOWN_SHARE: f64 = 0.01;
+
 /// Throughput and cost of a run, over the measured time only.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +23,9 @@ pub(crate) struct Summary {
     pub(crate) delivered_bytes: u64,
     /// From the first byte sent to the last received, without pauses between segments.
     pub(crate) seconds: f64,
+    /// Pauses between segments, in which this program prepared events.
+    #[serde(skip)]
+    pub(crate) preparing_seconds: f64,
     pub(crate) server_cpu_seconds: Option<f64>,
     pub(crate) server_peak_bytes: Option<u64>,
     /// Connections that a source has lost that speaks `SYNC`.
@@ -85,6 +91,13 @@ impl fmt::Display for Summary {
             "  time        {:.3} s, from the first byte sent to the last delivery",
             self.seconds
         )?;
+        if self.preparing_seconds > MIN_SHOWN_SHARE * self.seconds {
+            writeln!(
+                f,
+                "              not counted: {:.3} s in between, to prepare events",
+                self.preparing_seconds
+            )?;
+        }
         writeln!(f, "  events      {:<12} {}/s", self.events, format_si(self.events_per_second))?;
         writeln!(
             f,
@@ -94,15 +107,15 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "  bytes       {:.1} MB in, {:.1} MB out, {:.0} MB/s out",
-            self.source_bytes as f64 / 1e6,
-            self.delivered_bytes as f64 / 1e6,
-            self.delivered_megabytes_per_second
+            "  bytes       {} in, {} out, {}/s out",
+            format_bytes(self.source_bytes as f64),
+            format_bytes(self.delivered_bytes as f64),
+            format_bytes(self.delivered_megabytes_per_second * 1e6)
         )?;
         if let Some(seconds) = self.server_cpu_seconds {
             write!(f, "  server      {seconds:.3} s of CPU")?;
             if let Some(bytes) = self.server_peak_bytes {
-                write!(f, ", {:.1} MB of memory at most", bytes as f64 / 1e6)?;
+                write!(f, ", {} of memory at most", format_bytes(bytes as f64))?;
             }
             writeln!(f)?;
         }

@@ -1,6 +1,6 @@
 //! The figures that a server shows to its operators: `/status` of its admin port.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -26,7 +26,15 @@ impl AdminPort {
     /// The server does not answer, or with something else; the error names the address.
     pub(crate) fn status(self) -> io::Result<Status> {
         let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("http://{}/status: {error}", self.0))
+            let message = match error.kind() {
+                ErrorKind::ConnectionRefused => format!(
+                    "nothing listens at {}: start the server with --admin-listen {}",
+                    self.0,
+                    self.0.port()
+                ),
+                _ => format!("http://{}/status: {error}", self.0),
+            };
+            io::Error::new(error.kind(), message)
         };
         let response = self.get("/status").map_err(named)?;
         parse_response(&response).map_err(|why| named(io::Error::other(why)))

@@ -209,7 +209,7 @@ impl Baseline {
             return Ok(0);
         }
         match self.source.read(&mut self.buffer) {
-            Ok(0) => Err(io::Error::other("the source ended early")),
+            Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the source ended early")),
             Ok(count) => {
                 self.source_readable = count == self.buffer.len();
                 Ok(count as u64)

@@ -13,8 +13,9 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::options::{Endpoint, Endpoints};
+use crate::sys::affinity;
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{self, Process};
+use crate::sys::procfs::Process;
 use crate::target::monitor::Monitor;
 use crate::target::{executable, launcher};
 
@@ -155,7 +156,7 @@ impl ServerCommand {
         };
         // A child inherits the affinity, so it never runs on another core, not even during startup.
         match self.core {
-            Some(core) => procfs::with_affinity(core, spawn),
+            Some(core) => affinity::with_affinity(core, spawn),
             None => spawn(),
         }
     }

@@ -479,12 +479,16 @@ impl CaptureSummary {
 impl fmt::Display for CaptureSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CaptureSummary { events, malformed, void, repeated, first_sequence, .. } = self;
-        write!(
-            f,
-            "{events} events, {malformed} malformed, {void} void; {repeated} repeat a sequence"
-        )?;
-        if self.is_cut_short {
-            f.write_str(", 1 cut short")?;
+        write!(f, "{events} events")?;
+        let cut_short = u64::from(self.is_cut_short);
+        let others = [
+            (*malformed, "malformed"),
+            (*void, "void"),
+            (*repeated, "repeat a sequence"),
+            (cut_short, "cut short"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
         }
         write!(f, ", from sequence {first_sequence} on")?;
         let missing: u64 = self.missing.iter().map(|gap| gap.end - gap.start).sum();

@@ -118,7 +118,7 @@ impl PubsubWorkload {
         let weights = spec.mix.weights;
         let selected = u64::from(weights.private.max(weights.broadcast));
         if weights.total() != selected {
-            return Err(format!("the mix `{}` is neither private nor broadcast", spec.mix));
+            return Err(format!("--mix {}: expected private or broadcast", spec.mix));
         }
         let mut prng = Prng::from_seed(spec.seed);
         let clients = prng.distinct(spec.clients, spec.users);

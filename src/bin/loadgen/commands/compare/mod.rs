@@ -88,7 +88,7 @@ fn failures(before: &Side, after: &Side) -> String {
 fn summary(comparison: &Comparison, tolerance: f64) -> String {
     let [worse, better, same] =
         [Change::Worse, Change::Better, Change::Same].map(|change| comparison.count(change));
-    format!("{worse} worse and {better} better by more than {tolerance} %, {same} the same\n")
+    format!("{worse} worse and {better} better by more than {tolerance} %, {same} within that\n")
 }
 
 #[cfg(test)]

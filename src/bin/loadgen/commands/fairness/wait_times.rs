@@ -94,7 +94,7 @@ impl Figures {
     fn rows(&self) -> [(&'static str, Option<WaitSummary>); 6] {
         [
             ("first event, from connecting", self.first_event_from_connecting),
-            ("first event, from its id", self.first_event_from_id),
+            ("first event, from its ID", self.first_event_from_id),
             ("identify timeout, late by", self.timeout_late_by),
             ("totals after SIGUSR1", self.signal),
             ("between two writes to a client", self.turn),
@@ -259,6 +259,7 @@ impl Outcome {
         let bound = figures.bound.as_secs_f64() * 1e3;
         let mut text = match self.verdict() {
             (Verdict::Inconclusive, reason) => format!("INCONCLUSIVE: {reason}\n"),
+            (Verdict::Interrupted, _) => String::new(),
             _ if is_within => format!("ALL WAITS WITHIN {bound} ms\n"),
             _ => format!("A WAIT EXCEEDED {bound} ms\n"),
         };

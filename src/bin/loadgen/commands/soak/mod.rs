@@ -39,15 +39,16 @@ use crate::args;
 use crate::client::first_delivery::FirstDelivery;
 use crate::client::open_loop::histogram;
 use crate::client::persistent_client::PersistentClient;
-use crate::client::silence::{Served, expect_silence};
+use crate::client::run_end::{Served, expect_silence};
 use crate::output::document::{Findings, Plan, Verdict};
 use crate::output::format::{format_bytes, format_count, format_micros, format_seconds};
 use crate::output::percentiles::Percentiles;
 use crate::output::summary::median;
 use crate::output::table::Table;
 use crate::output::{OutputFiles, heading, print};
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt::{self, Interrupted};
-use crate::sys::procfs::{Process, allow_clients};
+use crate::sys::procfs::Process;
 use crate::sys::timerfd::Timer;
 use crate::target::admin::AdminPort;
 use crate::target::monitor::Monitor;
@@ -275,7 +276,7 @@ impl Outcome {
             Some(failure) => format!("NOT AS EXPECTED\n  {failure}\n"),
         };
         text.push_str(&format!(
-            "  sent        {} events; {} visitors, {} takeovers\n",
+            "  sent        {} events, with {} visits, {} of them takeovers\n",
             self.events, self.churn_clients, self.takeovers
         ));
         text.push_str(&self.memory.map_or_else(String::new, |memory| memory.verdict()));

@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::client::connection::Connecting;
-use crate::client::silence::{check_source, source_failed};
+use crate::client::run_end::{check_source, source_failed};
 use crate::workload::handshake::Handshake;
 use crate::workload::prng::Prng;
 

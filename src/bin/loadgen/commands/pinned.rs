@@ -7,8 +7,7 @@ use log::info;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::baseline::measure_baseline;
-use super::run::RunOptions;
+use super::limit::measure_baseline;
 use super::verify::verify;
 use super::{CommandResult, conclude, started_server, variable};
 use crate::args;
@@ -19,12 +18,13 @@ use crate::output::format::format_si;
 use crate::output::summary::{Summary, median};
 use crate::output::table::Table;
 use crate::output::{OutputFiles, interruption, print};
+use crate::run::RunOptions;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
 
-pub(super) fn run(flags: &args::Throughput) -> CommandResult {
+pub(super) fn run(flags: &args::Pinned) -> CommandResult {
     let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let mixes = if flags.mix.is_empty() { all_mixes()? } else { flags.mix.clone() };
     let specs: Vec<WorkloadSpec> = mixes
@@ -57,7 +57,7 @@ pub(super) fn run(flags: &args::Throughput) -> CommandResult {
     conclude(&plan, files, measure())
 }
 
-fn plan(flags: &args::Throughput, specs: &[WorkloadSpec]) -> Plan {
+fn plan(flags: &args::Pinned, specs: &[WorkloadSpec]) -> Plan {
     let spec = specs.first();
     Plan {
         kind: "pinned",
@@ -206,7 +206,7 @@ pub(crate) fn measure(
             }
         }
         info!(
-            "{}, run {run} of {runs}: server {} events/s, limit {}",
+            "{}, run {run} of {runs}: server {} events/s, baseline {}",
             spec.mix,
             format_si(server.summary.events_per_second),
             format_si(baseline.summary.events_per_second)
@@ -236,7 +236,7 @@ impl Row {
 /// Formats the rows as a Markdown table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| mix | connected | events/s | deliveries/s | limit, events/s | ratio | of CPU |\n\
+        "| mix | connected | events/s | deliveries/s | baseline, events/s | ratio | of CPU |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {

@@ -5,18 +5,18 @@ use std::io;
 use serde_json::json;
 
 use super::latency::{self, Experiment, schedule};
-use super::run::{Outcome, RunOptions, run_load};
 use super::{CommandResult, conclude, merged, relay_server, variable};
 use crate::args;
 use crate::options::{CommonOptions, MEASURED_TOTAL_EVENTS};
 use crate::output::document::Plan;
 use crate::output::{OutputFiles, print};
+use crate::run::{Outcome, RunOptions, run_load};
 use crate::target::baseline::BASELINE_SERVER;
 use crate::target::relay::{RELAY_SERVER, RelaySpec};
 use crate::target::server::{Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
-pub(super) fn run(flags: &args::Baseline) -> CommandResult {
+pub(super) fn run(flags: &args::Limit) -> CommandResult {
     let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
     let spec = WorkloadSpec::resolve(
         flags.shuffled_load(flags.mix.clone()),
@@ -26,11 +26,7 @@ pub(super) fn run(flags: &args::Baseline) -> CommandResult {
     if flags.relay { run_relay(flags, &spec, common) } else { run_baseline(flags, &spec, common) }
 }
 
-fn run_baseline(
-    flags: &args::Baseline,
-    spec: &WorkloadSpec,
-    common: CommonOptions,
-) -> CommandResult {
+fn run_baseline(flags: &args::Limit, spec: &WorkloadSpec, common: CommonOptions) -> CommandResult {
     let plan = Plan {
         kind: "limit",
         description: spec.describe("limit"),
@@ -52,7 +48,7 @@ fn run_baseline(
     conclude(&plan, files, measure())
 }
 
-fn run_relay(flags: &args::Baseline, spec: &WorkloadSpec, common: CommonOptions) -> CommandResult {
+fn run_relay(flags: &args::Limit, spec: &WorkloadSpec, common: CommonOptions) -> CommandResult {
     let experiment = Experiment {
         schedule: schedule(flags.rate, flags.duration, flags.broadcast, flags.busy),
         clients: spec.clients,

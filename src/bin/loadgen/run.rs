@@ -10,13 +10,13 @@ use serde_json::json;
 use crate::client::session::{Observer, Session};
 use crate::client::sync::Answers;
 use crate::options::CommonOptions;
-use crate::oracle::mismatch::Mismatch;
+use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::output::chart::{Axis, Chart, LineChart, Series, rates};
 use crate::output::document::{Findings, Verdict};
 use crate::output::progress::Progress;
 use crate::output::summary::Summary;
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt::Interrupted;
-use crate::sys::procfs::allow_clients;
 use crate::target::monitor::Monitor;
 use crate::target::server::Server;
 use crate::workload::segment::{Segment, Workload};
@@ -64,6 +64,8 @@ pub(crate) struct Outcome {
     pub(crate) samples: Vec<Sample>,
     /// A signal ended the run early.
     pub(crate) is_interrupted: bool,
+    /// Time without progress after which a run ends.
+    timeout: Duration,
 }
 
 /// Sequence of the first event of a stream.
@@ -72,26 +74,37 @@ pub(crate) const FIRST_SEQUENCE: u64 = 1;
 /// Mismatches shown after the first.
 const MAX_SHOWN_MISMATCHES: usize = 4;
 
-/// Formats mismatches as text. `None` if there are none.
-pub(crate) fn mismatch_text(mismatches: &[Mismatch]) -> Option<String> {
+/// Formats the mismatches of a run as text. `None` if there are none. `timeout` is the time without progress
+/// after which the run ends.
+pub(crate) fn mismatch_text(mismatches: &[Mismatch], timeout: Duration) -> Option<String> {
     let (first, others) = mismatches.split_first()?;
     let mut text = format!("NOT AS EXPECTED\n  {first}\n");
     for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
         text.push_str(&format!("  {other}\n"));
     }
-    text.push_str(&match others.len() {
+    text.push_str(&match others.len().saturating_sub(MAX_SHOWN_MISMATCHES) {
         0 => String::new(),
-        1 => "  1 other user differs\n".to_owned(),
-        count => format!("  {count} other users differ\n"),
+        1 => "  1 more user differs\n".to_owned(),
+        count => format!("  {count} more users differ\n"),
     });
-    text.push_str(&first.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default());
+    text.push_str(&hint(first, timeout).map(|hint| format!("  {hint}\n")).unwrap_or_default());
     Some(text)
+}
+
+/// Explains the first mismatch.
+fn hint(first: &Mismatch, timeout: Duration) -> Option<String> {
+    match first.kind {
+        MismatchKind::Missing(_) => {
+            Some(format!("gave up after {timeout:?} without progress (--timeout)"))
+        }
+        _ => first.hint().map(str::to_owned),
+    }
 }
 
 impl Outcome {
     /// Formats the result as text.
     pub(crate) fn text(&self) -> String {
-        match mismatch_text(&self.mismatches) {
+        match mismatch_text(&self.mismatches, self.timeout) {
             Some(text) => text,
             None if self.is_interrupted => format!("INTERRUPTED\n{}", self.summary),
             None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.summary),
@@ -100,10 +113,14 @@ impl Outcome {
 
     /// Returns the result for JSON and a report.
     pub(crate) fn findings(&self) -> Findings {
-        let mismatches: Vec<String> = self.mismatches.iter().map(ToString::to_string).collect();
-        if !mismatches.is_empty() {
+        if let Some(first) = self.mismatches.first() {
             // After a mismatch the figures are meaningless.
-            return Findings::failed(mismatches);
+            let findings =
+                Findings::failed(self.mismatches.iter().map(ToString::to_string).collect());
+            return match hint(first, self.timeout) {
+                Some(hint) => Findings { reason: format!("{first}; {hint}"), ..findings },
+                None => findings,
+            };
         }
         let (verdict, reason) = match self.is_interrupted {
             true => {
@@ -289,6 +306,9 @@ struct Recorder {
     cpu: Option<Duration>,
     cpu_before: Option<Duration>,
     segment: SegmentSize,
+    /// Start of the first segment and end of the last one.
+    span: Option<(Instant, Instant)>,
+    timeout: Duration,
     segment_start: Instant,
     /// Progress of the current segment: time, and bytes sent and received.
     last: Option<(Instant, u64, u64)>,
@@ -315,6 +335,8 @@ impl Recorder {
             cpu: Some(Duration::ZERO),
             cpu_before: None,
             segment: SegmentSize::default(),
+            span: None,
+            timeout: options.common.timeout,
             segment_start: now,
             last: None,
             samples: options.sample.then(|| (Vec::new(), now)),
@@ -335,7 +357,7 @@ impl Recorder {
     fn stop_early(&mut self, segment: &Segment) {
         let Some((now, sent, received)) = self.last.take() else { return };
         let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
-        self.measured += now - self.segment_start;
+        self.add_time(now - self.segment_start);
         self.summary.events += (share(sent, self.segment.wire) * segment.events as f64) as u64;
         self.summary.source_bytes += sent;
         let lines = segment.deliveries.lines() as f64;
@@ -345,25 +367,35 @@ impl Recorder {
 
     fn stop(&mut self, segment: &Segment, lines: u64, bytes: u64, time: Duration) {
         self.last = None;
-        let cpu_after = self.monitor.and_then(Monitor::cpu_time);
-        let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
-        self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
-        self.measured += time;
+        self.add_time(time);
         self.summary.events += segment.events;
         self.summary.source_bytes += segment.wire.len() as u64;
         self.summary.deliveries += lines;
         self.summary.delivered_bytes += bytes;
     }
 
+    /// Adds the time of the current segment, and the server's CPU time since its start.
+    fn add_time(&mut self, time: Duration) {
+        let cpu_after = self.monitor.and_then(Monitor::cpu_time);
+        let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
+        self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
+        self.measured += time;
+        let first = self.span.map_or(self.segment_start, |(first, _)| first);
+        self.span = Some((first, self.segment_start + time));
+    }
+
     fn into_outcome(self, mismatches: Vec<Mismatch>, peak_memory: Option<u64>) -> Outcome {
         let summary = Summary {
             server_cpu_seconds: self.cpu.map(|cpu| cpu.as_secs_f64()),
             server_peak_bytes: peak_memory,
+            preparing_seconds: self.span.map_or(0.0, |(first, last)| {
+                (last - first).saturating_sub(self.measured).as_secs_f64()
+            }),
             ..self.summary
         };
         let samples = self.samples.map_or(Vec::new(), |(samples, _)| samples);
         let summary = summary.with_rates(self.measured);
-        Outcome { summary, mismatches, samples, is_interrupted: false }
+        Outcome { summary, mismatches, samples, is_interrupted: false, timeout: self.timeout }
     }
 }
 
@@ -372,12 +404,12 @@ impl Observer for Recorder {
         self.last = Some((now, sent, received));
         let share = sent as f64 / self.segment.wire.max(1) as f64;
         let events = self.summary.events as f64 + share * self.segment.events as f64;
-        self.progress.show(now, events as u64);
+        let time = self.measured + (now - self.segment_start);
+        self.progress.show(now, time, events as u64);
         let Some((samples, next)) = &mut self.samples else { return };
         if now < *next {
             return;
         }
-        let time = self.measured + (now - self.segment_start);
         *next = now + MIN_SAMPLE_INTERVAL.max(time / SAMPLES_PER_TIME);
         samples.push(Sample {
             seconds: time.as_secs_f64(),
