@@ -16,7 +16,8 @@
 //! | [`protocol`] | splits bytes into lines and parses lines into events | anything else |
 //! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
 //! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
-//! | [`server`] | the I/O shell: polling, TCP, signals, reload, the service manager, descriptors, capture files | what an event means |
+//! | [`journal`] | ordered batches in files, from which a restart restores the state | sockets, clock, threads |
+//! | [`server`] | the I/O shell: polling, TCP, signals, reload, the service manager, descriptors, capture files, the journal's disk | what an event means |
 //! | [`admin`] | the operators' HTTP: requests, responses, page and metrics | poll, where figures come from |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
@@ -64,6 +65,7 @@ pub mod admin;
 pub mod config;
 pub mod engine;
 pub mod hub;
+pub mod journal;
 pub mod logging;
 pub mod protocol;
 pub mod server;

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use eventserver::config::{Config, ConfigSource, Environment, Invocation};
 use eventserver::logging;
-use eventserver::server::{InheritedListeners, Server, Shutdown};
+use eventserver::server::{
+    ActivationError, InheritedListeners, Server, Shutdown, ToolError, run_journal_tool,
+};
 
 /// Running failed, or a second signal cut the stop short.
 const FAILED: u8 = 1;
 /// Wrong flags or configuration.
 const MISUSED: u8 = 2;
+/// The journal is corrupt.
+const CORRUPT: u8 = 3;
 
 /// How long an error message waits for a reader of standard error.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,8 +26,20 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     // Before anything else, because it changes the environment.
     let inherited = InheritedListeners::take();
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(reason) => return fail(MISUSED, &reason),
+    };
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["journal", ref arguments @ ..] => use_journal(arguments),
+        ref arguments => start(arguments, inherited),
+    }
+}
+
+fn start(arguments: &[&str], inherited: Result<InheritedListeners, ActivationError>) -> ExitCode {
     let environment = Environment::new(std::env::vars_os());
-    match request(&environment) {
+    match Invocation::parse(arguments, &environment) {
         Ok(Invocation::Print(text)) => {
             for warning in environment.warnings() {
                 print(&mut io::stderr(), &format!("eventserver: {warning}"));
@@ -48,19 +64,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn request(environment: &Environment) -> Result<Invocation, String> {
-    let arguments: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(std::ffi::OsString::into_string)
+fn arguments() -> Result<Vec<String>, String> {
+    let arguments = std::env::args_os().skip(1).map(std::ffi::OsString::into_string);
+    arguments
         .collect::<Result<_, _>>()
-        .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))?;
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Invocation::parse(&arguments, environment).map_err(|reason| reason.to_string())
+        .map_err(|argument| format!("the argument {argument:?} is not UTF-8"))
+}
+
+fn use_journal(arguments: &[&str]) -> ExitCode {
+    match run_journal_tool(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let status = match error {
+                ToolError::Usage(_) => MISUSED,
+                ToolError::Failed(_) => FAILED,
+                ToolError::Corrupt(_) => CORRUPT,
+            };
+            fail(status, &error)
+        }
+    }
 }
 
 fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) -> ExitCode {
     let server = match Server::bind(config, source, inherited) {
         Ok(server) => server,
+        Err(reason) if reason.is_corruption() => return fail(CORRUPT, &reason),
         Err(reason) => return fail(FAILED, &reason),
     };
     let mut ready = format!(

@@ -400,3 +400,52 @@ fn outputs_that_cannot_be_written_change_no_exit_status() {
         assert_eq!(output.unwrap().code(), Some(status), "{argument}");
     }
 }
+
+#[test]
+fn the_help_of_the_journals_tool_goes_to_standard_output() {
+    for arguments in [
+        &["journal", "--help"][..],
+        &["journal", "-h"],
+        &["journal", "verify", "--help"],
+        &["journal", "dump", "--help"],
+        &["journal", "repair", "-h"],
+    ] {
+        let output = eventserver(arguments);
+        assert_eq!((output.status, output.err.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(output.out.starts_with("Usage: eventserver journal "), "{}", output.out);
+    }
+    assert!(eventserver(&["--help"]).out.contains("journal verify DIR"));
+    assert!(eventserver(&["--print", "man"]).out.contains("journal verify"));
+}
+
+#[test]
+fn wrong_arguments_of_the_journals_tool_are_refused() {
+    for arguments in [
+        &["journal"][..],
+        &["journal", "frobnicate"],
+        &["journal", "verify"],
+        &["journal", "verify", "one", "two"],
+        &["journal", "dump", "--fast", "one"],
+    ] {
+        let err = usage_error(arguments);
+        assert!(err.contains("eventserver journal --help explains the commands"), "{err}");
+    }
+}
+
+#[test]
+fn a_directory_without_a_journal_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    for tool in ["verify", "dump", "repair"] {
+        for (path, why) in [
+            (folder.path(), "there is no journal in this directory"),
+            (&missing, "No such file or directory"),
+        ] {
+            let output = eventserver(&[OsStr::new("journal"), OsStr::new(tool), path.as_os_str()]);
+            assert_eq!((output.status, output.out.as_str()), (Some(1), ""), "{output:?}");
+            let said = format!("eventserver: {}: {why}", path.display());
+            assert!(output.err.starts_with(&said), "{}", output.err);
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is created");
+}

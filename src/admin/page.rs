@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("page.html");
 /// it may fetch from this server only.
 const FIELDS: &str = concat!(
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; ",
-    "style-src 'sha256-Xer69tqDxPlUb9KVuLvoEmX6k3it/Iq7g7apvPctVwM='; ",
+    "style-src 'sha256-VJhnwY3n1G1r40k3KItotx+keGxqqKTnqRr2oCXJack='; ",
     "script-src 'sha256-Su9YxxFdBZJkyVOFZbHG0E5h5j+j65U6FXvgeqjv9Lw='; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cross-Origin-Resource-Policy: same-origin\r\n",

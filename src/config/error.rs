@@ -40,11 +40,13 @@ impl fmt::Display for Origin {
 }
 
 /// An error in the flags or the configuration file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Invalid usage of flags: unknown, repeated, or without a value.
+    #[error("{0}\n{USAGE}")]
     Usage(String),
     /// The file cannot be read.
+    #[error("cannot read {file}: {reason}")]
     Read {
         /// The name of the file as given.
         file: String,
@@ -52,11 +54,15 @@ pub enum Error {
         reason: io::Error,
     },
     /// The file has no content.
+    #[error(
+        "{file} is empty: write at least {{}}, or start from what eventserver --check-config prints"
+    )]
     Empty {
         /// The name of the file as given.
         file: String,
     },
     /// The file is not encoded in UTF-8.
+    #[error("{file}: not UTF-8: {reason}")]
     Encoding {
         /// The name of the file as given.
         file: String,
@@ -64,6 +70,7 @@ pub enum Error {
         reason: String,
     },
     /// The file is not JSON, or not an object with unique keys.
+    #[error("{file}: {}{reason}", if reason.is_data() { "" } else { "not JSON: " })]
     Parse {
         /// The name of the file as given.
         file: String,
@@ -71,6 +78,7 @@ pub enum Error {
         reason: serde_json::Error,
     },
     /// A value is not allowed for its setting, or its key is unknown.
+    #[error("{}: {reason}", assignment(origin, value))]
     InvalidValue {
         /// The origin of the value.
         origin: Origin,
@@ -80,6 +88,7 @@ pub enum Error {
         reason: String,
     },
     /// Two settings contradict each other. The text names both with their origins.
+    #[error("{0}")]
     Conflict(String),
 }
 
@@ -114,34 +123,14 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Usage(reason) => write!(f, "{reason}\n{USAGE}"),
-            Error::Conflict(reason) => f.write_str(reason),
-            Error::Read { file, reason } => write!(f, "cannot read {file}: {reason}"),
-            Error::Empty { file } => write!(
-                f,
-                "{file} is empty: write at least {{}}, or start from what eventserver \
-                 --check-config prints"
-            ),
-            Error::Encoding { file, reason } => write!(f, "{file}: not UTF-8: {reason}"),
-            Error::Parse { file, reason } if reason.is_data() => write!(f, "{file}: {reason}"),
-            Error::Parse { file, reason } => write!(f, "{file}: not JSON: {reason}"),
-            Error::InvalidValue { origin: origin @ Origin::Key { .. }, value, reason } => {
-                write!(f, "{origin}: {value}: {reason}")
-            }
-            Error::InvalidValue { origin: Origin::Variable(name), value, reason } => {
-                write!(f, "{name}={value}: {reason}")
-            }
-            Error::InvalidValue { origin, value, reason } => {
-                write!(f, "{origin} {value}: {reason}")
-            }
-        }
+/// Returns how a value was given: `--flag VALUE`, `VARIABLE=VALUE` or `FILE: "key": VALUE`.
+fn assignment(origin: &Origin, value: &str) -> String {
+    match origin {
+        Origin::Key { .. } => format!("{origin}: {value}"),
+        Origin::Variable(name) => format!("{name}={value}"),
+        Origin::Default | Origin::Flag(_) => format!("{origin} {value}"),
     }
 }
-
-impl std::error::Error for Error {}
 
 /// Returns the message for an unknown `key`: it suggests a similar key or lists all of them.
 pub(super) fn unknown_key_message(key: &str, known: &[&str]) -> String {

@@ -31,7 +31,7 @@ use self::listen::{ListenAddress, ListenPort, OptionalListen};
 use self::setting::{Effect, Group, Setting};
 use self::value::{
     Bytes, Choice, Integer, Millis, OptionalInteger, OptionalMillis, OptionalPath, SettingType,
-    Toggle,
+    Sync, Toggle,
 };
 
 pub use self::environment::Environment;
@@ -188,6 +188,26 @@ settings! {
         Running, Restart, "capture" "FILE",
         "write all accepted lines of sources to this new file or named pipe",
         "capture" => OptionalPath;
+
+    /// The directory of the journal. `None`: the state lives in memory, and a restart forgets it.
+    data_dir: Option<PathBuf> = None,
+        Journal, Restart, "data-dir" "DIR",
+        "keep sequence and follows in a journal in this directory, so that a restart continues where the \
+         server stopped",
+        "dataDir" => OptionalPath;
+
+    /// When the journal is forced to disk.
+    sync: SyncMode = SyncMode::Always,
+        Journal, Restart, "sync" "WHEN",
+        "when the journal is forced to disk: before an event is applied, at an interval, or never; a power \
+         cut loses what was not forced, the end of the process loses nothing",
+        "sync" => Sync(1..=60_000);
+
+    /// The size of the segments that the journal keeps before its newest snapshot, in bytes.
+    journal_retain_bytes: u64 = 256 << 20,
+        Journal, Restart, "journal-retain-bytes" "BYTES",
+        "size of the journal kept before its newest snapshot",
+        "journalRetainBytes" => Bytes(0..=1 << 48);
 }
 
 /// The effect of the last source's disconnect on order and graph. Counts sources that sent a line.
@@ -197,6 +217,18 @@ pub enum OnSourceDisconnect {
     Keep,
     /// Order and graph are reset, for repeated test runs.
     Reset,
+}
+
+/// When the journal is forced to disk. In all modes events are written to it before they are applied, so that
+/// the end of the process forgets nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Before an event is applied.
+    Always,
+    /// At this interval. A power cut loses at most the events of one interval.
+    Every(Duration),
+    /// When the operating system decides.
+    Never,
 }
 
 /// The reaction to an event that does not fit a client's queue.

@@ -59,17 +59,19 @@ pub(super) enum Group {
     Limits,
     Queues,
     Timeouts,
+    Journal,
     Logging,
     Running,
 }
 
 impl Group {
-    pub(super) const ALL: [Group; 7] = [
+    pub(super) const ALL: [Group; 8] = [
         Group::Listen,
         Group::Order,
         Group::Limits,
         Group::Queues,
         Group::Timeouts,
+        Group::Journal,
         Group::Logging,
         Group::Running,
     ];
@@ -81,6 +83,7 @@ impl Group {
             Group::Limits => "Limits",
             Group::Queues => "Queues",
             Group::Timeouts => "Timeouts",
+            Group::Journal => "Journal",
             Group::Logging => "Logging",
             Group::Running => "Running",
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::SyncMode;
 use super::number::{self, BYTES, MILLIS, Unit};
 
 /// The word that switches an optional setting off.
@@ -276,6 +277,46 @@ impl SettingType<bool> for Toggle {
 
     fn names(&self) -> Vec<&'static str> {
         vec!["true", "false"]
+    }
+}
+
+/// When the journal is forced to disk: `always`, `never`, or a number of milliseconds within bounds.
+pub(super) struct Sync(pub(super) RangeInclusive<u64>);
+
+impl SettingType<SyncMode> for Sync {
+    fn read_text(&self, text: &str) -> Result<SyncMode, String> {
+        match text {
+            "always" => Ok(SyncMode::Always),
+            "never" => Ok(SyncMode::Never),
+            _ => Millis(self.0.clone())
+                .read_text(text)
+                .map(SyncMode::Every)
+                .map_err(|allowed| format!("{allowed}, or always, or never")),
+        }
+    }
+
+    fn read_json(&self, value: &Value, _current: &SyncMode) -> Result<SyncMode, String> {
+        self.read_text(&number_or_text(value))
+    }
+
+    fn print_json(&self, setting: &SyncMode) -> Option<Value> {
+        match setting {
+            SyncMode::Always => Some("always".into()),
+            SyncMode::Never => Some("never".into()),
+            SyncMode::Every(interval) => Millis(self.0.clone()).print_json(interval),
+        }
+    }
+
+    fn show(&self, setting: &SyncMode) -> String {
+        match setting {
+            SyncMode::Always => "always".to_owned(),
+            SyncMode::Never => "never".to_owned(),
+            SyncMode::Every(interval) => Millis(self.0.clone()).show(interval),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        format!("always, never, or {}", Millis(self.0.clone()).allowed())
     }
 }
 

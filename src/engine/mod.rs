@@ -13,11 +13,13 @@
 
 mod graph;
 mod line_store;
+mod log_entry;
 mod paged_slab;
 mod recipient_table;
 mod reorder;
 mod sets;
 mod slot;
+mod state_hash;
 #[cfg(test)]
 mod tests;
 mod user_index;
@@ -25,7 +27,9 @@ mod user_index;
 use std::ops::Range;
 
 pub use graph::{FollowerGraph, Recipient, Registration};
+pub use log_entry::{Batch, LogEntry};
 pub use reorder::{Head, InsertOutcome, ReorderBuffer};
+pub use state_hash::StateHash;
 
 use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence, UserId};
 
@@ -134,6 +138,57 @@ impl Engine {
         }
     }
 
+    /// Creates an engine whose events are applied only once they are [committed](Self::commit). It continues
+    /// a stream that starts at `first`, with the follows of `graph` and at the sequence `awaited`.
+    #[must_use]
+    pub fn with_log(first: Sequence, awaited: u64, graph: FollowerGraph, window: u32) -> Engine {
+        let reorder = ReorderBuffer::with_log(awaited, window);
+        Engine { first, reorder, graph, counters: Counters::default() }
+    }
+
+    /// Appends consecutive buffered sequences to `batch`, at most `max` and until it is full: those that
+    /// follow the ones appended before. They are final: a void among them is not replaced any more. Returns
+    /// their number.
+    pub fn stage(&mut self, batch: &mut Batch, max: usize) -> usize {
+        self.reorder.stage(batch, max)
+    }
+
+    /// Allows the staged events before the sequence `next` to be applied.
+    pub fn commit(&mut self, next: u64) {
+        self.reorder.commit(next);
+    }
+
+    /// Returns whether [`stage`](Self::stage) has something to append.
+    #[must_use]
+    pub fn has_unstaged(&self) -> bool {
+        self.reorder.has_unstaged()
+    }
+
+    /// Returns the number of sequences that are staged and not applied.
+    #[must_use]
+    pub fn unapplied(&self) -> u64 {
+        self.reorder.unapplied()
+    }
+
+    /// Returns whether the awaited sequence has arrived, committed or not.
+    #[inline]
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        self.reorder.has_due()
+    }
+
+    /// Returns the first sequence of the stream, which a reset returns to.
+    #[must_use]
+    pub fn first(&self) -> Sequence {
+        self.first
+    }
+
+    /// Returns the hash of the follows and the awaited sequence, if the graph keeps it up to date.
+    #[must_use]
+    pub fn state_hash(&self) -> Option<StateHash> {
+        self.graph.state_hash(self.awaited())
+    }
+
     /// Inserts an event that is new and not far ahead, the common case. Otherwise returns `false` without
     /// effect, and [`insert`](Self::insert) decides.
     #[inline(always)]
@@ -220,7 +275,7 @@ impl Engine {
     /// Returns whether the awaited sequence is missing while later ones are buffered.
     #[must_use]
     pub fn has_gap(&self) -> bool {
-        !self.reorder.is_empty() && !self.has_ready()
+        !self.reorder.is_empty() && !self.has_due()
     }
 
     /// Skips the [`gap`](Self::gap), counts its sequences as lost, and returns them.

@@ -85,6 +85,14 @@ impl<T> PagedSlab<T> {
         value
     }
 
+    /// Iterates over all values in ascending order of their keys.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.pages.iter().flat_map(|page| &page.entries).filter_map(|entry| match entry {
+            Entry::Occupied(value) => Some(value),
+            Entry::Vacant(_) => None,
+        })
+    }
+
     /// Returns all values in ascending order of their keys.
     pub(super) fn into_values(self) -> impl Iterator<Item = T> {
         self.pages.into_iter().flat_map(|page| page.entries).filter_map(|entry| match entry {

@@ -92,6 +92,12 @@ impl RecipientTable {
         Some(Walk { recipient: Recipient(number), user, cursor })
     }
 
+    /// Returns the number of recipients.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns the key of a recipient's user.
     #[cfg(test)]
     pub(super) fn user(&self, recipient: Recipient) -> u32 {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::line_store::LineStore;
+use super::log_entry::Batch;
 use super::slot::{Slot, State};
 use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence};
 
@@ -57,6 +58,13 @@ pub struct ReorderBuffer {
     /// The next sequence to be applied. `Sequence::MAX + 1` after the largest one.
     awaited: u64,
     window: u64,
+    /// Whether events are applied only once they are committed.
+    is_logged: bool,
+    /// The sequence after those passed to the log. 0 without a log. Less than `awaited` after a gap was
+    /// skipped.
+    staged: u64,
+    /// The sequence after those that may be applied. 2⁶⁴−1 without a log.
+    committed: u64,
     /// The number of occupied slots.
     len: usize,
     max_len: usize,
@@ -72,9 +80,85 @@ impl ReorderBuffer {
             long_lines: LineStore::default(),
             awaited: first.get(),
             window: u64::from(window.max(1)),
+            is_logged: false,
+            staged: 0,
+            committed: u64::MAX,
             len: 0,
             max_len: 0,
         }
+    }
+
+    /// Creates an empty buffer whose events become visible at the [`head`](Self::head) only once they are
+    /// staged and committed. The window starts after the staged sequences, so that a slow log closes no
+    /// source.
+    #[must_use]
+    pub fn with_log(awaited: u64, window: u32) -> ReorderBuffer {
+        let first = Sequence::new(awaited).unwrap_or(Sequence::MAX);
+        ReorderBuffer {
+            awaited,
+            is_logged: true,
+            staged: awaited,
+            committed: awaited,
+            ..ReorderBuffer::new(first, window)
+        }
+    }
+
+    /// Appends consecutive buffered sequences after the staged ones to `batch`, at most `max` and until it
+    /// is full. Returns their number.
+    pub fn stage(&mut self, batch: &mut Batch, max: usize) -> usize {
+        let start = self.staged.max(self.awaited);
+        if !self.is_occupied(start) {
+            return 0;
+        }
+        if batch.is_empty() {
+            batch.first = self.staged;
+        }
+        // A skipped gap comes first.
+        batch.next = start;
+        while ((batch.next - start) as usize) < max
+            && !batch.is_full()
+            && self.is_occupied(batch.next)
+        {
+            let slot = &self.slots[slot_index(batch.next, self.slots.len())];
+            match slot.state {
+                State::Empty | State::Void => batch.push(None),
+                State::Compact(_) => batch.push(Some(slot.line().as_bytes())),
+                State::Overflow => batch.push(Some(self.long_lines.get(slot.overflow_key()))),
+            }
+        }
+        self.staged = batch.next;
+        (batch.next - start) as usize
+    }
+
+    /// Allows the staged sequences before `next` to be applied.
+    pub fn commit(&mut self, next: u64) {
+        self.committed = next;
+    }
+
+    /// Returns whether [`stage`](Self::stage) has something to append.
+    #[must_use]
+    pub fn has_unstaged(&self) -> bool {
+        self.is_logged && self.is_occupied(self.staged.max(self.awaited))
+    }
+
+    /// Returns the number of sequences that are staged and not applied.
+    #[must_use]
+    pub fn unapplied(&self) -> u64 {
+        self.staged.saturating_sub(self.awaited)
+    }
+
+    /// Returns whether the awaited sequence is buffered, committed or not.
+    #[inline]
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        self.is_occupied(self.awaited)
+    }
+
+    /// Returns whether a sequence that is not before the awaited one is buffered.
+    fn is_occupied(&self, sequence: u64) -> bool {
+        self.len > 0
+            && sequence - self.awaited < self.slots.len() as u64
+            && self.slots[slot_index(sequence, self.slots.len())].state != State::Empty
     }
 
     /// Returns the next sequence to be applied. 2⁶⁴−1 after the largest one.
@@ -129,6 +213,7 @@ impl ReorderBuffer {
         };
         match self.slots[at].state {
             State::Empty => self.record_insert(),
+            State::Void if event.sequence.get() < self.staged => return InsertOutcome::Late,
             State::Void => {}
             State::Compact(_) | State::Overflow => return InsertOutcome::Duplicate,
         }
@@ -158,7 +243,7 @@ impl ReorderBuffer {
     #[inline(always)]
     #[must_use]
     pub fn head(&self) -> Head<'_> {
-        if self.len == 0 {
+        if self.len == 0 || self.awaited >= self.committed {
             return Head::Missing;
         }
         let slot = &self.slots[slot_index(self.awaited, self.slots.len())];
@@ -201,7 +286,7 @@ impl ReorderBuffer {
     /// nothing is buffered. Takes time linear in the length of the gap.
     #[must_use]
     pub fn gap(&self) -> Option<Range<u64>> {
-        if self.len == 0 || self.head() != Head::Missing {
+        if self.len == 0 || self.has_due() {
             return None;
         }
         let capacity = self.slots.len();
@@ -231,6 +316,9 @@ impl ReorderBuffer {
         self.long_lines = LineStore::default();
         self.len = 0;
         self.awaited = first.get();
+        if self.is_logged {
+            (self.staged, self.committed) = (self.awaited, self.awaited);
+        }
         lost
     }
 
@@ -240,7 +328,7 @@ impl ReorderBuffer {
         let Some(ahead) = sequence.checked_sub(self.awaited) else {
             return Err(InsertOutcome::Late);
         };
-        if ahead >= self.window {
+        if ahead.saturating_sub(self.unapplied()) >= self.window {
             return Err(InsertOutcome::OutOfWindow);
         }
         if ahead >= self.slots.len() as u64 {

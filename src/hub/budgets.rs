@@ -36,6 +36,12 @@ pub struct Budgets {
     pub index_steps: usize,
     /// Bytes of input read and discarded from all identified clients together.
     pub discarded_bytes: usize,
+    /// Bytes of lines passed to the log and not committed before sources are paused. At 20 bytes per event
+    /// the default is 0.8 million events, which a disk writes in a tenth of a second.
+    pub in_flight_bytes: usize,
+    /// Sequences passed to the log and not applied before sources are paused. Their slots take 40 bytes
+    /// each, in addition to those of the reorder window.
+    pub unapplied: u64,
 }
 
 impl Budgets {
@@ -66,6 +72,8 @@ impl Default for Budgets {
             index_steps: 8192,
             discarded_bytes_per_client: 16 << 10,
             discarded_bytes: 256 << 10,
+            in_flight_bytes: 16 << 20,
+            unapplied: 1 << 18,
         }
     }
 }

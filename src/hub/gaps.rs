@@ -196,6 +196,8 @@ mod tests {
         assert!(!monitor.has_expired());
         monitor.update(Some(5), false, start + 106 * SECOND);
         assert!(monitor.has_expired());
+        monitor.update(Some(5), true, start + 107 * SECOND);
+        assert!(!monitor.has_expired(), "an expired gap is not skipped during a pause");
     }
 
     #[test]

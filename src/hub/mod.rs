@@ -12,6 +12,7 @@
 //! | `Clients` | client connections: listener, table, limits, handshakes, lingering |
 //! | `Outbound` | queues: fan-out batch of the turn, send queues, pool, back-pressure |
 //! | [`Engine`] | reorder buffer and follower graph |
+//! | `Commits` | what is on its way to a log before it is applied |
 //! | `GapMonitor`, `Shutdown` | the age of a gap, the deadline of a shutdown |
 //! | `Context` | settings, budgets, time, counters, log: passed to all of them |
 //!
@@ -22,6 +23,7 @@ mod budgets;
 mod capacity;
 mod clients;
 mod close_reason;
+mod commits;
 mod connection;
 mod context;
 mod delivery_sampler;
@@ -46,6 +48,7 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
+pub use commits::CommitLog;
 pub(crate) use listener::Listener;
 pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
@@ -60,16 +63,17 @@ use std::fmt;
 use std::time::Instant;
 
 use self::clients::Clients;
+use self::commits::Commits;
 use self::context::Context;
 use self::delivery_sampler::DeliverySampler;
 use self::gaps::GapMonitor;
 use self::outbound::{Delivery, Outbound};
 use self::registry::Registry;
 use self::shutdown::Shutdown;
-use self::sources::{Applier, Sources};
+use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
 use crate::config::{Config, OnSourceDisconnect};
-use crate::engine::{Engine, Recipient};
+use crate::engine::{Engine, FollowerGraph, Recipient, StateHash};
 use crate::protocol::Sequence;
 
 /// The complete server state.
@@ -79,6 +83,7 @@ pub struct Hub<A: Acceptor> {
     sources: Sources<A>,
     clients: Clients<A>,
     outbound: Outbound,
+    commits: Commits,
     gap_monitor: GapMonitor,
     shutdown: Shutdown,
     /// Records accepted lines, if configured.
@@ -102,12 +107,45 @@ impl<A: Acceptor> Hub<A> {
             sources: Sources::new(event_acceptor, &config),
             clients: Clients::new(client_acceptor, &config),
             outbound: Outbound::new(&config),
+            commits: Commits::default(),
             gap_monitor: GapMonitor::new(config.gap_timeout, now),
             shutdown: Shutdown::default(),
             recorder: None,
             readiness_buf: Vec::new(),
             cx: Context::new(config, capacity, now),
         }
+    }
+
+    /// Continues the stream that `log` contains, and passes events to it before they are applied. The
+    /// log leads to the follows of `graph` and the sequence `awaited`.
+    #[must_use]
+    pub fn with_log(
+        mut self,
+        log: Box<dyn CommitLog>,
+        graph: FollowerGraph,
+        awaited: u64,
+    ) -> Hub<A> {
+        let window = self.cx.config.reorder_window;
+        self.engine = Engine::with_log(self.engine.first(), awaited, graph, window);
+        self.commits = Commits::new(log, awaited);
+        self
+    }
+
+    /// Removes the log, so that the caller can finish it.
+    pub fn take_log(&mut self) -> Option<Box<dyn CommitLog>> {
+        self.commits.take_log()
+    }
+
+    /// Returns why the log commits nothing at present, if there is a problem.
+    #[must_use]
+    pub fn log_problem(&self) -> Option<String> {
+        self.commits.problem()
+    }
+
+    /// Returns the hash of the follows and the awaited sequence. `None` without a log.
+    #[must_use]
+    pub fn state_hash(&self) -> Option<StateHash> {
+        self.engine.state_hash()
     }
 
     /// Sets the recorder of accepted lines.
@@ -170,6 +208,8 @@ impl<A: Acceptor> Hub<A> {
         self.close_clients();
         self.engine.index_some(self.cx.budgets.index_steps);
         self.apply();
+        self.commits.end_turn();
+        self.sources.answer(self.engine.awaited());
         self.outbound.flush_pending(self.clients.table_mut());
         self.record_delivery();
         self.check_gap();
@@ -312,6 +352,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Panics unless the invariants between two turns hold. Checks every connection.
     pub fn check_invariants(&self) {
+        self.commits.check(&self.engine);
         self.sources.check();
         self.clients.check();
         self.outbound.check(self.clients.table());
@@ -379,10 +420,17 @@ impl<A: Acceptor> Hub<A> {
         self.readiness_buf = more;
     }
 
-    /// Accepts sources, and reads them unless applying is paused. Returns whether any bytes arrived.
+    /// Returns whether the log accepts no more for now.
+    fn is_log_full(&self) -> bool {
+        self.commits.is_full(&self.engine, &self.cx.budgets)
+    }
+
+    /// Accepts sources, and reads them unless applying or the log is paused. Returns whether any bytes
+    /// arrived.
     fn read_sources(&mut self) -> bool {
         self.sources.accept(&mut self.cx);
-        !self.outbound.is_paused() && self.sources.read(&mut self.cx)
+        let is_paused = self.outbound.is_paused() || self.is_log_full();
+        !is_paused && self.sources.read(&mut self.cx)
     }
 
     /// Accepts and reads clients until the kernel has no more of their connections and input.
@@ -424,9 +472,10 @@ impl<A: Acceptor> Hub<A> {
 
     /// Applies due events and lines that were read, within the budget of a turn.
     fn apply(&mut self) {
-        let Hub { sources, clients, engine, outbound, cx, recorder, .. } = self;
+        let Hub { sources, clients, engine, outbound, commits, cx, recorder, .. } = self;
+        commits.advance(engine);
         let delivery = Delivery { outbound, clients: clients.table_mut(), now: cx.now };
-        sources.apply(&mut Applier::new(engine, delivery, recorder, cx));
+        sources.apply(&mut Applier::new(engine, delivery, commits, recorder, cx));
     }
 
     fn record_delivery(&mut self) {
@@ -443,7 +492,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Closes connections that the shutdown, if any, no longer waits for.
     fn advance_shutdown(&mut self) {
-        let is_applied = !self.engine.has_ready() && !self.sources.may_have_lines();
+        let is_applied = !self.engine.has_due() && !self.sources.may_have_lines();
         if !self.shutdown.may_close(is_applied, self.cx.now) {
             return;
         }
@@ -455,7 +504,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Closes all connections whose end was read or whose close is pending.
     fn close_pending(&mut self) {
-        if !self.engine.has_ready() && self.sources.close_ended(&mut self.cx) {
+        if !self.engine.has_due() && self.sources.close_ended(&mut self.cx) {
             self.reset_after_last_source();
         }
         self.sources.decide(&mut self.cx);
@@ -473,6 +522,7 @@ impl<A: Acceptor> Hub<A> {
             && !self.is_draining()
             && !self.sources.has_any_sent_line()
         {
+            self.commits.on_reset(&self.engine);
             self.gap_monitor.reset_stream(&mut self.engine, &mut self.cx);
         }
     }
@@ -507,8 +557,12 @@ impl<A: Acceptor> Hub<A> {
 
     /// Returns whether another turn has work to do without new readiness.
     fn has_work_left(&self) -> bool {
-        let can_apply = self.outbound.may_accept();
-        (can_apply && (self.engine.has_ready() || self.sources.have_work()))
+        let can_stage = !self.is_log_full();
+        let may = SourceWork { decode: can_stage, close: !self.engine.has_due(), read: can_stage };
+        let has_input =
+            (can_stage && self.engine.has_unstaged()) || self.sources.have_work(may, &self.cx);
+        (self.outbound.may_accept() && (self.engine.has_ready() || has_input))
+            || self.commits.can_advance(&self.engine)
             || self.sources.can_accept()
             || self.clients.has_work_left()
             || !self.engine.graph().is_index_complete()

@@ -96,7 +96,8 @@ pub struct Event {
 }
 
 /// Why a line is not an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{reason}")]
 pub struct ParseError {
     /// The sequence of the line, if it is readable. The line then uses up this sequence as a void.
     pub sequence: Option<Sequence>,
@@ -105,39 +106,24 @@ pub struct ParseError {
 }
 
 /// The kinds of parse errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseErrorKind {
     /// The line does not start with a valid sequence.
+    #[error("no sequence number at the start")]
     NoSequence,
     /// The second field is not exactly one of `F`, `U`, `B`, `P`, `S`.
+    #[error("the type is not one of F, U, B, P, S")]
     UnknownType,
     /// The line has fewer or more fields than its type requires.
+    #[error("too few or too many fields for the type")]
     WrongFieldCount,
     /// A user id is not 1 to 20 digits that fit 64 bits.
+    #[error("a user id is not 1 to 20 digits that fit 64 bits")]
     BadUserId,
     /// The line is longer than `max_line_bytes`.
+    #[error("longer than --max-line-bytes")]
     TooLong,
 }
-
-impl fmt::Display for ParseErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ParseErrorKind::NoSequence => "no sequence number at the start",
-            ParseErrorKind::UnknownType => "the type is not one of F, U, B, P, S",
-            ParseErrorKind::WrongFieldCount => "too few or too many fields for the type",
-            ParseErrorKind::BadUserId => "a user id is not 1 to 20 digits that fit 64 bits",
-            ParseErrorKind::TooLong => "longer than max_line_bytes",
-        })
-    }
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
-    }
-}
-
-impl std::error::Error for ParseError {}
 
 impl Event {
     /// Parses one line, without its terminator.

@@ -2,7 +2,6 @@
 //! wait in their backlog during a restart instead of being refused.
 
 use std::env;
-use std::fmt;
 use std::net::TcpListener;
 use std::process;
 
@@ -28,16 +27,9 @@ pub struct InheritedListeners {
 }
 
 /// The error of a socket that the service manager has passed, and that the server cannot use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("socket activation: {0}")]
 pub struct ActivationError(String);
-
-impl fmt::Display for ActivationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "socket activation: {}", self.0)
-    }
-}
-
-impl std::error::Error for ActivationError {}
 
 impl InheritedListeners {
     /// Takes the listeners that `LISTEN_FDS` and `LISTEN_FDNAMES` describe, if `LISTEN_PID` is this process.

@@ -116,7 +116,10 @@ impl Monitored for View<'_> {
     }
 
     fn unready_reason(&self) -> Option<Cow<'static, str>> {
-        self.hub.is_draining().then_some(Cow::Borrowed("draining"))
+        if self.hub.is_draining() {
+            return Some(Cow::Borrowed("draining"));
+        }
+        self.hub.log_problem().map(|problem| format!("paused by the disk: {problem}").into())
     }
 
     fn history(&self) -> HistoryColumns {

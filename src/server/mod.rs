@@ -5,6 +5,7 @@ mod activation;
 mod admin;
 mod capture;
 mod fd_limit;
+mod journal;
 mod process;
 mod reload;
 mod service_manager;
@@ -25,6 +26,8 @@ pub use activation::{ActivationError, InheritedListeners};
 use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
+use journal::OpenJournal;
+pub use journal::{JournalError, ToolError, run_tool as run_journal_tool};
 use reload::Reloader;
 use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
@@ -36,7 +39,8 @@ use crate::config::{Config, ConfigSource, Reloaded};
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
 use crate::logging;
 
-const SIGNALS: Token = Token(usize::MAX - 3);
+/// The token of the waker, which all helper threads share, because a poll has only one.
+const WAKER: Token = Token(usize::MAX - 3);
 
 /// The maximum number of readiness events per poll.
 const EVENTS_PER_POLL: usize = 1024;
@@ -45,10 +49,14 @@ const EVENTS_PER_POLL: usize = 1024;
 /// less.
 const MIN_CAPTURE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The error of a server that cannot start.
-#[derive(Debug)]
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Listening on an address failed.
+    #[error(
+        "cannot listen on {address} for {purpose}: {error}{}",
+        ListenHint { purpose, address: *address, error }
+    )]
     Listen {
         /// The purpose of the listener: "events", "clients" or "operators".
         purpose: &'static str,
@@ -58,25 +66,23 @@ pub enum StartError {
         error: io::Error,
     },
     /// The capture cannot be started. The error names the file.
+    #[error("cannot capture to {0}")]
     Capture(io::Error),
+    /// The journal cannot be opened.
+    #[error("{0}")]
+    Journal(JournalError),
     /// The poll or the signal handlers cannot be set up.
+    #[error("cannot set up the event loop: {0}")]
     Setup(io::Error),
 }
 
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StartError::Listen { purpose, address, error } => {
-                let hint = ListenHint { purpose, address: *address, error };
-                write!(f, "cannot listen on {address} for {purpose}: {error}{hint}")
-            }
-            StartError::Capture(error) => write!(f, "cannot capture to {error}"),
-            StartError::Setup(error) => write!(f, "cannot set up the event loop: {error}"),
-        }
+impl StartError {
+    /// Returns whether the journal is corrupt.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, StartError::Journal(error) if error.is_corruption())
     }
 }
-
-impl std::error::Error for StartError {}
 
 /// The kind of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +100,7 @@ struct Poller {
     events: Events,
     /// Readiness of the admin listener and its connections since the last turn.
     admin_ready: Vec<Readiness>,
-    /// Whether the poll has reported a signal.
+    /// Whether the poll has reported the waker, so that signals may be pending.
     signal_pending: bool,
 }
 
@@ -112,7 +118,8 @@ impl Poller {
         for event in &self.events {
             reported += 1;
             match event.token() {
-                SIGNALS => self.signal_pending = true,
+                // Or the journal has committed something, which the hub looks for in each turn.
+                WAKER => self.signal_pending = true,
                 Token(token) if is_admin_token(token) => self.admin_ready.push(readiness(event)),
                 Token(_) => ready.push(readiness(event)),
             }
@@ -198,9 +205,12 @@ impl Server {
         let poll = Poll::new().map_err(StartError::Setup)?;
         let registry = poll.registry();
         // Before anything that may block, so that a second signal ends the process during the start, too.
-        let waker = Waker::new(registry, SIGNALS).map_err(StartError::Setup)?;
-        let waker = Arc::new(waker);
+        let waker = Arc::new(Waker::new(registry, WAKER).map_err(StartError::Setup)?);
         let signals = SignalThread::start(Arc::clone(&waker)).map_err(StartError::Setup)?;
+        let journal = config.data_dir.as_deref().map(|directory| {
+            journal::open(directory, &config, Arc::clone(&waker)).map_err(StartError::Journal)
+        });
+        let journal = journal.transpose()?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
@@ -234,6 +244,9 @@ impl Server {
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
+        if let Some(OpenJournal { thread, graph, awaited }) = journal {
+            hub = hub.with_log(Box::new(thread), graph, awaited);
+        }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));
         }
@@ -291,10 +304,14 @@ impl Server {
         let shutdown = self.run_until_shutdown();
         self.hub.report_suppressed_now();
         log::info!("{}", self.hub.totals());
-        if !matches!(shutdown, Ok(Shutdown::Forced))
-            && let Some(recorder) = self.hub.take_recorder()
-        {
-            recorder.finish(self.config.drain_timeout.max(MIN_CAPTURE_TIMEOUT));
+        if !matches!(shutdown, Ok(Shutdown::Forced)) {
+            let timeout = self.config.drain_timeout.max(MIN_CAPTURE_TIMEOUT);
+            if let Some(log) = self.hub.take_log() {
+                log.finish(timeout);
+            }
+            if let Some(recorder) = self.hub.take_recorder() {
+                recorder.finish(timeout);
+            }
         }
         shutdown
     }

@@ -12,14 +12,14 @@ use crate::support::Server;
 use crate::verification::passes_verification;
 
 /// Capacity of the disk, for lines and times together.
-const DISK_BYTES: usize = 256 << 10;
+const DISK_BYTES: u64 = 256 << 10;
 
-/// Returns a command that runs a program with a small disk in `folder` that only it sees, or `None`
+/// Returns a command that runs a program with a disk of `bytes` in `folder` that only it sees, or `None`
 /// where the system does not allow that.
-fn with_a_small_disk(folder: &Path) -> Option<Command> {
+pub(crate) fn with_a_small_disk(folder: &Path, bytes: u64) -> Option<Command> {
     let command = || {
         let mut unshare = Command::new("unshare");
-        let mount = format!("mount -t tmpfs -o size={DISK_BYTES} none \"$FOLDER\"");
+        let mount = format!("mount -t tmpfs -o size={bytes} none \"$FOLDER\"");
         unshare.env("FOLDER", folder).args(["--map-root-user", "--mount", "sh", "-c"]);
         unshare.arg(mount + " && exec \"$0\" \"$@\"");
         unshare
@@ -33,7 +33,7 @@ fn a_disk_that_fills_under_a_capture() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stream.events");
     let flags = [&RESET[..], &["--capture", file.to_str().unwrap()]].concat();
-    let disk = with_a_small_disk(folder.path());
+    let disk = with_a_small_disk(folder.path(), DISK_BYTES);
     let is_full_from_the_start = disk.is_none();
     let mut server = match disk {
         Some(wrapper) => Server::start_under(wrapper, &flags),
@@ -52,7 +52,7 @@ fn a_disk_that_fills_under_a_capture() {
         let root = format!("/proc/{}/root", server.process().0.as_raw_nonzero());
         let lines = fs::read(root + file.to_str().unwrap()).unwrap();
         captured = lines.len();
-        assert!(captured > DISK_BYTES / 2, "{captured} bytes are captured");
+        assert!(captured as u64 > DISK_BYTES / 2, "{captured} bytes are captured");
         assert!(
             stream.first_sent().starts_with(&lines),
             "the captured bytes differ from the sent ones"

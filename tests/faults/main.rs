@@ -1,5 +1,5 @@
 //! Faults from outside: crowds, connection storms, kills, suspensions, a lack of descriptors, a
-//! full disk, a clock that jumps. Each fault is injected into the real program during a stream of
+//! full disk, a clock that jumps, kills of a server with a journal. Each fault is injected into the real program during a stream of
 //! which every byte is checked; afterwards the same server passes `loadgen verify`.
 //!
 //! `cargo test` runs each fault in a small size, `perf/faults.sh` in full, by setting
@@ -14,6 +14,7 @@ mod client_process;
 mod clients_killed;
 mod descriptors_taken;
 mod full_disk;
+mod journal;
 #[cfg(target_env = "gnu")]
 mod jumping_clock;
 mod scale;

@@ -14,7 +14,7 @@ const COMMANDS: [&str; 9] =
     ["verify", "latency", "replay", "idle", "limit", "pinned", "pubsub", "fairness", "soak"];
 
 /// Flags whose values are not single numbers.
-const NOT_NUMERIC: [&str; 10] = [
+const NOT_NUMERIC: [&str; 11] = [
     "--log-level",
     "--json",
     "--report",
@@ -25,6 +25,7 @@ const NOT_NUMERIC: [&str; 10] = [
     "--hgrm",
     "--users",
     "--file",
+    "--data-dir",
 ];
 
 /// Values that no numeric flag accepts.

@@ -14,6 +14,7 @@ mod faulty_server;
 mod injected_bugs;
 mod messages;
 mod replay;
+mod restarts;
 mod results;
 mod running_server;
 mod signals;

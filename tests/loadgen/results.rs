@@ -43,7 +43,7 @@ const UNITS: [&str; 11] = [
     "PerHour",
 ];
 /// Names of counts.
-const COUNTS: [&str; 9] = [
+const COUNTS: [&str; 14] = [
     "events",
     "deliveries",
     "visits",
@@ -53,11 +53,22 @@ const COUNTS: [&str; 9] = [
     "sources",
     "descriptors",
     "holds",
+    "restarts",
+    "killedStarts",
+    "lastUsers",
+    "lastStatusUpdates",
+    "sourceReconnects",
 ];
 
 /// A short run of each kind that passes, with a verdict that it may have instead on a busy machine.
-const RUNS: [(&str, &str, &str); 13] = [
+const RUNS: [(&str, &str, &str); 15] = [
     ("verify", "verify --spawn --total-events 20000", "passed"),
+    ("verify", "verify --spawn --total-events 20000 --sync", "passed"),
+    (
+        "verify-restarts",
+        "verify --spawn --restarts 1 --restart-every 50ms --data-dir {folder}",
+        "passed",
+    ),
     ("latency", "latency --spawn --clients 5 --rate 1000 --duration 0.2", "passed"),
     (
         "latency",
@@ -88,6 +99,8 @@ const RUNS: [(&str, &str, &str); 13] = [
 fn results_of(arguments: &str) -> (Option<i32>, Value, String) {
     let directory = TempDir::new().unwrap();
     let (json, report) = (directory.path().join("r.json"), directory.path().join("r.html"));
+    let folder = directory.path().join("folder").display().to_string();
+    let arguments = arguments.replace("{folder}", &folder);
     let arguments = format!("{arguments} --json {} --report {}", json.display(), report.display());
     let output = loadgen(&arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     outcome(&output);

@@ -15,6 +15,7 @@ mod clients;
 mod connection_limits;
 mod framing;
 mod http;
+mod journal;
 mod limits;
 mod log;
 mod memory;

@@ -53,6 +53,15 @@ impl Configured {
 }
 
 #[test]
+fn operators_see_the_settings_in_force() {
+    let mut configured = Configured::start_with("{}", &["--admin-listen", "0"]);
+    assert_eq!(configured.server.status("/settings/maxSources"), 64);
+    configured.reload(r#"{"maxSources": 3}"#, "--max-sources changed");
+    assert_eq!(configured.server.status("/settings/maxSources"), 3);
+    assert_eq!(configured.server.status("/sources/max"), 3);
+}
+
+#[test]
 fn a_gap_timeout_ends_a_gap_that_exists() {
     let mut configured = Configured::start("{}");
     let mut client = Client::connect(&configured.server, 1);
@@ -144,7 +153,7 @@ fn a_limit_on_lines_counts_for_sources_that_are_connected() {
     };
     // No number has more than 20 digits, so a longer line is malformed in any case.
     source.sends(format!("{}\n1|B\n", long(1)));
-    configured.server.logs(&["malformed line", "longer than max_line_bytes"]);
+    configured.server.logs(&["malformed line", "longer than --max-line-bytes"]);
     configured.reload(r#"{"maxLineBytes": 128}"#, "--max-line-bytes changed");
     source.sends(format!("{}\n3|B\n", long(2)));
     client.receives(&["3|B"]);

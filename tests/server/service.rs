@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::Signal;
 
-use crate::support::{Client, DEADLINE, Server, Source, command, run_to_exit};
+use crate::support::{Client, DEADLINE, Http, Server, Source, command, run_to_exit};
 
 /// The socket of a service manager.
 struct Manager {
@@ -193,6 +193,14 @@ fn one_listener_may_be_the_service_managers_and_the_other_the_servers() {
     let mut client = Client::connect(&server, 1);
     Source::connect(&server).sends("1|B\n");
     client.receives(&["1|B"]);
+}
+
+#[test]
+fn operators_are_served_on_a_listener_of_the_service_manager() {
+    let admin = listener();
+    let server = Server::start_under(activation(&[&admin], "admin", "$$"), &[]);
+    assert_eq!(server.admin_address(), admin.local_addr().unwrap());
+    assert_eq!(Http::connect(&server).gets("/readyz").status, 200);
 }
 
 #[test]

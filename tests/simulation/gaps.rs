@@ -61,3 +61,15 @@ fn half_a_line_that_nobody_has_looked_at_does_not_hold_up_a_reset() {
     assert_eq!(harness.hub.totals().engine().applied(), 3);
     assert_eq!(harness.awaited(), 1, "the last source that has sent a line is gone");
 }
+
+#[test]
+fn a_gap_is_not_skipped_while_lines_of_a_source_are_not_decoded() {
+    let config = Config { gap_timeout: Some(Duration::from_millis(10)), ..Config::default() };
+    let mut harness =
+        Harness::new(config).with_budgets(Budgets { events: 3, ..Budgets::default() });
+    let source = harness.source_sends(b"2|B\n");
+    harness.run_until_idle_at(0);
+    harness.send(source, b"3|B\n4|B\n5|B\n6|B\n1|B\n");
+    harness.run_until_idle_at(10);
+    assert_eq!((harness.awaited(), harness.hub.totals().engine().lost), (7, 0));
+}

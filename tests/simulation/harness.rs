@@ -104,6 +104,20 @@ impl Harness {
         hub.turn(now, &[ready], |more| kernel.borrow_mut().poll(more));
     }
 
+    /// Runs one turn, and returns the calls before it polls again.
+    pub(crate) fn calls_before_second_poll_at(&mut self, millis: u64) -> Vec<Call> {
+        let now = self.start + Duration::from_millis(millis);
+        let (mut ready, mut calls) = (Vec::new(), None);
+        let Harness { kernel, hub, .. } = self;
+        deliver_all(&mut kernel.borrow_mut());
+        kernel.borrow_mut().poll(&mut ready);
+        hub.turn(now, &ready, |more| {
+            calls.get_or_insert_with(|| kernel.borrow().calls.clone());
+            kernel.borrow_mut().poll(more)
+        });
+        calls.unwrap_or_default()
+    }
+
     /// Stops the server, `millis` after the start.
     pub(crate) fn stop_at(&mut self, millis: u64) {
         self.hub.stop(self.start + Duration::from_millis(millis));

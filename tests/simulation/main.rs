@@ -15,6 +15,7 @@ mod admin;
 mod engine;
 mod gaps;
 mod harness;
+mod journal;
 mod limits;
 mod sim;
 mod turns;
@@ -32,6 +33,8 @@ const DEFAULT_SEEDS: Range<u64> = 0..2000;
 /// Prints the seed of a failed run, and stops the other threads.
 struct SeedReporter<'a> {
     seed: u64,
+    /// Returns the environment that replays a seed.
+    replay: fn(u64) -> String,
     next: &'a AtomicU64,
 }
 
@@ -40,9 +43,9 @@ impl Drop for SeedReporter<'_> {
         if thread::panicking() {
             self.next.store(u64::MAX, Ordering::Relaxed);
             eprintln!(
-                "the simulation failed; replay it with SIMULATION_SEED={} cargo test --release \
-                 --test simulation -- --nocapture",
-                self.seed
+                "the simulation failed; replay it with {} cargo test --release --test simulation -- \
+                 --nocapture",
+                (self.replay)(self.seed)
             );
         }
     }
@@ -64,7 +67,8 @@ fn the_server_does_what_the_model_says() {
         parse_range(&seeds)
             .unwrap_or_else(|| panic!("SIMULATION_SEEDS must be a count or FROM..TO, not {seeds}"))
     });
-    run_seeds(seeds);
+    let replay = |seed| format!("SIMULATION_SEED={seed}");
+    run_each_seed(seeds, replay, |seed| Simulation::run(Random::new(&[], seed), false));
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -79,8 +83,8 @@ fn parse_range(text: &str) -> Option<Range<u64>> {
     }
 }
 
-/// Runs these seeds on all cores.
-fn run_seeds(seeds: Range<u64>) {
+/// Runs these seeds on all cores. `run` returns the number of turns.
+fn run_each_seed(seeds: Range<u64>, replay: fn(u64) -> String, run: impl Fn(u64) -> usize + Sync) {
     let start = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let turns = AtomicUsize::new(0);
@@ -93,11 +97,8 @@ fn run_seeds(seeds: Range<u64>) {
                     if !seeds.contains(&seed) {
                         return;
                     }
-                    let _reporter = SeedReporter { seed, next: &next };
-                    turns.fetch_add(
-                        Simulation::run(Random::new(&[], seed), false),
-                        Ordering::Relaxed,
-                    );
+                    let _reporter = SeedReporter { seed, replay, next: &next };
+                    turns.fetch_add(run(seed), Ordering::Relaxed);
                 }
             });
         }

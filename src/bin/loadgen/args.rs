@@ -40,7 +40,7 @@ pub(crate) enum Command {
 
 /// Groups of flags in `--help`, in this order, with flags by their long names. Flags that are not
 /// listed are the command's own.
-pub(crate) const HELP_GROUPS: [(&str, &[&str]); 4] = [
+pub(crate) const HELP_GROUPS: [(&str, &[&str]); 5] = [
     (
         "Load",
         &[
@@ -54,8 +54,10 @@ pub(crate) const HELP_GROUPS: [(&str, &[&str]); 4] = [
             "--duration",
             "--broadcast",
             "--busy",
+            "--sync",
         ],
     ),
+    ("Restarts", &["--restart-every", "--restarts", "--data-dir"]),
     (
         "Server",
         &[
@@ -280,9 +282,33 @@ command! {
                 its source disconnects (--on-source-disconnect reset).",
         example = "loadgen verify --spawn",
         example = "loadgen verify --event-port localhost:9090 --client-port :9099",
-        example = "loadgen verify --spawn --mix feed --total-events 20M --report feed.html"
+        example = "loadgen verify --spawn --mix feed --total-events 20M --report feed.html",
+        example = "loadgen verify --spawn --restart-every 2s --data-dir journal --total-events 50M",
+        note = "With --sync the source keeps what is not committed. When its connection is lost, it \
+                connects again and goes on from the sequence that the server awaits.",
+        note = "With --restart-every the server is killed (SIGKILL) and started again on the same ports, \
+                over and over, every fourth time once more while it starts. Each time all clients connect, then the source goes on from the awaited \
+                sequence. In each life of the server, what a client receives must begin at that sequence \
+                and be correct up to the kill, and nothing that a client has received or that the server \
+                has said to be committed may be awaited again afterwards. In the last life everything must \
+                arrive. Then the server is killed once more, up to 2000 users connect, and status updates of \
+                everybody show the follower graph."
     )]
-    struct Verify("verify") with (mix, load, shuffle, target) {}
+    struct Verify("verify") with (mix, load, shuffle, target) {
+        /// the source speaks SYNC, and goes on after a lost connection
+        #[argh(switch)]
+        pub(crate) sync: bool,
+        /// kill the started server about this often, after 0.5 to 1.5 times this time at random, in
+        /// seconds, 0.001 to 86400; implies --sync
+        #[argh(option, arg_name = "TIME", from_str_fn(ranges::seconds))]
+        pub(crate) restart_every: Option<f64>,
+        /// end after this many restarts instead of --total-events, 1 to 1000000
+        #[argh(option, arg_name = "N", from_str_fn(ranges::restarts))]
+        pub(crate) restarts: Option<u64>,
+        /// directory for the journal of the started server; must be empty
+        #[argh(option, arg_name = "DIR")]
+        pub(crate) data_dir: Option<PathBuf>,
+    }
 }
 
 command! {

@@ -46,6 +46,15 @@ pub(crate) fn write_number(text: &mut Vec<u8>, mut number: u64) {
     text.extend_from_slice(&digits[first..]);
 }
 
+/// Returns the lines of `wire` from a sequence on, in the same order.
+pub(crate) fn lines_from(wire: &[u8], sequence: u64) -> Vec<u8> {
+    let is_left = |line: &&[u8]| {
+        let digits = line.split(|&byte| byte == b'|').next().unwrap_or_default();
+        read_number(digits).is_some_and(|number| number >= sequence)
+    };
+    wire.split_inclusive(|&byte| byte == b'\n').filter(is_left).flatten().copied().collect()
+}
+
 /// A line of a captured stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
@@ -135,5 +144,11 @@ mod tests {
         }
         let long = format!("5|S|{}", "0".repeat(MAX_LINE_BYTES));
         assert_eq!(Line::read(long.as_bytes()), Line::Void(5));
+    }
+
+    #[test]
+    fn what_is_left_to_send() {
+        assert_eq!(lines_from(b"3|B\n12|S|1\n4|B\n007|B\n", 5), b"12|S|1\n007|B\n");
+        assert_eq!(lines_from(b"3|B\n", 4), b"");
     }
 }

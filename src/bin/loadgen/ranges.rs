@@ -88,6 +88,8 @@ ranges! {
     micros: f64 = 0.001, 60_000_000.0, Microseconds;
     /// Identify timeouts that a server accepts, in ms.
     identify_timeout_ms: u64 = 10, 3_600_000, Milliseconds;
+    /// Restarts of a server.
+    restarts: u64 = 1, 1_000_000, Count;
     /// Repetitions.
     runs: usize = 1, 1000, Count;
     /// Percent of a value.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::client::session::{Observer, Session};
+use crate::client::sync::Answers;
 use crate::options::CommonOptions;
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::output::chart::{Axis, Chart, LineChart, Series, rates};
@@ -37,6 +38,8 @@ pub(crate) struct RunOptions {
     pub(crate) sample: bool,
     /// Compare what clients receive; otherwise only count it.
     pub(crate) check: bool,
+    /// The source speaks `SYNC`, and the stream begins at sequence 1.
+    pub(crate) sync: bool,
 }
 
 impl RunOptions {
@@ -48,6 +51,7 @@ impl RunOptions {
             server_mirrors_segments: false,
             sample: false,
             check: true,
+            sync: false,
         }
     }
 }
@@ -64,40 +68,46 @@ pub(crate) struct Outcome {
     timeout: Duration,
 }
 
+/// Sequence of the first event of a stream.
+pub(crate) const FIRST_SEQUENCE: u64 = 1;
+
 /// Mismatches shown after the first.
 const MAX_SHOWN_MISMATCHES: usize = 4;
+
+/// Formats the mismatches of a run as text. `None` if there are none. `timeout` is the time without progress
+/// after which the run ends.
+pub(crate) fn mismatch_text(mismatches: &[Mismatch], timeout: Duration) -> Option<String> {
+    let (first, others) = mismatches.split_first()?;
+    let mut text = format!("NOT AS EXPECTED\n  {first}\n");
+    for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
+        text.push_str(&format!("  {other}\n"));
+    }
+    text.push_str(&match others.len().saturating_sub(MAX_SHOWN_MISMATCHES) {
+        0 => String::new(),
+        1 => "  1 more user differs\n".to_owned(),
+        count => format!("  {count} more users differ\n"),
+    });
+    text.push_str(&hint(first, timeout).map(|hint| format!("  {hint}\n")).unwrap_or_default());
+    Some(text)
+}
+
+/// Explains the first mismatch.
+fn hint(first: &Mismatch, timeout: Duration) -> Option<String> {
+    match first.kind {
+        MismatchKind::Missing(_) => {
+            Some(format!("gave up after {timeout:?} without progress (--timeout)"))
+        }
+        _ => first.hint().map(str::to_owned),
+    }
+}
 
 impl Outcome {
     /// Formats the result as text.
     pub(crate) fn text(&self) -> String {
-        match self.mismatches.split_first() {
+        match mismatch_text(&self.mismatches, self.timeout) {
+            Some(text) => text,
             None if self.is_interrupted => format!("INTERRUPTED\n{}", self.summary),
             None => format!("ALL NOTIFICATIONS RECEIVED\n{}", self.summary),
-            Some((first, others)) => {
-                let mut text = format!("NOT AS EXPECTED\n  {first}\n");
-                for other in others.iter().take(MAX_SHOWN_MISMATCHES) {
-                    text.push_str(&format!("  {other}\n"));
-                }
-                text.push_str(&match others.len().saturating_sub(MAX_SHOWN_MISMATCHES) {
-                    0 => String::new(),
-                    1 => "  1 more user differs\n".to_owned(),
-                    count => format!("  {count} more users differ\n"),
-                });
-                text.push_str(
-                    &self.hint(first).map(|hint| format!("  {hint}\n")).unwrap_or_default(),
-                );
-                text
-            }
-        }
-    }
-
-    /// Explains the first mismatch.
-    fn hint(&self, first: &Mismatch) -> Option<String> {
-        match first.kind {
-            MismatchKind::Missing(_) => {
-                Some(format!("gave up after {:?} without progress (--timeout)", self.timeout))
-            }
-            _ => first.hint().map(str::to_owned),
         }
     }
 
@@ -107,7 +117,7 @@ impl Outcome {
             // After a mismatch the figures are meaningless.
             let findings =
                 Findings::failed(self.mismatches.iter().map(ToString::to_string).collect());
-            return match self.hint(first) {
+            return match hint(first, self.timeout) {
                 Some(hint) => Findings { reason: format!("{first}; {hint}"), ..findings },
                 None => findings,
             };
@@ -197,7 +207,7 @@ pub(crate) fn run_load(
     let mut segment = Segment::for_clients(users.len());
     // The first segment is prepared before connecting, so that events follow the last id at once.
     let mut more = prepare(workload, &mut segment, server, options)?;
-    let mut session = Session::connect(server.addresses, users, workload, options.common.timeout)?;
+    let mut session = connect(workload, users, server, options)?;
     let mut recorder = Recorder::new(options, server.monitor);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
@@ -206,7 +216,13 @@ pub(crate) fn run_load(
         }
         Ok(())
     };
-    let result = exchange_all().and_then(|()| end(session, options));
+    let result = exchange_all().and_then(|()| {
+        if options.sync && !session.has_mismatches() {
+            session.wait_until_committed(FIRST_SEQUENCE + recorder.summary.events - 1)?;
+            recorder.summary.source_reconnects = Some(session.source_reconnects());
+        }
+        end(session, options)
+    });
     let peak = server.monitor.and_then(Monitor::peak_memory);
     match result {
         Ok(mismatches) => Ok(recorder.into_outcome(mismatches, peak)),
@@ -219,6 +235,27 @@ pub(crate) fn run_load(
     }
 }
 
+fn connect(
+    workload: &dyn Workload,
+    users: &[u64],
+    server: &Server,
+    options: RunOptions,
+) -> io::Result<Session> {
+    let timeout = options.common.timeout;
+    if !options.sync {
+        return Session::connect(server.addresses, users, workload, timeout);
+    }
+    let mut session =
+        Session::connect_synced(server.addresses, users, Answers::default(), timeout)?;
+    match session.awaited()? {
+        FIRST_SEQUENCE => Ok(session),
+        awaited => Err(io::Error::other(format!(
+            "the server awaits sequence {awaited}, but the stream begins at {FIRST_SEQUENCE}: it has \
+             received events before. Restart it, with an empty data_dir"
+        ))),
+    }
+}
+
 fn run_segment(
     session: &mut Session,
     segment: &Segment,
@@ -226,6 +263,9 @@ fn run_segment(
     options: RunOptions,
 ) -> io::Result<()> {
     recorder.start(segment);
+    if let Some(answers) = session.answers() {
+        answers.set_sent_before(FIRST_SEQUENCE + recorder.summary.events + segment.events);
+    }
     if options.check {
         let time = session.run_segment(segment, recorder)?;
         recorder.stop(segment, segment.deliveries.lines(), segment.deliveries.bytes(), time);

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use super::super::setting::{Effect, Group, Setting};
 use super::super::settings;
-use super::{COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, ORIGINS, PURPOSE, SIGNALS, VALUES};
+use super::{
+    COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, JOURNAL_COMMANDS, ORIGINS, PURPOSE, SIGNALS,
+    VALUES,
+};
 
 /// The width of a terminal that shows the text without breaks.
 const WIDTH: usize = 80;
@@ -27,6 +30,10 @@ pub(crate) fn help() -> String {
     heading(&mut out, "Other");
     for command in &COMMANDS {
         entry(&mut out, &command.usage(), command.help);
+    }
+    heading(&mut out, "Journal (eventserver journal --help)");
+    for (command, help) in JOURNAL_COMMANDS {
+        entry(&mut out, command, help);
     }
     heading(&mut out, "Values");
     paragraph(&mut out, 2, VALUES);

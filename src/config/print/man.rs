@@ -5,7 +5,10 @@ use std::fmt::Write;
 use super::super::environment::variable;
 use super::super::setting::{Effect, Group, Setting};
 use super::super::settings;
-use super::{COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, ORIGINS, PURPOSE, SIGNALS, VALUES};
+use super::{
+    COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, JOURNAL_COMMANDS, ORIGINS, PURPOSE, SIGNALS,
+    VALUES,
+};
 
 /// Returns the manual page.
 pub(super) fn page() -> String {
@@ -16,6 +19,8 @@ pub(super) fn page() -> String {
     page.line("eventserver \\- event server for the follower maze protocol");
     page.section("SYNOPSIS");
     page.line("\\fBeventserver\\fR [\\fB\\-\\-config\\fR \\fIFILE\\fR] [\\fB\\-\\-FLAG\\fR \\fIVALUE\\fR]...");
+    page.line(".br");
+    page.line("\\fBeventserver journal verify\\fR|\\fBdump\\fR|\\fBrepair\\fR \\fIDIR\\fR");
     page.section("DESCRIPTION");
     page.text(PURPOSE);
     page.paragraph(
@@ -33,6 +38,10 @@ pub(super) fn page() -> String {
     for command in &COMMANDS {
         let short = command.short.map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
         page.entry(&format!("{short}{}", flag(command.flag, command.value)), command.help);
+    }
+    page.section("JOURNAL");
+    for (command, help) in JOURNAL_COMMANDS {
+        page.entry(&format!("\\fBeventserver {command}\\fR"), help);
     }
     page.section("VALUES");
     page.text(VALUES);

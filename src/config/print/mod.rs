@@ -98,6 +98,16 @@ impl Command {
     }
 }
 
+/// The commands for a journal, which `server::run_journal_tool` runs.
+const JOURNAL_COMMANDS: [(&str, &str); 3] = [
+    ("journal verify DIR", "check all files of a journal, and say what a server would start from"),
+    ("journal dump DIR", "print its events, as a stream for loadgen replay"),
+    (
+        "journal repair DIR",
+        "cut a corrupt journal at the first bad batch, and keep what is cut off",
+    ),
+];
+
 /// What the program does, in one sentence.
 const PURPOSE: &str = "Puts a numbered stream of events in order and forwards each event to the connected \
                        clients among its recipients.";
@@ -132,10 +142,11 @@ const SIGNALS: [(&str, &str); 3] = [
 ];
 
 /// The exit statuses and their meanings.
-const EXIT_STATUSES: [(&str, &str); 3] = [
+const EXIT_STATUSES: [(&str, &str); 4] = [
     ("0", "stopped by SIGINT or SIGTERM"),
     ("1", "running failed, or a second signal ended the shutdown"),
     ("2", "the flags, a variable or the file are wrong"),
+    ("3", "the journal is corrupt"),
 ];
 
 /// Command lines and what they do.

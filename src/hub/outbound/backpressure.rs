@@ -308,6 +308,15 @@ mod tests {
     }
 
     #[test]
+    fn a_renewed_pause_ends_where_the_smaller_size_fits() {
+        let mut backpressure = backpressure();
+        assert_eq!(backpressure.pause_for_total(700), 300);
+        backpressure.on_unregister();
+        assert_eq!(backpressure.pause_for_total(600), 400);
+        assert!(backpressure.is_total_pause_over(400) && !backpressure.is_total_pause_over(401));
+    }
+
+    #[test]
     fn an_event_is_offered_again_once_a_client_has_left() {
         let mut backpressure = backpressure();
         backpressure.on_unregister();

@@ -189,12 +189,27 @@ mod tests {
         }
 
         fn offer(&mut self, audience: Recipients<'_>, bytes: usize) -> Result<(), Full> {
+            self.offer_line(audience, &vec![b'x'; bytes])
+        }
+
+        fn offer_line(&mut self, audience: Recipients<'_>, line: &[u8]) -> Result<(), Full> {
             let Queues { outbound, clients, now } = self;
-            let line = vec![b'x'; bytes];
             let offer =
-                Delivery { outbound, clients, now: *now }.offer(audience, Line::Slice(&line));
+                Delivery { outbound, clients, now: *now }.offer(audience, Line::Slice(line));
             self.outbound.check(&self.clients);
             offer
+        }
+
+        fn stream(&mut self, key: u32) -> &mut TestStream {
+            self.clients.get_mut(ClientKey(key)).unwrap().stream_and_output().0
+        }
+
+        /// Lets the socket of a client accept that many more bytes, and flushes.
+        fn accept(&mut self, key: u32, bytes: usize) {
+            self.stream(key).capacity = bytes;
+            self.outbound.on_writable(&mut self.clients, ClientKey(key));
+            self.outbound.flush_pending(&mut self.clients);
+            self.outbound.check(&self.clients);
         }
 
         fn offer_to_first(&mut self) -> Result<(), Full> {
@@ -267,13 +282,67 @@ mod tests {
         queues.outbound.flush_pending(&mut queues.clients);
         queues.outbound.check(&queues.clients);
         assert_eq!((queues.outbound.queued_total(), queues.outbound.bytes_written()), (35, 0));
-        let client = queues.clients.get_mut(ClientKey(1)).unwrap();
-        client.stream_and_output().0.capacity = 12;
-        queues.outbound.on_writable(&mut queues.clients, ClientKey(1));
-        queues.outbound.flush_pending(&mut queues.clients);
-        queues.outbound.check(&queues.clients);
-        let client = queues.clients.get_mut(ClientKey(1)).unwrap();
-        assert_eq!(client.stream_and_output().0.written, b"xxxxxxxx\r\nxx");
+        queues.accept(1, 12);
+        assert_eq!(queues.stream(1).written, b"xxxxxxxx\r\nxx");
         assert_eq!((queues.outbound.queued_total(), queues.outbound.bytes_written()), (23, 12));
+    }
+
+    #[test]
+    fn output_beyond_one_staging_buffer_arrives_once_and_in_order() {
+        for capacity in [0, 1, 700, 1500, usize::MAX] {
+            let mut queues = Queues::new(&Config::default(), Instant::now());
+            queues.stream(0).capacity = capacity;
+            let mut expected = Vec::new();
+            for number in 0..200 {
+                let line = format!("line {number}");
+                let audience = match number % 3 {
+                    0 => Recipients::All,
+                    _ => Recipients::Many(&[0, 2]),
+                };
+                assert_eq!(queues.offer_line(audience, line.as_bytes()), Ok(()));
+                expected.extend_from_slice(format!("{line}\r\n").as_bytes());
+            }
+            queues.outbound.flush_pending(&mut queues.clients);
+            queues.outbound.check(&queues.clients);
+            queues.accept(0, usize::MAX);
+            assert!(queues.stream(0).written == expected, "first accepts {capacity} bytes");
+        }
+    }
+
+    #[test]
+    fn all_full_recipients_stall_at_once() {
+        let config = Config { client_queue_bytes: 100, ..Config::default() };
+        let mut queues = Queues::new(&config, Instant::now());
+        assert_eq!(queues.offer(Recipients::All, 88), Ok(()));
+        assert_eq!(queues.offer(Recipients::Many(&[0, 1]), 18), Err(Full));
+        assert_eq!(
+            queues.outbound.backpressure.stalled_clients(),
+            2,
+            "neither waits for the other"
+        );
+    }
+
+    #[test]
+    fn a_renewed_pause_renews_the_low_watermark_of_each_client() {
+        let start = Instant::now();
+        let config = Config {
+            client_queue_bytes: 1000,
+            total_queue_bytes: 100,
+            stall_timeout: STALL_TIMEOUT,
+            ..Config::default()
+        };
+        let mut queues = Queues::new(&config, start);
+        assert_eq!(queues.offer(Recipients::All, 28), Ok(()));
+        let offer_large = |queues: &mut Queues| queues.offer(Recipients::One(Recipient(0)), 78);
+        assert_eq!(offer_large(&mut queues), Err(Full), "the total has to fall to 20 bytes");
+        queues.outbound.flush_pending(&mut queues.clients);
+        queues.unregister(2);
+        assert_eq!(offer_large(&mut queues), Err(Full));
+        queues.accept(0, 20);
+        queues.accept(1, 19);
+        queues.outbound.expire_stalls(&mut queues.clients, start + STALL_TIMEOUT);
+        let closes = queues.clients.take_pending_closes();
+        let closed: Vec<ClientKey> = closes.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(closed, [ClientKey(1)], "11 bytes are more than its part, 10 bytes are not");
     }
 }

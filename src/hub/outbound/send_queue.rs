@@ -268,6 +268,24 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_takes_several_writes_is_written_before_its_tail() {
+        let (mut queue, mut pool) = (SendQueue::default(), BlockPool::default());
+        let queued: Vec<u8> = (0..2 * MAX_SLICES * BLOCK_BYTES).map(|index| index as u8).collect();
+        // No two blocks of the queue are adjacent, so each takes a slice.
+        let mut other = SendQueue::default();
+        for block in queued.chunks(BLOCK_BYTES) {
+            queue.extend(Tail(block, &[]), &mut pool);
+            other.extend(Tail(block, &[]), &mut pool);
+        }
+        let plan = vec![Some(usize::MAX); 3].into_iter();
+        let mut socket = Socket { plan, taken: Vec::new() };
+        let outcome = queue.flush(Tail(b"1|B\r\n", b"2|B\r\n"), &mut pool, &mut socket).unwrap();
+        assert_eq!(outcome, FlushOutcome::Complete);
+        let rest = socket.taken.strip_prefix(&queued[..]);
+        assert_eq!(rest, Some(&b"1|B\r\n2|B\r\n"[..]));
+    }
+
+    #[test]
     fn a_socket_that_accepts_no_bytes_without_an_error_is_an_error() {
         struct Dead;
         impl Write for Dead {

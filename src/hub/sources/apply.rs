@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use log::Level;
 
+use super::answers::SYNC;
 use super::source::Source;
 use crate::config::OnSourceDisconnect;
 use crate::engine::{Engine, InsertOutcome, Progress};
 use crate::hub::budgets::Budgets;
 use crate::hub::close_reason::CloseReason;
+use crate::hub::commits::{Commits, Staged};
 use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::{Escaped, LogKind};
@@ -72,6 +74,7 @@ pub(super) enum StopReason {
 pub(crate) struct Applier<'a, S> {
     engine: &'a mut Engine,
     delivery: Delivery<'a, S>,
+    commits: &'a mut Commits,
     recorder: &'a mut Option<Box<dyn Recorder>>,
     cx: &'a mut Context,
     budget: TurnBudget,
@@ -82,11 +85,12 @@ impl<'a, S: Write> Applier<'a, S> {
     pub(crate) fn new(
         engine: &'a mut Engine,
         delivery: Delivery<'a, S>,
+        commits: &'a mut Commits,
         recorder: &'a mut Option<Box<dyn Recorder>>,
         cx: &'a mut Context,
     ) -> Applier<'a, S> {
         let budget = TurnBudget::new(cx, delivery.outbound.registered().len());
-        Applier { engine, delivery, recorder, cx, budget }
+        Applier { engine, delivery, commits, recorder, cx, budget }
     }
 
     /// Decodes lines in batches of 128 before applying, for cache locality. Anything unusual is
@@ -133,16 +137,20 @@ impl<'a, S: Write> Applier<'a, S> {
     /// more.
     fn receive_line(&mut self, source: &mut Source<S>) -> bool {
         let (peer, is_first) = (source.peer(), source.lines_received() == 0);
-        let has_sent_event = source.has_sent_event();
+        let (has_sent_event, has_sent_sync) = (source.has_sent_event(), source.has_sent_sync());
         let (outcome, sequence, is_event) = match source.next_line() {
             None => return false,
             Some(Decoded::Event(event, line)) => {
                 let outcome = self.engine.insert(&event, line);
                 self.record(outcome, line.as_bytes());
-                if outcome == InsertOutcome::Late && !has_sent_event {
+                if outcome == InsertOutcome::Late && !has_sent_event && !has_sent_sync {
                     self.log_reset_hint(peer, event.sequence);
                 }
                 (outcome, event.sequence, true)
+            }
+            Some(Decoded::Malformed(SYNC, _)) => {
+                source.on_sync(self.engine.awaited());
+                (InsertOutcome::Buffered, Sequence::MAX, false)
             }
             Some(Decoded::Malformed(line, error)) => {
                 if is_http(line, &error, is_first) {
@@ -158,6 +166,8 @@ impl<'a, S: Write> Applier<'a, S> {
         self.budget.events -= 1;
         match outcome {
             InsertOutcome::Buffered => {}
+            // A source that goes on from the awaited sequence may repeat itself.
+            InsertOutcome::Duplicate | InsertOutcome::Late if has_sent_sync => {}
             InsertOutcome::Duplicate => self.log_duplicate(peer, sequence),
             InsertOutcome::Late => self.log_late(peer, sequence),
             InsertOutcome::OutOfWindow => {
@@ -208,9 +218,20 @@ impl<'a, S: Write> Applier<'a, S> {
         }
     }
 
-    /// Applies buffered events that are due, within the budget.
+    /// Passes buffered events that are in order to the log, if there is one, and applies those that are
+    /// due, within the budget.
     #[inline]
     pub(super) fn apply_due(&mut self) -> StopReason {
+        let staged = self.commits.stage(self.engine, &mut self.budget.events, &self.cx.budgets);
+        match (self.apply_committed(), staged) {
+            (StopReason::Drained, Staged::Full) => StopReason::Backpressure,
+            (StopReason::Drained, Staged::Some) => StopReason::BudgetExhausted,
+            (reason, _) => reason,
+        }
+    }
+
+    #[inline]
+    fn apply_committed(&mut self) -> StopReason {
         // This many lines fit whatever their length, so the memory need not be checked for each
         // event.
         let fitting = self.delivery.outbound.lines_that_fit(self.budget.line_bytes);
@@ -234,6 +255,7 @@ impl<'a, S: Write> Applier<'a, S> {
                     self.budget.events = self.budget.events.saturating_sub(cost);
                 }
                 Progress::Blocked => return StopReason::Backpressure,
+                Progress::Idle if self.commits.advance(self.engine) => {}
                 Progress::Idle => return StopReason::Drained,
             }
         }

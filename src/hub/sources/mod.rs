@@ -1,5 +1,6 @@
 //! Sources: accept, read, apply, close.
 
+mod answers;
 mod apply;
 mod source;
 mod table;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use log::Level;
 
 pub(super) use self::apply::Applier;
+pub(super) use self::source::SourceWork;
 
 use self::apply::StopReason;
 use self::source::Source;
@@ -84,10 +86,22 @@ impl<A: Acceptor> Sources<A> {
         !self.has_undecided() && self.table.iter().all(Source::is_drained)
     }
 
-    /// Returns whether another turn can read, decode or close without new readiness.
-    pub(super) fn have_work(&self) -> bool {
-        let may_read = !self.listener.is_closed();
-        self.table.iter().any(|source| source.has_work(may_read))
+    /// Returns whether another turn can read, decode or close without new readiness, as far as each is
+    /// possible.
+    pub(super) fn have_work(&self, may: SourceWork, cx: &Context) -> bool {
+        let may_read = may.read && !self.listener.is_closed();
+        let is_reset_pending = self.is_reset_pending(cx);
+        self.table.iter().any(|source| {
+            let read = may_read && (!is_reset_pending || source.has_sent_line());
+            source.has_work(SourceWork { read, ..may })
+        })
+    }
+
+    /// Returns whether a source has ended whose close may reset the stream. The first line of another one
+    /// belongs to the stream after the reset.
+    fn is_reset_pending(&self, cx: &Context) -> bool {
+        cx.config.on_source_disconnect == OnSourceDisconnect::Reset
+            && self.table.iter().any(Source::closed_after_line)
     }
 
     /// Returns whether another turn can accept a connection without new readiness.
@@ -108,7 +122,7 @@ impl<A: Acceptor> Sources<A> {
     /// Records the readiness of a source.
     pub(super) fn set_ready(&mut self, key: SourceKey, readiness: &Readiness) {
         if let Some(source) = self.table.get_mut(key) {
-            source.set_ready(readiness.readable, readiness.read_closed);
+            source.set_ready(readiness);
         }
     }
 
@@ -184,8 +198,7 @@ impl<A: Acceptor> Sources<A> {
         let Budgets { source_bytes, min_source_bytes, total_source_bytes, .. } = cx.budgets;
         let share = (total_source_bytes / self.len().max(1)).clamp(min_source_bytes, source_bytes);
         let resets = cx.config.on_source_disconnect == OnSourceDisconnect::Reset;
-        // The first line of a source after a pending reset belongs to the stream after it.
-        let mut is_reset_pending = resets && self.table.iter().any(Source::closed_after_line);
+        let mut is_reset_pending = self.is_reset_pending(cx);
         let mut bytes_read = 0;
         self.table.for_each_mut(|source| {
             let may_read = source.has_sent_line() || !is_reset_pending;
@@ -218,6 +231,15 @@ impl<A: Acceptor> Sources<A> {
             }
         }
         applier.apply_due();
+    }
+}
+
+/// Answering.
+impl<A: Acceptor> Sources<A> {
+    /// Answers the sources that have sent `SYNC`: all sequences before `awaited` are committed and
+    /// applied.
+    pub(super) fn answer(&mut self, awaited: u64) {
+        self.table.for_each_mut(|source| source.answer(awaited));
     }
 }
 

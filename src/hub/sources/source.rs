@@ -1,10 +1,12 @@
 //! The state of one event source.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::answers::Answers;
 use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
+use crate::hub::readiness::Readiness;
 use crate::protocol::{CompactEvent, Decoded, EventDecoder, Line, Sequence};
 
 /// A connection that sends events.
@@ -27,6 +29,8 @@ pub(super) struct Source<S> {
     peer_closed: bool,
     /// The end of the stream was read. It takes effect once all lines before it have been applied.
     end: Option<Disconnect>,
+    /// The answers to a source that has sent `SYNC`.
+    answers: Option<Box<Answers>>,
 }
 
 impl<S> Source<S> {
@@ -48,7 +52,22 @@ impl<S> Source<S> {
             has_sent_event: false,
             peer_closed: false,
             end: None,
+            answers: None,
         }
+    }
+
+    /// Takes a `SYNC`, while `awaited` is the awaited sequence.
+    #[cold]
+    pub(super) fn on_sync(&mut self, awaited: u64) {
+        match &mut self.answers {
+            Some(answers) => answers.ask(awaited),
+            None => self.answers = Some(Box::new(Answers::new(awaited))),
+        }
+    }
+
+    /// Returns whether it has sent `SYNC`.
+    pub(super) fn has_sent_sync(&self) -> bool {
+        self.answers.is_some()
     }
 
     /// Changes the maximum length of the lines that are not decoded yet.
@@ -72,9 +91,12 @@ impl<S> Source<S> {
     }
 
     /// Records the readiness of the connection.
-    pub(super) fn set_ready(&mut self, readable: bool, read_closed: bool) {
-        self.readable |= readable && self.end.is_none();
-        self.peer_closed |= read_closed;
+    pub(super) fn set_ready(&mut self, readiness: &Readiness) {
+        self.readable |= readiness.readable && self.end.is_none();
+        self.peer_closed |= readiness.read_closed;
+        if let (true, Some(answers)) = (readiness.writable, &mut self.answers) {
+            answers.set_writable();
+        }
     }
 
     /// Decodes up to `max` typical events: see [`EventDecoder::decode_fast`].
@@ -183,10 +205,33 @@ impl<S> Source<S> {
         self.readable && !self.may_have_lines
     }
 
-    /// Returns whether lines or the end of the stream are to be processed, or, if `may_read`, bytes
-    /// to be read.
-    pub(super) fn has_work(&self, may_read: bool) -> bool {
-        self.may_have_lines || self.end.is_some() || (self.readable && may_read)
+    /// Returns whether lines or the end of the stream are to be processed, or bytes to be read, as far
+    /// as each is possible.
+    pub(super) fn has_work(&self, may: SourceWork) -> bool {
+        (self.may_have_lines && may.decode)
+            || (self.end.is_some() && may.close)
+            || (self.readable && may.read)
+    }
+}
+
+/// What can be done with sources in the next turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceWork {
+    /// Lines can be decoded.
+    pub(crate) decode: bool,
+    /// Sources that have ended can be closed.
+    pub(crate) close: bool,
+    /// Bytes can be read.
+    pub(crate) read: bool,
+}
+
+impl<S: Write> Source<S> {
+    /// Answers a source that has sent `SYNC`: all sequences before `awaited` are committed and applied.
+    pub(super) fn answer(&mut self, awaited: u64) {
+        if let Some(answers) = &mut self.answers {
+            answers.on_committed(awaited);
+            answers.flush(&mut self.stream);
+        }
     }
 }
 
@@ -228,6 +273,10 @@ mod tests {
     use crate::hub::close_reason::CloseReason;
     use crate::hub::test_stream::TestStream;
 
+    fn readable(read_closed: bool) -> Readiness {
+        Readiness { token: 0, readable: true, writable: false, read_closed }
+    }
+
     fn source(input: &[u8]) -> Source<TestStream> {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         Source::new(TestStream::with_input(input), peer, 256, Instant::now())
@@ -258,11 +307,20 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_not_read_again_until_its_lines_are_decoded() {
+        let mut source = source(b"1|B\n2|B\n");
+        assert!(source.read(4, Instant::now()) > 0);
+        assert!(!source.is_readable() && !source.is_drained(), "a line is left");
+        source.set_may_have_lines(false);
+        assert!(source.is_readable() && !source.is_drained(), "bytes are left in the kernel");
+    }
+
+    #[test]
     fn an_aborted_source_has_no_input() {
         let mut source = source(b"1|B\n");
         source.read(100, Instant::now());
         source.abort(CloseReason::WindowExceeded);
-        source.set_ready(true, false);
+        source.set_ready(&readable(false));
         assert!(source.is_empty() && !source.is_readable() && source.next_line().is_none());
         assert_eq!(source.take_end().map(|end| end.reason), Some(CloseReason::WindowExceeded));
     }

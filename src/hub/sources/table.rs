@@ -165,6 +165,7 @@ mod tests {
 
     use super::*;
     use crate::hub::close_reason::CloseReason;
+    use crate::hub::readiness::Readiness;
 
     fn source() -> Source<()> {
         Source::new((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), 256, Instant::now())
@@ -177,9 +178,14 @@ mod tests {
         assert!(is_admitted);
         let (second, is_admitted) = sources.insert(source());
         assert!(!is_admitted && sources.has_undecided());
-        sources.get_mut(first).unwrap().set_ready(true, true);
+        let closed = Readiness { token: 0, readable: true, writable: false, read_closed: true };
+        sources.get_mut(first).unwrap().set_ready(&closed);
         assert_eq!(sources.decide(), None, "its lines may be unread");
-        sources.get_mut(first).unwrap().abort(CloseReason::ClosedByPeer);
+        let ended = sources.get_mut(first).unwrap();
+        ended.abort(CloseReason::ClosedByPeer);
+        ended.set_may_have_lines(true);
+        assert_eq!(sources.decide(), None, "its lines are not decoded");
+        sources.get_mut(first).unwrap().set_may_have_lines(false);
         assert_eq!(sources.decide(), Some(Decision::Admitted(second)));
         sources.check();
     }
@@ -192,6 +198,17 @@ mod tests {
         assert_eq!(sources.decide(), Some(Decision::Rejected(second)));
         sources.remove(second);
         assert_eq!((sources.decide(), sources.open()), (None, 1));
+    }
+
+    #[test]
+    fn a_source_does_not_overtake_one_that_waits_for_a_decision() {
+        let mut sources = SourceTable::new(1);
+        let (first, _) = sources.insert(source());
+        let (second, _) = sources.insert(source());
+        sources.remove(first);
+        let (_, is_admitted) = sources.insert(source());
+        assert!(!is_admitted);
+        assert_eq!(sources.decide(), Some(Decision::Admitted(second)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod events;
 pub mod ids;
 mod input;
+pub mod journal;
 pub mod lines;
 pub mod server;
 #[path = "../../simulation/sim/mod.rs"]
@@ -20,12 +21,13 @@ mod sim;
 pub type Target = fn(&[u8]);
 
 /// All targets with their names, which are also those of their binaries and corpora.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("lines", lines::check),
     ("events", events::check),
     ("ids", ids::check),
     ("config", config::check),
     ("engine", engine::check),
+    ("journal", journal::check),
     ("server", server::check),
     ("admin", admin::check),
 ];

@@ -29,6 +29,20 @@ impl Source {
         self.stream.local_addr().unwrap()
     }
 
+    /// Returns the connection again, to read from it.
+    pub(crate) fn try_clone(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
+    /// Asserts that the server has sent nothing.
+    #[track_caller]
+    pub(crate) fn receives_nothing(&mut self) {
+        self.stream.set_nonblocking(true).unwrap();
+        let received = self.stream.read(&mut [0; 100]);
+        self.stream.set_nonblocking(false).unwrap();
+        assert_eq!(received.map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    }
+
     /// Sends bytes unchanged.
     #[track_caller]
     pub(crate) fn sends(&mut self, bytes: impl AsRef<[u8]>) {

@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) written: u64,
     /// The server has shut down its sending side, and waited for the client's end.
     pub(crate) has_lingered_out: bool,
+    /// The server has read its input to the end, or a read has failed.
+    pub(crate) is_read_to_end: bool,
     /// Bytes that its socket accepted in this turn.
     pub(crate) just_written: Vec<u8>,
     /// The reason for which it must be closed in this turn.

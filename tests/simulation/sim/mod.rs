@@ -11,7 +11,7 @@ pub(crate) mod network;
 mod peers;
 #[path = "../../support/prng.rs"]
 #[allow(dead_code, reason = "other targets use the rest")]
-mod prng;
+pub(crate) mod prng;
 mod random;
 mod scenario;
 mod sequencer;

@@ -115,6 +115,9 @@ fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         discarded_bytes_per_client: *random.pick(&[1, 5, 50]),
         discarded_bytes: *random.pick(&[1, 10, 100]),
         batch_bytes: queued_bytes,
+        // Without effect, because there is no log.
+        in_flight_bytes: default.in_flight_bytes,
+        unapplied: default.unapplied,
     }
 }
 

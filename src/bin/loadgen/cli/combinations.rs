@@ -25,7 +25,7 @@ enum Condition {
 /// Commands whose server is either started or running.
 const WITH_TARGET: &[&str] = &["verify", "latency", "replay", "fairness", "soak", "idle"];
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 16] = [
     Rule {
         commands: &[],
         flags: &[
@@ -99,6 +99,30 @@ const RULES: [Rule; 12] = [
         ],
         condition: Condition::With("--relay"),
         reason: "the relay gets messages at a rate",
+    },
+    Rule {
+        commands: &["verify"],
+        flags: &["--restart-every", "--data-dir"],
+        condition: Condition::Without(&["--spawn"]),
+        reason: "the server is already running",
+    },
+    Rule {
+        commands: &["verify"],
+        flags: &["--restart-every"],
+        condition: Condition::Without(&["--data-dir"]),
+        reason: "without a journal a restart forgets everything",
+    },
+    Rule {
+        commands: &["verify"],
+        flags: &["--restarts"],
+        condition: Condition::Without(&["--restart-every"]),
+        reason: "the server is not restarted",
+    },
+    Rule {
+        commands: &["verify"],
+        flags: &["--total-events"],
+        condition: Condition::With("--restarts"),
+        reason: "the stream ends with the last restart",
     },
     Rule {
         commands: &["replay"],

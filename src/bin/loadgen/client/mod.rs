@@ -7,3 +7,5 @@ pub(crate) mod open_loop;
 pub(crate) mod persistent_client;
 pub(crate) mod run_end;
 pub(crate) mod session;
+pub(crate) mod source;
+pub(crate) mod sync;

@@ -2,28 +2,26 @@
 //!
 //! While the clock runs it only writes, reads and compares.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::client::connection::Connecting;
 use crate::client::first_delivery::FirstDelivery;
-use crate::client::run_end::{
-    END_TIMEOUT, SILENCE_PERIOD, source_answered, source_failed, warn_of_open_source,
-};
+use crate::client::run_end::{END_TIMEOUT, SILENCE_PERIOD, source_failed, warn_of_open_source};
+use crate::client::source::{Source, sync_handshake};
+use crate::client::sync::Answers;
 use crate::oracle::expected::{Cursor, ExpectedLine};
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::target::server::Addresses;
+use crate::workload::handshake::Handshake;
 use crate::workload::segment::{Segment, Workload};
 
 /// Bytes per read from a client; large, because each read costs a system call.
 const READ_BYTES: usize = 256 * 1024;
-/// Maximum bytes written to the source before clients are read again.
-const WRITE_BYTES: usize = 1024 * 1024;
 /// Without expected output, a segment ends when nothing has arrived for this time.
 const QUIET_PERIOD: Duration = Duration::from_millis(500);
 
@@ -44,6 +42,39 @@ pub(crate) struct ReceivedStats {
     pub(crate) time: Duration,
 }
 
+/// The end of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentEnd {
+    /// From its first byte on.
+    pub(crate) time: Duration,
+    /// Everything was sent and received.
+    pub(crate) is_complete: bool,
+}
+
+/// When a segment ends that is not complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until {
+    pub(crate) time: Instant,
+    /// Not before this sequence is committed.
+    pub(crate) committed: u64,
+}
+
+impl Until {
+    fn is_due(self, now: Instant, answers: Option<&mut Answers>) -> bool {
+        now >= self.time && answers.and_then(|it| it.committed()) >= Some(self.committed)
+    }
+}
+
+/// What is left of a session whose server was killed.
+pub(crate) struct Remains {
+    /// Bytes of the last segment that each client has received.
+    pub(crate) received: Vec<u64>,
+    /// What the server has said to the source.
+    pub(crate) answers: Answers,
+    /// Differences, other than that connections have ended.
+    pub(crate) mismatches: Vec<Mismatch>,
+}
+
 /// A source and its clients, connected.
 pub(crate) struct Session {
     poll: Poll,
@@ -57,19 +88,6 @@ pub(crate) struct Session {
     mismatched: Vec<usize>,
     timeout: Duration,
     first_delivery: FirstDelivery,
-}
-
-struct Source {
-    stream: TcpStream,
-    writable: bool,
-    /// Bytes of the segment written.
-    sent: usize,
-    /// The server may write to the source.
-    expects_replies: bool,
-    /// Closed by this side; the server may then close it too.
-    closed: bool,
-    /// Closed by the server.
-    ended: bool,
 }
 
 struct Client {
@@ -102,12 +120,44 @@ impl Session {
         workload: &dyn Workload,
         timeout: Duration,
     ) -> io::Result<Session> {
+        let handshake = workload.source_handshake();
+        let client = |user| workload.client_handshake(user);
+        Session::open(to, users, timeout, &handshake, client, |stream, registry| {
+            Source::new(stream, workload.source_expects_replies(), registry, SOURCE)
+        })
+    }
+
+    /// Connects a source that speaks `SYNC` and continues one with `answers`, then one client per user of an
+    /// event server.
+    ///
+    /// # Errors
+    ///
+    /// A connection is refused or fails.
+    pub(crate) fn connect_synced(
+        to: Addresses,
+        users: &[u64],
+        answers: Answers,
+        timeout: Duration,
+    ) -> io::Result<Session> {
+        let client = Handshake::of_user;
+        Session::open(to, users, timeout, &sync_handshake(), client, |stream, registry| {
+            Source::synced(stream, answers, registry, SOURCE)
+        })
+    }
+
+    fn open(
+        to: Addresses,
+        users: &[u64],
+        timeout: Duration,
+        source_handshake: &Handshake,
+        client_handshake: impl Fn(u64) -> Handshake,
+        new_source: impl FnOnce(TcpStream, &Registry) -> io::Result<Source>,
+    ) -> io::Result<Session> {
         let poll = Poll::new()?;
-        let source = Connecting::open(to.events, "the event source", &workload.source_handshake())?;
-        let open =
-            |&user| Connecting::open(to.clients, "a client", &workload.client_handshake(user));
+        let source = Connecting::open(to.events, "the event source", source_handshake)?;
+        let open = |&user| Connecting::open(to.clients, "a client", &client_handshake(user));
         let connection: Vec<Connecting> = users.iter().map(open).collect::<io::Result<_>>()?;
-        let source = Source::new(source.finish()?, workload.source_expects_replies(), &poll)?;
+        let source = new_source(source.finish()?, poll.registry())?;
         let mut clients = Vec::with_capacity(users.len());
         for (&user, connection) in users.iter().zip(connection) {
             clients.push(Client::new(user, connection.finish()?, Token(clients.len()), &poll)?);
@@ -136,11 +186,28 @@ impl Session {
         segment: &Segment,
         observer: &mut dyn Observer,
     ) -> io::Result<Duration> {
+        self.run_segment_until(segment, observer, None).map(|end| end.time)
+    }
+
+    /// The same, but ends when `until` is due if the segment is not complete by then.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails, or the server delivers nothing at all.
+    pub(crate) fn run_segment_until(
+        &mut self,
+        segment: &Segment,
+        observer: &mut dyn Observer,
+        until: Option<Until>,
+    ) -> io::Result<SegmentEnd> {
         let mut waiting = self.start(segment);
         let mut received = 0;
         let start = Instant::now();
         let (mut now, mut last_move) = (start, start);
         while self.source.sent < segment.wire.len() || waiting > 0 {
+            if until.is_some_and(|until| until.is_due(now, self.source.answers())) {
+                return Ok(SegmentEnd { time: now - start, is_complete: false });
+            }
             let due = segment.sendable_bytes(now - start);
             let sent = self.source.write(&segment.wire[..due])?;
             self.wait(self.poll_timeout(segment, due, now - start))?;
@@ -155,7 +222,7 @@ impl Session {
             }
             // When all bytes are sent, all deliveries are due.
             if self.source.sent == segment.wire.len() && waiting > 0 {
-                let source = &self.source.stream;
+                let source = &self.source;
                 self.first_delivery.check(0, || source.local_addr())?;
             }
             if sent > 0 || stats.matched_bytes > 0 || resting {
@@ -166,7 +233,75 @@ impl Session {
             }
         }
         self.commit_segment(segment);
-        Ok(now - start)
+        Ok(SegmentEnd { time: now - start, is_complete: true })
+    }
+
+    /// Waits for the answer to the `SYNC` with which the source has connected.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails, or there is no answer in time.
+    pub(crate) fn awaited(&mut self) -> io::Result<u64> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            if let Some(awaited) = self.source.answers().and_then(Answers::take_awaited) {
+                return Ok(awaited);
+            }
+            self.wait_for_answer(deadline, "does not answer SYNC")?;
+        }
+    }
+
+    /// Waits until the server says that all events up to `last` are committed.
+    ///
+    /// # Errors
+    ///
+    /// The source's connection fails, or it does not say so in time.
+    pub(crate) fn wait_until_committed(&mut self, last: u64) -> io::Result<()> {
+        let deadline = Instant::now() + self.timeout;
+        while self.source.answers().and_then(|answers| answers.committed()) < Some(last) {
+            self.wait_for_answer(deadline, &format!("does not say `committed {last}`"))?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_answer(&mut self, deadline: Instant, missing: &str) -> io::Result<()> {
+        if Instant::now() > deadline {
+            return Err(source_failed(&format!("the server {missing}")));
+        }
+        self.wait(MAX_WAIT)
+    }
+
+    /// Returns what the server has said to a source that speaks `SYNC`.
+    pub(crate) fn answers(&mut self) -> Option<&mut Answers> {
+        self.source.answers()
+    }
+
+    /// Returns the number of connections that a source has lost that speaks `SYNC`.
+    pub(crate) fn source_reconnects(&self) -> u64 {
+        self.source.reconnects()
+    }
+
+    /// Reads everything that a server that was killed during `segment` has sent before, to the end of each
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// The connections do not end, or the source got something else than answers.
+    pub(crate) fn read_to_end(mut self, segment: &Segment) -> io::Result<Remains> {
+        let deadline = Instant::now() + self.timeout;
+        self.source.read_last_answers(&mut self.buffer)?;
+        while self.clients.iter().any(|client| !client.ended) {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the connections of a killed server do not end"));
+            }
+            self.wait(if self.readable.is_empty() { MAX_WAIT } else { Duration::ZERO })?;
+            self.read_clients(segment);
+        }
+        let received = self.clients.iter().map(|client| client.cursor.offset).collect();
+        let answers = self.source.answers().map(|answers| answers.continued());
+        let mut mismatches = self.into_mismatches();
+        mismatches.retain(|mismatch| !matches!(mismatch.kind, MismatchKind::ClosedEarly(_)));
+        Ok(Remains { received, answers: answers.unwrap_or_default(), mismatches })
     }
 
     /// Sends `segment` and counts received bytes until everything has been sent and nothing has
@@ -195,7 +330,7 @@ impl Session {
             if sent > 0 || count.bytes > before {
                 last_move = now;
             } else if self.source.sent < due && now - last_move > self.timeout {
-                return Err(self.source.stalled_error(segment));
+                return Err(self.stalled_error(segment));
             }
         }
         count.time = last_move - start;
@@ -238,7 +373,7 @@ impl Session {
 
     /// Starts `segment` and returns the number of clients that wait for bytes of it.
     fn start(&mut self, segment: &Segment) -> usize {
-        self.source.sent = 0;
+        self.source.start();
         for client in &mut self.clients {
             client.cursor = Cursor::default();
         }
@@ -381,7 +516,12 @@ impl Session {
                 self.mismatched.push(index);
             }
         }
-        if self.has_mismatches() { Ok(()) } else { Err(self.source.stalled_error(segment)) }
+        if self.has_mismatches() { Ok(()) } else { Err(self.stalled_error(segment)) }
+    }
+
+    fn stalled_error(&self, segment: &Segment) -> io::Error {
+        let (sent, all) = (self.source.sent, segment.wire.len());
+        source_failed(&format!("the server stopped reading after {sent} of {all} bytes"))
     }
 
     /// Adds the expected totals of `segment` to every client.
@@ -399,70 +539,6 @@ struct ReadStats {
     matched_bytes: u64,
     /// Clients that are done, because everything arrived or because of a mismatch.
     finished: usize,
-}
-
-impl Source {
-    fn new(mut stream: TcpStream, expects_replies: bool, poll: &Poll) -> io::Result<Source> {
-        poll.registry().register(&mut stream, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Source { stream, writable: true, sent: 0, expects_replies, closed: false, ended: false })
-    }
-
-    /// Writes the unsent bytes of `text`, up to what the socket accepts.
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let unsent = &text[self.sent..];
-        let unsent = &unsent[..unsent.len().min(WRITE_BYTES)];
-        if unsent.is_empty() || !self.writable {
-            return Ok(0);
-        }
-        match self.stream.write(unsent) {
-            Ok(count) => {
-                // A short write means that the socket buffer is full; the next edge will report
-                // space.
-                self.writable = count == unsent.len();
-                self.sent += count;
-                Ok(count)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.writable = false;
-                Ok(0)
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
-            Err(error) => Err(source_failed(&error.to_string())),
-        }
-    }
-
-    /// Reads and checks: an event server never writes to a source, and closes it only after an
-    /// error.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) if self.closed => {
-                    self.ended = true;
-                    return Ok(());
-                }
-                Ok(0) => return Err(source_failed("the server closed it")),
-                Ok(_) if self.expects_replies => {}
-                Ok(count) => return Err(source_answered(&buffer[..count])),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) if self.closed => {
-                    self.ended = true;
-                    return Ok(());
-                }
-                Err(error) => return Err(source_failed(&error.to_string())),
-            }
-        }
-    }
-
-    fn stalled_error(&self, segment: &Segment) -> io::Error {
-        let (sent, all) = (self.sent, segment.wire.len());
-        source_failed(&format!("the server stopped reading after {sent} of {all} bytes"))
-    }
-
-    fn close(&mut self) -> io::Result<()> {
-        self.closed = true;
-        self.stream.shutdown(Shutdown::Write)
-    }
 }
 
 impl Client {

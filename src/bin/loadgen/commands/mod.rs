@@ -8,6 +8,7 @@ mod limit;
 mod pinned;
 mod pubsub;
 mod replay;
+mod restarts;
 mod soak;
 mod top;
 mod verify;

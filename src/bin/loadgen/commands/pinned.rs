@@ -18,6 +18,7 @@ use crate::output::format::format_si;
 use crate::output::summary::{Summary, median};
 use crate::output::table::Table;
 use crate::output::{OutputFiles, interruption, print};
+use crate::run::RunOptions;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::WorkloadSpec;
@@ -195,7 +196,8 @@ pub(crate) fn measure(
     pairs: &mut Vec<Pair>,
 ) -> io::Result<()> {
     for run in 1..=runs {
-        let server = verify(spec, common, Server::start(command)?, false)?;
+        let server =
+            verify(spec, Server::start(command)?, RunOptions::new(spec.total_events, common))?;
         let baseline = measure_baseline(spec, common, command.core, false)?;
         interrupt::check()?;
         for outcome in [&server, &baseline] {

@@ -1,16 +1,19 @@
 //! `verify`: a generated load against a server, every byte checked.
 
 use std::io;
+use std::time::Duration;
 
 use serde_json::json;
 
+use super::restarts::{self, RestartPlan};
 use super::{CommandResult, conclude, merged, server, server_settings, variable};
 use crate::args;
-use crate::options::{CommonOptions, Endpoints, ORIGINAL_TOTAL_EVENTS};
+use crate::options::{Endpoints, ORIGINAL_TOTAL_EVENTS, TargetFlags};
 use crate::output::document::Plan;
+use crate::output::format::format_seconds;
 use crate::output::{OutputFiles, print};
 use crate::run::{Outcome, RunOptions, run_load};
-use crate::target::server::Server;
+use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
 /// Runs the command; `is_default` if it was not named.
@@ -18,19 +21,28 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
     let load = flags.shuffled_load(flags.mix.clone());
     let spec = WorkloadSpec::resolve(load, &variable, ORIGINAL_TOTAL_EVENTS)?;
     let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
+    let restarts = flags.restart_every.map(|seconds| RestartPlan {
+        every: Duration::from_secs_f64(seconds),
+        restarts: flags.restarts,
+    });
+    let data_dir = flags.data_dir.as_deref().map(|directory| directory.display().to_string());
+    let mut server_arguments = flags.server_arg.clone();
+    server_arguments.extend(data_dir.into_iter().flat_map(|it| ["--data-dir".to_owned(), it]));
+    let target = TargetFlags { server_arguments: &server_arguments, ..flags.target() };
     let plan = Plan {
-        kind: "verify",
-        description: spec.describe("verify"),
+        kind: if restarts.is_some() { "verify-restarts" } else { "verify" },
+        description: describe(&spec, restarts),
         settings: merged(
             json!(spec),
             json!({
-                "cpu": flags.cpu, "serverCpu": flags.server_cpu,
-                "server": server_settings(flags.target(), &[]),
+                "sync": flags.sync || restarts.is_some(), "restartEverySeconds": flags.restart_every,
+                "restarts": flags.restarts, "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "server": server_settings(target, &[]),
             }),
         ),
     };
     if is_default {
-        let Endpoints { events, clients } = Endpoints::resolve(flags.target(), &variable)?;
+        let Endpoints { events, clients } = Endpoints::resolve(target, &variable)?;
         super::announce(&format!(
             "without a command: `verify` against the server at {events} (events) and {clients} (clients), \
              as variables and defaults say; `loadgen --help` lists more"
@@ -39,12 +51,42 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
     super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
-        let server = server(flags.target(), flags.server_cpu)?;
-        let outcome = verify(&spec, common, server, flags.report.is_some())?;
+        if let Some(restarts) = restarts {
+            let command = ServerCommand::event_server(
+                LogMode::Forwarded,
+                &server_arguments,
+                flags.server_cpu,
+            )?;
+            let outcome = restarts::verify(&spec, common, &command, restarts)?;
+            print(&outcome.text());
+            return Ok(outcome.findings());
+        }
+        let server = server(target, flags.server_cpu)?;
+        let options = RunOptions {
+            sample: flags.report.is_some(),
+            sync: flags.sync,
+            ..RunOptions::new(spec.total_events, common)
+        };
+        let outcome = verify(&spec, server, options)?;
         print(&outcome.text());
         Ok(outcome.findings())
     };
     conclude(&plan, files, measure())
+}
+
+fn describe(spec: &WorkloadSpec, restarts: Option<RestartPlan>) -> String {
+    let text = spec.describe("verify");
+    let Some(RestartPlan { every, restarts }) = restarts else { return text };
+    let text =
+        format!("{text}, the server killed about every {}", format_seconds(every.as_secs_f64()));
+    match restarts {
+        // The number of events follows from that of the restarts.
+        Some(restarts) => {
+            let events = format!("{} events", spec.total_events);
+            format!("{}, {restarts} times", text.replacen(&events, "events", 1))
+        }
+        None => text,
+    }
 }
 
 /// Runs `spec` against `server` and stops the server.
@@ -54,11 +96,9 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
 /// A connection fails, or the server does not stop properly.
 pub(crate) fn verify(
     spec: &WorkloadSpec,
-    common: CommonOptions,
     mut server: Server,
-    sample: bool,
+    options: RunOptions,
 ) -> io::Result<Outcome> {
-    let options = RunOptions { sample, ..RunOptions::new(spec.total_events, common) };
     let mut workload = GeneratedWorkload::new(spec.clone());
     let users = workload.clients().to_vec();
     let outcome = run_load(&mut workload, &users, &mut server, options)?;

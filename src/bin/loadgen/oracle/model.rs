@@ -7,6 +7,7 @@ use crate::codec::Event;
 use crate::oracle::expected::{BroadcastLog, Expected};
 
 /// The connected users, and the part of the follower graph that concerns them.
+#[derive(Clone)]
 pub(crate) struct Model {
     /// Connected user → client index.
     clients: HashMap<u64, usize>,
@@ -36,6 +37,20 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Applies the effect of `event` on the graph, without its delivery.
+    pub(crate) fn update_graph(&mut self, event: Event) {
+        match event {
+            Event::Follow { follower, followed } => self.follow(follower, followed),
+            Event::Unfollow { follower, followed } => self.unfollow(follower, followed),
+            Event::Broadcast | Event::Private { .. } | Event::Status { .. } => {}
+        }
+    }
+
+    /// Returns the users that a connected user has followed at some time.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = u64> {
+        self.followers.keys().copied()
     }
 
     fn follow(&mut self, follower: u64, followed: u64) {

@@ -28,6 +28,9 @@ pub(crate) struct Summary {
     pub(crate) preparing_seconds: f64,
     pub(crate) server_cpu_seconds: Option<f64>,
     pub(crate) server_peak_bytes: Option<u64>,
+    /// Connections that a source has lost that speaks `SYNC`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_reconnects: Option<u64>,
     pub(crate) events_per_second: f64,
     pub(crate) deliveries_per_second: f64,
     pub(crate) delivered_megabytes_per_second: f64,
@@ -115,6 +118,9 @@ impl fmt::Display for Summary {
                 write!(f, ", {} of memory at most", format_bytes(bytes as f64))?;
             }
             writeln!(f)?;
+        }
+        if let Some(reconnects) = self.source_reconnects {
+            writeln!(f, "  source      everything committed, {reconnects} reconnects")?;
         }
         Ok(())
     }

@@ -129,6 +129,38 @@ impl ServerCommand {
         })
     }
 
+    /// The same server at these addresses, unless its arguments name others.
+    pub(crate) fn listening_on(mut self, addresses: Addresses) -> ServerCommand {
+        let Addresses { events, clients } = addresses;
+        for (flag, address) in [("--event-listen", events), ("--client-listen", clients)] {
+            let place = self.arguments.iter().position(|argument| argument == flag);
+            if let Some(value) = place.and_then(|place| self.arguments.get_mut(place + 1)) {
+                *value = address.to_string().into();
+            }
+        }
+        self
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        let spawn = || {
+            let mut command = launcher::command(&self.path, &self.arguments)?;
+            // In its own process group, because a terminal's signals are for this program to
+            // forward.
+            command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+            if self.log == LogMode::Captured {
+                command.stderr(Stdio::piped());
+            }
+            command.spawn().map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+            })
+        };
+        // A child inherits the affinity, so it never runs on another core, not even during startup.
+        match self.core {
+            Some(core) => affinity::with_affinity(core, spawn),
+            None => spawn(),
+        }
+    }
+
     /// One of the servers built into this executable.
     ///
     /// # Errors
@@ -163,23 +195,7 @@ impl Server {
     ///
     /// It does not start, or its first line is not a ready line.
     pub(crate) fn start(command_line: &ServerCommand) -> io::Result<Server> {
-        let spawn = || {
-            let mut command = launcher::command(&command_line.path, &command_line.arguments)?;
-            // In its own process group, because a terminal's signals are for this program to
-            // forward.
-            command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
-            if command_line.log == LogMode::Captured {
-                command.stderr(Stdio::piped());
-            }
-            command.spawn().map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", command_line.path.display()))
-            })
-        };
-        // A child inherits the affinity, so it never runs on another core, not even during startup.
-        let mut child = match command_line.core {
-            Some(core) => affinity::with_affinity(core, spawn)?,
-            None => spawn()?,
-        };
+        let mut child = command_line.spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
         let monitor = Some(Monitor::Process(Process { id: child.id() }));
         let mut child = ChildServer {
@@ -214,6 +230,35 @@ impl Server {
     /// Takes the captured log, once.
     pub(crate) fn take_log(&mut self) -> Option<ChildStderr> {
         self.child.as_mut()?.child.stderr.take()
+    }
+
+    /// Starts a server and kills it with SIGKILL after a time, whether or not it is ready by then.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub(crate) fn start_and_kill(command_line: &ServerCommand, after: Duration) -> io::Result<()> {
+        let mut child = command_line.spawn()?;
+        let slept = interrupt::sleep(after);
+        child.kill()?;
+        child.wait()?;
+        slept
+    }
+
+    /// Kills a child server with SIGKILL, in the middle of whatever it does.
+    ///
+    /// # Errors
+    ///
+    /// It has ended by itself before, or was started elsewhere.
+    pub(crate) fn kill(mut self) -> io::Result<()> {
+        let Some(child) = &mut self.child else {
+            return Err(io::Error::other("a server started elsewhere cannot be killed"));
+        };
+        if let Some(status) = child.child.try_wait()? {
+            return Err(io::Error::other(format!("the server has ended by itself with {status}")));
+        }
+        child.child.kill()?;
+        child.child.wait().map(drop)
     }
 
     /// Stops a child server after its connections are closed. Does nothing to other servers.

@@ -56,6 +56,20 @@ impl EventGenerator {
         size
     }
 
+    /// Appends `event` to `wire`. Before, passes it with its line to `apply`.
+    pub(crate) fn write_one(
+        &mut self,
+        event: Event,
+        wire: &mut Vec<u8>,
+        apply: impl FnOnce(Event, &[u8]),
+    ) {
+        let start = wire.len();
+        write_event(wire, self.next_sequence, event);
+        apply(event, &wire[start..]);
+        wire.push(b'\n');
+        self.next_sequence += 1;
+    }
+
     /// Appends one broadcast to `wire`, and returns its line without the terminator.
     pub(crate) fn write_broadcast(&mut self, wire: &mut Vec<u8>) -> Vec<u8> {
         let mut line = Vec::new();

@@ -1,6 +1,7 @@
 //! Streams of events to send, each with the deliveries that it must cause.
 
 pub(crate) mod capture;
+pub(crate) mod chunks;
 pub(crate) mod generated;
 pub(crate) mod generator;
 pub(crate) mod handshake;

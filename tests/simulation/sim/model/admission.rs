@@ -58,7 +58,9 @@ impl Model {
 
     fn reject_client(&mut self, id: SocketId) {
         let client = &self.clients[&id];
-        let is_candidate = self.candidates.iter().any(|&(candidate, _)| candidate == id);
+        let candidate = self.candidates.iter().find(|&&(candidate, _)| candidate == id);
+        let candidate_user = candidate.map(|&(_, user)| user);
+        let is_candidate = candidate_user.is_some();
         // No client times out in the turn that accepted it.
         let is_newcomer = client.since == self.now && client.user.is_none();
         if client.expected_close.is_some() || !(is_candidate || is_newcomer) {
@@ -78,6 +80,8 @@ impl Model {
         let max_neighbours = self.limits.max_clients_per_address.unwrap_or(usize::MAX);
         let reason = if is_candidate {
             let registered = others().filter(|(_, client)| client.user.is_some());
+            let has_session = others().any(|(_, client)| client.user == candidate_user);
+            assert!(!has_session, "client {id} could have taken over from its user's connection");
             assert!(
                 registered.count() >= capacity.max_clients,
                 "client {id} could have been registered"
@@ -103,6 +107,15 @@ impl Model {
             self.client(id).expected_close = Some(CloseReason::ClosedByPeer);
             self.unregister(id);
         }
+    }
+
+    /// Checks that a client that was registered is closed at once only if it sends nothing more: bytes
+    /// that reach a closed socket reset the connection, and what was written to it is lost.
+    pub(super) fn check_unread_input(&self, id: SocketId) {
+        let Some(client) = self.clients.get(&id).filter(|client| client.user.is_some()) else {
+            return;
+        };
+        assert!(client.is_read_to_end || client.is_broken, "client {id} is closed, not shut down");
     }
 
     /// Checks that the connection limits are never exceeded.

@@ -285,6 +285,7 @@ impl Model {
             }
             Call::Closed(id) if self.lingering.contains_key(id) => self.end_lingering(*id, kernel),
             Call::Closed(id) => {
+                self.check_unread_input(*id);
                 self.reject(*id);
                 closed.push(*id);
             }
@@ -344,6 +345,7 @@ impl Model {
         }
         let is_draining = self.is_draining();
         let client = self.client(id);
+        client.is_read_to_end = true;
         if client.expected_close.is_none() && !is_draining {
             client.expected_close = Some(reason);
             self.unregister(id);

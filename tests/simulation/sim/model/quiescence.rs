@@ -126,6 +126,11 @@ impl Model {
             let is_done = self.is_draining() && client.queued() == 0 && self.is_all_applied();
             assert!(!is_done, "client {id} has received everything and is still connected");
         }
+        for &id in self.lingering.keys() {
+            let socket = &kernel.sockets[id];
+            let is_heard = !socket.is_readable() || socket.edge;
+            assert!(is_heard, "input of client {id}, which is shut down, is left unread");
+        }
         for (id, source) in self.open_sources() {
             let socket = &kernel.sockets[id];
             let is_heard = !socket.is_readable() || socket.edge || source.end.is_some();

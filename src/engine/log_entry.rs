@@ -1,0 +1,68 @@
+//! The changes of the state, as they are written to a log before they are applied.
+
+/// The size of its lines from which a batch is complete, in bytes. It may exceed it by one line.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Consecutive sequences and their lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The first sequence.
+    pub first: u64,
+    /// The sequence after the last.
+    pub next: u64,
+    /// The number of lines. Sequences without a line are void or were given up.
+    pub count: u32,
+    /// The lines in order as they were received, each ended by LF.
+    pub lines: Vec<u8>,
+}
+
+impl Batch {
+    /// Returns whether the batch contains no sequence.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.first == self.next
+    }
+
+    /// Returns whether the batch has its full size. Its lines take at least 256 KiB, or its sequences
+    /// without a line are as many.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lines.len() >= BATCH_BYTES || self.next - self.first >= BATCH_BYTES as u64
+    }
+
+    /// Appends the next sequence, with its line unless it is void.
+    #[inline]
+    pub(super) fn push(&mut self, line: Option<&[u8]>) {
+        self.next += 1;
+        if let Some(line) = line {
+            self.lines.extend_from_slice(line);
+            self.lines.push(b'\n');
+            self.count += 1;
+        }
+    }
+}
+
+/// One change of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEntry {
+    /// Events in order.
+    Batch(Batch),
+    /// A reset of the stream.
+    Reset {
+        /// The awaited sequence before the reset.
+        awaited: u64,
+        /// The first sequence, which is awaited after it.
+        first: u64,
+    },
+}
+
+impl LogEntry {
+    /// Returns the awaited sequences before and after the entry.
+    #[must_use]
+    pub fn range(&self) -> (u64, u64) {
+        match self {
+            LogEntry::Batch(batch) => (batch.first, batch.next),
+            LogEntry::Reset { awaited, first } => (*awaited, *first),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Committing: events are passed to a log before they are applied.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::engine::{Batch, Engine, LogEntry, StateHash};
+use crate::hub::budgets::Budgets;
+
+/// A log to which ordered events are written before they are applied. Implementations must not block,
+/// because they run in the loop.
+pub trait CommitLog: Debug {
+    /// Appends an entry. The entries of one log continue each other.
+    fn append(&mut self, entry: LogEntry);
+
+    /// Returns the number of committed entries. It never falls. When it rises, the loop has to be woken.
+    fn committed(&self) -> u64;
+
+    /// Returns the number of entries after which the log wants to know the state hash, if any. It must not
+    /// rise to a number that [`committed`](Self::committed) has exceeded before.
+    fn stamp_point(&self) -> Option<u64>;
+
+    /// Takes the state hash after the entries of the [`stamp_point`](Self::stamp_point).
+    fn stamp(&mut self, hash: StateHash);
+
+    /// Returns an empty buffer, one that was used before if possible.
+    fn take_buffer(&mut self) -> Vec<u8>;
+
+    /// Returns why nothing is committed at present, if the log knows of a problem.
+    fn problem(&self) -> Option<String>;
+
+    /// Completes the log, within `timeout`.
+    fn finish(self: Box<Self>, timeout: Duration);
+}
+
+/// An entry that was passed to the log and is not committed, or is not applied completely.
+#[derive(Clone, Copy, Debug)]
+enum InFlight {
+    Batch {
+        /// The sequence after the last.
+        next: u64,
+        bytes: usize,
+    },
+    Reset {
+        /// The state hash before the reset, which takes effect in memory at once.
+        hash_before: Option<StateHash>,
+    },
+}
+
+/// The log, if there is one, and the entries on their way to it.
+///
+/// Everything that is in order is copied into a batch, and applied once the log has committed it. Without a
+/// log the engine applies everything that is in order.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    log: Option<Box<dyn CommitLog>>,
+    /// The batch that is being filled.
+    batch: Batch,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    /// The number of entries that were removed from `in_flight`.
+    committed: u64,
+    /// The sequence after the last committed one.
+    committed_next: u64,
+}
+
+/// The result of [`Commits::stage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Staged {
+    /// Everything that is in order is staged.
+    All,
+    /// The log accepts no more for now.
+    Full,
+    /// As many sequences as allowed are staged, and more are in order.
+    Some,
+}
+
+impl Commits {
+    /// Creates commits to `log`, for an engine that awaits the sequence `awaited`.
+    pub(crate) fn new(log: Box<dyn CommitLog>, awaited: u64) -> Commits {
+        Commits { log: Some(log), committed_next: awaited, ..Commits::default() }
+    }
+
+    /// Returns why nothing is committed at present, if the log knows of a problem.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.log.as_ref().and_then(|log| log.problem())
+    }
+
+    /// Removes the log, so that the caller can finish it.
+    pub(crate) fn take_log(&mut self) -> Option<Box<dyn CommitLog>> {
+        self.log.take()
+    }
+
+    /// Returns whether the log accepts no more for now: it has too much to write, or too much is not
+    /// applied. Sources are not read then.
+    #[inline]
+    pub(crate) fn is_full(&self, engine: &Engine, budgets: &Budgets) -> bool {
+        self.log.is_some()
+            && (self.in_flight_bytes + self.batch.lines.len() >= budgets.in_flight_bytes
+                || engine.unapplied() >= budgets.unapplied)
+    }
+
+    /// Copies events that are in order into batches, at most as many as `max` says, which it lowers.
+    #[inline]
+    pub(crate) fn stage(
+        &mut self,
+        engine: &mut Engine,
+        max: &mut usize,
+        budgets: &Budgets,
+    ) -> Staged {
+        match self.log {
+            None => Staged::All,
+            Some(_) => self.stage_to_log(engine, max, budgets),
+        }
+    }
+
+    fn stage_to_log(&mut self, engine: &mut Engine, max: &mut usize, budgets: &Budgets) -> Staged {
+        while engine.has_unstaged() {
+            if self.is_full(engine, budgets) {
+                return Staged::Full;
+            }
+            if *max == 0 {
+                return Staged::Some;
+            }
+            *max -= engine.stage(&mut self.batch, *max);
+            if self.batch.is_full() {
+                self.append_batch();
+            }
+        }
+        match self.is_full(engine, budgets) {
+            true => Staged::Full,
+            false => Staged::All,
+        }
+    }
+
+    /// Passes the batch to the log at the end of a turn, unless the log is busy: then it is passed when it
+    /// is full, or once the log is idle. So the log writes few large batches instead of many small ones.
+    pub(crate) fn end_turn(&mut self) {
+        if !self.batch.is_empty() && self.in_flight.is_empty() {
+            self.append_batch();
+        }
+    }
+
+    fn append_batch(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let lines = log.take_buffer();
+        let batch = std::mem::replace(&mut self.batch, Batch { lines, ..Batch::default() });
+        let bytes = batch.lines.len();
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(InFlight::Batch { next: batch.next, bytes });
+        log.append(LogEntry::Batch(batch));
+    }
+
+    /// Records a reset, before it takes effect. Everything in order is applied, so the batch is empty.
+    pub(crate) fn on_reset(&mut self, engine: &Engine) {
+        let Some(log) = &mut self.log else { return };
+        let first = engine.first().get();
+        self.in_flight.push_back(InFlight::Reset { hash_before: engine.state_hash() });
+        log.append(LogEntry::Reset { awaited: engine.awaited(), first });
+    }
+
+    /// Lets the engine apply what the log has committed since, up to the next sequence at which the log
+    /// wants to know the state hash. Returns whether there is more to apply.
+    pub(crate) fn advance(&mut self, engine: &mut Engine) -> bool {
+        let Some(log) = &mut self.log else { return false };
+        let mut has_advanced = false;
+        let committed = log.committed();
+        loop {
+            if log.stamp_point() == Some(self.committed) {
+                let hash = match self.in_flight.front() {
+                    Some(&InFlight::Reset { hash_before }) => hash_before,
+                    // A gap may be skipped after it, which changes no follow.
+                    _ if engine.awaited() >= self.committed_next => {
+                        engine.graph().state_hash(self.committed_next)
+                    }
+                    _ => return has_advanced,
+                };
+                log.stamp(hash.unwrap_or(StateHash(0)));
+                continue;
+            }
+            if self.committed == committed {
+                return has_advanced;
+            }
+            let Some(entry) = self.in_flight.pop_front() else { return has_advanced };
+            self.committed += 1;
+            match entry {
+                InFlight::Batch { next, bytes } => {
+                    self.in_flight_bytes -= bytes;
+                    self.committed_next = next;
+                    engine.commit(next);
+                    has_advanced = true;
+                }
+                InFlight::Reset { .. } => self.committed_next = engine.first().get(),
+            }
+        }
+    }
+
+    /// Returns whether [`advance`](Self::advance) has something to do.
+    pub(crate) fn can_advance(&self, engine: &Engine) -> bool {
+        let Some(log) = &self.log else { return false };
+        let is_blocked_by_stamp = log.stamp_point() == Some(self.committed)
+            && engine.awaited() < self.committed_next
+            && !matches!(self.in_flight.front(), Some(InFlight::Reset { .. }));
+        !is_blocked_by_stamp
+            && (log.committed() > self.committed || log.stamp_point() == Some(self.committed))
+    }
+
+    /// Panics unless the invariants between two turns hold.
+    pub(crate) fn check(&self, engine: &Engine) {
+        let batches = self.in_flight.iter().filter(|entry| matches!(entry, InFlight::Batch { .. }));
+        assert!(
+            batches.count() == 0 || engine.unapplied() > 0,
+            "what is not committed is not applied"
+        );
+        assert!(self.batch.is_empty() || !self.in_flight.is_empty(), "an idle log gets the batch");
+    }
+}

@@ -1,0 +1,295 @@
+//! Restoring the state from a journal.
+
+use std::io;
+use std::ops::Range;
+
+use super::chain::{Chain, Replay};
+use super::error::Error;
+use super::names::{SegmentName, SnapshotName, UNFINISHED_SEGMENT, UNFINISHED_SNAPSHOT};
+use super::record::{Header, Kind, append_record};
+use super::segment::SegmentEnd;
+use super::state::State;
+use super::storage::{ReadAt, Storage, StorageFile, read_full, write_once};
+use super::writer::Position;
+
+/// The number of bytes between two progress notices.
+const PROGRESS_BYTES: u64 = 64 << 20;
+
+/// Something worth telling during a recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A snapshot is damaged, and an older one or all segments are used instead.
+    DamagedSnapshot {
+        /// The name of the file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The recovery has a starting point.
+    Base {
+        /// The snapshot, if there is one.
+        snapshot: Option<SnapshotName>,
+        /// The awaited sequence.
+        awaited: u64,
+        /// The number of segments that follow.
+        segments: usize,
+    },
+    /// Another 64 MiB of segments are replayed.
+    Progress {
+        /// The number of bytes replayed so far.
+        bytes: u64,
+        /// The number of bytes to replay in total, approximately.
+        total: u64,
+        /// The awaited sequence.
+        awaited: u64,
+    },
+}
+
+/// An incomplete write at the end of the journal, as a crash leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub file: String,
+    /// The offset of the first torn byte.
+    pub offset: u64,
+    /// The number of bytes.
+    pub bytes: u64,
+    /// Why they are not a record.
+    pub reason: String,
+}
+
+impl TornTail {
+    /// Returns the name of the file to which the bytes are copied before they are cut off.
+    #[must_use]
+    pub fn copy_name(&self) -> String {
+        format!("{}.cut-{}", self.file, self.offset)
+    }
+}
+
+/// The state of a journal, and what remains to be done before it is written again.
+#[derive(Debug)]
+pub struct Recovery {
+    /// The restored state.
+    pub state: State,
+    /// Where the journal continues.
+    pub position: Position,
+    /// The incomplete write at the end, if any.
+    pub torn: Option<TornTail>,
+    /// The number of lines replayed.
+    pub lines: u64,
+    /// The newest segment, and up to where it is known to be on the disk. `None` in an empty journal.
+    newest: Option<(SegmentName, u64)>,
+    damaged_snapshots: Vec<SnapshotName>,
+}
+
+/// Counts what is replayed and reports progress.
+struct Counter<'a, N> {
+    on_notice: &'a mut N,
+    bytes: u64,
+    total: u64,
+    lines: u64,
+}
+
+impl<N: FnMut(Notice)> Replay for Counter<'_, N> {
+    fn on_record(&mut self, header: &Header, _: &[u8]) {
+        let before = self.bytes / PROGRESS_BYTES;
+        self.bytes += header.record_bytes();
+        self.lines += u64::from(header.count);
+        if self.bytes / PROGRESS_BYTES > before {
+            let (bytes, total, awaited) = (self.bytes, self.total, header.next);
+            (self.on_notice)(Notice::Progress { bytes, total, awaited });
+        }
+    }
+}
+
+impl Recovery {
+    /// Reads a journal and changes nothing. `first_sequence` is the first sequence of an empty journal. Another
+    /// one has to start with the same.
+    ///
+    /// # Errors
+    ///
+    /// The journal is corrupt, cannot be read, has another version or another first sequence.
+    pub fn read<S: Storage>(
+        storage: &S,
+        first_sequence: u64,
+        mut on_notice: impl FnMut(Notice),
+    ) -> Result<Recovery, Error> {
+        let chain = Chain::load(storage)?;
+        let Some(newest) = chain.segments.first() else {
+            return Ok(Recovery::empty(first_sequence, chain.next_generation));
+        };
+        if newest.first_sequence != first_sequence {
+            let recorded = newest.first_sequence;
+            return Err(Error::FirstSequence { configured: first_sequence, recorded });
+        }
+        Recovery::replay(storage, &chain, &mut on_notice)
+    }
+
+    /// The same, with the first sequence that is recorded.
+    pub(super) fn read_recorded<S: Storage>(
+        storage: &S,
+        mut on_notice: impl FnMut(Notice),
+    ) -> Result<Recovery, Error> {
+        let chain = Chain::load(storage)?;
+        match chain.segments.is_empty() {
+            true => Ok(Recovery::empty(0, chain.next_generation)),
+            false => Recovery::replay(storage, &chain, &mut on_notice),
+        }
+    }
+
+    fn empty(first_sequence: u64, next_generation: u64) -> Recovery {
+        let position =
+            Position { previous: None, next_generation, awaited: first_sequence, first_sequence };
+        Recovery {
+            state: State::new(first_sequence),
+            position,
+            torn: None,
+            lines: 0,
+            newest: None,
+            damaged_snapshots: Vec::new(),
+        }
+    }
+
+    fn replay<S: Storage>(
+        storage: &S,
+        chain: &Chain,
+        on_notice: &mut impl FnMut(Notice),
+    ) -> Result<Recovery, Error> {
+        let base = chain.load_base(storage)?;
+        for (name, reason) in &base.damaged {
+            let (file, reason) = (name.to_string(), reason.clone());
+            on_notice(Notice::DamagedSnapshot { file, reason });
+        }
+        let (mut state, segments) = (base.state, base.segments);
+        on_notice(Notice::Base { snapshot: base.snapshot, awaited: state.awaited, segments });
+        let total = (0..segments).map(|index| segment_bytes(storage, chain, index)).sum();
+        let mut counter = Counter { on_notice, bytes: 0, total, lines: 0 };
+        let mut recovery = Recovery::empty(state.first_sequence, chain.next_generation);
+        for index in (0..segments).rev() {
+            let replayed = chain.replay(storage, index, &mut state, &mut counter)?;
+            let name = chain.segments[index].name;
+            recovery.position.previous = Some(replayed.end);
+            recovery.newest = Some((name, replayed.synced));
+            recovery.torn = replayed.torn.map(|(bytes, reason)| TornTail {
+                file: name.to_string(),
+                offset: replayed.end.offset,
+                bytes,
+                reason,
+            });
+        }
+        recovery.position.awaited = state.awaited;
+        recovery.lines = counter.lines;
+        recovery.damaged_snapshots = base.damaged.into_iter().map(|(name, _)| name).collect();
+        Ok(Recovery { state, ..recovery })
+    }
+
+    /// Completes the newest segment, so that the journal can be continued: copies a torn tail aside and cuts
+    /// it off, appends the state hash, and writes the segment to the disk. Moves damaged snapshots aside and
+    /// removes unfinished files. An interrupted call can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// The storage refused.
+    pub fn complete<S: Storage>(&self, storage: &mut S) -> Result<(), Error> {
+        if let Some(torn) = &self.torn {
+            copy_aside(storage, torn)?;
+        }
+        if let (Some((name, synced)), Some(end)) = (self.newest, self.position.previous) {
+            let name = name.to_string();
+            let completed = storage.open(&name).and_then(|mut file| {
+                rewrite(&mut file, synced..end.offset)?;
+                self.append_hash(&mut file, end)?;
+                file.sync()
+            });
+            completed.map_err(Error::io("complete", &name))?;
+        }
+        for name in &self.damaged_snapshots {
+            let name = name.to_string();
+            let renamed = storage.rename(&name, &format!("{name}.damaged"));
+            renamed.map_err(Error::io("rename", &name))?;
+        }
+        let names = storage.list().map_err(Error::io("list", "the directory of the journal"))?;
+        for name in [UNFINISHED_SEGMENT, UNFINISHED_SNAPSHOT] {
+            if names.iter().any(|each| each == name) {
+                storage.remove(name).map_err(Error::io("remove", name))?;
+            }
+        }
+        storage.sync().map_err(Error::io("sync", "the directory of the journal"))
+    }
+
+    fn append_hash(&self, file: &mut impl StorageFile, end: SegmentEnd) -> io::Result<()> {
+        let awaited = self.position.awaited;
+        let header = Header {
+            kind: Kind::SegmentEnd,
+            file_id: end.id,
+            first: awaited,
+            next: awaited,
+            count: 0,
+            bytes: 0,
+            synced: end.offset,
+            payload_checksum: 0,
+            previous: end.checksum,
+        };
+        let mut record = Vec::new();
+        append_record(&mut record, header, &self.state.hash().0.to_le_bytes());
+        file.truncate(end.offset)?;
+        write_once(file, end.offset, &record)
+    }
+}
+
+/// Writes bytes again that the file holds already. A sync that failed before a restart may have left them
+/// only in the memory of the operating system, and another sync would pass over them.
+fn rewrite(file: &mut impl StorageFile, range: Range<u64>) -> io::Result<()> {
+    let mut piece = vec![0; (1 << 20).min((range.end - range.start) as usize)];
+    let mut offset = range.start;
+    while offset < range.end {
+        let bytes = piece.len().min((range.end - offset) as usize);
+        let read = read_full(file, offset, &mut piece[..bytes])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_once(file, offset, &piece[..read])?;
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+/// Returns the length of a segment, as far as it is known.
+fn segment_bytes<S: Storage>(storage: &S, chain: &Chain, index: usize) -> u64 {
+    let length = |name: SegmentName| storage.open(&name.to_string()).and_then(|file| file.size());
+    match chain.stated_end(index) {
+        Some(end) => end.offset,
+        None => length(chain.segments[index].name).unwrap_or(0),
+    }
+}
+
+/// Copies the bytes of a torn tail to a file of their own.
+fn copy_aside<S: Storage>(storage: &mut S, torn: &TornTail) -> Result<(), Error> {
+    let range = torn.offset..torn.offset + torn.bytes;
+    copy_range(storage, &torn.file, range, &torn.copy_name())
+}
+
+/// Copies a part of a file to a file of its own, which is on the disk then.
+pub(super) fn copy_range<S: Storage>(
+    storage: &mut S,
+    name: &str,
+    range: Range<u64>,
+    copy_name: &str,
+) -> Result<(), Error> {
+    let file = storage.open(name).map_err(Error::io("open", name))?;
+    let mut copy = storage.create(copy_name, 0).map_err(Error::io("create", copy_name))?;
+    let length = range.end - range.start;
+    let mut piece = vec![0; (1 << 20).min(length as usize)];
+    let mut copied = 0;
+    while copied < length {
+        let bytes = piece.len().min((length - copied) as usize);
+        let read = read_full(&file, range.start + copied, &mut piece[..bytes])
+            .map_err(Error::io("read", name))?;
+        if read == 0 {
+            break;
+        }
+        write_once(&mut copy, copied, &piece[..read]).map_err(Error::io("write", copy_name))?;
+        copied += read as u64;
+    }
+    copy.sync().and_then(|()| storage.sync()).map_err(Error::io("sync", copy_name))
+}

@@ -1,0 +1,148 @@
+//! The state that a journal restores.
+
+use crate::engine::{FollowerGraph, StateHash};
+use crate::journal::record::{Header, Kind};
+use crate::protocol::{Decoded, Event, EventDecoder, EventKind};
+
+/// The limit for a line, which has passed `max_line_bytes` of any configuration.
+const MAX_LINE_BYTES: usize = 1 << 16;
+
+/// The follower graph and the awaited sequence: what remains of a stream of events.
+#[derive(Debug)]
+pub struct State {
+    /// The follower graph, without registered users. It keeps its hash up to date.
+    pub graph: FollowerGraph,
+    /// The next sequence to be applied.
+    pub awaited: u64,
+    /// The first sequence of the stream.
+    pub first_sequence: u64,
+    /// Whether the graph contains all follows.
+    knows_follows: bool,
+    /// Decodes batches. Its buffer is reused.
+    decoder: EventDecoder,
+}
+
+impl State {
+    /// Creates the state before the first event.
+    #[must_use]
+    pub fn new(first_sequence: u64) -> State {
+        State {
+            graph: FollowerGraph::with_state_hash(),
+            awaited: first_sequence,
+            first_sequence,
+            knows_follows: true,
+            decoder: EventDecoder::new(MAX_LINE_BYTES),
+        }
+    }
+
+    /// Creates a state whose follows are unknown, so that it has no meaningful hash. It serves to check
+    /// records without those before them.
+    pub(super) fn with_unknown_follows(first_sequence: u64, awaited: u64) -> State {
+        State { awaited, knows_follows: false, ..State::new(first_sequence) }
+    }
+
+    /// Returns whether the graph contains all follows.
+    pub(super) fn knows_follows(&self) -> bool {
+        self.knows_follows
+    }
+
+    /// Returns the hash of the state.
+    #[must_use]
+    pub fn hash(&self) -> StateHash {
+        // The graph of a state keeps its hash up to date.
+        self.graph.state_hash(self.awaited).unwrap_or(StateHash(0))
+    }
+
+    /// Applies a record: the batch or the reset, or the check of the hash.
+    ///
+    /// # Errors
+    ///
+    /// The record does not continue the state. The text says why. The state is then undefined.
+    pub fn apply(&mut self, header: &Header, payload: &[u8]) -> Result<(), String> {
+        if header.first != self.awaited {
+            return Err(format!(
+                "the record starts at sequence {}, but {} is awaited",
+                header.first, self.awaited
+            ));
+        }
+        match header.kind {
+            Kind::Batch => {
+                let State { graph, decoder, .. } = self;
+                for_each_event(decoder, header, payload, |event| apply_event(graph, event))?;
+                self.awaited = header.next;
+                Ok(())
+            }
+            Kind::Reset if header.next == self.first_sequence && payload.is_empty() => {
+                self.graph.clear_follows();
+                self.knows_follows = true;
+                self.awaited = header.next;
+                Ok(())
+            }
+            kind => Err(format!("a record of the kind {kind:?} does not belong here")),
+        }
+    }
+}
+
+fn apply_event(graph: &mut FollowerGraph, event: &Event) {
+    match event.kind {
+        EventKind::Follow { follower, followed } => graph.follow(follower, followed),
+        EventKind::Unfollow { follower, followed } => graph.unfollow(follower, followed),
+        EventKind::Broadcast
+        | EventKind::PrivateMessage { .. }
+        | EventKind::StatusUpdate { .. } => {}
+    }
+}
+
+/// Passes the events of a batch in order to `apply`, and checks their number and sequences.
+fn for_each_event(
+    decoder: &mut EventDecoder,
+    header: &Header,
+    payload: &[u8],
+    mut apply: impl FnMut(&Event),
+) -> Result<(), String> {
+    feed(decoder, payload);
+    let (mut awaited, mut count) = (header.first, 0_u32);
+    let mut check = |event: &Event| {
+        let sequence = event.sequence.get();
+        let is_in_order = sequence >= awaited && sequence < header.next;
+        awaited = sequence + 1;
+        count += 1;
+        is_in_order
+    };
+    loop {
+        let mut is_in_order = true;
+        decoder.decode_fast(usize::MAX, |compact, _| {
+            let event = Event::from(*compact);
+            is_in_order = check(&event);
+            apply(&event);
+            is_in_order
+        });
+        match decoder.next_event() {
+            _ if !is_in_order => return Err("the lines are not in order".to_owned()),
+            None => break,
+            Some(Decoded::Event(event, _)) if check(&event) => apply(&event),
+            Some(Decoded::Event(..)) => return Err("the lines are not in order".to_owned()),
+            Some(Decoded::Malformed(_, error)) => {
+                return Err(format!("a line is not an event: {error}"));
+            }
+        }
+    }
+    if !decoder.buffer().partial_line().is_empty() {
+        return Err("the last line is cut off".to_owned());
+    }
+    if count != header.count || header.next < awaited {
+        return Err(format!("the record holds {count} lines instead of {}", header.count));
+    }
+    Ok(())
+}
+
+/// Appends bytes to the buffer of a decoder.
+fn feed(decoder: &mut EventDecoder, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let space = decoder.buffer_mut().unfilled_mut(bytes.len());
+        let (next, rest) = bytes.split_at(space.len());
+        space.copy_from_slice(next);
+        decoder.buffer_mut().advance(next.len());
+        bytes = rest;
+    }
+}

@@ -1,0 +1,81 @@
+//! The thread that writes snapshots and removes what they make superfluous.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use rustix::process::setpriority_process;
+
+use super::directory::Directory;
+use crate::journal::{Maintained, maintain};
+
+/// The nice value of the thread, so that it takes the time that the loop leaves.
+const NICE: i32 = 15;
+
+/// A reason to look at the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// A segment is complete.
+    SegmentComplete,
+    /// The disk is full: nothing is retained that is not needed.
+    DiskFull,
+}
+
+/// The thread's handle. The thread ends with it.
+#[derive(Debug)]
+pub(super) struct SnapshotThread {
+    requests: SyncSender<Request>,
+}
+
+impl SnapshotThread {
+    /// Tells that a segment is complete.
+    pub(super) fn on_segment_complete(&self) {
+        self.request(Request::SegmentComplete);
+    }
+
+    /// Tells that the disk is full.
+    pub(super) fn on_disk_full(&self) {
+        self.request(Request::DiskFull);
+    }
+
+    fn request(&self, request: Request) {
+        match self.requests.try_send(request) {
+            // A request that waits has the same effect.
+            Ok(()) | Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => log::error!("journal: no more snapshots"),
+        }
+    }
+}
+
+/// Starts the thread, which keeps `retain_bytes` of segments before the newest snapshot.
+pub(super) fn start(directory: Directory, retain_bytes: u64) -> io::Result<SnapshotThread> {
+    let (requests, received) = sync_channel(1);
+    thread::Builder::new()
+        .name("snapshots".to_owned())
+        .spawn(move || run(directory, retain_bytes, &received))?;
+    Ok(SnapshotThread { requests })
+}
+
+fn run(mut directory: Directory, retain_bytes: u64, requests: &Receiver<Request>) {
+    // On Linux this concerns the calling thread alone.
+    if let Err(error) = setpriority_process(None, NICE) {
+        log::debug!("journal: snapshots are written at normal priority: {error}");
+    }
+    for request in requests {
+        let retain_bytes = match request {
+            Request::SegmentComplete => retain_bytes,
+            Request::DiskFull => 0,
+        };
+        match maintain(&mut directory, retain_bytes) {
+            Ok(Maintained { snapshot, removed }) => {
+                if let Some((name, bytes)) = snapshot {
+                    log::info!("journal: wrote the snapshot {name}, {bytes} bytes");
+                }
+                for name in removed {
+                    log::debug!("journal: {name} is no longer needed");
+                }
+            }
+            Err(error) => log::error!("journal: no snapshot: {error}"),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Snapshots and retention.
+
+use eventserver::journal::{
+    CommitPoint, MAX_PAYLOAD_BYTES, SnapshotName, SnapshotPoint, State, Storage, maintain,
+    read_snapshot, write_snapshot,
+};
+use eventserver::protocol::UserId;
+
+use crate::history::{History, read, segments, stamp_closed, start, state_of, writer_at};
+use crate::memory_disk::MemoryDisk;
+use crate::prng::Prng;
+
+fn snapshots(disk: &MemoryDisk) -> Vec<SnapshotName> {
+    disk.list().unwrap().iter().filter_map(|name| SnapshotName::parse(name)).collect()
+}
+
+#[test]
+fn snapshots_bound_the_journal_and_restore_the_state() {
+    for (seed, retain) in (0..40).flat_map(|seed| [0, 3000, u64::MAX].map(|retain| (seed, retain)))
+    {
+        let mut random = Prng::new(seed);
+        let history = History::random(&mut random, 200);
+        let disk = MemoryDisk::default();
+        let mut writer = writer_at(&disk, start(history.first_sequence), CommitPoint::Synced);
+        for (index, entry) in history.entries.iter().enumerate() {
+            writer.append(entry.clone());
+            writer.flush().unwrap();
+            if random.below(3) == 0 {
+                stamp_closed(&mut writer, &history, 0);
+            }
+            if random.below(4) == 0 {
+                maintain(&mut disk.clone(), retain).unwrap();
+                assert!(snapshots(&disk).len() <= 2);
+            }
+            if random.below(10) == 0 {
+                let recovery = read(&disk, history.first_sequence).unwrap();
+                assert_eq!(state_of(&recovery), history.states[index + 1], "seed {seed}");
+            }
+        }
+        let count = segments(&disk).len();
+        match retain {
+            0 => assert!(count < 12, "{count} segments are kept"),
+            u64::MAX => assert!(count > 20, "{count} segments are kept"),
+            _ => {}
+        }
+        assert_eq!(snapshots(&disk).len(), 2);
+        if let [older, newest] = snapshots(&disk)[..] {
+            // Either of them suffices.
+            for damaged in [older, newest] {
+                let disk = disk.copy();
+                let mut content = disk.content(&damaged.to_string());
+                content[100] ^= 1;
+                disk.set_content(&damaged.to_string(), &content);
+                let recovery = read(&disk, history.first_sequence).unwrap();
+                assert_eq!(state_of(&recovery), *history.last(), "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_of_many_follows_roundtrips() {
+    let mut state = State::new(3);
+    state.awaited = 1_000_000;
+    let mut random = Prng::announced(9);
+    for _ in 0..400_000 {
+        let followed = random.next() >> random.below(64);
+        state.graph.follow(UserId(random.below(50)), UserId(followed));
+    }
+    (0..5000).for_each(|id| state.graph.follow(UserId(u64::MAX), UserId(id)));
+    (100..5000).for_each(|id| state.graph.follow(UserId(id), UserId(7)));
+    let mut disk = MemoryDisk::default();
+    let point = SnapshotPoint { generation: 7, id: 99 };
+    let (name, bytes) = write_snapshot(&mut disk, &state, point).unwrap();
+    assert_eq!(name, SnapshotName { generation: 7, awaited: 1_000_000 });
+    let content = disk.content(&name.to_string());
+    assert_eq!(content.len() as u64, bytes);
+    assert!(content.len() > 3 * MAX_PAYLOAD_BYTES, "several chunks");
+    let (read, at) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name).unwrap();
+    assert_eq!(at, point);
+    assert_eq!((read.awaited, read.first_sequence), (1_000_000, 3));
+    assert_eq!(read.hash(), state.hash());
+    assert_eq!(read.graph.follows().count(), state.graph.follows().count());
+}
+
+#[test]
+fn a_snapshot_of_nothing_roundtrips() {
+    let mut disk = MemoryDisk::default();
+    let point = SnapshotPoint { generation: 1, id: 5 };
+    let (name, _) = write_snapshot(&mut disk, &State::new(0), point).unwrap();
+    let (read, _) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name).unwrap();
+    assert_eq!((read.awaited, read.graph.follows().count()), (0, 0));
+}

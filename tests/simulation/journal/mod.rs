@@ -1,0 +1,30 @@
+//! The hub with a journal on a simulated disk: crashes at any step, restarts, and a model of what must come
+//! back.
+//!
+//! `JOURNAL_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`.
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
+
+mod commit_log;
+#[path = "../../support/memory_disk.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod memory_disk;
+mod story;
+mod world;
+
+use std::ops::Range;
+
+use self::world::World;
+use crate::sim::prng;
+use crate::{parse_range, run_each_seed, variable};
+
+/// The seeds of `cargo test`.
+const DEFAULT_SEEDS: Range<u64> = 0..2000;
+
+#[test]
+fn a_restart_forgets_nothing_that_the_journal_promises() {
+    let seeds = variable("JOURNAL_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
+        parse_range(&seeds)
+            .unwrap_or_else(|| panic!("JOURNAL_SEEDS must be a count or FROM..TO, not {seeds}"))
+    });
+    run_each_seed(seeds, |seed| format!("JOURNAL_SEEDS={seed}..{}", seed + 1), World::run);
+}
