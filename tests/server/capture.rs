@@ -64,7 +64,7 @@ fn a_capture_is_never_overwritten() {
         ["--capture", file.to_str().unwrap(), "--event-listen", "0", "--client-listen", "0"];
     let (status, log) = run_to_exit(command(&flags));
     assert_eq!(status, Some(1));
-    assert!(log.contains("stream.events is not empty"), "the log is {log}");
+    assert!(log.contains("stream.events: the file is not empty"), "the log is {log}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "1|B\n");
 }
 
