@@ -129,7 +129,7 @@ fn print_in_background(mut out: impl Write + Send + 'static, message: String) ->
     printed
 }
 
-/// Prints a message, in one write. A closed output is no reason to die.
+/// Prints a message, in one write. A closed output is ignored.
 fn print(out: &mut impl Write, message: &str) {
     let line = format!("{}\n", message.trim_end());
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! Reading a configuration file: a JSON object of settings.
+//! Parses a configuration file, a JSON object of settings, and rejects duplicate keys.
 
 use std::fmt;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The settings: name, default, bounds and reason of each, in the one table below.
+//! All settings, with name, default, bounds and reason, in the one table below. A new row adds a setting.
 //!
 //! Flags override environment variables, which override the configuration file, which overrides the
 //! defaults. All values are validated before the server starts. An error names the value, its origin and the
@@ -210,7 +210,7 @@ settings! {
         "journalRetainBytes" => Bytes(0..=1 << 48);
 }
 
-/// The effect of the last source's disconnect on order and graph. Counts sources that sent a line.
+/// What happens to order and graph when the last source that has sent a line disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSourceDisconnect {
     /// Order and graph are kept for the next source.

@@ -1,4 +1,4 @@
-//! The turn of the event loop: all connections, and the order in which they are handled.
+//! The server without I/O: its whole state, and one turn of the event loop.
 //!
 //! A [`Hub`] is the server without poll, clock and signals: readiness and time are passed in as
 //! values, and connections come from two [`Acceptor`]s, so that a simulation runs the same code as

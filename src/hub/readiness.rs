@@ -1,4 +1,4 @@
-//! Readiness in, the time of the next turn out.
+//! What a turn takes from the poll, and when the next one must start.
 
 use std::time::Instant;
 

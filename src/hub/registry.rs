@@ -14,7 +14,7 @@ use crate::hub::token::ClientKey;
 use crate::hub::transport::Stream;
 use crate::protocol::UserId;
 
-/// The parts of the hub that have to agree on who is registered.
+/// Registers and unregisters clients in follower graph and outbound queues together.
 pub(super) struct Registry<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) outbound: &'a mut Outbound,

@@ -22,7 +22,7 @@ pub trait Stream: Read + Write {
     fn on_registered(&mut self, _user: UserId) {}
 }
 
-/// A source of connections: a listening socket, or a simulated one.
+/// Accepts connections: a listening socket, or a simulated one.
 ///
 /// Readiness is edge-triggered: it is reported once, and again only after the stream or the
 /// acceptor has returned `WouldBlock`.

@@ -84,7 +84,7 @@ impl StartError {
     }
 }
 
-/// The kind of a shutdown.
+/// How the server shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// After SIGINT or SIGTERM and a drain.

@@ -16,7 +16,7 @@ pub(in crate::hub) struct Candidate {
     pub(super) user: Option<UserId>,
 }
 
-/// Counts the open clients, registered or not.
+/// Admits clients up to the limits, and counts the open ones, registered or not.
 #[derive(Debug)]
 pub(super) struct Admission {
     open: usize,

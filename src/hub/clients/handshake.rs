@@ -13,7 +13,7 @@ use crate::protocol::{LineBuffer, LineFrame, UserId, is_http_request_line};
 /// The maximum length of an id line, without its terminator.
 const MAX_ID_LINE_BYTES: usize = 64;
 
-/// The part of the id line received so far.
+/// An unfinished identification: the part of the id line received so far, and when the client connected.
 #[derive(Debug)]
 pub(super) struct Handshake {
     lines: LineBuffer,

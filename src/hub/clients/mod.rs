@@ -1,4 +1,4 @@
-//! Clients: accept, identify, register, discard input, close.
+//! All client connections: accepts, identifies, registers and closes them, and discards their input.
 
 mod admission;
 mod client;

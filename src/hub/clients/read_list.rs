@@ -1,4 +1,4 @@
-//! The connections to read, and the budget of a turn for them.
+//! The client connections to read in a turn, and how many bytes of them may still be discarded.
 
 use crate::hub::token::ClientKey;
 

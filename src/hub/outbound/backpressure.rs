@@ -1,5 +1,8 @@
-//! Back-pressure: an event that does not fit pauses applying until queues fall below their low
-//! watermark or the clients in the way are closed.
+//! The state of a pause for slow clients. An event that does not fit pauses applying until queues fall below
+//! their low watermark or the clients in the way are closed.
+//!
+//! [`Delivery`](super::delivery::Delivery) decides on a pause. The hub's reading of sources and the applier
+//! obey it.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Queueing events for their recipients: for all of them, or for none while a queue is full.
+//! The engine's sink: queues each event for all of its recipients, or pauses when a queue is full.
 
 use std::cmp::Reverse;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::hub::outbound::byte_buffer::wire_len;
 use crate::hub::token::ClientKey;
 use crate::protocol::Line;
 
-/// The sink of the engine: the outbound queues, and the connections that full ones are flushed to.
+/// Queues events of the engine, and flushes full queues to their connections first.
 #[derive(Debug)]
 pub(crate) struct Delivery<'a, S> {
     pub(crate) outbound: &'a mut Outbound,

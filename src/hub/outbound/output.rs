@@ -20,7 +20,7 @@ pub(crate) struct ClientOutput {
 /// The index of a client that is not in the list.
 pub(super) const NOT_LISTED: u32 = u32::MAX;
 
-/// The numbers of a registered client.
+/// The recipient number of a registered client, and its index in the list of the registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Registered {
     /// The index in the list of registered clients.

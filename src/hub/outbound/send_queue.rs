@@ -1,4 +1,4 @@
-//! The queue of bytes that the socket of a client has not accepted yet.
+//! The queue of bytes that the socket of a client has not accepted yet, and the writes to that socket.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 

@@ -59,7 +59,7 @@ impl TurnBudget {
     }
 }
 
-/// The reason why applying stopped.
+/// Why applying stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
     /// No lines and no due events are left.
@@ -70,7 +70,7 @@ pub(super) enum StopReason {
     BudgetExhausted,
 }
 
-/// The parts of the hub that process the lines of sources: all except the table of sources.
+/// Decodes and applies the lines of sources within the budget of a turn.
 pub(crate) struct Applier<'a, S> {
     engine: &'a mut Engine,
     delivery: Delivery<'a, S>,

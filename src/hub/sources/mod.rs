@@ -1,4 +1,4 @@
-//! Sources: accept, read, apply, close.
+//! All event sources: accepts, reads, applies and closes them.
 
 mod answers;
 mod apply;
