@@ -4,10 +4,13 @@
 //! # Data flow
 //!
 //! ```text
-//! source socket ─read─▶ LineBuffer ─▶ EventDecoder ─▶ ReorderBuffer ─in sequence─▶ Engine::apply_next
-//!                                                                                       │ (recipients, line)
-//! client sockets ◀─write─ SendQueue ◀─flush─ FanoutBatch ◀──────────────────────────────┘
+//! source socket ─read─▶ LineBuffer ─▶ EventDecoder ─▶ ReorderBuffer ─in sequence─▶ commit ─▶ Engine::apply_next
+//!                                                                                                 │ (recipients, line)
+//! client sockets ◀─write─ SendQueue ◀─flush─ FanoutBatch ◀────────────────────────────────────────┘
 //! ```
+//!
+//! *Commit* is nothing without a journal. With one, a thread writes what is in sequence to disk, and only what
+//! it has committed is applied.
 //!
 //! # Layers
 //!
@@ -22,9 +25,9 @@
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
 //!
-//! Arrows point one way: `main → server → {admin, hub} → engine → protocol`; `admin` takes from `hub` what a
-//! connection is, and a reload in `server` changes the form of the log. The load generator is a program of its own (`src/bin/loadgen`) with its own codec and model, so
-//! that one mistake cannot cancel another.
+//! Arrows point one way: `main → server → {admin, hub, journal} → engine → protocol`; `admin` takes from `hub`
+//! what a connection is, and a reload in `server` changes the form of the log. The load generator is a program
+//! of its own (`src/bin/loadgen`) with its own codec and model, so that one mistake cannot cancel another.
 //!
 //! # One turn of the loop
 //!
