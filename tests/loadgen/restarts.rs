@@ -1,9 +1,8 @@
 //! Sources that speak `SYNC`, and servers that are killed and go on.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -55,20 +54,26 @@ fn a_stream_that_ends_after_all_events() {
 }
 
 /// Returns a copy of the load generator that starts a server through a shell script, in which `$SERVER` and
-/// `$LOADGEN` are the real programs, `$JOURNAL` is the journal and `$NUMBER` counts the starts.
+/// `$LOADGEN` are the real programs, `$JOURNAL` is the journal and `$NUMBER` counts the starts
+/// (a call that only asks for the version is none).
 fn loadgen_with_server(folder: &Path, script: &str) -> PathBuf {
     let loadgen = folder.join("loadgen");
-    fs::copy(env!("CARGO_BIN_EXE_loadgen"), &loadgen).unwrap();
-    let text = format!(
+    let script = format!(
         "#!/bin/sh\nset -e\nPATH=/usr/bin:/bin\ncd {}\nSERVER={} LOADGEN={} JOURNAL=journal\n\
-         echo >> starts\nNUMBER=$(wc -l < starts)\n{script}\nexec $SERVER \"$@\"\n",
+         case \"$*\" in *--data-dir*) echo >> starts;; *) exec $SERVER \"$@\";; esac\n\
+         NUMBER=$(wc -l < starts)\n{script}\nexec $SERVER \"$@\"\n",
         text(folder),
         env!("CARGO_BIN_EXE_eventserver"),
         env!("CARGO_BIN_EXE_loadgen"),
     );
     let server = folder.join("eventserver");
-    fs::write(&server, text).unwrap();
-    fs::set_permissions(&server, Permissions::from_mode(0o755)).unwrap();
+    // By another process: a program that this one has open for writing cannot be executed, and a child that
+    // another test starts in that moment keeps it open.
+    let write = r#"cp "$1" "$2" && printf %s "$3" > "$4" && chmod +x "$4""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", write, "sh", env!("CARGO_BIN_EXE_loadgen")]);
+    shell.arg(&loadgen).arg(script).arg(&server);
+    assert!(shell.status().unwrap().success());
     loadgen
 }
 
