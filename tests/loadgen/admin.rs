@@ -5,20 +5,24 @@ use super::{loadgen, outcome, run};
 
 const ADMIN: &str = "--admin-listen 127.0.0.1:0";
 
-#[test]
-fn soak_takes_all_figures_from_the_admin_port() {
+/// Runs a command against a server that is only known by its ports. Returns its result.
+fn result_of(command: &str, flags: &str) -> serde_json::Value {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("r.json");
     let server = RunningServer::start(ADMIN);
     let (right, text) = run(&format!(
-        "soak {} --admin {} --seconds 2 --every 0.5 --clients 10 --visits 50 --json {}",
+        "{command} {} --admin {} {flags} --json {}",
         server.ports,
         server.admin,
         json.display()
     ));
     assert!(right, "{text}");
-    let json = std::fs::read_to_string(json).unwrap();
-    let result: serde_json::Value = serde_json::from_str(&json).unwrap();
+    serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap()
+}
+
+#[test]
+fn soak_takes_all_figures_from_the_admin_port() {
+    let result = result_of("soak", "--seconds 2 --every 0.5 --clients 10 --visits 50");
     let last = result["series"].as_array().unwrap().last().unwrap();
     for figure in ["clients", "sources", "memoryBytes", "descriptors", "serverBusyPercent"] {
         assert!(last[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} in {last}");
@@ -27,18 +31,7 @@ fn soak_takes_all_figures_from_the_admin_port() {
 
 #[test]
 fn other_commands_report_cpu_time_and_memory_of_a_server_elsewhere() {
-    let directory = tempfile::tempdir().unwrap();
-    let json = directory.path().join("r.json");
-    let server = RunningServer::start(ADMIN);
-    let (right, text) = run(&format!(
-        "verify {} --admin {} --total-events 20000 --json {}",
-        server.ports,
-        server.admin,
-        json.display()
-    ));
-    assert!(right, "{text}");
-    let json = std::fs::read_to_string(json).unwrap();
-    let result: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let result = result_of("verify", "--total-events 20000");
     for figure in ["serverCpuSeconds", "serverPeakBytes"] {
         let value = &result["figures"][figure];
         assert!(value.as_f64().is_some_and(|value| value > 0.0), "{figure}: {result}");
