@@ -68,11 +68,12 @@ pub enum State {
 }
 
 /// The order of events.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Sequence {
     pub awaited: u64,
     pub committed: Option<u64>,
+    pub state_hash: Option<String>,
     pub buffered_events: usize,
     pub max_buffered_events: usize,
     pub gap: Option<Gap>,
@@ -255,6 +256,7 @@ pub(super) mod sample {
             sequence: Sequence {
                 awaited: u64::MAX,
                 committed: Some(u64::MAX - 1),
+                state_hash: Some("0123456789abcdef".repeat(2)),
                 buffered_events: 5,
                 max_buffered_events: 6,
                 gap: Some(Gap { first_missing: u64::MAX, age_seconds: second }),

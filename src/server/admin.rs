@@ -16,6 +16,7 @@ use crate::admin::status::{
     Status, Traffic,
 };
 use crate::admin::{AdminServer, Monitored};
+use crate::engine::StateHash;
 use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
 
 /// The time for which a peer of the admin port may be unreachable. Its requests time out before.
@@ -131,7 +132,7 @@ impl Monitored for View<'_> {
         Status {
             schema: SCHEMA,
             server: self.server_status(&details),
-            sequence: sequence_status(&totals, &details),
+            sequence: sequence_status(&totals, &details, self.hub.state_hash()),
             events: event_counts(&totals),
             traffic: Traffic {
                 lines_queued: totals.lines_queued,
@@ -218,13 +219,18 @@ fn sample(totals: &Stats) -> Sample {
     }
 }
 
-fn sequence_status(totals: &Stats, details: &Details) -> status::Sequence {
+fn sequence_status(
+    totals: &Stats,
+    details: &Details,
+    state_hash: Option<StateHash>,
+) -> status::Sequence {
     status::Sequence {
         awaited: totals.awaited,
         committed: totals
             .awaited
             .checked_sub(1)
             .filter(|_| totals.awaited > details.first_sequence),
+        state_hash: state_hash.map(|hash| hash.to_string()),
         buffered_events: totals.buffered_events,
         max_buffered_events: totals.max_buffered_events,
         gap: details.gap.map(|(first_missing, age_seconds)| Gap { first_missing, age_seconds }),
