@@ -61,6 +61,8 @@ pub enum State {
     /// Events are read and applied.
     #[default]
     Running,
+    /// The journal is replayed, before sources and clients are listened to.
+    Replaying,
     /// Slow clients pause applying and reading.
     Paused,
     /// The server is stopping.
