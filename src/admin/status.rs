@@ -61,6 +61,8 @@ pub enum State {
     /// Events are read and applied.
     #[default]
     Running,
+    /// The journal is replayed, before sources and clients are listened to.
+    Replaying,
     /// Slow clients pause applying and reading.
     Paused,
     /// The server is stopping.
@@ -68,11 +70,12 @@ pub enum State {
 }
 
 /// The order of events.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Sequence {
     pub awaited: u64,
     pub committed: Option<u64>,
+    pub state_hash: Option<String>,
     pub buffered_events: usize,
     pub max_buffered_events: usize,
     pub gap: Option<Gap>,
@@ -255,6 +258,7 @@ pub(super) mod sample {
             sequence: Sequence {
                 awaited: u64::MAX,
                 committed: Some(u64::MAX - 1),
+                state_hash: Some("0123456789abcdef".repeat(2)),
                 buffered_events: 5,
                 max_buffered_events: 6,
                 gap: Some(Gap { first_missing: u64::MAX, age_seconds: second }),

@@ -26,7 +26,7 @@ pub use chain::Replay;
 pub use dump::{DumpError, Dumped, dump};
 pub use error::{Corruption, Error};
 pub use inspection::{Checked, Inspection, SegmentReport, SnapshotReport, Start, Totals, inspect};
-pub use maintenance::{Maintained, maintain};
+pub use maintenance::{Maintained, maintain, snapshot_recovered};
 pub use names::{SegmentName, SnapshotName};
 pub use reader::{BadRecord, RecordReader, Step};
 pub use record::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderError, Kind, MAX_PAYLOAD_BYTES};
