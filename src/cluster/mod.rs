@@ -45,9 +45,7 @@ mod snapshot;
 mod tail_lane;
 
 pub use append_lane::AppendLane;
-pub use engine::{
-    Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo,
-};
+pub use engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
 pub use entry::{BadEntry, Entry, Origin, Remainder};
 pub use history::{History, Link, Remembered};
 pub use replica::{

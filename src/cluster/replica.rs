@@ -338,9 +338,21 @@ impl Replica {
     /// several.
     #[must_use]
     pub fn trouble(&self) -> Option<&Trouble> {
-        let troubles = [self.tail.trouble(), self.append.trouble()];
+        let troubles = [self.tail_trouble(), self.append_trouble()];
         let troubles = || troubles.iter().copied().flatten();
         troubles().find(|trouble| !matches!(trouble, Trouble::Unreachable(_))).or(troubles().next())
+    }
+
+    /// Returns why this server cannot append.
+    #[must_use]
+    pub fn append_trouble(&self) -> Option<&Trouble> {
+        self.append.trouble()
+    }
+
+    /// Returns why this server cannot read.
+    #[must_use]
+    pub fn tail_trouble(&self) -> Option<&Trouble> {
+        self.tail.trouble()
     }
 
     /// Returns how far the stream is ahead of this server, in sequences.

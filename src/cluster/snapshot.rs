@@ -182,10 +182,7 @@ fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored,
     Ok(restored)
 }
 
-fn load(
-    engine: &mut impl StreamEngine,
-    pointer: &SnapshotPointer,
-) -> Result<State, RestoreError> {
+fn load(engine: &mut impl StreamEngine, pointer: &SnapshotPointer) -> Result<State, RestoreError> {
     let failed = |reason: String| RestoreError::Snapshot { position: pointer.position, reason };
     let file = ChunkReader { engine: RefCell::new((engine, None)), pointer };
     let name = SnapshotName { generation: 0, awaited: pointer.position.0 };
@@ -289,8 +286,8 @@ fn publish_locked(
         file.put_chunk()?;
         Ok((bytes, file.chunks))
     });
-    let (bytes, chunks) = written
-        .map_err(|error| RestoreError::Snapshot { position, reason: error.to_string() })?;
+    let (bytes, chunks) =
+        written.map_err(|error| RestoreError::Snapshot { position, reason: error.to_string() })?;
     let pointer = SnapshotPointer {
         position,
         id,
