@@ -55,6 +55,11 @@ impl AppendLane {
         }
     }
 
+    fn on_success(&mut self) {
+        self.backoff = Backoff::default();
+        self.trouble = None;
+    }
+
     fn retry(&mut self, at: Duration, trouble: Option<Trouble>) {
         self.phase = Phase::Unknown;
         self.sent = 0;
@@ -167,9 +172,13 @@ impl Replica {
         let Phase::Reaches(info) = self.append.phase else { return };
         match self.verify(position, found, info) {
             Some(Ok(())) => {
-                self.append.backoff = Backoff::default();
                 self.append.sent = 0;
-                self.append.trouble = None;
+                // An engine that is read-only or full answers, but what is to be appended is refused.
+                if self.pending.is_empty()
+                    || !matches!(self.append.trouble, Some(Trouble::Unreachable(_)))
+                {
+                    self.append.on_success();
+                }
                 self.append.phase = match now < self.append.hold_until {
                     true => Phase::Holding,
                     false => Phase::Ready,
@@ -182,6 +191,9 @@ impl Replica {
     }
 
     fn on_append_result(&mut self, next: Position, appended: Appended) {
+        if appended != Appended::Missing {
+            self.append.on_success();
+        }
         match (self.append.phase, appended) {
             (_, Appended::Missing) => self.append.retry(Duration::ZERO, None),
             (Phase::Lost(_), Appended::Accepted) => {

@@ -50,7 +50,7 @@ pub use entry::{BadEntry, Entry, Origin, Remainder};
 pub use history::{History, Link, Remembered};
 pub use replica::{
     Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, Replica, ReplicaStatus,
-    Request, Response, Trouble,
+    Request, Response, TROUBLES, Trouble,
 };
 pub use snapshot::{Progress, Published, RestoreError, Restored, publish, restore};
 pub use tail_lane::TailLane;

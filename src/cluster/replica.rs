@@ -119,6 +119,9 @@ pub enum Trouble {
     },
 }
 
+/// The [names](Trouble::name) of all kinds of trouble.
+pub const TROUBLES: [&str; 5] = ["unreachable", "missing", "lost", "trimmed", "diverged"];
+
 impl Trouble {
     /// Returns whether other events may have been applied elsewhere than here.
     #[must_use]
@@ -130,11 +133,11 @@ impl Trouble {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Trouble::Unreachable(_) => "unreachable",
-            Trouble::Missing { .. } => "missing",
-            Trouble::Lost { .. } => "lost",
-            Trouble::Trimmed { .. } => "trimmed",
-            Trouble::Diverged { .. } => "diverged",
+            Trouble::Unreachable(_) => TROUBLES[0],
+            Trouble::Missing { .. } => TROUBLES[1],
+            Trouble::Lost { .. } => TROUBLES[2],
+            Trouble::Trimmed { .. } => TROUBLES[3],
+            Trouble::Diverged { .. } => TROUBLES[4],
         }
     }
 }
@@ -218,6 +221,8 @@ pub struct ReplicaStatus {
     pub errors: u64,
     /// Bytes of entries that are kept to be appended again.
     pub retained_bytes: u64,
+    /// Why this server does not follow the stream at present: the name of its [`Trouble`].
+    pub trouble: Option<&'static str>,
 }
 
 /// The state of one server in the stream. Two connections drive it: the [`AppendLane`] and the
@@ -368,6 +373,7 @@ impl Replica {
             position: self.position().0,
             end: self.end.0.max(self.position().0),
             retained_bytes: self.retained_bytes as u64,
+            trouble: self.trouble().map(Trouble::name),
             ..self.status.clone()
         }
     }

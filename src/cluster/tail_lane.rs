@@ -85,7 +85,6 @@ impl Replica {
                 let Phase::Reaches(info) = self.tail.phase else { return };
                 match self.verify(position, found, info) {
                     Some(Ok(())) => {
-                        self.tail.backoff = Backoff::default();
                         self.tail.trouble = None;
                         self.tail.phase = Phase::Reading;
                     }
@@ -120,6 +119,7 @@ impl Replica {
     }
 
     fn on_read(&mut self, entries: Vec<(Position, Vec<u8>)>, now: Duration) {
+        self.tail.backoff = Backoff::default();
         if entries.is_empty() {
             self.tail.phase = Phase::Checking;
         }

@@ -72,6 +72,7 @@ use self::registry::Registry;
 use self::shutdown::Shutdown;
 use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
+use crate::cluster::ReplicaStatus;
 use crate::config::{Config, OnSourceDisconnect};
 use crate::engine::{Engine, FollowerGraph, Recipient, StateHash};
 use crate::protocol::Sequence;
@@ -143,6 +144,12 @@ impl<A: Acceptor> Hub<A> {
     #[must_use]
     pub fn log_problem(&self) -> Option<String> {
         self.commits.problem()
+    }
+
+    /// Returns what operators see of a log that others append to, too.
+    #[must_use]
+    pub fn stream_status(&self) -> Option<ReplicaStatus> {
+        self.commits.stream_status()
     }
 
     /// Returns the hash of the follows and the awaited sequence. `None` without a log.

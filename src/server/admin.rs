@@ -16,6 +16,7 @@ use crate::admin::status::{
     Status, Traffic,
 };
 use crate::admin::{AdminServer, Monitored};
+use crate::cluster::ReplicaStatus;
 use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
 
 /// The time for which a peer of the admin port may be unreachable. Its requests time out before.
@@ -132,6 +133,7 @@ impl Monitored for View<'_> {
             schema: SCHEMA,
             server: self.server_status(&details),
             sequence: sequence_status(&totals, &details),
+            stream: self.hub.stream_status().map(stream_status),
             events: event_counts(&totals),
             traffic: Traffic {
                 lines_queued: totals.lines_queued,
@@ -228,6 +230,21 @@ fn sequence_status(totals: &Stats, details: &Details) -> status::Sequence {
         buffered_events: totals.buffered_events,
         max_buffered_events: totals.max_buffered_events,
         gap: details.gap.map(|(first_missing, age_seconds)| Gap { first_missing, age_seconds }),
+    }
+}
+
+fn stream_status(replica: ReplicaStatus) -> status::Stream {
+    status::Stream {
+        position: replica.position,
+        end: replica.end,
+        lag: replica.end - replica.position,
+        trouble: replica.trouble,
+        own_entries: replica.own_entries,
+        other_entries: replica.other_entries,
+        covered_batches: replica.covered_batches,
+        repaired_entries: replica.repaired_entries,
+        errors: replica.errors,
+        retained_bytes: replica.retained_bytes,
     }
 }
 
