@@ -20,6 +20,7 @@ use crate::admin::status::{
     Status, Traffic,
 };
 use crate::admin::{ADMIN_LISTENER, AdminServer, MAX_CONNECTIONS, Monitored};
+use crate::cluster::ReplicaStatus;
 use crate::config::Config;
 use crate::engine::StateHash;
 use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
@@ -215,7 +216,7 @@ impl Monitored for View<'_> {
         if self.hub.is_draining() {
             return Some(Cow::Borrowed("draining"));
         }
-        self.hub.log_problem().map(|problem| format!("paused by the disk: {problem}").into())
+        self.hub.log_problem().map(Into::into)
     }
 
     fn history(&self) -> HistoryColumns {
@@ -228,6 +229,7 @@ impl Monitored for View<'_> {
             schema: SCHEMA,
             server: self.server_status(&details),
             sequence: sequence_status(&totals, &details, self.hub.state_hash()),
+            stream: self.hub.stream_status().map(stream_status),
             events: event_counts(&totals),
             traffic: Traffic {
                 lines_queued: totals.lines_queued,
@@ -329,6 +331,21 @@ fn sequence_status(
         buffered_events: totals.buffered_events,
         max_buffered_events: totals.max_buffered_events,
         gap: details.gap.map(|(first_missing, age_seconds)| Gap { first_missing, age_seconds }),
+    }
+}
+
+fn stream_status(replica: ReplicaStatus) -> status::Stream {
+    status::Stream {
+        position: replica.position,
+        end: replica.end,
+        lag: replica.end - replica.position,
+        trouble: replica.trouble,
+        own_entries: replica.own_entries,
+        other_entries: replica.other_entries,
+        covered_batches: replica.covered_batches,
+        repaired_entries: replica.repaired_entries,
+        errors: replica.errors,
+        retained_bytes: replica.retained_bytes,
     }
 }
 

@@ -12,6 +12,8 @@ mod service_manager;
 mod signals;
 mod start_error;
 mod startup;
+#[cfg(feature = "cluster")]
+mod stream;
 mod tcp;
 
 use std::io::{self, ErrorKind};
@@ -34,6 +36,10 @@ use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
 use start_error::ListenHint;
 use startup::{Port, Startup};
+#[cfg(feature = "cluster")]
+use stream::OpenStream;
+#[cfg(feature = "cluster")]
+pub use stream::StreamError;
 use tcp::TcpAcceptor;
 
 use crate::admin::{MAX_CONNECTIONS, is_admin_token};
@@ -73,6 +79,10 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(JournalError),
+    /// The stream that several servers share cannot be used.
+    #[cfg(feature = "cluster")]
+    #[error("{0}")]
+    Stream(StreamError),
     /// The poll or the signal handlers cannot be set up.
     #[error("cannot set up the event loop: {0}")]
     Setup(io::Error),
@@ -245,6 +255,13 @@ impl Server {
             }
             None => None,
         };
+        #[cfg(feature = "cluster")]
+        let stream = config
+            .stream
+            .as_ref()
+            .map(|url| stream::open(url, &config, Arc::clone(&waker)).map_err(StartError::Stream));
+        #[cfg(feature = "cluster")]
+        let stream = stream.transpose()?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
@@ -261,6 +278,10 @@ impl Server {
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
         if let Some(OpenJournal { thread, graph, awaited }) = journal {
             hub = hub.with_log(Box::new(thread), graph, awaited);
+        }
+        #[cfg(feature = "cluster")]
+        if let Some(OpenStream { log, graph, awaited }) = stream {
+            hub = hub.with_log(Box::new(log), graph, awaited);
         }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));
