@@ -156,6 +156,7 @@ fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable() || event.is_read_closed() || event.is_error(),
         writable: event.is_writable(),
         read_closed: event.is_read_closed() || event.is_error(),
+        urgent: event.is_priority(),
     }
 }
 

@@ -85,7 +85,8 @@ impl Acceptor for TcpAcceptor {
         self.liveness.apply(&SockRef::from(&stream))?;
         // Register for WRITABLE once. With edge triggering it only fires after WouldBlock, so it is free
         // until then and never needs re-registration.
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        // PRIORITY reports urgent data, at which reads stop short.
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.registry.register(&mut stream, Token(token), interest)?;
         Ok((stream, peer))
     }
