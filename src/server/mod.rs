@@ -244,8 +244,8 @@ impl Server {
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
-        if let Some(OpenJournal { thread, graph, awaited }) = journal {
-            hub = hub.with_log(Box::new(thread), graph, awaited);
+        if let Some(OpenJournal { thread, graph, awaited, history }) = journal {
+            hub = hub.with_log(Box::new(thread), graph, awaited, history);
         }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));

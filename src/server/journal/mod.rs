@@ -22,7 +22,7 @@ pub(super) use writer_thread::JournalThread;
 use self::directory::Directory;
 use self::lock::DirectoryLock;
 use crate::config::{Config, SyncMode};
-use crate::engine::FollowerGraph;
+use crate::engine::{FollowerGraph, History};
 use crate::journal::{self, CommitPoint, Notice, Recovery};
 
 /// Why the journal cannot be opened.
@@ -63,6 +63,8 @@ pub(super) struct OpenJournal {
     pub(super) graph: FollowerGraph,
     /// The restored awaited sequence.
     pub(super) awaited: u64,
+    /// The newest events before it, if clients may resume.
+    pub(super) history: Option<History>,
 }
 
 /// Locks the directory, restores the state from the journal in it, and starts its threads. `waker` wakes the
@@ -81,7 +83,7 @@ pub(super) fn open(
     fs::create_dir_all(directory).map_err(|error| with_name(error.to_string()))?;
     let lock = DirectoryLock::acquire(directory).map_err(with_name)?;
     let mut storage = open_storage(directory)?;
-    let recovery = recover(&mut storage, directory, config.first_sequence)
+    let mut recovery = recover(&mut storage, directory, config)
         .map_err(|error| JournalError::Recovery { directory: name(), error })?;
     let commit_point = match config.sync {
         SyncMode::Always => CommitPoint::Synced,
@@ -99,7 +101,8 @@ pub(super) fn open(
     let thread = JournalThread::start(writer, sync_interval, snapshots, lock, waker)
         .map_err(|error| with_name(error.to_string()))?;
     let awaited = recovery.state.awaited;
-    Ok(OpenJournal { thread, graph: recovery.state.graph, awaited })
+    let history = recovery.state.history.take();
+    Ok(OpenJournal { thread, graph: recovery.state.graph, awaited, history })
 }
 
 fn open_storage(directory: &Path) -> Result<Directory, JournalError> {
@@ -113,10 +116,14 @@ fn open_storage(directory: &Path) -> Result<Directory, JournalError> {
 fn recover(
     storage: &mut Directory,
     directory: &Path,
-    first_sequence: u64,
+    config: &Config,
 ) -> Result<Recovery, journal::Error> {
     let start = Instant::now();
-    let recovery = Recovery::read(storage, first_sequence, |notice| log_notice(&notice))?;
+    let &Config { first_sequence, resume_events, .. } = config;
+    let recovery =
+        Recovery::read_with_history(storage, first_sequence, resume_events, |notice| {
+            log_notice(&notice);
+        })?;
     if let Some(torn) = &recovery.torn {
         log::warn!(
             "journal: {} ends with {} bytes of an incomplete write at offset {} ({}): cut off, and \
