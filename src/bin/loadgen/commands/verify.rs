@@ -16,27 +16,37 @@ use crate::run::{Outcome, RunOptions, run_load};
 use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
+/// Flag of the server with the number of events for which clients may come back.
+const RESUME_FLAG: &str = "--resume-events";
+/// Its value for a started server.
+const RESUME_EVENTS: u64 = 1_000_000;
+
 /// Runs the command; `is_default` if it was not named.
 pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
     let load = flags.shuffled_load(flags.mix.clone());
     let spec = WorkloadSpec::resolve(load, &variable, ORIGINAL_TOTAL_EVENTS)?;
     let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
+    let reconnect_every = flags.reconnect_every.map(Duration::from_secs_f64);
     let restarts = flags.restart_every.map(|seconds| RestartPlan {
         every: Duration::from_secs_f64(seconds),
         restarts: flags.restarts,
+        reconnect_every,
     });
     let data_dir = flags.data_dir.as_deref().map(|directory| directory.display().to_string());
     let mut server_arguments = flags.server_arg.clone();
     server_arguments.extend(data_dir.into_iter().flat_map(|it| ["--data-dir".to_owned(), it]));
+    if reconnect_every.is_some() && !flags.target().has_server_flag(RESUME_FLAG) {
+        server_arguments.extend([RESUME_FLAG.to_owned(), RESUME_EVENTS.to_string()]);
+    }
     let target = TargetFlags { server_arguments: &server_arguments, ..flags.target() };
     let plan = Plan {
         kind: if restarts.is_some() { "verify-restarts" } else { "verify" },
-        description: describe(&spec, restarts),
+        description: describe(&spec, restarts, reconnect_every),
         settings: merged(
             json!(spec),
             json!({
                 "sync": flags.sync || restarts.is_some(), "restartEverySeconds": flags.restart_every,
-                "restarts": flags.restarts, "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "restarts": flags.restarts, "reconnectEverySeconds": flags.reconnect_every, "cpu": flags.cpu, "serverCpu": flags.server_cpu,
                 "server": server_settings(target, &[]),
             }),
         ),
@@ -65,6 +75,7 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
         let options = RunOptions {
             sample: flags.report.is_some(),
             sync: flags.sync,
+            reconnect_every,
             ..RunOptions::new(spec.total_events, common)
         };
         let outcome = verify(&spec, server, options)?;
@@ -74,9 +85,17 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
     conclude(&plan, files, measure())
 }
 
-fn describe(spec: &WorkloadSpec, restarts: Option<RestartPlan>) -> String {
-    let text = spec.describe("verify");
-    let Some(RestartPlan { every, restarts }) = restarts else { return text };
+fn describe(
+    spec: &WorkloadSpec,
+    restarts: Option<RestartPlan>,
+    reconnect_every: Option<Duration>,
+) -> String {
+    let mut text = spec.describe("verify");
+    if let Some(every) = reconnect_every {
+        let every = format_seconds(every.as_secs_f64());
+        text = format!("{text}, a client leaves and comes back about every {every}");
+    }
+    let Some(RestartPlan { every, restarts, .. }) = restarts else { return text };
     let text =
         format!("{text}, the server killed about every {}", format_seconds(every.as_secs_f64()));
     match restarts {
