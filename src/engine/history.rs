@@ -189,9 +189,8 @@ impl History {
     /// Returns the memory of the kept events, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let bytes = |chunk: &Chunk| {
-            chunk.entries.capacity() * size_of::<Entry>() + chunk.lines.capacity()
-        };
+        let bytes =
+            |chunk: &Chunk| chunk.entries.capacity() * size_of::<Entry>() + chunk.lines.capacity();
         self.chunks.iter().map(bytes).sum::<usize>() as u64
     }
 
@@ -214,9 +213,8 @@ impl History {
 
     /// Returns the position of the first event that does not precede `sequence`.
     pub(super) fn position_of(&self, sequence: u64) -> u64 {
-        let is_before = |chunk: &Chunk| {
-            chunk.entries.last().is_some_and(|entry| entry.sequence < sequence)
-        };
+        let is_before =
+            |chunk: &Chunk| chunk.entries.last().is_some_and(|entry| entry.sequence < sequence);
         let index = self.chunks.partition_point(is_before);
         let position = self.start + index as u64 * self.chunk_events;
         match self.chunks.get(index) {

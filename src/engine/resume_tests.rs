@@ -76,7 +76,11 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let event = (proptest::sample::select(vec!['F', 'F', 'F', 'U', 'U', 'B', 'P', 'S', 'S', 'S', 'X']), 1..5_u64, 1..5_u64);
+    let event = (
+        proptest::sample::select(vec!['F', 'F', 'F', 'U', 'U', 'B', 'P', 'S', 'S', 'S', 'X']),
+        1..5_u64,
+        1..5_u64,
+    );
     let step = prop_oneof![
         6 => proptest::collection::vec(event, 1..12).prop_map(Step::Apply),
         4 => (1..5_u64, -5..40_i64).prop_map(|(user, back)| Step::ComeBack(user, back)),
@@ -92,7 +96,13 @@ impl World {
     fn new(first: u64, max_events: usize) -> World {
         let mut engine = Engine::new(Sequence::new(first).unwrap(), 1000);
         engine.keep_history(History::new(max_events, 0));
-        World { engine, max_events, applied: Vec::new(), follows: BTreeSet::new(), comebacks: Vec::new() }
+        World {
+            engine,
+            max_events,
+            applied: Vec::new(),
+            follows: BTreeSet::new(),
+            comebacks: Vec::new(),
+        }
     }
 
     fn apply(&mut self, (letter, a, b): (char, u64, u64)) {
@@ -125,8 +135,7 @@ impl World {
         let sequence = last.saturating_add_signed(-back);
         let resume = Resume::after(Sequence::new(sequence).unwrap(), UserId(user));
         let (lines, due) = (Vec::new(), sequence + 1);
-        let comeback =
-            Comeback {
+        let comeback = Comeback {
             user,
             resume,
             lines,
@@ -306,7 +315,8 @@ fn world_of(max_events: usize, first: u64, events: &[(char, u64, u64)]) -> World
 
 #[test]
 fn a_client_gets_what_comes_after_its_sequence() {
-    let world = world_of(100, 1, &[('B', 0, 0), ('P', 1, 2), ('P', 2, 1), ('X', 0, 0), ('B', 0, 0)]);
+    let world =
+        world_of(100, 1, &[('B', 0, 0), ('P', 1, 2), ('P', 2, 1), ('X', 0, 0), ('B', 0, 0)]);
     let all = |sequence| resume_after(&world.engine, 2, sequence).0;
     assert_eq!(all(0), ["1|B", "2|P|1|2", "5|B"], "nothing precedes the stream");
     assert_eq!(all(1), ["2|P|1|2", "5|B"]);

@@ -538,9 +538,8 @@ impl<A: Acceptor> Hub<A> {
         self.sources.close_all(&mut self.cx);
         let is_expired = self.shutdown.has_expired(self.cx.now);
         let resumes = &self.resumes;
-        self.outbound.close_drained(self.clients.table_mut(), is_expired, |key| {
-            resumes.is_replaying(key)
-        });
+        self.outbound
+            .close_drained(self.clients.table_mut(), is_expired, |key| resumes.is_replaying(key));
     }
 
     /// Closes all connections whose end was read or whose close is pending.

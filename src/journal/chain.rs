@@ -174,7 +174,8 @@ impl Chain {
         if events == 0 || self.snapshots.first().is_none_or(|name| name.awaited <= latest) {
             return self.load_base(storage);
         }
-        let base = |(state, segments), snapshot| Base { state, snapshot, segments, damaged: Vec::new() };
+        let base =
+            |(state, segments), snapshot| Base { state, snapshot, segments, damaged: Vec::new() };
         for &name in self.snapshots.iter().filter(|name| name.awaited <= latest) {
             if let Some(loaded) = self.load_snapshot(storage, name)? {
                 return Ok(base(loaded, Some(name)));

@@ -70,8 +70,7 @@ impl AheadClients {
     /// twice.
     pub(super) fn take_expired(&mut self, now: Instant, is_final: bool) -> Vec<SessionKey> {
         let AheadClients { by_sequence, timeouts } = self;
-        let is_stale =
-            |entry: &Waiting| !by_sequence.contains(&(entry.sequence, entry.session));
+        let is_stale = |entry: &Waiting| !by_sequence.contains(&(entry.sequence, entry.session));
         let expired = timeouts.take_expired(now, is_stale);
         let mut sessions = Vec::new();
         for entry in expired {

@@ -120,10 +120,9 @@ fn recover(
 ) -> Result<Recovery, journal::Error> {
     let start = Instant::now();
     let &Config { first_sequence, resume_events, .. } = config;
-    let recovery =
-        Recovery::read_with_history(storage, first_sequence, resume_events, |notice| {
-            log_notice(&notice);
-        })?;
+    let recovery = Recovery::read_with_history(storage, first_sequence, resume_events, |notice| {
+        log_notice(&notice);
+    })?;
     if let Some(torn) = &recovery.torn {
         log::warn!(
             "journal: {} ends with {} bytes of an incomplete write at offset {} ({}): cut off, and \

@@ -69,8 +69,7 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool, may_resume: bool) {
     let now = Instant::now();
     let resume_events = usize::from(may_resume);
     let config = Config { resume_events, ..Config::default() };
-    let mut hub =
-        Hub::new(config, CAPACITY, Once(Some(source)), Once(Some(client)), now);
+    let mut hub = Hub::new(config, CAPACITY, Once(Some(source)), Once(Some(client)), now);
     while hub.next_turn() == NextTurn::Now {
         hub.turn(now, &[], |_| false);
         hub.check_invariants();

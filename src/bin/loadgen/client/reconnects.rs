@@ -28,13 +28,8 @@ pub(crate) struct Reconnects {
 
 impl Reconnects {
     pub(crate) fn new(to: SocketAddr, every: Duration, seed: u64) -> Reconnects {
-        let mut reconnects = Reconnects {
-            to,
-            every,
-            random: Prng::from_seed(seed),
-            next: Instant::now(),
-            count: 0,
-        };
+        let mut reconnects =
+            Reconnects { to, every, random: Prng::from_seed(seed), next: Instant::now(), count: 0 };
         reconnects.set_next(Instant::now());
         reconnects
     }

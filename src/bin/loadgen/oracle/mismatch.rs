@@ -60,7 +60,8 @@ pub(crate) const RESET_HINT: &str = "if the server has received events before, r
                     --on-source-disconnect reset";
 
 /// Explanation of a gap that a client is told when it comes back.
-pub(crate) const GAP_HINT: &str = "the server does not reach back that far: start it with a larger --resume-events";
+pub(crate) const GAP_HINT: &str =
+    "the server does not reach back that far: start it with a larger --resume-events";
 
 impl Mismatch {
     /// Returns an explanation if a client's first line has a later sequence than expected: a server

@@ -10,7 +10,8 @@ impl Model {
     /// Registers a client as the server says, and checks that the server was right: the client has
     /// sent this ID, and it takes over its user's connection or a slot is free.
     pub(super) fn on_registered(&mut self, id: SocketId, user: u64) {
-        let is_candidate = |&(candidate, line): &(SocketId, IdLine)| (candidate, line.0) == (id, user);
+        let is_candidate =
+            |&(candidate, line): &(SocketId, IdLine)| (candidate, line.0) == (id, user);
         let candidate = self.candidates.iter().position(is_candidate);
         let Some(index) = candidate else { panic!("client {id} has not sent the ID {user}") };
         let (_, (_, after)) = self.candidates.remove(index);

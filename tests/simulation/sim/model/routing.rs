@@ -5,8 +5,8 @@ use eventserver::hub::CloseReason;
 use super::super::event::Action;
 use super::super::kernel::SocketId;
 use super::super::sequencer::{Counts, Line, Sequencer};
-use std::rc::Rc;
 use super::{Model, TERMINATOR, TurnSnapshot};
+use std::rc::Rc;
 
 /// The sequencer's state after a turn.
 struct SequencerRun {

@@ -137,7 +137,10 @@ impl Crowd {
             return Ok(());
         };
         if count == 0 {
-            return Err(io::Error::other(format!("user {}, who came back, was closed", client.user)));
+            return Err(io::Error::other(format!(
+                "user {}, who came back, was closed",
+                client.user
+            )));
         }
         self.readable.push_back(index);
         self.outcome.gaps += usize::from(client.check_head(&self.buffer[..count])?);
@@ -168,7 +171,8 @@ impl Returning {
             return Ok(false);
         }
         let gap = self.head.strip_prefix(b"gap ");
-        let first = gap.map_or_else(|| number_before(&self.head, b'|'), |gap| number_before(gap, b' '));
+        let first =
+            gap.map_or_else(|| number_before(&self.head, b'|'), |gap| number_before(gap, b' '));
         let is_due = match gap {
             Some(_) => first == Some(self.after + 1),
             None => first > Some(self.after),

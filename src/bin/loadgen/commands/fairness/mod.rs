@@ -83,11 +83,8 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         Err("--mix: it must contain broadcasts, because a new client waits for one".to_owned())?;
     }
     let resume = (experiment.returning > 0).then_some((RESUME_FLAG, MISSED_EVENTS));
-    let own: Vec<_> = identify_timeout
-        .map(|ms| (IDENTIFY_TIMEOUT_FLAG, ms))
-        .into_iter()
-        .chain(resume)
-        .collect();
+    let own: Vec<_> =
+        identify_timeout.map(|ms| (IDENTIFY_TIMEOUT_FLAG, ms)).into_iter().chain(resume).collect();
     let plan = Plan {
         kind: "fairness",
         description: experiment.describe(),
@@ -285,8 +282,7 @@ impl<'a> FairnessRun<'a> {
         // No event addresses these users. The next ones are those of new clients.
         let first_user = u64::from(u32::MAX) + self.experiment.flood.users;
         let registration = (self.poll.registry(), FIRST_RETURNING);
-        let crowd =
-            Crowd::connect(self.to, self.experiment.returning, first_user, registration)?;
+        let crowd = Crowd::connect(self.to, self.experiment.returning, first_user, registration)?;
         self.crowd = Some(crowd);
         Ok(())
     }
