@@ -26,6 +26,7 @@ mod peer_timeout;
 mod queue_memory;
 mod registration;
 mod reload;
+mod resume;
 mod routing;
 mod service;
 mod shutdown;

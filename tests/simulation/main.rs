@@ -17,6 +17,7 @@ mod gaps;
 mod harness;
 mod journal;
 mod limits;
+mod resumes;
 mod sim;
 mod turns;
 
