@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::restarts::{self, RestartPlan};
-use super::{CommandResult, conclude, merged, server, server_settings, variable};
+use super::{CommandResult, conclude, members, merged, server, server_settings, several, variable};
 use crate::args;
 use crate::options::{Endpoints, ORIGINAL_TOTAL_EVENTS, TargetFlags};
 use crate::output::document::Plan;
@@ -15,6 +15,9 @@ use crate::output::{OutputFiles, print};
 use crate::run::{Outcome, RunOptions, run_load};
 use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
+
+/// Mean time after which the source moves between several servers.
+const DEFAULT_MOVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command; `is_default` if it was not named.
 pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
@@ -28,15 +31,21 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
     let data_dir = flags.data_dir.as_deref().map(|directory| directory.display().to_string());
     let mut server_arguments = flags.server_arg.clone();
     server_arguments.extend(data_dir.into_iter().flat_map(|it| ["--data-dir".to_owned(), it]));
-    let target = TargetFlags { server_arguments: &server_arguments, ..flags.target() };
+    let target = TargetFlags { server_arguments: &server_arguments, ..flags.targets() };
+    let move_every = move_interval(flags)?;
     let plan = Plan {
-        kind: if restarts.is_some() { "verify-restarts" } else { "verify" },
+        kind: match (restarts, move_every) {
+            (Some(_), _) => "verify-restarts",
+            (None, Some(_)) => "verify-shared",
+            (None, None) => "verify",
+        },
         description: describe(&spec, restarts),
         settings: merged(
             json!(spec),
             json!({
-                "sync": flags.sync || restarts.is_some(), "restartEverySeconds": flags.restart_every,
-                "restarts": flags.restarts, "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "sync": flags.sync || restarts.is_some() || move_every.is_some(),
+                "restartEverySeconds": flags.restart_every, "restarts": flags.restarts,
+                "moveEverySeconds": move_every.map(|every| every.as_secs_f64()), "cpu": flags.cpu, "serverCpu": flags.server_cpu,
                 "server": server_settings(target, &[]),
             }),
         ),
@@ -61,6 +70,11 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
             print(&outcome.text());
             return Ok(outcome.findings());
         }
+        if let Some(every) = move_every {
+            let outcome = several::verify(&spec, common, &members(target.servers)?, every)?;
+            print(&outcome.text());
+            return Ok(outcome.findings());
+        }
         let server = server(target, flags.server_cpu)?;
         let options = RunOptions {
             sample: flags.report.is_some(),
@@ -72,6 +86,22 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
         Ok(outcome.findings())
     };
     conclude(&plan, files, measure())
+}
+
+/// Returns how often the source moves between several servers; `None` if there is one.
+///
+/// # Errors
+///
+/// It is to move, and there is no other server.
+fn move_interval(flags: &args::Verify) -> Result<Option<Duration>, String> {
+    match (flags.servers.len(), flags.move_every) {
+        (0 | 1, None) => Ok(None),
+        (0 | 1, Some(_)) => Err(
+            "--move-every has no effect with one --target: the source has no other server to move to"
+                .to_owned(),
+        ),
+        (_, every) => Ok(Some(every.map_or(DEFAULT_MOVE_INTERVAL, Duration::from_secs_f64))),
+    }
 }
 
 fn describe(spec: &WorkloadSpec, restarts: Option<RestartPlan>) -> String {
