@@ -65,6 +65,7 @@
 //! unsafe code, allocation or formatting per event, and costs that grow with idle connections.
 
 pub mod admin;
+pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod hub;

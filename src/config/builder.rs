@@ -3,7 +3,7 @@
 use log::LevelFilter;
 
 use super::error::{self, Error, Origin};
-use super::{Config, KEYS, Origins, SlowClient, file};
+use super::{Config, KEYS, OnSourceDisconnect, Origins, SlowClient, StreamUrl, file};
 
 /// The settings under construction, with the origin of each.
 #[derive(Default)]
@@ -29,6 +29,7 @@ impl ConfigBuilder {
     pub(super) fn validate(self) -> Result<Config, Error> {
         let ConfigBuilder { config, origins } = self;
         check_listeners(&config, &origins)?;
+        check_stream(&config, &origins)?;
         check_effects(&config, &origins)?;
         if config.total_queue_bytes < config.client_queue_bytes {
             return Err(Error::Conflict(format!(
@@ -65,6 +66,42 @@ fn check_listeners(config: &Config, origins: &Origins) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks that the stream goes together with the other settings.
+fn check_stream(config: &Config, origins: &Origins) -> Result<(), Error> {
+    if config.stream.is_none() {
+        return Ok(());
+    }
+    if !cfg!(feature = "cluster") {
+        return Err(Error::Conflict(format!(
+            "this build has no support for --stream ({}): it was built without the feature \"cluster\"",
+            origins.stream
+        )));
+    }
+    if !cfg!(feature = "cluster-tls") && config.stream.as_ref().is_some_and(StreamUrl::is_tls) {
+        return Err(Error::Conflict(format!(
+            "this build has no support for rediss:// ({}): build it with --features cluster-tls, or use \
+             redis://",
+            origins.stream
+        )));
+    }
+    if let Some(directory) = &config.data_dir {
+        return Err(Error::Conflict(format!(
+            "--stream ({}) and --data-dir {} ({}) exclude each other: the stream keeps what the journal would",
+            origins.stream,
+            directory.display(),
+            origins.data_dir
+        )));
+    }
+    if config.on_source_disconnect == OnSourceDisconnect::Reset {
+        return Err(Error::Conflict(format!(
+            "--stream ({}) and --on-source-disconnect reset ({}) exclude each other, because a reset would \
+             concern all servers: leave one of them out",
+            origins.stream, origins.on_source_disconnect
+        )));
+    }
+    Ok(())
+}
+
 /// Checks that no flag is without effect. Files and variables may hold such settings, for other flags.
 fn check_effects(config: &Config, origins: &Origins) -> Result<(), Error> {
     let is_flag = |origin: &Origin| matches!(origin, Origin::Flag(_));
@@ -81,6 +118,12 @@ fn check_effects(config: &Config, origins: &Origins) -> Result<(), Error> {
              --log-level",
             origins.log_level
         )));
+    }
+    if is_flag(&origins.stream_max_bytes) && config.stream.is_none() {
+        return Err(Error::Conflict(
+            "--stream-max-bytes has no effect without --stream: leave it out, or name a stream"
+                .to_owned(),
+        ));
     }
     match (config.max_clients, config.max_clients_per_address) {
         (Some(all), Some(each)) if each > all && is_flag(&origins.max_clients_per_address) => {

@@ -16,6 +16,7 @@ mod listen;
 mod number;
 mod print;
 mod setting;
+mod stream_url;
 mod value;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use serde_json::{Map, Value};
 use self::builder::ConfigBuilder;
 use self::listen::{ListenAddress, ListenPort, OptionalListen};
 use self::setting::{Effect, Group, Setting};
+use self::stream_url::OptionalStream;
 use self::value::{
     Bytes, Choice, Integer, Millis, OptionalInteger, OptionalMillis, OptionalPath, SettingType,
     Sync, Toggle,
@@ -37,6 +39,7 @@ use self::value::{
 pub use self::environment::Environment;
 pub use self::error::{Error, Origin};
 pub use self::invocation::{ConfigSource, Invocation};
+pub use self::stream_url::StreamUrl;
 
 settings! {
     /// The address for event sources. Loopback by default, because whatever reaches it controls the stream.
@@ -208,6 +211,26 @@ settings! {
         Journal, Restart, "journal-retain-bytes" "BYTES",
         "size of the journal kept before its newest snapshot",
         "journalRetainBytes" => Bytes(0..=1 << 48);
+
+    /// The stream that several servers share. `None`: this server is alone.
+    stream: Option<StreamUrl> = None,
+        Stream, Restart, "stream" "URL",
+        "share one ordered stream with other servers: redis://HOST:PORT/DB?stream=NAME, rediss:// or unix://",
+        "stream" => OptionalStream;
+
+    /// Whether the stream is created if it does not exist. Without it a missing stream is an error, so that
+    /// an emptied engine is noticed.
+    stream_create: bool = false,
+        Stream, Restart, "stream-create" "BOOL",
+        "create the stream if it does not exist; for the first start only, because a stream that has vanished \
+         would start anew",
+        "streamCreate" => Toggle;
+
+    /// The size of the stream that snapshots keep it below, in bytes.
+    stream_max_bytes: u64 = 1 << 30,
+        Stream, Restart, "stream-max-bytes" "BYTES",
+        "size of the stream from which snapshots are published and older entries are removed",
+        "streamMaxBytes" => Bytes(1 << 20..=1 << 48);
 }
 
 /// What happens to order and graph when the last source that has sent a line disconnects.

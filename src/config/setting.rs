@@ -60,18 +60,20 @@ pub(super) enum Group {
     Queues,
     Timeouts,
     Journal,
+    Stream,
     Logging,
     Running,
 }
 
 impl Group {
-    pub(super) const ALL: [Group; 8] = [
+    pub(super) const ALL: [Group; 9] = [
         Group::Listen,
         Group::Order,
         Group::Limits,
         Group::Queues,
         Group::Timeouts,
         Group::Journal,
+        Group::Stream,
         Group::Logging,
         Group::Running,
     ];
@@ -84,6 +86,7 @@ impl Group {
             Group::Queues => "Queues",
             Group::Timeouts => "Timeouts",
             Group::Journal => "Journal",
+            Group::Stream => "Several servers",
             Group::Logging => "Logging",
             Group::Running => "Running",
         }

@@ -30,6 +30,13 @@ impl Batch {
         self.lines.len() >= BATCH_BYTES || self.next - self.first >= BATCH_BYTES as u64
     }
 
+    /// Removes everything, and keeps the buffer.
+    pub fn clear(&mut self) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        *self = Batch { lines, ..Batch::default() };
+    }
+
     /// Appends the next sequence, with its line unless it is void.
     #[inline]
     pub(super) fn push(&mut self, line: Option<&[u8]>) {

@@ -31,7 +31,9 @@ pub use log_entry::{Batch, LogEntry};
 pub use reorder::{Head, InsertOutcome, ReorderBuffer};
 pub use state_hash::StateHash;
 
-use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence, UserId};
+use crate::protocol::{
+    CompactEvent, Decoded, Event, EventDecoder, EventKind, Line, Sequence, UserId,
+};
 
 /// The recipients of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +146,55 @@ impl Engine {
     pub fn with_log(first: Sequence, awaited: u64, graph: FollowerGraph, window: u32) -> Engine {
         let reorder = ReorderBuffer::with_log(awaited, window);
         Engine { first, reorder, graph, counters: Counters::default() }
+    }
+
+    /// Prepares for a log to which others append, too: see [`commit_other`](Self::commit_other).
+    pub fn share_log(&mut self) {
+        self.reorder.share_log();
+    }
+
+    /// Puts the sequences from `first` to before `next`, which others have committed, in the place of what is
+    /// buffered there, and allows them to be applied. `lines` holds their lines in order, each ended by LF;
+    /// sequences without a line are void. `decoder` has nothing left from before, and its lines are not
+    /// limited.
+    pub fn commit_other(
+        &mut self,
+        first: u64,
+        next: u64,
+        lines: &[u8],
+        decoder: &mut EventDecoder,
+    ) {
+        decoder.buffer_mut().feed(lines);
+        let reorder = &mut self.reorder;
+        reorder.begin_replacing(next);
+        let mut due = first;
+        loop {
+            decoder.decode_fast(usize::MAX, |event, line| {
+                let sequence = event.sequence.get();
+                let is_next = sequence == due && sequence < next;
+                if is_next {
+                    reorder.replace_fast(event, line);
+                    due += 1;
+                }
+                is_next
+            });
+            match decoder.next_event() {
+                Some(Decoded::Event(event, line)) => {
+                    let sequence = event.sequence.get();
+                    // Lines that are not in order were not written by a server of this kind. All servers
+                    // skip them alike.
+                    if (due..next).contains(&sequence) {
+                        reorder.replace_with_voids(due..sequence);
+                        reorder.replace(&event, line);
+                        due = sequence + 1;
+                    }
+                }
+                Some(Decoded::Malformed(..)) => {}
+                None => break,
+            }
+        }
+        reorder.replace_with_voids(due..next);
+        reorder.end_replacing(next);
     }
 
     /// Appends consecutive buffered sequences to `batch`, at most `max` and until it is full: those that

@@ -60,6 +60,8 @@ pub struct ReorderBuffer {
     window: u64,
     /// Whether events are applied only once they are committed.
     is_logged: bool,
+    /// Whether others append to the log, too.
+    is_shared: bool,
     /// The sequence after those passed to the log. 0 without a log. Less than `awaited` after a gap was
     /// skipped.
     staged: u64,
@@ -81,6 +83,7 @@ impl ReorderBuffer {
             awaited: first.get(),
             window: u64::from(window.max(1)),
             is_logged: false,
+            is_shared: false,
             staged: 0,
             committed: u64::MAX,
             len: 0,
@@ -133,6 +136,64 @@ impl ReorderBuffer {
     /// Allows the staged sequences before `next` to be applied.
     pub fn commit(&mut self, next: u64) {
         self.committed = next;
+    }
+
+    /// Lets skipped sequences pass as voids, because a log that others share may still supply them.
+    pub fn share_log(&mut self) {
+        self.is_shared = true;
+    }
+
+    /// Makes room for the sequences before `next`, which others have committed.
+    pub fn begin_replacing(&mut self, next: u64) {
+        let ahead = next.saturating_sub(self.awaited).saturating_sub(1);
+        if ahead >= self.slots.len() as u64 {
+            self.grow(ahead);
+        }
+    }
+
+    /// Puts a committed event in the place of what is buffered. Its sequence must be one that
+    /// [`begin_replacing`](Self::begin_replacing) has made room for.
+    #[inline]
+    pub fn replace_fast(&mut self, event: &CompactEvent, line: Line<'_>) {
+        let at = self.vacate(event.sequence.get());
+        if !self.slots[at].store_compact(event, line) {
+            self.slots[at].store_overflow(self.long_lines.insert(line.as_bytes()));
+        }
+    }
+
+    /// Puts a committed event in the place of what is buffered, whatever its line is like.
+    pub fn replace(&mut self, event: &Event, line: Line<'_>) {
+        let at = self.vacate(event.sequence.get());
+        let compact = CompactEvent::try_from(event).ok();
+        if !compact.is_some_and(|compact| self.slots[at].store_compact(&compact, line)) {
+            self.slots[at].store_overflow(self.long_lines.insert(line.as_bytes()));
+        }
+    }
+
+    /// Lets committed sequences pass without an event.
+    pub fn replace_with_voids(&mut self, sequences: Range<u64>) {
+        for sequence in sequences {
+            let at = self.vacate(sequence);
+            self.slots[at].state = State::Void;
+        }
+    }
+
+    /// Allows the replaced sequences before `next` to be applied. They are not staged any more.
+    pub fn end_replacing(&mut self, next: u64) {
+        self.staged = self.staged.max(next);
+        self.committed = next;
+    }
+
+    /// Returns the slot of a sequence, and counts it as occupied. Its old content is to be overwritten.
+    #[inline]
+    fn vacate(&mut self, sequence: u64) -> usize {
+        let at = slot_index(sequence, self.slots.len());
+        match self.slots[at].state {
+            State::Empty => self.record_insert(),
+            State::Overflow => self.long_lines.remove(self.slots[at].overflow_key()),
+            State::Void | State::Compact(_) => {}
+        }
+        at
     }
 
     /// Returns whether [`stage`](Self::stage) has something to append.
@@ -298,10 +359,14 @@ impl ReorderBuffer {
         Some(self.awaited..first_buffered)
     }
 
-    /// Skips the missing sequences before the first buffered one, and returns them.
+    /// Skips the missing sequences before the first buffered one, and returns them. With a shared log they
+    /// become voids, because others may have committed them.
     pub fn skip_gap(&mut self) -> Option<Range<u64>> {
         let gap = self.gap()?;
-        self.awaited = gap.end;
+        match self.is_shared {
+            true => self.replace_with_voids(gap.clone()),
+            false => self.awaited = gap.end,
+        }
         Some(gap)
     }
 

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::cluster::Remainder;
 use crate::engine::{Batch, Engine, LogEntry, StateHash};
 use crate::hub::budgets::Budgets;
+use crate::protocol::EventDecoder;
 
 /// A log to which ordered events are written before they are applied. Implementations must not block,
 /// because they run in the loop.
@@ -13,11 +15,25 @@ pub trait CommitLog: Debug {
     /// Appends an entry. The entries of one log continue each other.
     fn append(&mut self, entry: LogEntry);
 
-    /// Returns the number of committed entries. It never falls. When it rises, the loop has to be woken.
-    fn committed(&self) -> u64;
+    /// Takes the next entry that was committed. When there is one, the loop has to be woken.
+    fn take_committed(&mut self) -> Option<Committed>;
+
+    /// Returns whether [`take_committed`](Self::take_committed) has something.
+    fn has_committed(&self) -> bool;
+
+    /// Returns whether others append to the log, too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Returns whether others may have committed entries that were not taken yet, so that what is missing
+    /// here may be there.
+    fn is_behind(&self) -> bool {
+        false
+    }
 
     /// Returns the number of entries after which the log wants to know the state hash, if any. It must not
-    /// rise to a number that [`committed`](Self::committed) has exceeded before.
+    /// rise to a number of entries that were taken before.
     fn stamp_point(&self) -> Option<u64>;
 
     /// Takes the state hash after the entries of the [`stamp_point`](Self::stamp_point).
@@ -32,6 +48,20 @@ pub trait CommitLog: Debug {
     /// Completes the log, within `timeout`.
     fn finish(self: Box<Self>, timeout: Duration);
 }
+
+/// An entry of the log that was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The oldest entry in flight.
+    Oldest,
+    /// All batches in flight before this sequence. Others have covered those that the log does not contain.
+    Before(u64),
+    /// A batch of others. The batches in flight that it covers will not be committed.
+    Other(Remainder),
+}
+
+/// The number of bytes of a line of others, which has passed the limit of their servers.
+const MAX_LINE_BYTES: usize = 1 << 16;
 
 /// An entry that was passed to the log and is not committed, or is not applied completely.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +92,8 @@ pub(crate) struct Commits {
     committed: u64,
     /// The sequence after the last committed one.
     committed_next: u64,
+    /// Decodes batches of others. Its buffer is reused.
+    decoder: EventDecoder,
 }
 
 /// The result of [`Commits::stage`].
@@ -78,7 +110,8 @@ pub(crate) enum Staged {
 impl Commits {
     /// Creates commits to `log`, for an engine that awaits the sequence `awaited`.
     pub(crate) fn new(log: Box<dyn CommitLog>, awaited: u64) -> Commits {
-        Commits { log: Some(log), committed_next: awaited, ..Commits::default() }
+        let decoder = EventDecoder::new(MAX_LINE_BYTES);
+        Commits { log: Some(log), committed_next: awaited, decoder, ..Commits::default() }
     }
 
     /// Returns why nothing is committed at present, if the log knows of a problem.
@@ -159,13 +192,20 @@ impl Commits {
         log.append(LogEntry::Reset { awaited: engine.awaited(), first });
     }
 
+    /// Returns whether others may have committed what is missing here.
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_behind())
+    }
+
     /// Lets the engine apply what the log has committed since, up to the next sequence at which the log
-    /// wants to know the state hash. Returns whether there is more to apply.
-    pub(crate) fn advance(&mut self, engine: &mut Engine) -> bool {
-        let Some(log) = &mut self.log else { return false };
+    /// wants to know the state hash, and until enough can be applied. Returns whether there is more to apply.
+    pub(crate) fn advance(&mut self, engine: &mut Engine, budgets: &Budgets) -> bool {
         let mut has_advanced = false;
-        let committed = log.committed();
         loop {
+            let Some(log) = &mut self.log else { return has_advanced };
+            // Before the stamp point, which rises before more is committed.
+            let has_committed = log.has_committed();
             if log.stamp_point() == Some(self.committed) {
                 let hash = match self.in_flight.front() {
                     Some(&InFlight::Reset { hash_before }) => hash_before,
@@ -178,31 +218,74 @@ impl Commits {
                 log.stamp(hash.unwrap_or(StateHash(0)));
                 continue;
             }
-            if self.committed == committed {
+            if !has_committed || has_enough(log.as_ref(), self.committed_next, engine, budgets) {
                 return has_advanced;
             }
-            let Some(entry) = self.in_flight.pop_front() else { return has_advanced };
+            let Some(committed) = log.take_committed() else { return has_advanced };
             self.committed += 1;
-            match entry {
-                InFlight::Batch { next, bytes } => {
-                    self.in_flight_bytes -= bytes;
-                    self.committed_next = next;
-                    engine.commit(next);
-                    has_advanced = true;
+            has_advanced |= self.on_committed(committed, engine);
+        }
+    }
+
+    /// Lets the engine apply an entry. Returns whether there is something to apply.
+    fn on_committed(&mut self, committed: Committed, engine: &mut Engine) -> bool {
+        match committed {
+            Committed::Oldest => match self.remove_oldest() {
+                Some(InFlight::Batch { next, .. }) => self.commit(next, engine),
+                Some(InFlight::Reset { .. }) => {
+                    self.committed_next = engine.first().get();
+                    false
                 }
-                InFlight::Reset { .. } => self.committed_next = engine.first().get(),
+                None => false,
+            },
+            Committed::Before(next) => {
+                self.remove_covered(next);
+                self.commit(next, engine)
+            }
+            Committed::Other(batch) => {
+                let next = batch.next;
+                self.remove_covered(next);
+                if self.batch.next <= next {
+                    self.batch.clear();
+                }
+                engine.commit_other(batch.first, next, batch.lines(), &mut self.decoder);
+                self.committed_next = next;
+                true
             }
         }
     }
 
+    fn commit(&mut self, next: u64, engine: &mut Engine) -> bool {
+        self.committed_next = next;
+        engine.commit(next);
+        true
+    }
+
+    fn remove_oldest(&mut self) -> Option<InFlight> {
+        let oldest = self.in_flight.pop_front()?;
+        if let InFlight::Batch { bytes, .. } = oldest {
+            self.in_flight_bytes -= bytes;
+        }
+        Some(oldest)
+    }
+
+    /// Removes the batches in flight before a sequence.
+    fn remove_covered(&mut self, before: u64) {
+        while let Some(InFlight::Batch { next, .. }) = self.in_flight.front()
+            && *next <= before
+        {
+            self.remove_oldest();
+        }
+    }
+
     /// Returns whether [`advance`](Self::advance) has something to do.
-    pub(crate) fn can_advance(&self, engine: &Engine) -> bool {
+    pub(crate) fn can_advance(&self, engine: &Engine, budgets: &Budgets) -> bool {
         let Some(log) = &self.log else { return false };
-        let is_blocked_by_stamp = log.stamp_point() == Some(self.committed)
-            && engine.awaited() < self.committed_next
-            && !matches!(self.in_flight.front(), Some(InFlight::Reset { .. }));
-        !is_blocked_by_stamp
-            && (log.committed() > self.committed || log.stamp_point() == Some(self.committed))
+        if log.stamp_point() == Some(self.committed) {
+            return engine.awaited() >= self.committed_next
+                || matches!(self.in_flight.front(), Some(InFlight::Reset { .. }));
+        }
+        log.has_committed() && !has_enough(log.as_ref(), self.committed_next, engine, budgets)
     }
 
     /// Panics unless the invariants between two turns hold.
@@ -214,4 +297,15 @@ impl Commits {
         );
         assert!(self.batch.is_empty() || !self.in_flight.is_empty(), "an idle log gets the batch");
     }
+}
+
+/// Returns whether so much is committed and not applied that no more is taken. Without others nothing is
+/// committed that is not counted as staged.
+fn has_enough(
+    log: &dyn CommitLog,
+    committed_next: u64,
+    engine: &Engine,
+    budgets: &Budgets,
+) -> bool {
+    log.is_shared() && committed_next.saturating_sub(engine.awaited()) >= budgets.unapplied
 }

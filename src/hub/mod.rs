@@ -48,7 +48,7 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
-pub use commits::CommitLog;
+pub use commits::{CommitLog, Committed};
 pub(crate) use listener::Listener;
 pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
@@ -127,6 +127,9 @@ impl<A: Acceptor> Hub<A> {
     ) -> Hub<A> {
         let window = self.cx.config.reorder_window;
         self.engine = Engine::with_log(self.engine.first(), awaited, graph, window);
+        if log.is_shared() {
+            self.engine.share_log();
+        }
         self.commits = Commits::new(log, awaited);
         self
     }
@@ -473,7 +476,7 @@ impl<A: Acceptor> Hub<A> {
     /// Applies due events and lines that were read, within the budget of a turn.
     fn apply(&mut self) {
         let Hub { sources, clients, engine, outbound, commits, cx, recorder, .. } = self;
-        commits.advance(engine);
+        commits.advance(engine, &cx.budgets);
         let delivery = Delivery { outbound, clients: clients.table_mut(), now: cx.now };
         sources.apply(&mut Applier::new(engine, delivery, commits, recorder, cx));
     }
@@ -485,7 +488,7 @@ impl<A: Acceptor> Hub<A> {
     }
 
     fn check_gap(&mut self) {
-        let is_paused = self.outbound.is_paused() || self.is_draining();
+        let is_paused = self.outbound.is_paused() || self.is_draining() || self.commits.is_behind();
         let all_drained = self.sources.are_all_drained();
         self.gap_monitor.check(&mut self.engine, is_paused, all_drained, &mut self.cx);
     }
@@ -562,7 +565,7 @@ impl<A: Acceptor> Hub<A> {
         let has_input =
             (can_stage && self.engine.has_unstaged()) || self.sources.have_work(may, &self.cx);
         (self.outbound.may_accept() && (self.engine.has_ready() || has_input))
-            || self.commits.can_advance(&self.engine)
+            || self.commits.can_advance(&self.engine, &self.cx.budgets)
             || self.sources.can_accept()
             || self.clients.has_work_left()
             || !self.engine.graph().is_index_complete()

@@ -29,10 +29,12 @@ pub use inspection::{Checked, Inspection, SegmentReport, SnapshotReport, Start, 
 pub use maintenance::{Maintained, maintain};
 pub use names::{SegmentName, SnapshotName};
 pub use reader::{BadRecord, RecordReader, Step};
+pub(crate) use record::append_record;
 pub use record::{FORMAT_VERSION, HEADER_BYTES, Header, HeaderError, Kind, MAX_PAYLOAD_BYTES};
 pub use recovery::{Notice, Recovery, TornTail};
 pub use repair::{Repair, RepairStep, plan_repair};
 pub use segment::{SegmentEnd, SegmentStart};
+pub(crate) use snapshot::write_records;
 pub use snapshot::{SnapshotError, SnapshotPoint, read_snapshot, write_snapshot};
 pub use state::State;
 pub use storage::{ReadAt, Storage, StorageFile};

@@ -168,7 +168,7 @@ impl Header {
 
 /// Appends a record to `out`: the header, whose fields for the payload are filled in, and the payload.
 /// Returns the checksum of the header.
-pub(super) fn append_record(out: &mut Vec<u8>, header: Header, payload: &[u8]) -> u32 {
+pub(crate) fn append_record(out: &mut Vec<u8>, header: Header, payload: &[u8]) -> u32 {
     let header = Header {
         // A payload has at most MAX_PAYLOAD_BYTES.
         bytes: payload.len() as u32,

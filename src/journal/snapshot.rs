@@ -39,8 +39,8 @@ impl SnapshotPoint {
 }
 
 /// Appends records to a file.
-struct Appender<F> {
-    file: F,
+struct Appender<'a, F> {
+    file: &'a mut F,
     file_id: u64,
     awaited: u64,
     offset: u64,
@@ -48,7 +48,7 @@ struct Appender<F> {
     record: Vec<u8>,
 }
 
-impl<F: StorageFile> Appender<F> {
+impl<F: StorageFile> Appender<'_, F> {
     fn append(&mut self, kind: Kind, count: u32, payload: &[u8]) -> io::Result<()> {
         self.record.clear();
         let header = Header {
@@ -63,7 +63,7 @@ impl<F: StorageFile> Appender<F> {
             previous: self.checksum,
         };
         self.checksum = append_record(&mut self.record, header, payload);
-        write_once(&mut self.file, self.offset, &self.record)?;
+        write_once(self.file, self.offset, &self.record)?;
         self.offset += self.record.len() as u64;
         Ok(())
     }
@@ -101,9 +101,22 @@ fn write_unfinished<S: Storage>(
     state: &State,
     point: SnapshotPoint,
 ) -> io::Result<u64> {
+    let mut file = storage.create(UNFINISHED_SNAPSHOT, 0)?;
+    let bytes = write_records(&mut file, storage.random_id(), state, point)?;
+    file.sync()?;
+    Ok(bytes)
+}
+
+/// Writes the records of a snapshot in order, with `file_id` in each. Returns their length in bytes.
+pub(crate) fn write_records(
+    file: &mut impl StorageFile,
+    file_id: u64,
+    state: &State,
+    point: SnapshotPoint,
+) -> io::Result<u64> {
     let mut out = Appender {
-        file: storage.create(UNFINISHED_SNAPSHOT, 0)?,
-        file_id: storage.random_id(),
+        file,
+        file_id,
         awaited: state.awaited,
         offset: 0,
         checksum: 0,
@@ -115,12 +128,11 @@ fn write_unfinished<S: Storage>(
     let mut end = follows.to_le_bytes().to_vec();
     end.extend_from_slice(&state.hash().0.to_le_bytes());
     out.append(Kind::SnapshotEnd, 0, &end)?;
-    out.file.sync()?;
     Ok(out.offset)
 }
 
 /// Writes all follows, in groups of one follower each. Returns their number.
-fn write_follows(out: &mut Appender<impl StorageFile>, state: &State) -> io::Result<u64> {
+fn write_follows(out: &mut Appender<'_, impl StorageFile>, state: &State) -> io::Result<u64> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
     let (mut total, mut in_chunk) = (0, 0);
     let mut group: Option<(UserId, u32, usize)> = None;

@@ -100,7 +100,7 @@ fn for_each_event(
     payload: &[u8],
     mut apply: impl FnMut(&Event),
 ) -> Result<(), String> {
-    feed(decoder, payload);
+    decoder.buffer_mut().feed(payload);
     let (mut awaited, mut count) = (header.first, 0_u32);
     let mut check = |event: &Event| {
         let sequence = event.sequence.get();
@@ -134,15 +134,4 @@ fn for_each_event(
         return Err(format!("the record holds {count} lines instead of {}", header.count));
     }
     Ok(())
-}
-
-/// Appends bytes to the buffer of a decoder.
-fn feed(decoder: &mut EventDecoder, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        let space = decoder.buffer_mut().unfilled_mut(bytes.len());
-        let (next, rest) = bytes.split_at(space.len());
-        space.copy_from_slice(next);
-        decoder.buffer_mut().advance(next.len());
-        bytes = rest;
-    }
 }

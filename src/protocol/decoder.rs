@@ -92,16 +92,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn feed(lines: &mut LineBuffer, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let unfilled = lines.unfilled_mut(bytes.len());
-            let (next, rest) = bytes.split_at(unfilled.len());
-            unfilled.copy_from_slice(next);
-            lines.advance(next.len());
-            bytes = rest;
-        }
-    }
-
     /// A decoded line in owned form.
     type Owned = (Vec<u8>, Result<Event, ParseError>);
 
@@ -109,7 +99,7 @@ mod tests {
         let mut decoder = EventDecoder::new(max_line_bytes);
         let mut received = Vec::new();
         for piece in stream.chunks(piece) {
-            feed(&mut decoder.lines, piece);
+            decoder.buffer_mut().feed(piece);
             loop {
                 decoder.decode_fast(2, |&event, line| {
                     received.push((line.as_bytes().to_vec(), Ok(event.into())));
@@ -128,7 +118,7 @@ mod tests {
     /// Frames first and parses afterwards, always byte by byte.
     fn decode_reference(stream: &[u8], max_line_bytes: usize) -> Vec<Owned> {
         let mut lines = LineBuffer::new(max_line_bytes);
-        feed(&mut lines, stream);
+        lines.feed(stream);
         let mut received = Vec::new();
         while let Some(frame) = lines.next_frame() {
             received.push(match frame {

@@ -61,6 +61,17 @@ impl LineBuffer {
         self.max_line_bytes = max_line_bytes;
     }
 
+    /// Appends bytes.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let unfilled = self.unfilled_mut(bytes.len());
+            let (next, rest) = bytes.split_at(unfilled.len());
+            unfilled.copy_from_slice(next);
+            self.advance(next.len());
+            bytes = rest;
+        }
+    }
+
     /// Returns unfilled space of 1 to `max` bytes (`max` is at least 1), and overwrites consumed lines. A
     /// full buffer doubles, so that it grows to what one round of reading fills and no further.
     pub fn unfilled_mut(&mut self, max: usize) -> &mut [u8] {

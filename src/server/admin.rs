@@ -119,7 +119,7 @@ impl Monitored for View<'_> {
         if self.hub.is_draining() {
             return Some(Cow::Borrowed("draining"));
         }
-        self.hub.log_problem().map(|problem| format!("paused by the disk: {problem}").into())
+        self.hub.log_problem().map(Into::into)
     }
 
     fn history(&self) -> HistoryColumns {

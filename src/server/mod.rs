@@ -11,6 +11,8 @@ mod reload;
 mod service_manager;
 mod signals;
 mod start_error;
+#[cfg(feature = "cluster")]
+mod stream;
 mod tcp;
 
 use std::io::{self, ErrorKind};
@@ -32,6 +34,10 @@ use reload::Reloader;
 use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
 use start_error::ListenHint;
+#[cfg(feature = "cluster")]
+use stream::OpenStream;
+#[cfg(feature = "cluster")]
+pub use stream::StreamError;
 use tcp::TcpAcceptor;
 
 use crate::admin::{ADMIN_LISTENER, MAX_CONNECTIONS, is_admin_token};
@@ -71,6 +77,10 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(JournalError),
+    /// The stream that several servers share cannot be used.
+    #[cfg(feature = "cluster")]
+    #[error("{0}")]
+    Stream(StreamError),
     /// The poll or the signal handlers cannot be set up.
     #[error("cannot set up the event loop: {0}")]
     Setup(io::Error),
@@ -211,6 +221,13 @@ impl Server {
             journal::open(directory, &config, Arc::clone(&waker)).map_err(StartError::Journal)
         });
         let journal = journal.transpose()?;
+        #[cfg(feature = "cluster")]
+        let stream = config
+            .stream
+            .as_ref()
+            .map(|url| stream::open(url, &config, Arc::clone(&waker)).map_err(StartError::Stream));
+        #[cfg(feature = "cluster")]
+        let stream = stream.transpose()?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
@@ -246,6 +263,10 @@ impl Server {
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
         if let Some(OpenJournal { thread, graph, awaited }) = journal {
             hub = hub.with_log(Box::new(thread), graph, awaited);
+        }
+        #[cfg(feature = "cluster")]
+        if let Some(OpenStream { log, graph, awaited }) = stream {
+            hub = hub.with_log(Box::new(log), graph, awaited);
         }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));

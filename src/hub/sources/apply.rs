@@ -255,7 +255,7 @@ impl<'a, S: Write> Applier<'a, S> {
                     self.budget.events = self.budget.events.saturating_sub(cost);
                 }
                 Progress::Blocked => return StopReason::Backpressure,
-                Progress::Idle if self.commits.advance(self.engine) => {}
+                Progress::Idle if self.commits.advance(self.engine, &self.cx.budgets) => {}
                 Progress::Idle => return StopReason::Drained,
             }
         }

@@ -13,7 +13,7 @@ use super::directory::Directory;
 use super::lock::DirectoryLock;
 use super::snapshot_thread::SnapshotThread;
 use crate::engine::{LogEntry, StateHash};
-use crate::hub::CommitLog;
+use crate::hub::{CommitLog, Committed};
 use crate::journal::{Error, Writer, is_disk_full};
 
 /// The time between two attempts while the disk refuses.
@@ -41,6 +41,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
@@ -53,6 +57,8 @@ pub(crate) struct JournalThread {
     messages: Option<Sender<Message>>,
     free_buffers: Receiver<Vec<u8>>,
     shared: Arc<Shared>,
+    /// The number of committed entries that the loop has taken.
+    taken: u64,
     /// The last stamp point that was stamped.
     stamped: u64,
     /// Disconnected when the thread ends.
@@ -89,7 +95,14 @@ impl JournalThread {
             drop(lock);
             drop(ending);
         })?;
-        Ok(JournalThread { messages: Some(sender), free_buffers, shared, stamped: 0, ended })
+        Ok(JournalThread {
+            messages: Some(sender),
+            free_buffers,
+            shared,
+            taken: 0,
+            stamped: 0,
+            ended,
+        })
     }
 
     fn send(&self, message: Message) {
@@ -105,8 +118,15 @@ impl CommitLog for JournalThread {
         self.send(Message::Entry(entry));
     }
 
-    fn committed(&self) -> u64 {
-        self.shared.committed.load(Ordering::Acquire)
+    fn take_committed(&mut self) -> Option<Committed> {
+        self.has_committed().then(|| {
+            self.taken += 1;
+            Committed::Oldest
+        })
+    }
+
+    fn has_committed(&self) -> bool {
+        self.shared.committed.load(Ordering::Acquire) > self.taken
     }
 
     fn stamp_point(&self) -> Option<u64> {
@@ -126,7 +146,7 @@ impl CommitLog for JournalThread {
     }
 
     fn problem(&self) -> Option<String> {
-        self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.problem().map(|problem| format!("paused by the disk: {problem}"))
     }
 
     /// Waits until all entries are on the disk.
@@ -136,7 +156,7 @@ impl CommitLog for JournalThread {
             log::error!(
                 "journal abandoned after {} ms: {}",
                 timeout.as_millis(),
-                self.problem().unwrap_or_else(|| "the disk is slow".to_owned())
+                self.shared.problem().unwrap_or_else(|| "the disk is slow".to_owned())
             );
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use eventserver::engine::{LogEntry, StateHash};
-use eventserver::hub::CommitLog;
+use eventserver::hub::{CommitLog, Committed};
 use eventserver::journal::{CommitPoint, Error, Position, Writer};
 
 use super::memory_disk::MemoryDisk;
@@ -27,6 +27,8 @@ pub(crate) struct DiskThread {
     writer: Writer<MemoryDisk>,
     messages: VecDeque<Message>,
     committed: u64,
+    /// The number of committed entries that the loop has taken.
+    taken: u64,
     stamp_point: Option<u64>,
     stamped: u64,
     problem: Option<String>,
@@ -48,6 +50,7 @@ impl SimulatedLog {
             writer,
             messages: VecDeque::new(),
             committed: 0,
+            taken: 0,
             stamp_point: None,
             stamped: 0,
             problem: None,
@@ -98,8 +101,17 @@ impl CommitLog for SimulatedLog {
         thread.messages.push_back(Message::Entry(entry));
     }
 
-    fn committed(&self) -> u64 {
-        self.0.borrow().committed
+    fn take_committed(&mut self) -> Option<Committed> {
+        let mut thread = self.0.borrow_mut();
+        (thread.taken < thread.committed).then(|| {
+            thread.taken += 1;
+            Committed::Oldest
+        })
+    }
+
+    fn has_committed(&self) -> bool {
+        let thread = self.0.borrow();
+        thread.taken < thread.committed
     }
 
     fn stamp_point(&self) -> Option<u64> {

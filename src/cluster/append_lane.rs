@@ -1,0 +1,214 @@
+//! The connection that appends: it repairs the stream after a loss, then appends own batches.
+
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::engine::{Appended, EngineError, Position, StreamInfo};
+use super::replica::{GRACE, Next, RECHECK, Replica, Request, Response, Trouble};
+
+/// What the connection knows of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing, because it is new.
+    #[default]
+    Unknown,
+    /// The stream reaches at least as far as this server has read.
+    Reaches(StreamInfo),
+    /// The stream ends before what this server has read, or does not exist.
+    Lost(Option<Position>),
+    /// It contains what this server has read, but may lack what others have.
+    Holding,
+    /// It contains what this server has read.
+    Ready,
+}
+
+/// The state of the connection.
+#[derive(Debug, Default)]
+pub struct AppendLane {
+    phase: Phase,
+    /// The number of own batches that the engine has accepted or refused as covered.
+    sent: usize,
+    /// What this server had read when it asked for the end of the stream.
+    asked_at: Position,
+    epoch: Option<u64>,
+    /// Until when nothing new is appended.
+    hold_until: Duration,
+    backoff: Backoff,
+    retry_at: Duration,
+    trouble: Option<Trouble>,
+}
+
+impl AppendLane {
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// Notes that the oldest own batch was removed.
+    pub(super) fn on_removed(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+    }
+
+    /// Looks at the stream again before anything else is appended.
+    pub(super) fn doubt(&mut self) {
+        if matches!(self.phase, Phase::Ready | Phase::Holding) {
+            self.phase = Phase::Unknown;
+        }
+    }
+
+    fn retry(&mut self, at: Duration, trouble: Option<Trouble>) {
+        self.phase = Phase::Unknown;
+        self.sent = 0;
+        self.retry_at = at;
+        self.trouble = trouble;
+    }
+}
+
+impl Replica {
+    /// Returns what the appending connection does next.
+    pub fn next_append(&mut self, now: Duration) -> Next {
+        if now < self.append.retry_at {
+            return Next::WaitUntil(self.append.retry_at);
+        }
+        match self.append.phase {
+            Phase::Unknown => self.ask_for_end(),
+            Phase::Reaches(_) => Next::Call(Request::EntryAt(self.position())),
+            Phase::Lost(end) => self.next_repair(end, now),
+            Phase::Holding if now < self.append.hold_until => {
+                Next::WaitUntil(self.append.hold_until)
+            }
+            // Others may have repaired the stream in the meantime.
+            Phase::Holding => self.ask_for_end(),
+            Phase::Ready if self.tail.is_stuck() => Next::WaitUntil(now + RECHECK),
+            Phase::Ready => {
+                let next = self.encoded(self.append.sent);
+                next.map_or(Next::Wait, |entry| Next::Call(Request::Append(entry)))
+            }
+        }
+    }
+
+    fn ask_for_end(&mut self) -> Next {
+        self.append.asked_at = self.position();
+        Next::Call(Request::Info)
+    }
+
+    /// Returns the call that appends the next entry again that the stream has lost.
+    fn next_repair(&mut self, end: Option<Position>, now: Duration) -> Next {
+        let is_missing = |next: Position| end.is_none_or(|end| next > end);
+        let entry = self.retained.iter().find(|entry| is_missing(entry.next));
+        match (entry, end) {
+            (Some(entry), None) if entry.first == entry.next.0 => {
+                Next::Call(Request::Create(entry.clone()))
+            }
+            (Some(entry), Some(end)) if entry.first <= end.0 => {
+                Next::Call(Request::Append(entry.clone()))
+            }
+            (entry, end) => {
+                let awaited = self.position().0;
+                let kept = entry.map_or(awaited, |entry| entry.first);
+                let trouble = match end {
+                    None => Trouble::Missing { awaited },
+                    Some(Position(first)) => Trouble::Lost { first, kept },
+                };
+                self.append.retry(now + RECHECK, Some(trouble));
+                Next::WaitUntil(self.append.retry_at)
+            }
+        }
+    }
+
+    /// Takes the answer to a call of the appending connection.
+    pub fn on_appended(
+        &mut self,
+        request: &Request,
+        response: Result<Response, EngineError>,
+        now: Duration,
+        random: u64,
+    ) {
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                self.status.errors += 1;
+                let at = now + self.append.backoff.next_delay(random);
+                self.append.retry(at, Some(Trouble::Unreachable(error.0)));
+                return;
+            }
+        };
+        match (request, response) {
+            (Request::Info, Response::Info(None)) => {
+                self.append.hold_until = now + GRACE;
+                self.append.phase = Phase::Lost(None);
+            }
+            (Request::Info, Response::Info(Some(info))) => self.on_append_info(info, now),
+            (&Request::EntryAt(position), Response::EntryAt(found)) => {
+                self.on_append_verified(position, found, now);
+            }
+            (Request::Append(entry) | Request::Create(entry), Response::Appended(appended)) => {
+                self.on_append_result(entry.next, appended);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_append_info(&mut self, info: StreamInfo, now: Duration) {
+        self.end = self.end.max(info.end);
+        if self.append.epoch.is_some_and(|epoch| epoch != info.epoch) {
+            self.append.hold_until = now + GRACE;
+        }
+        self.append.epoch = Some(info.epoch);
+        self.append.phase = match info.end < self.append.asked_at {
+            true => {
+                self.append.hold_until = now + GRACE;
+                Phase::Lost(Some(info.end))
+            }
+            false => Phase::Reaches(info),
+        };
+    }
+
+    fn on_append_verified(&mut self, position: Position, found: Option<Vec<u8>>, now: Duration) {
+        let Phase::Reaches(info) = self.append.phase else { return };
+        match self.verify(position, found, info) {
+            Some(Ok(())) => {
+                self.append.backoff = Backoff::default();
+                self.append.sent = 0;
+                self.append.trouble = None;
+                self.append.phase = match now < self.append.hold_until {
+                    true => Phase::Holding,
+                    false => Phase::Ready,
+                };
+            }
+            Some(Err(trouble)) => self.append.retry(now + RECHECK, Some(trouble)),
+            // The tail has moved far since.
+            None => self.append.phase = Phase::Unknown,
+        }
+    }
+
+    fn on_append_result(&mut self, next: Position, appended: Appended) {
+        match (self.append.phase, appended) {
+            (_, Appended::Missing) => self.append.retry(Duration::ZERO, None),
+            (Phase::Lost(_), Appended::Accepted) => {
+                self.status.repaired_entries += 1;
+                // What follows is appended again, then the stream is looked at once more.
+                self.append.phase = match next < self.position() {
+                    true => Phase::Lost(Some(next)),
+                    false => Phase::Unknown,
+                };
+            }
+            (Phase::Lost(_), Appended::Covered) => self.append.phase = Phase::Unknown,
+            (Phase::Ready, Appended::Accepted) => {
+                self.end = self.end.max(next);
+                self.on_sent(next);
+            }
+            (Phase::Ready, Appended::Covered) => {
+                self.status.covered_batches += 1;
+                self.on_sent(next);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that an own batch needs not be appended again, unless the connection is lost.
+    fn on_sent(&mut self, next: Position) {
+        // It may have been read back in the meantime, and be removed.
+        let sent = self.pending.iter().take_while(|pending| pending.next <= next.0).count();
+        self.append.sent = sent;
+    }
+}

@@ -1,0 +1,56 @@
+//! Several servers, one stream: what is appended, read and applied, and what happens after failures.
+//!
+//! Pure: the engine that keeps the stream is behind the [`StreamEngine`] trait, time and random numbers are
+//! passed in as values. No sockets, no clock, no threads, no log.
+//!
+//! # The stream
+//!
+//! All servers are equal. Each appends batches of what its sources have sent, and applies only what it reads
+//! back. There is no leader: the order of the stream decides.
+//!
+//! An [`Entry`] is a batch: the first sequence, the next awaited one, and the lines. It is the record of a
+//! journal ([`crate::journal`]) with file ID 0, after 32 bytes that name its [`Origin`]. Its [`Position`] is
+//! the next awaited sequence, so that positions rise with the sequence, and an engine that demands rising
+//! positions refuses a batch that others have covered. A batch that covers more is accepted, and every reader
+//! skips the part that it has: *the first in the stream counts*. The first entry of a stream, the *genesis*,
+//! holds no sequence. It tells the first one.
+//!
+//! # What a reader checks
+//!
+//! - An entry that begins after the awaited sequence leaves a hole. The reader has diverged.
+//! - Each entry names the last entry that its server had read, and a fingerprint of everything up to it (a
+//!   [`Link`]). A reader that has read something else there has diverged. So two histories that an engine has
+//!   kept in turn, as in a failover to a replica that lacks entries, are never mixed in silence.
+//! - After each connection the reader looks whether its newest entry is still in the stream.
+//!
+//! # After a loss
+//!
+//! A server that is ahead of the stream appends again what it has read and kept, the same bytes at the same
+//! positions, before anything else. Others that are not ahead notice by the engine's epoch that entries may be
+//! missing, and append nothing new for [`GRACE`]. A server that has not kept everything waits for another that
+//! has, and says so.
+//!
+//! # State
+//!
+//! A [`Replica`] is the state of one server. Two connections drive it: one appends, one reads. Each asks for
+//! its [`Next`] call, makes it, and passes the answer back.
+
+mod append_lane;
+mod backoff;
+mod engine;
+mod entry;
+mod history;
+mod replica;
+mod snapshot;
+mod tail_lane;
+
+pub use append_lane::AppendLane;
+pub use engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
+pub use entry::{BadEntry, Entry, Origin, Remainder};
+pub use history::{History, Link, Remembered};
+pub use replica::{
+    Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, Replica, ReplicaStatus,
+    Request, Response, Trouble,
+};
+pub use snapshot::{Progress, Published, RestoreError, Restored, publish, restore};
+pub use tail_lane::TailLane;

@@ -1,0 +1,474 @@
+//! What one server knows of the stream: the state that its two connections share.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use super::append_lane::AppendLane;
+use super::engine::{Appended, EngineError, Position, StreamEngine, StreamInfo};
+use super::entry::{Entry, Origin, Remainder};
+use super::history::{History, Link};
+use super::tail_lane::TailLane;
+use crate::engine::Batch;
+
+/// The maximum number of bytes of entries that are kept to be appended again, if the engine loses them.
+pub const MAX_RETAINED_BYTES: usize = 64 << 20;
+
+/// The number of bytes that wait to be applied from which no more are read.
+pub const MAX_UNTAKEN_BYTES: usize = 8 << 20;
+
+/// How long nothing new is appended after the engine may have lost entries, so that servers that have them
+/// append them again first. Longer than all servers need to notice and to connect again.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// The time between two attempts while the stream is not as it should be.
+pub(super) const RECHECK: Duration = Duration::from_millis(200);
+
+/// How long a read waits for entries.
+pub const READ_WAIT: Duration = Duration::from_secs(1);
+
+/// A call of the engine that a connection makes next. Between two calls nothing is locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// See [`StreamEngine::info`].
+    Info,
+    /// See [`StreamEngine::entry_at`].
+    EntryAt(Position),
+    /// See [`StreamEngine::append`].
+    Append(Entry),
+    /// See [`StreamEngine::create`].
+    Create(Entry),
+    /// See [`StreamEngine::read`].
+    Read(Position),
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// The answer to [`Request::Info`].
+    Info(Option<StreamInfo>),
+    /// The answer to [`Request::EntryAt`].
+    EntryAt(Option<Vec<u8>>),
+    /// The answer to [`Request::Append`] and [`Request::Create`].
+    Appended(Appended),
+    /// The answer to [`Request::Read`].
+    Entries(Vec<(Position, Vec<u8>)>),
+}
+
+/// What a connection does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It makes a call.
+    Call(Request),
+    /// It waits until this time, or until it is woken.
+    WaitUntil(Duration),
+    /// It waits until it is woken.
+    Wait,
+}
+
+impl Request {
+    /// Makes the call.
+    ///
+    /// # Errors
+    ///
+    /// The engine is unreachable or refuses.
+    pub fn call(&self, engine: &mut impl StreamEngine) -> Result<Response, EngineError> {
+        Ok(match self {
+            Request::Info => Response::Info(engine.info()?),
+            Request::EntryAt(position) => Response::EntryAt(engine.entry_at(*position)?),
+            Request::Append(entry) => Response::Appended(engine.append(entry.next, &entry.bytes)?),
+            Request::Create(entry) => Response::Appended(engine.create(entry.next, &entry.bytes)?),
+            Request::Read(after) => Response::Entries(engine.read(Some(*after), READ_WAIT)?),
+        })
+    }
+}
+
+/// Why a server does not follow the stream at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The engine does not answer as it should.
+    Unreachable(String),
+    /// The stream does not exist, and this server cannot restore it.
+    Missing {
+        /// What this server awaits.
+        awaited: u64,
+    },
+    /// The stream ends before the entries that this server has read, and this server has not kept all of
+    /// those that are missing.
+    Lost {
+        /// The first missing sequence.
+        first: u64,
+        /// The first sequence that this server still has.
+        kept: u64,
+    },
+    /// The entries that this server has not read were trimmed.
+    Trimmed {
+        /// The first missing sequence.
+        first: u64,
+        /// The sequence at which the stream continues.
+        next: u64,
+    },
+    /// The stream contradicts what this server has applied.
+    Diverged {
+        /// The first sequence that is missing or contradicted.
+        first: u64,
+        /// The sequence after the last one.
+        next: u64,
+        /// What was found.
+        reason: String,
+    },
+}
+
+impl Trouble {
+    /// Returns whether other events may have been applied elsewhere than here.
+    #[must_use]
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Trouble::Lost { .. } | Trouble::Diverged { .. })
+    }
+
+    /// Returns a name for metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Trouble::Unreachable(_) => "unreachable",
+            Trouble::Missing { .. } => "missing",
+            Trouble::Lost { .. } => "lost",
+            Trouble::Trimmed { .. } => "trimmed",
+            Trouble::Diverged { .. } => "diverged",
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Unreachable(error) => write!(f, "stream unreachable: {error}"),
+            Trouble::Missing { awaited } => write!(
+                f,
+                "the stream is gone: it does not exist any more, {awaited} is awaited, and this server has \
+                 not kept all entries; restore the engine from its backup"
+            ),
+            Trouble::Lost { first, kept } => write!(
+                f,
+                "diverged: the engine has lost sequences {first} to {}, which this server has applied and \
+                 not kept; nothing is applied until another server appends them again, or this server is \
+                 restarted",
+                kept.saturating_sub(1)
+            ),
+            Trouble::Trimmed { first, next } => write!(
+                f,
+                "too far behind: the stream has been trimmed, sequences {first} to {} are not in it any \
+                 more; restart this server, so that it loads the newest snapshot",
+                next.saturating_sub(1)
+            ),
+            Trouble::Diverged { first, next, reason } => write!(
+                f,
+                "diverged at sequences {first} to {}: {reason}; nothing more is applied, restart this \
+                 server to follow the stream as it is",
+                next.saturating_sub(1)
+            ),
+        }
+    }
+}
+
+/// An entry of the stream, as it is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The oldest batches in flight up to this sequence; the last of them ends there.
+    Own {
+        /// The sequence after the last.
+        next: u64,
+    },
+    /// A batch of another server.
+    Other(Remainder),
+}
+
+/// An own batch that was not read back.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) next: u64,
+    pub(super) bytes: usize,
+    pub(super) content: Content,
+}
+
+/// The content of an own batch. It is encoded when it is first appended, and its bytes never change
+/// afterwards.
+#[derive(Debug)]
+pub(super) enum Content {
+    Batch(Batch),
+    Entry(Entry),
+}
+
+/// What an operator sees of the stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The last position that was read.
+    pub position: u64,
+    /// The last position of the stream, as far as it is known.
+    pub end: u64,
+    /// Own entries that were read back.
+    pub own_entries: u64,
+    /// Entries of other servers that were read.
+    pub other_entries: u64,
+    /// Own batches that others had covered when they were appended.
+    pub covered_batches: u64,
+    /// Entries that were appended again, because the engine had lost them.
+    pub repaired_entries: u64,
+    /// The number of connections that were dropped after an error.
+    pub errors: u64,
+    /// Bytes of entries that are kept to be appended again.
+    pub retained_bytes: u64,
+}
+
+/// The state of one server in the stream. Two connections drive it: the [`AppendLane`] and the
+/// [`TailLane`]. Both ask it for the next call, make the call without holding it, and pass it the answer.
+#[derive(Debug)]
+pub struct Replica {
+    /// The random ID of this process.
+    id: u64,
+    next_nonce: u64,
+    pub(super) history: History,
+    /// The newest entries that were read, the oldest first.
+    pub(super) retained: VecDeque<Entry>,
+    retained_bytes: usize,
+    max_retained_bytes: usize,
+    pub(super) pending: VecDeque<Pending>,
+    commits: VecDeque<Commit>,
+    untaken_bytes: usize,
+    free_buffers: Vec<Vec<u8>>,
+    /// The largest end of the stream that was seen since the last connection.
+    pub(super) end: Position,
+    pub(super) append: AppendLane,
+    pub(super) tail: TailLane,
+    pub(super) status: ReplicaStatus,
+}
+
+impl Replica {
+    /// Creates the state of a server that has read the stream up to `start`. `kept` are the newest entries
+    /// up to there, as far as they are known.
+    #[must_use]
+    pub fn new(id: u64, history: History, kept: VecDeque<Entry>) -> Replica {
+        let end = history.newest().link.position;
+        let retained_bytes = kept.iter().map(|entry| entry.bytes.len()).sum();
+        let mut replica = Replica {
+            id,
+            next_nonce: 1,
+            history,
+            retained: kept,
+            retained_bytes,
+            max_retained_bytes: MAX_RETAINED_BYTES,
+            pending: VecDeque::new(),
+            commits: VecDeque::new(),
+            untaken_bytes: 0,
+            free_buffers: Vec::new(),
+            end,
+            append: AppendLane::default(),
+            tail: TailLane::default(),
+            status: ReplicaStatus::default(),
+        };
+        replica.forget_old();
+        replica
+    }
+
+    /// Returns the replica with another bound on the bytes that it keeps to append them again.
+    #[must_use]
+    pub fn with_max_retained_bytes(mut self, bytes: usize) -> Replica {
+        self.max_retained_bytes = bytes;
+        self.forget_old();
+        self
+    }
+
+    /// Returns the last position that was read.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.history.newest().link.position
+    }
+
+    /// Returns the link after the last entry that was read, and the fingerprint of that entry.
+    #[must_use]
+    pub fn newest(&self) -> (Link, u64) {
+        let newest = self.history.newest();
+        (newest.link, newest.fingerprint)
+    }
+
+    /// Returns the number of bytes of the entries after a position that this server has read.
+    #[must_use]
+    pub fn bytes_after(&self, position: Position) -> u64 {
+        self.history.bytes_after(position)
+    }
+
+    /// Takes an own batch, which continues those before it.
+    pub fn submit(&mut self, batch: Batch) {
+        let (next, bytes) = (batch.next, batch.lines.len());
+        // Others may have covered it since it was made.
+        if Position(next) <= self.position() {
+            self.recycle(batch.lines);
+            return;
+        }
+        self.pending.push_back(Pending { next, bytes, content: Content::Batch(batch) });
+    }
+
+    /// Returns the next entry to be applied.
+    pub fn take_commit(&mut self) -> Option<Commit> {
+        let commit = self.commits.pop_front()?;
+        if let Commit::Other(remainder) = &commit {
+            self.untaken_bytes -= remainder.lines().len();
+        }
+        Some(commit)
+    }
+
+    /// Returns whether [`take_commit`](Self::take_commit) has something.
+    #[must_use]
+    pub fn has_commit(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
+    /// Returns an empty buffer, one that was used before if there is one.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.free_buffers.pop().unwrap_or_default()
+    }
+
+    /// Returns whether all own batches were read back or are covered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Returns why this server does not follow the stream at present, the most serious reason if there are
+    /// several.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&Trouble> {
+        let troubles = [self.tail_trouble(), self.append_trouble()];
+        let troubles = || troubles.iter().copied().flatten();
+        troubles().find(|trouble| !matches!(trouble, Trouble::Unreachable(_))).or(troubles().next())
+    }
+
+    /// Returns why this server cannot append.
+    #[must_use]
+    pub fn append_trouble(&self) -> Option<&Trouble> {
+        self.append.trouble()
+    }
+
+    /// Returns why this server cannot read.
+    #[must_use]
+    pub fn tail_trouble(&self) -> Option<&Trouble> {
+        self.tail.trouble()
+    }
+
+    /// Returns how far the stream is ahead of this server, in sequences.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.end.0.saturating_sub(self.position().0)
+    }
+
+    /// Returns what an operator sees.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            position: self.position().0,
+            end: self.end.0.max(self.position().0),
+            retained_bytes: self.retained_bytes as u64,
+            ..self.status.clone()
+        }
+    }
+
+    /// Returns whether so much waits to be applied that no more is read.
+    pub(super) fn is_full(&self) -> bool {
+        self.untaken_bytes >= MAX_UNTAKEN_BYTES
+    }
+
+    /// Returns an own batch as an entry.
+    pub(super) fn encoded(&mut self, index: usize) -> Option<Entry> {
+        let base = self.history.newest().link;
+        let pending = self.pending.get_mut(index)?;
+        if let Content::Batch(batch) = &mut pending.content {
+            let origin = Origin { server: self.id, nonce: self.next_nonce, base };
+            self.next_nonce += 1;
+            let entry = Entry::encode(origin, batch);
+            let lines = std::mem::take(&mut batch.lines);
+            pending.content = Content::Entry(entry);
+            self.recycle(lines);
+        }
+        match &self.pending.get(index)?.content {
+            Content::Entry(entry) => Some(entry.clone()),
+            Content::Batch(_) => None,
+        }
+    }
+
+    /// Takes an entry that was read. *The first in the stream counts*: only the part is applied that
+    /// others have not covered.
+    pub(super) fn accept(&mut self, position: Position, bytes: Vec<u8>) -> Result<(), Trouble> {
+        let awaited = self.position().0;
+        if position.0 <= awaited {
+            return Ok(());
+        }
+        let entry = Entry::decode(position, bytes).map_err(|error| Trouble::Diverged {
+            first: awaited,
+            next: position.0,
+            reason: error.to_string(),
+        })?;
+        self.history.admit(&entry)?;
+        let is_own = self.cover(&entry);
+        match is_own {
+            true => {
+                self.status.own_entries += 1;
+                self.commits.push_back(Commit::Own { next: position.0 });
+            }
+            false => {
+                self.status.other_entries += 1;
+                let remainder = entry.remainder(awaited);
+                self.untaken_bytes += remainder.lines().len();
+                self.commits.push_back(Commit::Other(remainder));
+            }
+        }
+        self.end = self.end.max(position);
+        self.retained_bytes += entry.bytes.len();
+        self.retained.push_back(entry);
+        self.forget_old();
+        Ok(())
+    }
+
+    /// Removes the own batches that an entry covers. Returns whether the entry is the last of them.
+    fn cover(&mut self, entry: &Entry) -> bool {
+        let mut is_own = false;
+        while self.pending.front().is_some_and(|it| it.next <= entry.next.0)
+            && let Some(pending) = self.pending.pop_front()
+        {
+            is_own = matches!(&pending.content, Content::Entry(own) if own.origin == entry.origin);
+            self.append.on_removed();
+            if let Content::Batch(batch) = pending.content {
+                self.recycle(batch.lines);
+            }
+        }
+        is_own
+    }
+
+    fn forget_old(&mut self) {
+        while self.retained_bytes > self.max_retained_bytes
+            && let Some(entry) = self.retained.pop_front()
+        {
+            self.retained_bytes -= entry.bytes.len();
+        }
+    }
+
+    fn recycle(&mut self, mut lines: Vec<u8>) {
+        if self.free_buffers.len() < 64 {
+            lines.clear();
+            self.free_buffers.push(lines);
+        }
+    }
+
+    /// Returns whether the entry that was found at a position is the one that this server has read there.
+    /// `None` if it has read none there.
+    pub(super) fn matches(&self, position: Position, found: Vec<u8>) -> Option<bool> {
+        let known = self.history.find(position)?.fingerprint;
+        let found = Entry::decode(position, found);
+        Some(found.is_ok_and(|entry| entry.fingerprint == known))
+    }
+
+    /// Returns the bytes of own batches that were not read back.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(|pending| pending.bytes).sum()
+    }
+}

@@ -1,0 +1,405 @@
+//! Snapshots in the engine, and the start from them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use super::engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine};
+use super::entry::{BadEntry, Entry};
+use super::history::{History, Link};
+use super::replica::{MAX_RETAINED_BYTES, Trouble};
+use crate::journal::{
+    Header, Kind, ReadAt, SnapshotError, SnapshotName, SnapshotPoint, State, StorageFile,
+    read_snapshot, write_records,
+};
+
+/// The length of a chunk, in bytes, except that of the last one.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How long a server keeps the right to publish without extending it.
+const LOCK_TTL: Duration = Duration::from_secs(30);
+
+/// How often a start begins anew because the snapshot that it was loading was replaced.
+const MAX_LOADS: usize = 3;
+
+/// Why a server cannot start from a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The engine is unreachable or refuses.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// The stream does not exist.
+    #[error(
+        "the stream does not exist: if it is new, run with --stream-create once; if it existed before, the \
+         engine has been emptied, and a new stream would start from sequence {first_sequence} again"
+    )]
+    Missing {
+        /// The configured first sequence.
+        first_sequence: u64,
+    },
+    /// The stream starts with another sequence than the configured one.
+    #[error(
+        "the stream starts with sequence {recorded}, but first_sequence is {configured}: run with \
+         --first-sequence {recorded}, or name another stream"
+    )]
+    FirstSequence {
+        /// The configured first sequence.
+        configured: u64,
+        /// The first sequence of the stream.
+        recorded: u64,
+    },
+    /// The oldest entries were trimmed, and there is no snapshot of them.
+    #[error(
+        "the stream's oldest entry is at sequence {oldest}, and no snapshot leads there: trim a stream by \
+         its servers only"
+    )]
+    NoSnapshot {
+        /// The position of the oldest entry.
+        oldest: Position,
+    },
+    /// The snapshot cannot be used.
+    #[error("the published snapshot at sequence {position} cannot be used: {reason}")]
+    Snapshot {
+        /// The position of the snapshot.
+        position: Position,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An entry of the stream is wrong.
+    #[error("{0}")]
+    Entry(#[from] BadEntry),
+    /// The entries do not continue each other.
+    #[error("{0}")]
+    Trouble(Box<Trouble>),
+}
+
+/// The state that a stream leads to.
+#[derive(Debug)]
+pub struct Restored {
+    /// The follower graph and the awaited sequence.
+    pub state: State,
+    /// The entries that were read.
+    pub history: History,
+    /// The newest entries, to be appended again if the engine loses them.
+    pub kept: VecDeque<Entry>,
+    /// The snapshot from which it was restored.
+    pub snapshot: Option<SnapshotPointer>,
+    kept_bytes: usize,
+}
+
+/// The progress of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The stream was created.
+    Created,
+    /// A snapshot was loaded.
+    Loaded {
+        /// Its position.
+        position: Position,
+    },
+    /// Entries were read.
+    Read {
+        /// The last position.
+        position: Position,
+        /// Where the stream ended at the start.
+        end: Position,
+    },
+}
+
+/// Restores the state from the newest snapshot and the entries after it, up to the end of the stream. Creates
+/// a stream that does not exist, with the random number `create` as its ID, if there is one.
+///
+/// # Errors
+///
+/// The engine is unreachable, the stream does not exist, or its content is wrong.
+pub fn restore(
+    engine: &mut impl StreamEngine,
+    first_sequence: u64,
+    create: Option<u64>,
+    mut progress: impl FnMut(Progress),
+) -> Result<Restored, RestoreError> {
+    let end = match (engine.info()?, create) {
+        (Some(info), _) => info.end,
+        (None, None) => return Err(RestoreError::Missing { first_sequence }),
+        (None, Some(id)) => {
+            let genesis = Entry::genesis(first_sequence, id);
+            if engine.create(genesis.next, &genesis.bytes)? == Appended::Accepted {
+                progress(Progress::Created);
+            }
+            genesis.next
+        }
+    };
+    let mut restored = base(engine, first_sequence)?;
+    if let Some(SnapshotPointer { position, .. }) = restored.snapshot {
+        progress(Progress::Loaded { position });
+    }
+    if restored.state.first_sequence != first_sequence {
+        return Err(RestoreError::FirstSequence {
+            configured: first_sequence,
+            recorded: restored.state.first_sequence,
+        });
+    }
+    while restored.position() < end {
+        let entries = engine.read(Some(restored.position()), Duration::ZERO)?;
+        if entries.is_empty() {
+            break;
+        }
+        for (position, bytes) in entries {
+            restored.apply(Entry::decode(position, bytes)?)?;
+        }
+        progress(Progress::Read { position: restored.position(), end });
+    }
+    Ok(restored)
+}
+
+/// Returns the state at the newest snapshot, or before the first event if there is none.
+fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored, RestoreError> {
+    for attempt in 1.. {
+        let Some(pointer) = engine.newest_snapshot()? else { break };
+        match load(engine, &pointer) {
+            Ok(state) => {
+                let link = Link { position: pointer.position, chain: pointer.chain };
+                let history = History::starting_at(link, pointer.fingerprint);
+                return Ok(Restored::new(state, history, Some(pointer)));
+            }
+            // It was replaced while it was loaded.
+            Err(_) if attempt < MAX_LOADS && engine.newest_snapshot()? != Some(pointer) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let genesis = match engine.read(None, Duration::ZERO)?.into_iter().next() {
+        Some((position, bytes)) => Entry::decode(position, bytes)?,
+        None => return Err(RestoreError::Missing { first_sequence }),
+    };
+    if genesis.first != genesis.next.0 {
+        return Err(RestoreError::NoSnapshot { oldest: genesis.next });
+    }
+    let link = Link::default().then(genesis.next, genesis.fingerprint);
+    let history = History::starting_at(link, genesis.fingerprint);
+    let mut restored = Restored::new(State::new(genesis.first), history, None);
+    restored.keep(genesis);
+    Ok(restored)
+}
+
+fn load(engine: &mut impl StreamEngine, pointer: &SnapshotPointer) -> Result<State, RestoreError> {
+    let failed = |reason: String| RestoreError::Snapshot { position: pointer.position, reason };
+    let file = ChunkReader { engine: RefCell::new((engine, None)), pointer };
+    let name = SnapshotName { generation: 0, awaited: pointer.position.0 };
+    match read_snapshot(&file, name) {
+        Ok((state, _)) => Ok(state),
+        Err(SnapshotError::Io(error)) => Err(failed(error.to_string())),
+        Err(SnapshotError::Version(version)) => {
+            Err(failed(format!("it has format version {version}")))
+        }
+        Err(SnapshotError::Damaged(reason)) => Err(failed(reason)),
+    }
+}
+
+impl Restored {
+    fn new(state: State, history: History, snapshot: Option<SnapshotPointer>) -> Restored {
+        Restored { state, history, kept: VecDeque::new(), snapshot, kept_bytes: 0 }
+    }
+
+    fn position(&self) -> Position {
+        self.history.newest().link.position
+    }
+
+    fn apply(&mut self, entry: Entry) -> Result<(), RestoreError> {
+        let remainder = entry.remainder(self.position().0);
+        self.history.admit(&entry).map_err(|trouble| RestoreError::Trouble(Box::new(trouble)))?;
+        let lines = remainder.lines();
+        let header = Header {
+            kind: Kind::Batch,
+            file_id: 0,
+            first: remainder.first,
+            next: remainder.next,
+            count: memchr::memchr_iter(b'\n', lines).count() as u32,
+            bytes: lines.len() as u32,
+            synced: 0,
+            payload_checksum: 0,
+            previous: 0,
+        };
+        self.state.apply(&header, lines).map_err(|reason| {
+            RestoreError::Trouble(Box::new(Trouble::Diverged {
+                first: header.first,
+                next: header.next,
+                reason,
+            }))
+        })?;
+        self.keep(entry);
+        Ok(())
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        self.kept_bytes += entry.bytes.len();
+        self.kept.push_back(entry);
+        while self.kept_bytes > MAX_RETAINED_BYTES
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.bytes.len();
+        }
+    }
+}
+
+/// A snapshot that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The position of the snapshot.
+    pub position: Position,
+    /// The length of the snapshot, in bytes.
+    pub bytes: u64,
+    /// The position before which the stream was trimmed: the one of the snapshot before.
+    pub trimmed_before: Option<Position>,
+}
+
+/// Publishes a snapshot of the stream up to its end, and trims the entries before the last snapshot. `None` if
+/// another server does so at the moment. `random` is a number that no other snapshot has.
+///
+/// # Errors
+///
+/// The engine is unreachable, or the content of the stream is wrong. Nothing is published.
+pub fn publish(
+    engine: &mut impl StreamEngine,
+    first_sequence: u64,
+    random: u64,
+) -> Result<Option<Published>, RestoreError> {
+    if !engine.lock_snapshots(random, LOCK_TTL)? {
+        return Ok(None);
+    }
+    let published = publish_locked(engine, first_sequence, random);
+    engine.unlock_snapshots(random)?;
+    published.map(Some)
+}
+
+fn publish_locked(
+    engine: &mut impl StreamEngine,
+    first_sequence: u64,
+    id: u64,
+) -> Result<Published, RestoreError> {
+    let Restored { state, history, snapshot, .. } = restore(engine, first_sequence, None, |_| {})?;
+    let newest = *history.newest();
+    let position = newest.link.position;
+    let point = SnapshotPoint { generation: 0, id: 0 };
+    let mut file = ChunkWriter { engine, id, chunk: Vec::new(), chunks: 0, written: 0 };
+    let written = write_records(&mut file, id, &state, point).and_then(|bytes| {
+        file.put_chunk()?;
+        Ok((bytes, file.chunks))
+    });
+    let (bytes, chunks) =
+        written.map_err(|error| RestoreError::Snapshot { position, reason: error.to_string() })?;
+    let pointer = SnapshotPointer {
+        position,
+        id,
+        chunks,
+        chain: newest.link.chain,
+        fingerprint: newest.fingerprint,
+    };
+    if !engine.lock_snapshots(id, LOCK_TTL)? {
+        return Err(lost_lock().into());
+    }
+    engine.publish(&pointer)?;
+    let trimmed_before = snapshot.map(|snapshot| snapshot.position);
+    if let Some(before) = trimmed_before {
+        engine.trim(before)?;
+    }
+    Ok(Published { position, bytes, trimmed_before })
+}
+
+fn lost_lock() -> EngineError {
+    EngineError("another server has begun a snapshot, because this one took too long".to_owned())
+}
+
+/// A snapshot that is written to the engine in chunks, in order.
+struct ChunkWriter<'a, E> {
+    engine: &'a mut E,
+    id: u64,
+    chunk: Vec<u8>,
+    chunks: u32,
+    written: u64,
+}
+
+impl<E: StreamEngine> ChunkWriter<'_, E> {
+    fn put_chunk(&mut self) -> io::Result<()> {
+        let put = match self.engine.lock_snapshots(self.id, LOCK_TTL) {
+            Ok(true) => self.engine.put_chunk(self.id, self.chunks, &self.chunk),
+            Ok(false) => Err(lost_lock()),
+            Err(error) => Err(error),
+        };
+        self.chunks += 1;
+        self.chunk.clear();
+        put.map_err(io::Error::other)
+    }
+}
+
+impl<E> ReadAt for ChunkWriter<'_, E> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.written)
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl<E: StreamEngine> StorageFile for ChunkWriter<'_, E> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        if offset != self.written {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at(rest.len().min(CHUNK_BYTES - self.chunk.len()));
+            self.chunk.extend_from_slice(piece);
+            rest = more;
+            if self.chunk.len() == CHUNK_BYTES {
+                self.put_chunk()?;
+            }
+        }
+        self.written += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The index and the content of a chunk.
+type Chunk = (u32, Vec<u8>);
+
+/// A snapshot that is read from the engine, one chunk at a time.
+struct ChunkReader<'a, E> {
+    /// The engine and the chunk that was read last.
+    engine: RefCell<(&'a mut E, Option<Chunk>)>,
+    pointer: &'a SnapshotPointer,
+}
+
+impl<E: StreamEngine> ReadAt for ChunkReader<'_, E> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(u64::from(self.pointer.chunks) * CHUNK_BYTES as u64)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let index = (offset / CHUNK_BYTES as u64) as u32;
+        if index >= self.pointer.chunks {
+            return Ok(0);
+        }
+        let (engine, chunk) = &mut *self.engine.borrow_mut();
+        if chunk.as_ref().is_none_or(|&(read, _)| read != index) {
+            let read = engine.chunk(self.pointer.id, index).map_err(io::Error::other)?;
+            let read = read.ok_or_else(|| io::Error::other(format!("chunk {index} is gone")))?;
+            *chunk = Some((index, read));
+        }
+        let start = (offset % CHUNK_BYTES as u64) as usize;
+        let content = chunk.as_ref().and_then(|(_, content)| content.get(start..));
+        let content = content.unwrap_or_default();
+        let copied = content.len().min(bytes.len());
+        bytes[..copied].copy_from_slice(&content[..copied]);
+        Ok(copied)
+    }
+}

@@ -1,0 +1,104 @@
+//! The loop's end of the stream.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::threads::Shared;
+use crate::cluster::Commit;
+use crate::engine::{LogEntry, StateHash};
+use crate::hub::{CommitLog, Committed};
+
+/// The time between two looks whether everything was read back, at the end.
+const FINISH_POLL: Duration = Duration::from_millis(10);
+
+/// The log that several servers share.
+#[derive(Debug)]
+pub(crate) struct StreamLog {
+    shared: Arc<Shared>,
+}
+
+impl StreamLog {
+    pub(super) fn new(shared: Arc<Shared>) -> StreamLog {
+        StreamLog { shared }
+    }
+}
+
+impl CommitLog for StreamLog {
+    fn append(&mut self, entry: LogEntry) {
+        // A stream has no resets: the settings exclude each other.
+        if let LogEntry::Batch(batch) = entry {
+            let mut replica = self.shared.replica();
+            replica.submit(batch);
+            self.shared.on_loop(&replica);
+        }
+    }
+
+    fn take_committed(&mut self) -> Option<Committed> {
+        if !self.shared.has_commit() {
+            return None;
+        }
+        let mut replica = self.shared.replica();
+        let commit = replica.take_commit();
+        self.shared.on_loop(&replica);
+        commit.map(|commit| match commit {
+            Commit::Own { next } => Committed::Before(next),
+            Commit::Other(batch) => Committed::Other(batch),
+        })
+    }
+
+    fn has_committed(&self) -> bool {
+        self.shared.has_commit()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn is_behind(&self) -> bool {
+        self.shared.is_behind()
+    }
+
+    fn stamp_point(&self) -> Option<u64> {
+        None
+    }
+
+    fn stamp(&mut self, _: StateHash) {}
+
+    fn take_buffer(&mut self) -> Vec<u8> {
+        self.shared.replica().take_buffer()
+    }
+
+    fn problem(&self) -> Option<String> {
+        if !self.shared.is_behind() {
+            return None;
+        }
+        let replica = self.shared.replica();
+        Some(replica.trouble().map_or_else(
+            || {
+                let status = replica.status();
+                format!("catching up: sequence {} of {}", status.position, status.end)
+            },
+            ToString::to_string,
+        ))
+    }
+
+    /// Waits until everything was read back.
+    fn finish(self: Box<Self>, timeout: Duration) {
+        let start = Instant::now();
+        while !self.shared.replica().is_idle() && start.elapsed() < timeout {
+            thread::sleep(FINISH_POLL);
+        }
+        let replica = self.shared.replica();
+        if !replica.is_idle() {
+            log::error!(
+                "stream abandoned after {} ms with {} bytes of lines not committed: their sources have \
+                 to send them again",
+                timeout.as_millis(),
+                replica.pending_bytes()
+            );
+        }
+        drop(replica);
+        self.shared.stop();
+    }
+}

@@ -1,0 +1,371 @@
+//! Redis and Valkey as the engine of the stream.
+//!
+//! The entry at the position N has the ID `N-1`, and one field `b`. Snapshots are beside the stream, under keys
+//! with its hash tag.
+
+use std::time::Duration;
+
+use redis::{Client, Cmd, Connection, ErrorKind, RedisError, Value, cmd};
+
+use crate::cluster::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
+use crate::config::StreamUrl;
+
+/// The timeout for connecting, with authentication.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The timeout for the answer to a command, in addition to the time for which it waits.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The number of bytes that one read should return.
+const READ_BYTES: usize = 4 << 20;
+
+/// The bounds on the number of entries that one read returns. An entry has at most 0.5 MiB.
+const MIN_READ_ENTRIES: usize = 8;
+const MAX_READ_ENTRIES: usize = 4096;
+
+/// How long chunks are kept whose snapshot is not published, or not the newest any more.
+const CHUNK_TTL_MS: u64 = 600_000;
+
+/// The field of an entry.
+const FIELD: &str = "b";
+
+/// A stream in Redis or Valkey, over one connection that is opened when it is needed.
+pub(super) struct RedisEngine {
+    client: Client,
+    url: StreamUrl,
+    connection: Option<Connection>,
+    read_entries: usize,
+}
+
+impl std::fmt::Debug for RedisEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisEngine").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl RedisEngine {
+    /// Creates an engine at a URL, and connects at the first call.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not one of Redis.
+    pub(super) fn new(url: &StreamUrl) -> Result<RedisEngine, EngineError> {
+        let client = Client::open(url.engine()).map_err(|error| describe(url, &error))?;
+        let read_entries = MIN_READ_ENTRIES;
+        Ok(RedisEngine { client, url: url.clone(), connection: None, read_entries })
+    }
+
+    /// Runs a command that waits up to `wait`. Drops the connection after an error.
+    fn query(&mut self, command: &Cmd, wait: Duration) -> Result<Value, RedisError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.client.get_connection_with_timeout(CONNECT_TIMEOUT)?,
+        };
+        connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        connection.set_read_timeout(Some(ANSWER_TIMEOUT + wait))?;
+        let value = command.query(&mut connection)?;
+        self.connection = Some(connection);
+        Ok(value)
+    }
+
+    fn call(&mut self, command: &Cmd) -> Result<Value, EngineError> {
+        self.query(command, Duration::ZERO).map_err(|error| describe(&self.url, &error))
+    }
+
+    /// Returns the key of something beside the stream, which a cluster keeps on the same node.
+    fn key_beside(&self, name: &str) -> String {
+        let stream = self.url.stream();
+        match stream.contains('{') {
+            true => format!("{stream}:{name}"),
+            false => format!("{{{stream}}}:{name}"),
+        }
+    }
+
+    fn chunks_key(&self, id: u64) -> String {
+        self.key_beside(&format!("snapshot:{id:016x}"))
+    }
+
+    /// Returns a fingerprint of the process and its replication history.
+    fn epoch(&mut self) -> Result<u64, EngineError> {
+        let mut text = String::new();
+        for section in ["server", "replication"] {
+            match self.call(cmd("INFO").arg(section))? {
+                Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                Value::VerbatimString { text: part, .. } => text.push_str(&part),
+                other => return Err(unexpected("INFO", &other)),
+            }
+        }
+        let is_identity =
+            |line: &&str| line.starts_with("run_id:") || line.starts_with("master_replid:");
+        let identity: Vec<&str> = text.lines().filter(is_identity).collect();
+        let identity = identity.join("\n");
+        let low = crc32fast::hash(identity.as_bytes());
+        Ok(u64::from(low) << 32 | u64::from(crc32fast::hash(&low.to_le_bytes())))
+    }
+
+    fn append_with(
+        &mut self,
+        option: Option<&str>,
+        position: Position,
+        entry: &[u8],
+    ) -> Result<Appended, EngineError> {
+        let mut command = cmd("XADD");
+        command.arg(self.url.stream()).arg(option).arg(id_of(position)).arg(FIELD).arg(entry);
+        match self.query(&command, Duration::ZERO) {
+            Ok(Value::Nil) => Ok(Appended::Missing),
+            Ok(_) => Ok(Appended::Accepted),
+            // The answer is complete, so the connection could go on; a new one costs little.
+            Err(error) if is_covered(&error) => Ok(Appended::Covered),
+            Err(error) => Err(describe(&self.url, &error)),
+        }
+    }
+}
+
+impl StreamEngine for RedisEngine {
+    fn info(&mut self) -> Result<Option<StreamInfo>, EngineError> {
+        let epoch = self.epoch()?;
+        let mut command = cmd("XINFO");
+        command.arg("STREAM").arg(self.url.stream());
+        let pairs = match self.query(&command, Duration::ZERO) {
+            Ok(value) => pairs_of(value),
+            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(describe(&self.url, &error)),
+        };
+        let mut info = StreamInfo { end: Position(0), oldest: None, epoch };
+        for (name, value) in pairs {
+            match text_of(&name).as_str() {
+                "last-generated-id" => info.end = position_of(&text_of(&value))?,
+                "first-entry" => {
+                    if let Value::Array(parts) = value
+                        && let Some(id) = parts.first()
+                    {
+                        info.oldest = Some(position_of(&text_of(id))?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(info))
+    }
+
+    fn entry_at(&mut self, position: Position) -> Result<Option<Vec<u8>>, EngineError> {
+        let id = id_of(position);
+        let found = self.call(cmd("XRANGE").arg(self.url.stream()).arg(&id).arg(&id))?;
+        Ok(entries_of(found)?.pop().map(|(_, bytes)| bytes))
+    }
+
+    fn append(&mut self, position: Position, entry: &[u8]) -> Result<Appended, EngineError> {
+        self.append_with(Some("NOMKSTREAM"), position, entry)
+    }
+
+    fn create(&mut self, position: Position, entry: &[u8]) -> Result<Appended, EngineError> {
+        self.append_with(None, position, entry)
+    }
+
+    fn read(
+        &mut self,
+        after: Option<Position>,
+        wait: Duration,
+    ) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(self.read_entries);
+        if !wait.is_zero() {
+            command.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        let after = after.map_or_else(|| "0-0".to_owned(), id_of);
+        command.arg("STREAMS").arg(self.url.stream()).arg(after);
+        let read = self.query(&command, wait).map_err(|error| describe(&self.url, &error))?;
+        // The entries of one stream, with its name: [[name, entries]], or {name: entries}.
+        let entries = match read {
+            Value::Nil => return Ok(Vec::new()),
+            Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
+            Value::Array(streams) => match streams.into_iter().next() {
+                Some(Value::Array(mut stream)) => stream.pop(),
+                _ => None,
+            },
+            other => return Err(unexpected("XREAD", &other)),
+        };
+        let entries = entries_of(entries.unwrap_or(Value::Nil))?;
+        let bytes: usize = entries.iter().map(|(_, bytes)| bytes.len()).sum();
+        if let Some(average) = bytes.checked_div(entries.len()) {
+            let fitting = READ_BYTES / average.max(1);
+            self.read_entries = fitting.clamp(MIN_READ_ENTRIES, MAX_READ_ENTRIES);
+        }
+        Ok(entries)
+    }
+
+    fn trim(&mut self, before: Position) -> Result<(), EngineError> {
+        let mut command = cmd("XTRIM");
+        command.arg(self.url.stream()).arg("MINID").arg(id_of(before));
+        self.call(&command).map(drop)
+    }
+
+    fn lock_snapshots(&mut self, owner: u64, ttl: Duration) -> Result<bool, EngineError> {
+        let (key, owner) = (self.key_beside("snapshot-lock"), format!("{owner:016x}"));
+        let ttl = ttl.as_millis() as u64;
+        match self.call(cmd("SET").arg(&key).arg(&owner).arg("NX").arg("PX").arg(ttl))? {
+            Value::Nil => {}
+            _ => return Ok(true),
+        }
+        if text_of(&self.call(cmd("GET").arg(&key))?) != owner {
+            return Ok(false);
+        }
+        self.call(cmd("PEXPIRE").arg(&key).arg(ttl)).map(|_| true)
+    }
+
+    fn unlock_snapshots(&mut self, owner: u64) -> Result<(), EngineError> {
+        let key = self.key_beside("snapshot-lock");
+        match text_of(&self.call(cmd("GET").arg(&key))?) == format!("{owner:016x}") {
+            true => self.call(cmd("DEL").arg(&key)).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    fn put_chunk(&mut self, id: u64, index: u32, bytes: &[u8]) -> Result<(), EngineError> {
+        let key = self.chunks_key(id);
+        self.call(cmd("HSET").arg(&key).arg(index).arg(bytes))?;
+        self.call(cmd("PEXPIRE").arg(&key).arg(CHUNK_TTL_MS)).map(drop)
+    }
+
+    fn chunk(&mut self, id: u64, index: u32) -> Result<Option<Vec<u8>>, EngineError> {
+        match self.call(cmd("HGET").arg(self.chunks_key(id)).arg(index))? {
+            Value::BulkString(bytes) => Ok(Some(bytes)),
+            _ => Ok(None),
+        }
+    }
+
+    fn publish(&mut self, pointer: &SnapshotPointer) -> Result<(), EngineError> {
+        let key = self.key_beside("snapshot");
+        let old = self.newest_snapshot()?;
+        let chunks = self.chunks_key(pointer.id);
+        if text_of(&self.call(cmd("PERSIST").arg(&chunks))?) != "1" {
+            return Err(EngineError("the chunks of the snapshot are gone".to_owned()));
+        }
+        let SnapshotPointer { position, id, chunks, chain, fingerprint } = pointer;
+        let text = format!("1 {position} {id:016x} {chunks} {chain:016x} {fingerprint:016x}");
+        self.call(cmd("SET").arg(&key).arg(text))?;
+        if let Some(old) = old.filter(|old| old.id != *id) {
+            self.call(cmd("PEXPIRE").arg(self.chunks_key(old.id)).arg(CHUNK_TTL_MS))?;
+        }
+        Ok(())
+    }
+
+    fn newest_snapshot(&mut self) -> Result<Option<SnapshotPointer>, EngineError> {
+        let key = self.key_beside("snapshot");
+        match self.call(cmd("GET").arg(&key))? {
+            Value::Nil => Ok(None),
+            value => {
+                let text = text_of(&value);
+                let pointer = parse_pointer(&text);
+                pointer.map(Some).ok_or_else(|| EngineError(format!("{key} holds {text:.100}")))
+            }
+        }
+    }
+}
+
+fn parse_pointer(text: &str) -> Option<SnapshotPointer> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let ["1", position, id, chunks, chain, fingerprint] = words[..] else { return None };
+    let hex = |word: &str| u64::from_str_radix(word, 16).ok();
+    Some(SnapshotPointer {
+        position: Position(position.parse().ok()?),
+        id: hex(id)?,
+        chunks: chunks.parse().ok()?,
+        chain: hex(chain)?,
+        fingerprint: hex(fingerprint)?,
+    })
+}
+
+/// Returns the ID of the entry at a position. The second part is not 0, because Redis has no ID `0-0`.
+fn id_of(position: Position) -> String {
+    format!("{position}-1")
+}
+
+fn position_of(id: &str) -> Result<Position, EngineError> {
+    let position = id.split('-').next().and_then(|number| number.parse().ok()).map(Position);
+    position.ok_or_else(|| EngineError(format!("the engine answered {id:.50} instead of an ID")))
+}
+
+/// Returns whether XADD was refused because the stream has reached the ID.
+fn is_covered(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("equal or smaller"))
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
+        Value::Int(number) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// Returns names and values of an answer in either version of the protocol.
+fn pairs_of(value: Value) -> Vec<(Value, Value)> {
+    match value {
+        Value::Map(pairs) => pairs,
+        Value::Array(values) => {
+            let mut values = values.into_iter();
+            std::iter::from_fn(|| Some((values.next()?, values.next()?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the entries of an answer: `[[id, [field, bytes]], …]`.
+fn entries_of(value: Value) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
+    let Value::Array(entries) = value else { return Ok(Vec::new()) };
+    entries.into_iter().map(entry_of).collect()
+}
+
+fn entry_of(value: Value) -> Result<(Position, Vec<u8>), EngineError> {
+    let foreign = |id: &str| {
+        EngineError(format!("the entry {id:.50} was not appended by a server of this kind"))
+    };
+    let Value::Array(parts) = value else { return Err(foreign("without ID")) };
+    let mut parts = parts.into_iter();
+    let id = parts.next().map(|id| text_of(&id)).unwrap_or_default();
+    let position = position_of(&id)?;
+    let fields = parts.next().map(pairs_of).unwrap_or_default();
+    match fields.into_iter().next() {
+        Some((_, Value::BulkString(bytes))) if id_of(position) == id => Ok((position, bytes)),
+        _ => Err(foreign(&id)),
+    }
+}
+
+fn unexpected(command: &str, value: &Value) -> EngineError {
+    let shown: String = format!("{value:?}").chars().take(80).collect();
+    EngineError(format!("unexpected answer to {command}: {shown}"))
+}
+
+/// Describes an error without credentials, and with the way out where there is one.
+fn describe(url: &StreamUrl, error: &RedisError) -> EngineError {
+    let hint = match error.kind() {
+        ErrorKind::AuthenticationFailed => " (user and password are those of --stream)",
+        _ => "",
+    };
+    EngineError(url.redact(&format!("{error}{hint}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_read_as_it_was_written() {
+        let pointer = SnapshotPointer {
+            position: Position(17),
+            id: 0xA,
+            chunks: 3,
+            chain: u64::MAX,
+            fingerprint: 0xB,
+        };
+        let text = "1 17 000000000000000a 3 ffffffffffffffff 000000000000000b";
+        assert_eq!(parse_pointer(text), Some(pointer));
+        for bad in ["", "2 17 a 3 f b", "1 17 a 3 f", "1 x a 3 f b"] {
+            assert_eq!(parse_pointer(bad), None, "{bad}");
+        }
+    }
+}
