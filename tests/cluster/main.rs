@@ -15,9 +15,6 @@ mod engine_faults;
 mod failover;
 mod node;
 mod partitions;
-#[path = "../support/process.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod process;
 mod proxy;
 mod redis;
 mod refusals;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::process::Process;
+use crate::support::process::Process;
 use crate::support::{DEADLINE, Http, INTERVAL, Log};
 use crate::wait_until;
 
@@ -118,10 +118,6 @@ impl Node {
         self.signal(Signal::STOP);
         let process = Process(Pid::from_child(&self.child));
         wait_until("the server is suspended", || process.is_stopped().then_some(()));
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Returns its log, of all its processes.

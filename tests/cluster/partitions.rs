@@ -1,6 +1,6 @@
 //! Servers that are cut off from the engine.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -68,8 +68,8 @@ fn what_a_cut_off_server_has_taken_is_not_committed_twice() {
 /// A network of the test's own, in which the test runs, and another one for one server. Two links lead there: one
 /// for clients, and one for the engine.
 struct Networks {
-    near: Child,
-    far: Child,
+    _near: Namespace,
+    far: Namespace,
 }
 
 const NEAR: &str = "10.9.1.1";
@@ -78,23 +78,21 @@ const FAR: &str = "10.9.0.2";
 impl Networks {
     /// Moves this thread to a network of its own. Returns `None` where the system does not allow that.
     fn enter() -> Option<Networks> {
-        let near = namespace();
-        let network = File::open(format!("/proc/{}/ns/net", near.id())).ok()?;
-        let is_own = wait_for_namespace(&near);
-        if !is_own
-            || move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).is_err()
-        {
-            end(near);
+        let entered = Namespace::new().and_then(|near| {
+            let network = File::open(near.path()).ok()?;
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).ok().map(|()| near)
+        });
+        let Some(near) = entered else {
             println!("skipped: no network of its own for the test");
             return None;
-        }
-        let far = namespace();
-        assert!(wait_for_namespace(&far));
-        let networks = Networks { near, far };
-        let far = networks.far.id();
+        };
+        let far = Namespace::new().unwrap();
+        let networks = Networks { _near: near, far };
+        let pid = networks.far.holder.id();
         ip("link set lo up");
         for link in ["clients", "engine"] {
-            ip(&format!("link add {link} type veth peer name far-{link} netns {far}"));
+            ip(&format!("link add {link} type veth peer name far-{link} netns {pid}"));
             ip(&format!("link set {link} up"));
         }
         ip("addr add 10.9.0.1/24 dev clients");
@@ -110,7 +108,7 @@ impl Networks {
     /// Returns a command that runs a program in the other network.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", &self.far.id().to_string(), program]);
+        command.arg(format!("--net={}", self.far.path())).arg(program);
         command
     }
 
@@ -120,36 +118,36 @@ impl Networks {
     }
 }
 
-impl Drop for Networks {
-    fn drop(&mut self) {
-        for holder in [&mut self.near, &mut self.far] {
-            let _ = holder.kill();
-            let _ = holder.wait();
-        }
+/// A network namespace, which lasts as long as a process in it.
+struct Namespace {
+    holder: Child,
+}
+
+impl Namespace {
+    /// Returns `None` where the system does not allow that.
+    fn new() -> Option<Namespace> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "sleep", "600"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let namespace = Namespace { holder: unshare.spawn().unwrap() };
+        let name = format!("/proc/{}/comm", namespace.holder.id());
+        crate::wait_until("the process is in its namespace or gone", || {
+            let name = fs::read_to_string(&name).unwrap_or_default();
+            (name != "unshare\n").then_some(())
+        });
+        let network = fs::read_link(namespace.path()).ok()?;
+        (network != fs::read_link("/proc/thread-self/ns/net").unwrap()).then_some(namespace)
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.holder.id())
     }
 }
 
-/// Starts a process that does nothing in a network namespace of its own.
-fn namespace() -> Child {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--net", "sleep", "600"]).stdin(Stdio::null()).stderr(Stdio::null());
-    unshare.spawn().unwrap()
-}
-
-/// Waits until the process is in its namespace. Returns whether it gets there.
-fn wait_for_namespace(holder: &Child) -> bool {
-    let network = |id: &str| std::fs::read_link(format!("/proc/{id}/ns/net")).ok();
-    let program = format!("/proc/{}/comm", holder.id());
-    crate::wait_until("the process is in its namespace or gone", || {
-        let name = std::fs::read_to_string(&program).unwrap_or_default();
-        (name != "unshare\n").then_some(())
-    });
-    network(&holder.id().to_string()).is_some_and(|it| Some(it) != network("thread-self"))
-}
-
-fn end(mut holder: Child) {
-    let _ = holder.kill();
-    let _ = holder.wait();
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
 }
 
 #[track_caller]
