@@ -31,9 +31,11 @@ need_two_cores
 [ -n "$out" ] || out=$(mktemp -d)
 mkdir -p "$out"
 
-# With frame pointers, so that stacks are whole; beside the usual build, which stays as it is.
+# With frame pointers, so that stacks are whole, and line tables, so that inlined frames have names; beside the
+# usual build, which stays as it is.
 export CARGO_TARGET_DIR="$ROOT/target/profile"
 export RUSTFLAGS="${RUSTFLAGS:-} -C force-frame-pointers=yes"
+export CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
 build
 
 describe_machine

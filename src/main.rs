@@ -87,7 +87,9 @@ fn use_journal(arguments: &[&str]) -> ExitCode {
 
 fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) -> ExitCode {
     let server = match Server::bind(config, source, inherited) {
-        Ok(server) => server,
+        Ok(Some(server)) => server,
+        // A signal asked to stop before the journal was replayed.
+        Ok(None) => return ExitCode::SUCCESS,
         Err(reason) if reason.is_corruption() => return fail(CORRUPT, &reason),
         Err(reason) => return fail(FAILED, &reason),
     };

@@ -102,7 +102,9 @@ fn check_config_prints_the_defaults_in_the_order_of_the_table() {
   "logLevel": "info",
   "logFormat": "text",
   "sync": "always",
-  "journalRetainBytes": 268435456
+  "journalRetainBytes": 268435456,
+  "streamCreate": false,
+  "streamMaxBytes": 1073741824
 }
 "#
     .to_owned();

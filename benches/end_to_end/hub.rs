@@ -48,13 +48,15 @@ impl Server {
     fn serve(&mut self, stream: &Rc<[u8]>) -> (u64, u64) {
         let before = self.hub.totals().lines_queued();
         self.sources.connect(Rc::clone(stream), AfterSend::Leave);
-        let readiness = Readiness {
-            token: EVENT_LISTENER,
+        let readiness = |token, read_closed| Readiness {
+            token,
             readable: true,
             writable: false,
-            read_closed: false,
+            read_closed,
+            urgent: false,
         };
-        turn_until_idle(&mut self.hub, &[readiness]);
+        self.hub.turn(Instant::now(), &[readiness(EVENT_LISTENER, false)], |_| false);
+        turn_until_idle(&mut self.hub, &[readiness(self.sources.last_token(), true)]);
         (self.hub.totals().lines_queued() - before, self.clients.take_written())
     }
 }

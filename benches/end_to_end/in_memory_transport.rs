@@ -29,6 +29,8 @@ pub(crate) struct InMemoryAcceptor {
     waiting: Rc<RefCell<VecDeque<Stream>>>,
     /// Bytes written to all its connections.
     written: Rc<Cell<u64>>,
+    /// The token of the connection accepted last.
+    last_token: Rc<Cell<usize>>,
 }
 
 impl InMemoryAcceptor {
@@ -36,6 +38,11 @@ impl InMemoryAcceptor {
     pub(crate) fn connect(&self, sent: Rc<[u8]>, after_send: AfterSend) {
         let stream = Stream { sent, read: 0, after_send, written: Rc::clone(&self.written) };
         self.waiting.borrow_mut().push_back(stream);
+    }
+
+    /// Returns the token of the connection accepted last.
+    pub(crate) fn last_token(&self) -> usize {
+        self.last_token.get()
     }
 
     /// Takes the number of bytes written since the last call.
@@ -47,8 +54,9 @@ impl InMemoryAcceptor {
 impl Acceptor for InMemoryAcceptor {
     type Stream = Stream;
 
-    fn accept(&mut self, _token: usize) -> io::Result<(Stream, SocketAddr)> {
+    fn accept(&mut self, token: usize) -> io::Result<(Stream, SocketAddr)> {
         let stream = self.waiting.borrow_mut().pop_front().ok_or(ErrorKind::WouldBlock)?;
+        self.last_token.set(token);
         Ok((stream, SocketAddr::from((Ipv4Addr::LOCALHOST, 1))))
     }
 }

@@ -334,7 +334,13 @@ mod tests {
         }
 
         fn advance(&mut self) -> Progress {
-            let ready = Readiness { token: 0, readable: true, writable: true, read_closed: false };
+            let ready = Readiness {
+                token: 0,
+                readable: true,
+                writable: true,
+                read_closed: false,
+                urgent: false,
+            };
             self.connection.set_ready(&ready);
             self.go_on()
         }

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MAX_SAMPLES: usize = 301;
 
 /// Totals since the start, at one time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Events applied.
     pub applied: u64,

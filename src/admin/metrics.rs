@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::status::{State, Status};
+use crate::cluster::TROUBLES;
 
 /// The media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -18,6 +19,7 @@ pub fn render(status: &Status) -> String {
     let mut text = Exposition(String::with_capacity(16 << 10));
     server(&mut text, status);
     events(&mut text, status);
+    stream(&mut text, status);
     connections(&mut text, status);
     queues(&mut text, status);
     process(&mut text, status);
@@ -122,6 +124,54 @@ fn events(text: &mut Exposition, status: &Status) {
     );
     text.gauge("eventserver_users", "Users that events or clients have named.", status.graph.users);
     text.gauge("eventserver_follows", "Follows between users.", status.graph.follows);
+}
+
+/// The shared stream, if there is one.
+fn stream(text: &mut Exposition, status: &Status) {
+    let Some(stream) = &status.stream else { return };
+    text.gauge(
+        "eventserver_stream_position",
+        "The awaited sequence after the last entry of the shared stream that was read.",
+        stream.position,
+    );
+    text.gauge(
+        "eventserver_stream_lag_sequences",
+        "How far the end of the shared stream is ahead.",
+        stream.lag,
+    );
+    let name = "eventserver_stream_trouble";
+    text.family(name, "gauge", "Whether the shared stream is not followed, by reason.");
+    for reason in TROUBLES {
+        text.sample(name, &[("reason", reason)], u8::from(stream.trouble == Some(reason)));
+    }
+    let name = "eventserver_stream_entries_total";
+    text.family(name, "counter", "Entries of the shared stream that were read, by server.");
+    text.sample(name, &[("server", "this")], stream.own_entries);
+    text.sample(name, &[("server", "other")], stream.other_entries);
+    for (name, help, count) in [
+        (
+            "eventserver_stream_covered_batches_total",
+            "Batches of this server that other servers had covered before.",
+            stream.covered_batches,
+        ),
+        (
+            "eventserver_stream_repaired_entries_total",
+            "Entries that this server has appended again, because the engine had lost them.",
+            stream.repaired_entries,
+        ),
+        (
+            "eventserver_stream_errors_total",
+            "Connections to the engine of the stream that were dropped after an error.",
+            stream.errors,
+        ),
+    ] {
+        text.counter(name, help, count);
+    }
+    text.gauge(
+        "eventserver_stream_retained_bytes",
+        "Bytes of entries that are kept to be appended again.",
+        stream.retained_bytes,
+    );
 }
 
 fn connections(text: &mut Exposition, status: &Status) {

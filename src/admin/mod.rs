@@ -79,6 +79,11 @@ impl<A: Acceptor> AdminServer<A> {
         }
     }
 
+    /// Changes the maximum number of connections, at most [`MAX_CONNECTIONS`].
+    pub fn set_max_connections(&mut self, max_connections: usize) {
+        self.max_connections = max_connections.min(MAX_CONNECTIONS);
+    }
+
     /// Returns the number of open connections.
     #[must_use]
     pub fn open(&self) -> usize {

@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("page.html");
 const FIELDS: &str = concat!(
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; ",
     "style-src 'sha256-VJhnwY3n1G1r40k3KItotx+keGxqqKTnqRr2oCXJack='; ",
-    "script-src 'sha256-Su9YxxFdBZJkyVOFZbHG0E5h5j+j65U6FXvgeqjv9Lw='; ",
+    "script-src 'sha256-8xIS/CJpicNNB7aUg/gkClQU5nLB/nk5hjvdw14XEXs='; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cross-Origin-Resource-Policy: same-origin\r\n",
     "Referrer-Policy: no-referrer\r\n",

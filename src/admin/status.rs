@@ -27,6 +27,7 @@ pub struct Status {
     pub schema: u32,
     pub server: Server,
     pub sequence: Sequence,
+    pub stream: Option<Stream>,
     pub events: Events,
     pub traffic: Traffic,
     pub pause: Pause,
@@ -61,6 +62,8 @@ pub enum State {
     /// Events are read and applied.
     #[default]
     Running,
+    /// The journal is replayed, before sources and clients are listened to.
+    Replaying,
     /// Slow clients pause applying and reading.
     Paused,
     /// The server is stopping.
@@ -68,11 +71,12 @@ pub enum State {
 }
 
 /// The order of events.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
 pub struct Sequence {
     pub awaited: u64,
     pub committed: Option<u64>,
+    pub state_hash: Option<String>,
     pub buffered_events: usize,
     pub max_buffered_events: usize,
     pub gap: Option<Gap>,
@@ -85,6 +89,22 @@ pub struct Gap {
     pub first_missing: u64,
     #[serde(serialize_with = "in_seconds")]
     pub age_seconds: Duration,
+}
+
+/// The stream that several servers share.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "described in STATUS.md")]
+pub struct Stream {
+    pub position: u64,
+    pub end: u64,
+    pub lag: u64,
+    pub trouble: Option<&'static str>,
+    pub own_entries: u64,
+    pub other_entries: u64,
+    pub covered_batches: u64,
+    pub repaired_entries: u64,
+    pub errors: u64,
+    pub retained_bytes: u64,
 }
 
 /// Events and lines of sources.
@@ -255,10 +275,12 @@ pub(super) mod sample {
             sequence: Sequence {
                 awaited: u64::MAX,
                 committed: Some(u64::MAX - 1),
+                state_hash: Some("0123456789abcdef".repeat(2)),
                 buffered_events: 5,
                 max_buffered_events: 6,
                 gap: Some(Gap { first_missing: u64::MAX, age_seconds: second }),
             },
+            stream: Some(Stream { position: 7, end: 9, lag: 2, ..Stream::default() }),
             events: Events {
                 applied: 15,
                 follows: 1,

@@ -12,13 +12,16 @@ enum Phase {
     /// Nothing, because it is new.
     #[default]
     Unknown,
-    /// The stream reaches at least as far as this server has read.
-    Reaches(StreamInfo),
-    /// The stream ends before what this server has read, or does not exist.
+    /// The stream ends before what this server has read. It may end with other entries.
+    Cut(Position),
+    /// The stream ends with this entry, which this server has read, or does not exist. What follows is to be
+    /// appended again.
     Lost(Option<Position>),
-    /// It contains what this server has read, but may lack what others have.
+    /// The stream reaches as far as this server has read, but may lack what others have.
     Holding,
-    /// It contains what this server has read.
+    /// The others have had the time to append that.
+    Settling(u64),
+    /// The stream reaches as far as this server has read.
     Ready,
 }
 
@@ -55,6 +58,11 @@ impl AppendLane {
         }
     }
 
+    fn on_success(&mut self) {
+        self.backoff = Backoff::default();
+        self.trouble = None;
+    }
+
     fn retry(&mut self, at: Duration, trouble: Option<Trouble>) {
         self.phase = Phase::Unknown;
         self.sent = 0;
@@ -71,14 +79,18 @@ impl Replica {
         }
         match self.append.phase {
             Phase::Unknown => self.ask_for_end(),
-            Phase::Reaches(_) => Next::Call(Request::EntryAt(self.position())),
+            Phase::Cut(end) => Next::Call(Request::EntryAt(end)),
             Phase::Lost(end) => self.next_repair(end, now),
             Phase::Holding if now < self.append.hold_until => {
                 Next::WaitUntil(self.append.hold_until)
             }
             // Others may have repaired the stream in the meantime.
             Phase::Holding => self.ask_for_end(),
-            Phase::Ready if self.tail.is_stuck() => Next::WaitUntil(now + RECHECK),
+            Phase::Settling(epoch) => Next::Call(Request::Settle(epoch)),
+            // The other connection has to see first that the stream contains what this server has read.
+            Phase::Ready if !self.tail.has_verified(self.append.epoch) => {
+                Next::WaitUntil(now + RECHECK)
+            }
             Phase::Ready => {
                 let next = self.encoded(self.append.sent);
                 next.map_or(Next::Wait, |entry| Next::Call(Request::Append(entry)))
@@ -139,8 +151,9 @@ impl Replica {
             }
             (Request::Info, Response::Info(Some(info))) => self.on_append_info(info, now),
             (&Request::EntryAt(position), Response::EntryAt(found)) => {
-                self.on_append_verified(position, found, now);
+                self.on_end_found(position, found, now);
             }
+            (Request::Settle(_), Response::Settled) => self.append.phase = Phase::Ready,
             (Request::Append(entry) | Request::Create(entry), Response::Appended(appended)) => {
                 self.on_append_result(entry.next, appended);
             }
@@ -150,38 +163,52 @@ impl Replica {
 
     fn on_append_info(&mut self, info: StreamInfo, now: Duration) {
         self.end = self.end.max(info.end);
-        if self.append.epoch.is_some_and(|epoch| epoch != info.epoch) {
+        let is_new_epoch = self.append.epoch.replace(info.epoch) != Some(info.epoch);
+        if is_new_epoch && !info.is_settled {
             self.append.hold_until = now + GRACE;
         }
-        self.append.epoch = Some(info.epoch);
-        self.append.phase = match info.end < self.append.asked_at {
-            true => {
-                self.append.hold_until = now + GRACE;
-                Phase::Lost(Some(info.end))
-            }
-            false => Phase::Reaches(info),
+        if info.end < self.append.asked_at {
+            self.append.hold_until = now + GRACE;
+            self.append.phase = Phase::Cut(info.end);
+            return;
+        }
+        self.append.sent = 0;
+        // An engine that is read-only or full answers, but what is to be appended is refused.
+        if self.pending.is_empty() || !matches!(self.append.trouble, Some(Trouble::Unreachable(_)))
+        {
+            self.append.on_success();
+        }
+        self.append.phase = match info.is_settled {
+            _ if now < self.append.hold_until => Phase::Holding,
+            true => Phase::Ready,
+            false => Phase::Settling(info.epoch),
         };
     }
 
-    fn on_append_verified(&mut self, position: Position, found: Option<Vec<u8>>, now: Duration) {
-        let Phase::Reaches(info) = self.append.phase else { return };
-        match self.verify(position, found, info) {
-            Some(Ok(())) => {
-                self.append.backoff = Backoff::default();
-                self.append.sent = 0;
-                self.append.trouble = None;
-                self.append.phase = match now < self.append.hold_until {
-                    true => Phase::Holding,
-                    false => Phase::Ready,
-                };
+    /// Takes the last entry of a stream that ends before what this server has read.
+    fn on_end_found(&mut self, end: Position, found: Option<Vec<u8>>, now: Duration) {
+        match found.map(|found| self.matches(end, found)) {
+            Some(Some(true)) => self.append.phase = Phase::Lost(Some(end)),
+            Some(Some(false)) => {
+                let trouble = self.replaced(end, end);
+                self.append.retry(now + RECHECK, Some(trouble));
             }
-            Some(Err(trouble)) => self.append.retry(now + RECHECK, Some(trouble)),
-            // The tail has moved far since.
-            None => self.append.phase = Phase::Unknown,
+            // The entry was trimmed, or is older than what this server remembers.
+            None | Some(None) => {
+                let kept = self.retained.front().map_or(self.position().0, |entry| entry.first);
+                let trouble = match self.history.is_recent(end) {
+                    true => self.replaced(end, end),
+                    false => Trouble::Lost { first: end.0, kept },
+                };
+                self.append.retry(now + RECHECK, Some(trouble));
+            }
         }
     }
 
     fn on_append_result(&mut self, next: Position, appended: Appended) {
+        if appended != Appended::Missing {
+            self.append.on_success();
+        }
         match (self.append.phase, appended) {
             (_, Appended::Missing) => self.append.retry(Duration::ZERO, None),
             (Phase::Lost(_), Appended::Accepted) => {

@@ -25,6 +25,8 @@ pub struct StreamInfo {
     /// A fingerprint of the engine's process and its replication history. It changes with a restart and a
     /// failover, after which the newest entries may be missing.
     pub epoch: u64,
+    /// Whether servers have [settled](StreamEngine::settle) in this epoch.
+    pub is_settled: bool,
 }
 
 /// What became of an entry that was appended.
@@ -103,6 +105,14 @@ pub trait StreamEngine {
         after: Option<Position>,
         wait: Duration,
     ) -> Result<Vec<(Position, Vec<u8>)>, EngineError>;
+
+    /// Notes that all servers have had the time to append again what the engine may have lost before this
+    /// epoch.
+    ///
+    /// # Errors
+    ///
+    /// See [`info`](Self::info).
+    fn settle(&mut self, epoch: u64) -> Result<(), EngineError>;
 
     /// Removes the entries before a position.
     ///

@@ -63,8 +63,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// The entry does not begin where the last one ended, or before. Or the server that appended it had read
-    /// other entries than this one.
+    /// The entry does not begin where the last one ended, or before.
     pub fn admit(&mut self, entry: &Entry) -> Result<(), Trouble> {
         let (awaited, position) = (self.newest.link.position.0, entry.next);
         if entry.first > awaited {
@@ -73,12 +72,6 @@ impl History {
                 entry.first
             );
             return Err(Trouble::Diverged { first: awaited, next: entry.first, reason });
-        }
-        if self.contradicts(entry.origin.base) {
-            let reason = format!(
-                "the server that appended the entry at {position} had read other entries than this one"
-            );
-            return Err(Trouble::Diverged { first: awaited, next: position.0, reason });
         }
         self.push(position, entry.fingerprint, entry.bytes.len());
         Ok(())
@@ -98,15 +91,18 @@ impl History {
 
     /// Returns whether a link contradicts this history. One from before the history does not.
     #[must_use]
-    fn contradicts(&self, link: Link) -> bool {
+    pub fn contradicts(&self, link: Link) -> bool {
         if link == Link::default() || link == self.newest.link {
             return false;
         }
-        let oldest = self.older.front().unwrap_or(&self.newest);
-        if link.position < oldest.link.position {
-            return false;
-        }
-        self.find(link.position).is_none_or(|known| known.link != link)
+        self.is_recent(link.position)
+            && self.find(link.position).is_none_or(|known| known.link != link)
+    }
+
+    /// Returns whether the entries around a position are remembered.
+    #[must_use]
+    pub fn is_recent(&self, position: Position) -> bool {
+        self.older.front().unwrap_or(&self.newest).link.position <= position
     }
 
     /// Returns the entry at a position, if it is remembered.
@@ -117,6 +113,14 @@ impl History {
         }
         let index = self.older.binary_search_by_key(&position, |known| known.link.position);
         index.ok().and_then(|index| self.older.get(index))
+    }
+
+    /// Returns the first entry after a position, if it is remembered.
+    #[must_use]
+    pub fn successor(&self, position: Position) -> Option<&Remembered> {
+        let index = self.older.partition_point(|known| known.link.position <= position);
+        let newest = (self.newest.link.position > position).then_some(&self.newest);
+        self.older.get(index).or(newest)
     }
 
     /// Returns the number of bytes of the entries after a position, as far as they are remembered.

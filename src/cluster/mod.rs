@@ -27,7 +27,8 @@
 //!
 //! A server that is ahead of the stream appends again what it has read and kept, the same bytes at the same
 //! positions, before anything else. Others that are not ahead notice by the engine's epoch that entries may be
-//! missing, and append nothing new for [`GRACE`]. A server that has not kept everything waits for another that
+//! missing, and append nothing new for [`GRACE`]; then they settle, which spares servers that come later the
+//! wait. A server that has not kept everything waits for another that
 //! has, and says so.
 //!
 //! # State
@@ -50,7 +51,7 @@ pub use entry::{BadEntry, Entry, Origin, Remainder};
 pub use history::{History, Link, Remembered};
 pub use replica::{
     Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, Replica, ReplicaStatus,
-    Request, Response, Trouble,
+    Request, Response, TROUBLES, Trouble,
 };
 pub use snapshot::{Progress, Published, RestoreError, Restored, publish, restore};
 pub use tail_lane::TailLane;

@@ -40,6 +40,8 @@ pub enum Request {
     Create(Entry),
     /// See [`StreamEngine::read`].
     Read(Position),
+    /// See [`StreamEngine::settle`].
+    Settle(u64),
 }
 
 /// The answer to a [`Request`].
@@ -53,6 +55,8 @@ pub enum Response {
     Appended(Appended),
     /// The answer to [`Request::Read`].
     Entries(Vec<(Position, Vec<u8>)>),
+    /// The answer to [`Request::Settle`].
+    Settled,
 }
 
 /// What a connection does next.
@@ -79,6 +83,10 @@ impl Request {
             Request::Append(entry) => Response::Appended(engine.append(entry.next, &entry.bytes)?),
             Request::Create(entry) => Response::Appended(engine.create(entry.next, &entry.bytes)?),
             Request::Read(after) => Response::Entries(engine.read(Some(*after), READ_WAIT)?),
+            Request::Settle(epoch) => {
+                engine.settle(*epoch)?;
+                Response::Settled
+            }
         })
     }
 }
@@ -119,6 +127,9 @@ pub enum Trouble {
     },
 }
 
+/// The [names](Trouble::name) of all kinds of trouble.
+pub const TROUBLES: [&str; 5] = ["unreachable", "missing", "lost", "trimmed", "diverged"];
+
 impl Trouble {
     /// Returns whether other events may have been applied elsewhere than here.
     #[must_use]
@@ -130,11 +141,11 @@ impl Trouble {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Trouble::Unreachable(_) => "unreachable",
-            Trouble::Missing { .. } => "missing",
-            Trouble::Lost { .. } => "lost",
-            Trouble::Trimmed { .. } => "trimmed",
-            Trouble::Diverged { .. } => "diverged",
+            Trouble::Unreachable(_) => TROUBLES[0],
+            Trouble::Missing { .. } => TROUBLES[1],
+            Trouble::Lost { .. } => TROUBLES[2],
+            Trouble::Trimmed { .. } => TROUBLES[3],
+            Trouble::Diverged { .. } => TROUBLES[4],
         }
     }
 }
@@ -169,6 +180,15 @@ impl fmt::Display for Trouble {
             ),
         }
     }
+}
+
+/// Why an entry is not applied.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It does not continue what was read.
+    Trouble(Trouble),
+    /// Its server had read something else than this one, so that one of the two has diverged.
+    Contradiction,
 }
 
 /// An entry of the stream, as it is applied.
@@ -218,6 +238,8 @@ pub struct ReplicaStatus {
     pub errors: u64,
     /// Bytes of entries that are kept to be appended again.
     pub retained_bytes: u64,
+    /// Why this server does not follow the stream at present: the name of its [`Trouble`].
+    pub trouble: Option<&'static str>,
 }
 
 /// The state of one server in the stream. Two connections drive it: the [`AppendLane`] and the
@@ -244,10 +266,10 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Creates the state of a server that has read the stream up to `start`. `kept` are the newest entries
-    /// up to there, as far as they are known.
+    /// Creates the state of a server with a random ID that has read the stream as `history` says, in this
+    /// epoch of the engine. `kept` are the newest entries, as far as they are known.
     #[must_use]
-    pub fn new(id: u64, history: History, kept: VecDeque<Entry>) -> Replica {
+    pub fn new(id: u64, history: History, kept: VecDeque<Entry>, epoch: u64) -> Replica {
         let end = history.newest().link.position;
         let retained_bytes = kept.iter().map(|entry| entry.bytes.len()).sum();
         let mut replica = Replica {
@@ -263,7 +285,7 @@ impl Replica {
             free_buffers: Vec::new(),
             end,
             append: AppendLane::default(),
-            tail: TailLane::default(),
+            tail: TailLane::new(epoch),
             status: ReplicaStatus::default(),
         };
         replica.forget_old();
@@ -368,6 +390,7 @@ impl Replica {
             position: self.position().0,
             end: self.end.0.max(self.position().0),
             retained_bytes: self.retained_bytes as u64,
+            trouble: self.trouble().map(Trouble::name),
             ..self.status.clone()
         }
     }
@@ -396,18 +419,27 @@ impl Replica {
     }
 
     /// Takes an entry that was read. *The first in the stream counts*: only the part is applied that
-    /// others have not covered.
-    pub(super) fn accept(&mut self, position: Position, bytes: Vec<u8>) -> Result<(), Trouble> {
+    /// others have not covered. The bases of entries up to `excused` are not compared with what was read.
+    pub(super) fn accept(
+        &mut self,
+        position: Position,
+        bytes: Vec<u8>,
+        excused: Option<Position>,
+    ) -> Result<(), Refusal> {
         let awaited = self.position().0;
         if position.0 <= awaited {
             return Ok(());
         }
-        let entry = Entry::decode(position, bytes).map_err(|error| Trouble::Diverged {
-            first: awaited,
-            next: position.0,
-            reason: error.to_string(),
+        let entry = Entry::decode(position, bytes).map_err(|error| {
+            let (next, reason) = (position.0, error.to_string());
+            Refusal::Trouble(Trouble::Diverged { first: awaited, next, reason })
         })?;
-        self.history.admit(&entry)?;
+        if excused.is_none_or(|excused| position > excused)
+            && self.history.contradicts(entry.origin.base)
+        {
+            return Err(Refusal::Contradiction);
+        }
+        self.history.admit(&entry).map_err(Refusal::Trouble)?;
         let is_own = self.cover(&entry);
         match is_own {
             true => {
@@ -449,6 +481,11 @@ impl Replica {
         {
             self.retained_bytes -= entry.bytes.len();
         }
+    }
+
+    /// Returns whether an entry is the oldest that is kept to be appended again.
+    pub(super) fn is_oldest_kept(&self, position: Position) -> bool {
+        self.retained.front().is_some_and(|entry| entry.next == position)
     }
 
     fn recycle(&mut self, mut lines: Vec<u8>) {

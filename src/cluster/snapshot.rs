@@ -85,6 +85,8 @@ pub struct Restored {
     pub kept: VecDeque<Entry>,
     /// The snapshot from which it was restored.
     pub snapshot: Option<SnapshotPointer>,
+    /// The epoch of the engine.
+    pub epoch: u64,
     kept_bytes: usize,
 }
 
@@ -119,18 +121,23 @@ pub fn restore(
     create: Option<u64>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Restored, RestoreError> {
-    let end = match (engine.info()?, create) {
-        (Some(info), _) => info.end,
-        (None, None) => return Err(RestoreError::Missing { first_sequence }),
+    let missing = RestoreError::Missing { first_sequence };
+    let info = match (engine.info()?, create) {
+        (Some(info), _) => info,
+        (None, None) => return Err(missing),
         (None, Some(id)) => {
             let genesis = Entry::genesis(first_sequence, id);
             if engine.create(genesis.next, &genesis.bytes)? == Appended::Accepted {
                 progress(Progress::Created);
+                let info = engine.info()?;
+                engine.settle(info.map_or(0, |info| info.epoch))?;
             }
-            genesis.next
+            engine.info()?.ok_or(missing)?
         }
     };
+    let end = info.end;
     let mut restored = base(engine, first_sequence)?;
+    restored.epoch = info.epoch;
     if let Some(SnapshotPointer { position, .. }) = restored.snapshot {
         progress(Progress::Loaded { position });
     }
@@ -186,7 +193,7 @@ fn load(engine: &mut impl StreamEngine, pointer: &SnapshotPointer) -> Result<Sta
     let failed = |reason: String| RestoreError::Snapshot { position: pointer.position, reason };
     let file = ChunkReader { engine: RefCell::new((engine, None)), pointer };
     let name = SnapshotName { generation: 0, awaited: pointer.position.0 };
-    match read_snapshot(&file, name) {
+    match read_snapshot(&file, name, |_| {}) {
         Ok((state, _)) => Ok(state),
         Err(SnapshotError::Io(error)) => Err(failed(error.to_string())),
         Err(SnapshotError::Version(version)) => {
@@ -198,7 +205,7 @@ fn load(engine: &mut impl StreamEngine, pointer: &SnapshotPointer) -> Result<Sta
 
 impl Restored {
     fn new(state: State, history: History, snapshot: Option<SnapshotPointer>) -> Restored {
-        Restored { state, history, kept: VecDeque::new(), snapshot, kept_bytes: 0 }
+        Restored { state, history, kept: VecDeque::new(), snapshot, epoch: 0, kept_bytes: 0 }
     }
 
     fn position(&self) -> Position {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::engine::{EngineError, Position, StreamInfo};
-use super::replica::{Next, RECHECK, Replica, Request, Response, Trouble};
+use super::replica::{Next, RECHECK, Refusal, Replica, Request, Response, Trouble};
 
 /// What the connection knows of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,15 @@ enum Phase {
     Unknown,
     /// The stream reaches at least as far as this server has read.
     Reaches(StreamInfo),
+    /// The entries that this server has kept are compared with the stream, in order, because the engine may
+    /// have lost some and others may have replaced them.
+    Auditing {
+        /// The last entry that was compared.
+        after: Position,
+        epoch: u64,
+        /// The entry of another server that made it necessary.
+        excuses: Option<Position>,
+    },
     /// It contains what this server has read.
     Reading,
     /// Nothing new came for a while.
@@ -24,7 +33,10 @@ enum Phase {
 #[derive(Debug, Default)]
 pub struct TailLane {
     phase: Phase,
+    /// The epoch of the engine in which the stream contained what this server had read.
     epoch: Option<u64>,
+    /// The last entry that may name a base which contradicts what was read: its server has diverged.
+    excused: Option<Position>,
     backoff: Backoff,
     retry_at: Duration,
     trouble: Option<Trouble>,
@@ -35,9 +47,21 @@ impl TailLane {
         self.trouble.as_ref()
     }
 
-    /// Returns whether the stream contradicts what was read, so that nothing may be appended.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| !matches!(trouble, Trouble::Unreachable(_)))
+    /// Creates the state for a server that has read the stream in this epoch of the engine.
+    pub(super) fn new(epoch: u64) -> TailLane {
+        TailLane { epoch: Some(epoch), ..TailLane::default() }
+    }
+
+    /// Returns whether the stream was found to contain what was read, in this epoch of the engine.
+    pub(super) fn has_verified(&self, epoch: Option<u64>) -> bool {
+        let is_reading = matches!(self.phase, Phase::Reading | Phase::Checking);
+        let is_stuck =
+            self.trouble.as_ref().is_some_and(|it| !matches!(it, Trouble::Unreachable(_)));
+        self.epoch == epoch && (is_reading || self.is_unreachable()) && !is_stuck
+    }
+
+    fn is_unreachable(&self) -> bool {
+        matches!(self.trouble, Some(Trouble::Unreachable(_)))
     }
 
     fn retry(&mut self, at: Duration, trouble: Option<Trouble>) {
@@ -56,6 +80,7 @@ impl Replica {
         match self.tail.phase {
             Phase::Unknown | Phase::Checking => Next::Call(Request::Info),
             Phase::Reaches(_) => Next::Call(Request::EntryAt(self.position())),
+            Phase::Auditing { after, .. } => Next::Call(Request::Read(after)),
             // Woken when something is taken.
             Phase::Reading if self.is_full() => Next::Wait,
             Phase::Reading => Next::Call(Request::Read(self.position())),
@@ -82,16 +107,12 @@ impl Replica {
         match (request, response) {
             (Request::Info, Response::Info(info)) => self.on_tail_info(info, now),
             (&Request::EntryAt(position), Response::EntryAt(found)) => {
-                let Phase::Reaches(info) = self.tail.phase else { return };
-                match self.verify(position, found, info) {
-                    Some(Ok(())) => {
-                        self.tail.backoff = Backoff::default();
-                        self.tail.trouble = None;
-                        self.tail.phase = Phase::Reading;
-                    }
-                    Some(Err(trouble)) => self.tail.retry(now + RECHECK, Some(trouble)),
-                    None => self.tail.phase = Phase::Unknown,
-                }
+                self.on_newest_found(position, found, now);
+            }
+            (Request::Read(_), Response::Entries(entries))
+                if matches!(self.tail.phase, Phase::Auditing { .. }) =>
+            {
+                self.on_audit(entries, now);
             }
             (Request::Read(_), Response::Entries(entries)) => self.on_read(entries, now),
             _ => {}
@@ -104,9 +125,7 @@ impl Replica {
         match info {
             Some(info) if info.end >= position => {
                 self.end = self.end.max(info.end);
-                let is_known = !is_new && self.tail.epoch == Some(info.epoch);
-                self.tail.epoch = Some(info.epoch);
-                self.tail.phase = match is_known {
+                self.tail.phase = match !is_new && self.tail.epoch == Some(info.epoch) {
                     true => Phase::Reading,
                     false => Phase::Reaches(info),
                 };
@@ -120,42 +139,103 @@ impl Replica {
     }
 
     fn on_read(&mut self, entries: Vec<(Position, Vec<u8>)>, now: Duration) {
+        self.tail.backoff = Backoff::default();
         if entries.is_empty() {
             self.tail.phase = Phase::Checking;
         }
         for (position, bytes) in entries {
-            if let Err(trouble) = self.accept(position, bytes) {
-                self.tail.retry(now + RECHECK, Some(trouble));
-                return;
+            match self.accept(position, bytes, self.tail.excused) {
+                Ok(()) => {}
+                Err(Refusal::Trouble(trouble)) => {
+                    self.tail.retry(now + RECHECK, Some(trouble));
+                    return;
+                }
+                Err(Refusal::Contradiction) => {
+                    let epoch = self.tail.epoch.unwrap_or_default();
+                    self.audit(epoch, Some(position));
+                    return;
+                }
             }
         }
     }
 
-    /// Returns whether the stream contains the newest entry that this server has read, or why not. `None`
-    /// if that cannot be told any more.
-    pub(super) fn verify(
+    fn on_newest_found(&mut self, position: Position, found: Option<Vec<u8>>, now: Duration) {
+        let Phase::Reaches(info) = self.tail.phase else { return };
+        match self.verify(position, found, info) {
+            Ok(()) if self.tail.epoch == Some(info.epoch) => self.start_reading(info.epoch),
+            Ok(()) => self.audit(info.epoch, None),
+            Err(trouble) => self.tail.retry(now + RECHECK, Some(trouble)),
+        }
+    }
+
+    fn start_reading(&mut self, epoch: u64) {
+        self.tail.epoch = Some(epoch);
+        self.tail.trouble = None;
+        self.tail.phase = Phase::Reading;
+    }
+
+    /// Compares the entries that this server has kept with the stream.
+    fn audit(&mut self, epoch: u64, excuses: Option<Position>) {
+        let after = self.retained.front().map_or(self.position(), |entry| entry.next);
+        match after < self.position() {
+            true => self.tail.phase = Phase::Auditing { after, epoch, excuses },
+            false => self.end_audit(epoch, excuses),
+        }
+    }
+
+    fn end_audit(&mut self, epoch: u64, excuses: Option<Position>) {
+        self.tail.excused = self.tail.excused.max(excuses);
+        self.start_reading(epoch);
+    }
+
+    fn on_audit(&mut self, entries: Vec<(Position, Vec<u8>)>, now: Duration) {
+        let Phase::Auditing { mut after, epoch, excuses } = self.tail.phase else { return };
+        if entries.is_empty() {
+            self.tail.retry(now + RECHECK, None);
+            return;
+        }
+        for (position, bytes) in entries {
+            let Some(expected) = self.history.successor(after).copied() else { break };
+            let is_next = expected.link.position == position;
+            let is_trimmed = position > expected.link.position && self.is_oldest_kept(after);
+            if !(is_next || is_trimmed) || self.matches(position, bytes) != Some(true) {
+                let trouble = self.replaced(expected.link.position, position);
+                self.tail.retry(now + RECHECK, Some(trouble));
+                return;
+            }
+            after = position;
+        }
+        match after < self.position() {
+            true => self.tail.phase = Phase::Auditing { after, epoch, excuses },
+            false => self.end_audit(epoch, excuses),
+        }
+    }
+
+    /// Checks that the stream contains the newest entry that this server has read.
+    fn verify(
         &self,
         position: Position,
         found: Option<Vec<u8>>,
         info: StreamInfo,
-    ) -> Option<Result<(), Trouble>> {
-        let is_trimmed = info.oldest.is_some_and(|oldest| position < oldest);
+    ) -> Result<(), Trouble> {
         let Some(found) = found else {
             let next = info.oldest.unwrap_or(info.end).0;
-            return Some(match info {
-                _ if is_trimmed => Err(Trouble::Trimmed { first: position.0, next }),
+            return match info {
+                StreamInfo { oldest: Some(oldest), .. } if position < oldest => {
+                    Err(Trouble::Trimmed { first: position.0, next })
+                }
                 // The stream was emptied by trimming, and nothing was appended since.
                 StreamInfo { oldest: None, end, .. } if end == position => Ok(()),
                 _ => Err(self.replaced(position, info.end)),
-            });
+            };
         };
-        match self.matches(position, found)? {
-            true => Some(Ok(())),
-            false => Some(Err(self.replaced(position, info.end))),
+        match self.matches(position, found) {
+            Some(true) => Ok(()),
+            _ => Err(self.replaced(position, info.end)),
         }
     }
 
-    fn replaced(&self, position: Position, end: Position) -> Trouble {
+    pub(super) fn replaced(&self, position: Position, end: Position) -> Trouble {
         let first = self.retained.iter().find(|entry| entry.next == position);
         Trouble::Diverged {
             first: first.map_or(position.0, |entry| entry.first),

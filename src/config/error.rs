@@ -115,12 +115,29 @@ impl Error {
 
     /// Creates an error for a value that is not allowed.
     pub(super) fn invalid_value(origin: &Origin, value: &str, reason: String) -> Error {
+        let value = without_password(value);
         let mut shown: String = value.chars().take(MAX_SHOWN_VALUE).collect();
         if shown.len() < value.len() {
             shown.push('…');
         }
         Error::InvalidValue { origin: origin.clone(), value: shown, reason }
     }
+}
+
+/// Replaces the password of a URL, `scheme://user:password@host`, and that of a parameter `pass`.
+fn without_password(value: &str) -> String {
+    let mut shown = value.to_owned();
+    if let Some((scheme, rest)) = value.split_once("://")
+        && let Some((user_info, host)) = rest.rsplit_once('@')
+        && let Some((user, _)) = user_info.split_once(':')
+    {
+        shown = format!("{scheme}://{user}:***@{host}");
+    }
+    if let Some((before, rest)) = shown.split_once("pass=") {
+        let after = rest.find('&').map_or("", |end| &rest[end..]);
+        shown = format!("{before}pass=***{after}");
+    }
+    shown
 }
 
 /// Returns how a value was given: `--flag VALUE`, `VARIABLE=VALUE` or `FILE: "key": VALUE`.

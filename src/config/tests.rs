@@ -631,6 +631,23 @@ fn a_reload_takes_what_can_change_and_names_what_cannot() {
     assert_eq!(config.reload(&new).changed, [""; 0], "nothing changes twice");
 }
 
+#[cfg(feature = "cluster")]
+#[test]
+fn a_stream_excludes_resets_and_its_password_is_shown_nowhere() {
+    let url = "redis://me:hidden@127.0.0.1:6379/0?stream=events";
+    let config = read(&format!(r#"{{"stream": "{url}", "streamMaxBytes": 1048576}}"#)).unwrap();
+    assert_eq!(config.stream.as_ref().map(StreamUrl::stream), Some("events"));
+    assert!(config.to_string().contains("redis://me:***@127.0.0.1:6379/0?stream=events"));
+    let reset = read(&format!(r#"{{"stream": "{url}", "onSourceDisconnect": "reset"}}"#));
+    let message = reset.unwrap_err().to_string();
+    assert!(message.contains("exclude each other"), "{message}");
+    // A misspelt URL is shown, its password is not.
+    for text in ["redis://me:hidden@127.0.0.1:6379/0", "rdis://me:hidden@h/0?stream=e"] {
+        let message = read(&format!(r#"{{"stream": "{text}"}}"#)).unwrap_err().to_string();
+        assert!(!message.contains("hidden") && message.contains("me:***@"), "{message}");
+    }
+}
+
 fn addresses() -> impl Strategy<Value = SocketAddr> {
     any::<SocketAddr>().prop_map(|mut address| {
         // The text of an address omits the flow label.
@@ -675,13 +692,14 @@ prop_compose! {
         sync in prop_oneof![
             Just(SyncMode::Always), Just(SyncMode::Never), millis(1..=60_000).prop_map(SyncMode::Every)],
         journal_retain_bytes in 0..=1_u64 << 48,
+        (stream_create, stream_max_bytes) in (any::<bool>(), 1_u64 << 20..=1 << 48),
     ) -> Config {
         Config {
             event_listen, client_listen, admin_listen, first_sequence, reorder_window, gap_timeout,
             on_source_disconnect, max_sources, max_clients, max_clients_per_address,
             max_line_bytes, identify_timeout, peer_timeout, client_queue_bytes, total_queue_bytes, slow_client,
             stall_timeout, drain_timeout, busy_poll, log_level, log_format, capture, data_dir,
-            sync, journal_retain_bytes,
+            sync, journal_retain_bytes, stream: None, stream_create, stream_max_bytes,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::cluster::Remainder;
+use crate::cluster::{Remainder, ReplicaStatus};
 use crate::engine::{Batch, Engine, LogEntry, StateHash};
 use crate::hub::budgets::Budgets;
 use crate::protocol::EventDecoder;
@@ -44,6 +44,11 @@ pub trait CommitLog: Debug {
 
     /// Returns why nothing is committed at present, if the log knows of a problem.
     fn problem(&self) -> Option<String>;
+
+    /// Returns what operators see of a log that others append to, too.
+    fn stream_status(&self) -> Option<ReplicaStatus> {
+        None
+    }
 
     /// Completes the log, within `timeout`.
     fn finish(self: Box<Self>, timeout: Duration);
@@ -117,6 +122,11 @@ impl Commits {
     /// Returns why nothing is committed at present, if the log knows of a problem.
     pub(crate) fn problem(&self) -> Option<String> {
         self.log.as_ref().and_then(|log| log.problem())
+    }
+
+    /// Returns what operators see of a log that others append to, too.
+    pub(crate) fn stream_status(&self) -> Option<ReplicaStatus> {
+        self.log.as_ref().and_then(|log| log.stream_status())
     }
 
     /// Removes the log, so that the caller can finish it.

@@ -72,6 +72,7 @@ use self::registry::Registry;
 use self::shutdown::Shutdown;
 use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
+use crate::cluster::ReplicaStatus;
 use crate::config::{Config, OnSourceDisconnect};
 use crate::engine::{Engine, FollowerGraph, Recipient, StateHash};
 use crate::protocol::Sequence;
@@ -145,6 +146,12 @@ impl<A: Acceptor> Hub<A> {
         self.commits.problem()
     }
 
+    /// Returns what operators see of a log that others append to, too.
+    #[must_use]
+    pub fn stream_status(&self) -> Option<ReplicaStatus> {
+        self.commits.stream_status()
+    }
+
     /// Returns the hash of the follows and the awaited sequence. `None` without a log.
     #[must_use]
     pub fn state_hash(&self) -> Option<StateHash> {
@@ -194,6 +201,12 @@ impl<A: Acceptor> Hub<A> {
     /// `poll_again` polls without waiting, and returns whether there may be more readiness. This
     /// guarantees that a client whose id line had arrived before the source bytes is registered
     /// before they are applied, and that no timeout fires for input that was already in the kernel.
+    ///
+    /// It is called in every turn that has read source bytes, and cannot be spared. The bytes may include
+    /// some that arrived after the last poll, and a client that was there before them may have arrived after
+    /// that poll too. So something has to look at the client side after the read. A poll that does not wait
+    /// is the cheapest such call, and the only one that covers clients whose ID line is incomplete: an
+    /// `accept` of nothing costs more, and sees new connections only.
     pub fn turn(
         &mut self,
         now: Instant,

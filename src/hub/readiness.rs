@@ -15,6 +15,9 @@ pub struct Readiness {
     /// The peer has closed its sending side: the end of the stream or an error follows the bytes in
     /// the kernel.
     pub read_closed: bool,
+    /// Urgent data is pending, at which a read stops: a short read does not mean that the kernel has no more
+    /// bytes.
+    pub urgent: bool,
 }
 
 /// The time of the next turn. The earlier one is less.

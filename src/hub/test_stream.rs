@@ -7,13 +7,30 @@ use super::transport::Stream;
 
 /// A connection in memory. Without input a read returns `WouldBlock`, or the end of the stream if
 /// the peer has closed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TestStream {
     pub(crate) input: VecDeque<u8>,
     pub(crate) is_closed_by_peer: bool,
+    /// The maximum number of bytes per read.
+    pub(crate) max_read: usize,
+    /// The number of reads.
+    pub(crate) reads: usize,
     /// The number of bytes that it still accepts.
     pub(crate) capacity: usize,
     pub(crate) written: Vec<u8>,
+}
+
+impl Default for TestStream {
+    fn default() -> TestStream {
+        TestStream {
+            input: VecDeque::new(),
+            is_closed_by_peer: false,
+            max_read: usize::MAX,
+            reads: 0,
+            capacity: 0,
+            written: Vec::new(),
+        }
+    }
 }
 
 impl TestStream {
@@ -25,9 +42,11 @@ impl TestStream {
 
 impl Read for TestStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        let max = buffer.len().min(self.max_read);
         match self.input.is_empty() && !self.is_closed_by_peer {
             true => Err(ErrorKind::WouldBlock.into()),
-            false => self.input.read(buffer),
+            false => self.input.read(&mut buffer[..max]),
         }
     }
 }

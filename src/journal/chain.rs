@@ -142,11 +142,16 @@ impl Chain {
         }
     }
 
-    /// Loads the newest snapshot that is intact, or the state before the first event.
-    pub(super) fn load_base<S: Storage>(&self, storage: &S) -> Result<Base, Error> {
+    /// Loads the newest snapshot that is intact, or the state before the first event. Passes the number of
+    /// bytes of a snapshot that are read, and its length, to `on_bytes` again and again.
+    pub(super) fn load_base<S: Storage>(
+        &self,
+        storage: &S,
+        mut on_bytes: impl FnMut(u64, u64),
+    ) -> Result<Base, Error> {
         let mut damaged = Vec::new();
         for &name in &self.snapshots {
-            match self.try_snapshot(storage, name)? {
+            match self.try_snapshot(storage, name, &mut on_bytes)? {
                 LoadedSnapshot::Unreached => {}
                 LoadedSnapshot::Usable(state, segments) => {
                     return Ok(Base { state: *state, snapshot: Some(name), segments, damaged });
@@ -169,7 +174,7 @@ impl Chain {
         storage: &S,
         name: SnapshotName,
     ) -> Result<Option<(State, usize)>, Error> {
-        Ok(match self.try_snapshot(storage, name)? {
+        Ok(match self.try_snapshot(storage, name, |_, _| {})? {
             LoadedSnapshot::Usable(state, segments) => Some((*state, segments)),
             LoadedSnapshot::Unreached | LoadedSnapshot::Damaged(_) => None,
         })
@@ -179,13 +184,15 @@ impl Chain {
         &self,
         storage: &S,
         name: SnapshotName,
+        mut on_bytes: impl FnMut(u64, u64),
     ) -> Result<LoadedSnapshot, Error> {
         let Some(segments) = self.segments_after(name)? else {
             return Ok(LoadedSnapshot::Unreached);
         };
         let text = name.to_string();
         let file = storage.open(&text).map_err(Error::io("open", &text))?;
-        match read_snapshot(&file, name) {
+        let length = file.size().map_err(Error::io("read", &text))?;
+        match read_snapshot(&file, name, |bytes| on_bytes(bytes, length)) {
             Ok((state, point)) => Ok(match self.mismatch(&state, point, segments) {
                 None => LoadedSnapshot::Usable(Box::new(state), segments),
                 Some(reason) => LoadedSnapshot::Damaged(reason),

@@ -90,7 +90,7 @@ fn oldest_base<S: Storage>(storage: &S, chain: &Chain) -> Result<(State, usize),
         }
     }
     // The error of a start.
-    chain.load_base(storage).map(|base| (base.state, base.segments))
+    chain.load_base(storage, |_, _| {}).map(|base| (base.state, base.segments))
 }
 
 struct CountResets(u64);

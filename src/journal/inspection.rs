@@ -241,7 +241,7 @@ impl<S: Storage> Check<'_, S> {
             reason,
         };
         let file = self.storage.open(&text).map_err(Error::io("open", &text))?;
-        let (state, point) = match read_snapshot(&file, name) {
+        let (state, point) = match read_snapshot(&file, name, |_| {}) {
             Ok(read) => read,
             Err(SnapshotError::Damaged(reason)) => return Ok(Checked::Damaged(damaged(reason))),
             Err(SnapshotError::Version(version)) => {

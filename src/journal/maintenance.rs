@@ -3,6 +3,7 @@
 use super::chain::{Chain, read_stamp};
 use super::error::Error;
 use super::names::{SPARE, SegmentName, SnapshotName};
+use super::recovery::Recovery;
 use super::snapshot::{SnapshotPoint, write_snapshot};
 use super::storage::{ReadAt, Storage};
 
@@ -11,6 +12,17 @@ const KEPT_SNAPSHOTS: usize = 2;
 
 /// The number of segments after which a snapshot is due, whatever their size. Each restart adds a segment.
 const MAX_SEGMENTS: usize = 64;
+
+/// Returns whether a snapshot is due after `segments` segments of `bytes` since the snapshot `last`.
+fn is_snapshot_due<S: Storage>(
+    storage: &S,
+    segments: usize,
+    bytes: u64,
+    last: Option<SnapshotName>,
+) -> bool {
+    segments >= MAX_SEGMENTS
+        || bytes >= last.map_or(0, |last| file_bytes(storage, &last.to_string()))
+}
 
 /// The result of [`maintain`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +54,34 @@ pub fn maintain<S: Storage>(storage: &mut S, retain_bytes: u64) -> Result<Mainta
     Ok(Maintained { snapshot, removed })
 }
 
+/// Writes a snapshot of a state that was just recovered and [completed](Recovery::complete), if that took a
+/// replay of `min_bytes` and a snapshot is due. So each start has a bounded amount to replay, even if no life
+/// of the server is long enough for [`maintain`].
+///
+/// The snapshot is of the end of the newest segment. That segment is continued by an empty one first,
+/// because a snapshot without a segment after it means that segments are missing.
+///
+/// # Errors
+///
+/// The storage refused. The journal can be continued all the same.
+pub fn snapshot_recovered<S: Storage>(
+    storage: &mut S,
+    recovery: &mut Recovery,
+    min_bytes: u64,
+) -> Result<Option<(SnapshotName, u64)>, Error> {
+    let Recovery { segments, bytes, base, .. } = *recovery;
+    let is_long = bytes >= min_bytes || segments >= MAX_SEGMENTS;
+    let Some(end) = recovery.position.previous.filter(|_| is_long && segments > 0) else {
+        return Ok(None);
+    };
+    if !is_snapshot_due(storage, segments, bytes, base) {
+        return Ok(None);
+    }
+    recovery.append_empty_segment(storage)?;
+    let point = SnapshotPoint { generation: end.generation, id: end.id };
+    write_snapshot(storage, &recovery.state, point).map(Some)
+}
+
 fn build_snapshot<S: Storage>(
     storage: &mut S,
     chain: &Chain,
@@ -59,12 +99,10 @@ fn build_snapshot<S: Storage>(
     let ends: Vec<u64> =
         newer.filter_map(|at| chain.stated_end(at)).map(|end| end.offset).collect();
     let bytes: u64 = ends.iter().sum();
-    if ends.len() < MAX_SEGMENTS
-        && bytes < last.map_or(0, |&last| file_bytes(storage, &last.to_string()))
-    {
+    if !is_snapshot_due(storage, ends.len(), bytes, last.copied()) {
         return Ok(None);
     }
-    let base = chain.load_base(storage)?;
+    let base = chain.load_base(storage, |_, _| {})?;
     let mut state = base.state;
     for index in (target..base.segments).rev() {
         // Compares the hash of the state with the one at the segment's end.

@@ -26,7 +26,7 @@ pub use chain::Replay;
 pub use dump::{DumpError, Dumped, dump};
 pub use error::{Corruption, Error};
 pub use inspection::{Checked, Inspection, SegmentReport, SnapshotReport, Start, Totals, inspect};
-pub use maintenance::{Maintained, maintain};
+pub use maintenance::{Maintained, maintain, snapshot_recovered};
 pub use names::{SegmentName, SnapshotName};
 pub use reader::{BadRecord, RecordReader, Step};
 pub(crate) use record::append_record;

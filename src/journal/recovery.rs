@@ -7,13 +7,13 @@ use super::chain::{Chain, Replay};
 use super::error::Error;
 use super::names::{SegmentName, SnapshotName, UNFINISHED_SEGMENT, UNFINISHED_SNAPSHOT};
 use super::record::{Header, Kind, append_record};
-use super::segment::SegmentEnd;
+use super::segment::{SegmentEnd, SegmentStart};
 use super::state::State;
 use super::storage::{ReadAt, Storage, StorageFile, read_full, write_once};
 use super::writer::Position;
 
-/// The number of bytes between two progress notices.
-const PROGRESS_BYTES: u64 = 64 << 20;
+/// The minimum number of bytes between two notices of progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// Something worth telling during a recovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,13 @@ pub enum Notice {
         /// What is wrong.
         reason: String,
     },
+    /// Another part of a snapshot is loaded.
+    Loading {
+        /// The number of bytes loaded so far.
+        bytes: u64,
+        /// The length of the snapshot in bytes.
+        total: u64,
+    },
     /// The recovery has a starting point.
     Base {
         /// The snapshot, if there is one.
@@ -34,7 +41,7 @@ pub enum Notice {
         /// The number of segments that follow.
         segments: usize,
     },
-    /// Another 64 MiB of segments are replayed.
+    /// Another MiB of segments is replayed.
     Progress {
         /// The number of bytes replayed so far.
         bytes: u64,
@@ -77,6 +84,12 @@ pub struct Recovery {
     pub torn: Option<TornTail>,
     /// The number of lines replayed.
     pub lines: u64,
+    /// The number of bytes replayed.
+    pub(super) bytes: u64,
+    /// The number of segments replayed.
+    pub(super) segments: usize,
+    /// The snapshot from which they were replayed.
+    pub(super) base: Option<SnapshotName>,
     /// The newest segment, and up to where it is known to be on the disk. `None` in an empty journal.
     newest: Option<(SegmentName, u64)>,
     damaged_snapshots: Vec<SnapshotName>,
@@ -145,6 +158,9 @@ impl Recovery {
             position,
             torn: None,
             lines: 0,
+            bytes: 0,
+            segments: 0,
+            base: None,
             newest: None,
             damaged_snapshots: Vec::new(),
         }
@@ -155,7 +171,9 @@ impl Recovery {
         chain: &Chain,
         on_notice: &mut impl FnMut(Notice),
     ) -> Result<Recovery, Error> {
-        let base = chain.load_base(storage)?;
+        let base = chain.load_base(storage, |bytes, total| {
+            on_notice(Notice::Loading { bytes, total });
+        })?;
         for (name, reason) in &base.damaged {
             let (file, reason) = (name.to_string(), reason.clone());
             on_notice(Notice::DamagedSnapshot { file, reason });
@@ -178,7 +196,8 @@ impl Recovery {
             });
         }
         recovery.position.awaited = state.awaited;
-        recovery.lines = counter.lines;
+        (recovery.lines, recovery.bytes) = (counter.lines, counter.bytes);
+        (recovery.segments, recovery.base) = (segments, base.snapshot);
         recovery.damaged_snapshots = base.damaged.into_iter().map(|(name, _)| name).collect();
         Ok(Recovery { state, ..recovery })
     }
@@ -215,6 +234,32 @@ impl Recovery {
             }
         }
         storage.sync().map_err(Error::io("sync", "the directory of the journal"))
+    }
+
+    /// Continues the journal by a segment that holds no entry, on the disk before it gets its name.
+    pub(super) fn append_empty_segment<S: Storage>(
+        &mut self,
+        storage: &mut S,
+    ) -> Result<(), Error> {
+        let Position { previous, next_generation, awaited, first_sequence } = self.position;
+        // A generation is used once, whatever becomes of the file.
+        self.position.next_generation += 1;
+        let name =
+            SegmentName { generation: next_generation, first: awaited, id: storage.random_id() };
+        let mut record = Vec::new();
+        let checksum = SegmentStart { name, first_sequence, previous }.append_to(&mut record);
+        let offset = record.len() as u64;
+        let end = SegmentEnd { generation: next_generation, id: name.id, offset, checksum };
+        let created = storage.create(UNFINISHED_SEGMENT, 0).and_then(|mut file| {
+            write_once(&mut file, 0, &record)?;
+            self.append_hash(&mut file, end)?;
+            file.sync()?;
+            storage.rename(UNFINISHED_SEGMENT, &name.to_string())?;
+            storage.sync()
+        });
+        created.map_err(Error::io("create", &name.to_string()))?;
+        self.position.previous = Some(end);
+        Ok(())
     }
 
     fn append_hash(&self, file: &mut impl StorageFile, end: SegmentEnd) -> io::Result<()> {

@@ -209,7 +209,7 @@ impl<S: Storage> Planner<'_, S> {
     fn continue_snapshot(&mut self, name: SnapshotName) -> Result<(), Error> {
         let text = name.to_string();
         let file = self.overlay.open(&text).map_err(Error::io("open", &text))?;
-        let Ok((state, point)) = read_snapshot(&file, name) else {
+        let Ok((state, point)) = read_snapshot(&file, name, |_| {}) else {
             self.set_aside(text);
             return Ok(());
         };

@@ -180,7 +180,7 @@ impl From<io::Error> for SnapshotError {
 }
 
 /// Reads a snapshot, checks its checksums and its state hash, and returns the state and the segment at whose
-/// end it was taken.
+/// end it was taken. Passes the number of bytes read to `on_bytes` after each record of follows.
 ///
 /// # Errors
 ///
@@ -188,6 +188,7 @@ impl From<io::Error> for SnapshotError {
 pub fn read_snapshot(
     file: &impl ReadAt,
     name: SnapshotName,
+    mut on_bytes: impl FnMut(u64),
 ) -> Result<(State, SnapshotPoint), SnapshotError> {
     let mut records = RecordReader::starting_at(file, read_file_id(file)?, 0, 0);
     let (header, start) = expect_record(&mut records, Kind::SnapshotStart)?;
@@ -210,6 +211,7 @@ pub fn read_snapshot(
                     )));
                 }
                 follows += u64::from(count);
+                on_bytes(records.offset());
             }
             Step::Record(Header { kind: Kind::SnapshotEnd, .. }, payload) => {
                 let is_complete = payload.len() == END_BYTES

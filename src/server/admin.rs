@@ -1,13 +1,17 @@
 //! Operators' HTTP in the loop of the server.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use mio::Registry;
 use time::OffsetDateTime;
 
+use super::StartError;
 use super::fd_limit::DescriptorBudget;
+use super::journal::Progress;
 use super::process;
+use super::startup::Port;
 use super::tcp::TcpAcceptor;
 use crate::admin::histogram::Histograms;
 use crate::admin::history::{History, HistoryColumns, Sample};
@@ -15,11 +19,14 @@ use crate::admin::status::{
     self, Events, Gap, Graph, MAX_SLOW_CLIENTS, Pause, RecentClose, SCHEMA, SlowClient, State,
     Status, Traffic,
 };
-use crate::admin::{AdminServer, Monitored};
+use crate::admin::{ADMIN_LISTENER, AdminServer, MAX_CONNECTIONS, Monitored};
+use crate::cluster::ReplicaStatus;
+use crate::config::Config;
+use crate::engine::StateHash;
 use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
 
 /// The time for which a peer of the admin port may be unreachable. Its requests time out before.
-pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
+const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The admin listener with its connections, and what an answer tells besides the hub's state.
 #[derive(Debug)]
@@ -33,11 +40,22 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub(super) fn new(
-        acceptor: TcpAcceptor,
-        address: SocketAddr,
-        descriptors: DescriptorBudget,
-    ) -> Admin {
+    /// Listens for operators on the inherited listener, or on the configured address if there is one.
+    pub(super) fn start(
+        inherited: Option<TcpListener>,
+        config: &Config,
+        registry: &Registry,
+        descriptor_limit: u64,
+    ) -> Result<Option<Admin>, StartError> {
+        let address = inherited.as_ref().and_then(|listener| listener.local_addr().ok());
+        let Some(address) = address.or(config.admin_listen) else { return Ok(None) };
+        let port = Port::reserve("operators", inherited, address)?;
+        let (address, acceptor) = port.listen(registry, ADMIN_LISTENER, PEER_TIMEOUT)?;
+        let descriptors = DescriptorBudget::measure(descriptor_limit).with_admin(MAX_CONNECTIONS);
+        Ok(Some(Admin::new(acceptor, address, descriptors)))
+    }
+
+    fn new(acceptor: TcpAcceptor, address: SocketAddr, descriptors: DescriptorBudget) -> Admin {
         let (now, is_loopback) = (Instant::now(), address.ip().is_loopback());
         if !is_loopback {
             log::warn!(
@@ -57,6 +75,39 @@ impl Admin {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Counts descriptors again, and limits the connections accordingly.
+    pub(super) fn set_descriptors(&mut self, descriptors: DescriptorBudget) {
+        self.server.set_max_connections(descriptors.admin as usize);
+        self.descriptors = descriptors;
+    }
+
+    /// Returns the number of open connections.
+    pub(super) fn open(&self) -> usize {
+        self.server.open()
+    }
+
+    /// Serves connections while the journal is replayed.
+    pub(super) fn turn_while_replaying(
+        &mut self,
+        ready: &[Readiness],
+        config: &Config,
+        progress: Progress,
+    ) {
+        let now = Instant::now();
+        self.history.record(now, Sample::default);
+        let Admin { server, started, descriptors, history, .. } = self;
+        let mut view = ReplayView {
+            config,
+            progress,
+            now,
+            uptime: now - *started,
+            history,
+            max_descriptors: descriptors.limit,
+            assumed_descriptors: descriptors.open + server.open() as u64,
+        };
+        server.turn(now, ready, &mut view);
     }
 
     /// Measures a turn of the hub, which began at `start` with this many events applied, and serves
@@ -91,6 +142,52 @@ impl Admin {
     /// Returns when the next turn has to begin.
     pub(super) fn next_turn(&self) -> NextTurn {
         self.server.next_turn().min(NextTurn::Until(self.history.due()))
+    }
+}
+
+/// The server as its operators see it while the journal is replayed.
+struct ReplayView<'a> {
+    config: &'a Config,
+    progress: Progress,
+    now: Instant,
+    uptime: Duration,
+    history: &'a History,
+    max_descriptors: u64,
+    /// Used where the system does not count them.
+    assumed_descriptors: u64,
+}
+
+impl Monitored for ReplayView<'_> {
+    fn utc_now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+
+    fn unready_reason(&self) -> Option<Cow<'static, str>> {
+        Some(self.progress.to_string().into())
+    }
+
+    fn history(&self) -> HistoryColumns {
+        self.history.columns(self.now)
+    }
+
+    fn status(&mut self) -> Status {
+        Status {
+            schema: SCHEMA,
+            server: status::Server {
+                version: env!("CARGO_PKG_VERSION"),
+                pid: std::process::id(),
+                uptime_seconds: self.uptime,
+                state: State::Replaying,
+                unready_reason: Some(self.progress.to_string()),
+            },
+            sequence: status::Sequence {
+                awaited: self.progress.awaited().unwrap_or(self.config.first_sequence),
+                ..status::Sequence::default()
+            },
+            process: process::measure(self.max_descriptors, self.assumed_descriptors),
+            settings: self.config.to_json(),
+            ..Status::default()
+        }
     }
 }
 
@@ -131,7 +228,8 @@ impl Monitored for View<'_> {
         Status {
             schema: SCHEMA,
             server: self.server_status(&details),
-            sequence: sequence_status(&totals, &details),
+            sequence: sequence_status(&totals, &details, self.hub.state_hash()),
+            stream: self.hub.stream_status().map(stream_status),
             events: event_counts(&totals),
             traffic: Traffic {
                 lines_queued: totals.lines_queued,
@@ -218,16 +316,36 @@ fn sample(totals: &Stats) -> Sample {
     }
 }
 
-fn sequence_status(totals: &Stats, details: &Details) -> status::Sequence {
+fn sequence_status(
+    totals: &Stats,
+    details: &Details,
+    state_hash: Option<StateHash>,
+) -> status::Sequence {
     status::Sequence {
         awaited: totals.awaited,
         committed: totals
             .awaited
             .checked_sub(1)
             .filter(|_| totals.awaited > details.first_sequence),
+        state_hash: state_hash.map(|hash| hash.to_string()),
         buffered_events: totals.buffered_events,
         max_buffered_events: totals.max_buffered_events,
         gap: details.gap.map(|(first_missing, age_seconds)| Gap { first_missing, age_seconds }),
+    }
+}
+
+fn stream_status(replica: ReplicaStatus) -> status::Stream {
+    status::Stream {
+        position: replica.position,
+        end: replica.end,
+        lag: replica.end - replica.position,
+        trouble: replica.trouble,
+        own_entries: replica.own_entries,
+        other_entries: replica.other_entries,
+        covered_batches: replica.covered_batches,
+        repaired_entries: replica.repaired_entries,
+        errors: replica.errors,
+        retained_bytes: replica.retained_bytes,
     }
 }
 

@@ -35,6 +35,11 @@ impl DescriptorBudget {
         DescriptorBudget { limit, open: count_open(limit), admin: 0 }
     }
 
+    /// Returns the budget without `count` of the open descriptors.
+    pub(crate) fn without_open(self, count: usize) -> DescriptorBudget {
+        DescriptorBudget { open: self.open.saturating_sub(count as u64), ..self }
+    }
+
     /// Sets descriptors aside for `wanted` connections of operators, at most a quarter of the usable ones and
     /// at least one.
     pub(crate) fn with_admin(self, wanted: usize) -> DescriptorBudget {

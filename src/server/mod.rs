@@ -11,12 +11,13 @@ mod reload;
 mod service_manager;
 mod signals;
 mod start_error;
+mod startup;
 #[cfg(feature = "cluster")]
 mod stream;
 mod tcp;
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,19 +29,20 @@ pub use activation::{ActivationError, InheritedListeners};
 use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
-use journal::OpenJournal;
 pub use journal::{JournalError, ToolError, run_tool as run_journal_tool};
+use journal::{OpenJournal, RecoveryThread};
 use reload::Reloader;
 use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
 use start_error::ListenHint;
+use startup::{Port, Startup};
 #[cfg(feature = "cluster")]
 use stream::OpenStream;
 #[cfg(feature = "cluster")]
 pub use stream::StreamError;
 use tcp::TcpAcceptor;
 
-use crate::admin::{ADMIN_LISTENER, MAX_CONNECTIONS, is_admin_token};
+use crate::admin::{MAX_CONNECTIONS, is_admin_token};
 use crate::config::{Config, ConfigSource, Reloaded};
 use crate::hub::{CLIENT_LISTENER, Capacity, EVENT_LISTENER, Hub, NextTurn, Readiness};
 use crate::logging;
@@ -115,6 +117,16 @@ struct Poller {
 }
 
 impl Poller {
+    fn new(poll: Poll) -> Poller {
+        Poller {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            admin_ready: Vec::new(),
+            // Signals may have come during the start.
+            signal_pending: true,
+        }
+    }
+
     /// Waits for readiness, at most for `timeout`, and appends it to `ready`. Returns whether more events
     /// may be pending.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<bool> {
@@ -144,6 +156,7 @@ fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable() || event.is_read_closed() || event.is_error(),
         writable: event.is_writable(),
         read_closed: event.is_read_closed() || event.is_error(),
+        urgent: event.is_priority(),
     }
 }
 
@@ -200,8 +213,11 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens the listeners, except `inherited` ones, and installs the signal handlers. `source` is where a
-    /// reload reads the settings.
+    /// Installs the signal handlers, restores the state from the journal, if there is one, and opens the
+    /// listeners, except `inherited` ones. `source` is where a reload reads the settings.
+    ///
+    /// Operators are served from the start. Returns `None` if a signal asked to stop before the state was
+    /// restored.
     ///
     /// # Errors
     ///
@@ -210,17 +226,36 @@ impl Server {
         config: Config,
         source: ConfigSource,
         inherited: InheritedListeners,
-    ) -> Result<Server, StartError> {
+    ) -> Result<Option<Server>, StartError> {
         let descriptor_limit = fd_limit::raise_fd_limit();
         let poll = Poll::new().map_err(StartError::Setup)?;
-        let registry = poll.registry();
         // Before anything that may block, so that a second signal ends the process during the start, too.
-        let waker = Arc::new(Waker::new(registry, WAKER).map_err(StartError::Setup)?);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Setup)?);
         let signals = SignalThread::start(Arc::clone(&waker)).map_err(StartError::Setup)?;
-        let journal = config.data_dir.as_deref().map(|directory| {
-            journal::open(directory, &config, Arc::clone(&waker)).map_err(StartError::Journal)
-        });
-        let journal = journal.transpose()?;
+        let mut poller = Poller::new(poll);
+        let service_manager = ServiceManager::from_environment(Instant::now());
+        let InheritedListeners { events, clients, admin } = inherited;
+        // Before a recovery, which may take long, so that a port in use is noticed at once.
+        let events = Port::reserve("events", events, config.event_listen)?;
+        let clients = Port::reserve("clients", clients, config.client_listen)?;
+        let mut admin = Admin::start(admin, &config, poller.poll.registry(), descriptor_limit)?;
+        let journal = match config.data_dir.as_deref() {
+            Some(directory) => {
+                let recovery = RecoveryThread::start(directory, &config, Arc::clone(&waker));
+                let startup = Startup {
+                    poller: &mut poller,
+                    signals: &signals,
+                    service_manager: &service_manager,
+                    admin: admin.as_mut(),
+                    config: &config,
+                };
+                match startup.wait_for(&recovery.map_err(StartError::Setup)?)? {
+                    Some(journal) => Some(journal),
+                    None => return Ok(None),
+                }
+            }
+            None => None,
+        };
         #[cfg(feature = "cluster")]
         let stream = config
             .stream
@@ -231,32 +266,13 @@ impl Server {
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
-        let listen = |purpose, inherited: Option<TcpListener>, address, token, peer_timeout| {
-            let acceptor = match inherited {
-                Some(listener) => {
-                    log::info!("listening for {purpose} on a socket of the service manager");
-                    TcpAcceptor::adopt(listener, registry, token, peer_timeout)
-                }
-                None => TcpAcceptor::bind(address, registry, token, peer_timeout),
-            };
-            acceptor
-                .and_then(|acceptor| Ok((acceptor.local_addr()?, acceptor)))
-                .map_err(|error| StartError::Listen { purpose, address, error })
-        };
-        let InheritedListeners { events, clients, admin } = inherited;
-        let peer_timeout = config.peer_timeout;
-        let (event_address, sources) =
-            listen("events", events, config.event_listen, EVENT_LISTENER, peer_timeout)?;
-        let (client_address, clients) =
-            listen("clients", clients, config.client_listen, CLIENT_LISTENER, peer_timeout)?;
-        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        let operators = admin_address
-            .or(config.admin_listen)
-            .map(|address| listen("operators", admin, address, ADMIN_LISTENER, admin::PEER_TIMEOUT))
-            .transpose()?;
+        let (registry, peer_timeout) = (poller.poll.registry(), config.peer_timeout);
+        let (event_address, sources) = events.listen(registry, EVENT_LISTENER, peer_timeout)?;
+        let (client_address, clients) = clients.listen(registry, CLIENT_LISTENER, peer_timeout)?;
         let mut descriptors = DescriptorBudget::measure(descriptor_limit);
-        if operators.is_some() {
-            descriptors = descriptors.with_admin(MAX_CONNECTIONS);
+        if let Some(admin) = &mut admin {
+            descriptors = descriptors.without_open(admin.open()).with_admin(MAX_CONNECTIONS);
+            admin.set_descriptors(descriptors);
         }
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
@@ -277,14 +293,10 @@ impl Server {
                  this port controls the stream"
             );
         }
-        let events = Events::with_capacity(EVENTS_PER_POLL);
-        let poller = Poller { poll, events, admin_ready: Vec::new(), signal_pending: false };
-        let service_manager = ServiceManager::from_environment(Instant::now());
-        let admin = operators.map(|(address, acceptor)| {
+        if admin.is_some() {
             hub.sample_deliveries();
-            Admin::new(acceptor, address, descriptors)
-        });
-        Ok(Server {
+        }
+        Ok(Some(Server {
             poller,
             signals,
             service_manager,
@@ -295,7 +307,7 @@ impl Server {
             event_address,
             client_address,
             admin,
-        })
+        }))
     }
 
     /// Returns the address for event sources.

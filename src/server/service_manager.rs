@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time that the first message waits for a manager that does not read. Without it the start fails.
+/// The time that the message of a complete start waits for a manager that does not read. Without it the start fails.
 const START_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time within which a start has to report progress again.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The time after the drain timeout in which the process ends.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -50,12 +53,25 @@ impl ServiceManager {
         ServiceManager { socket, watchdog }
     }
 
-    /// Reports that the server listens.
+    /// Reports what the start does. If that is progress, the start may take longer.
+    pub(super) fn starting(&self, status: &str, is_progress: bool) {
+        let mut message = format!("STATUS={status}\n");
+        if is_progress {
+            let _ = writeln!(message, "EXTEND_TIMEOUT_USEC={}", PROGRESS_TIMEOUT.as_micros());
+        }
+        self.send(&message);
+    }
+
+    /// Reports that the server listens. Waits for a manager that does not read, at most for a second.
     pub(super) fn ready(&self, status: &str) {
+        self.set_nonblocking(false);
         self.send(&format!("READY=1\nSTATUS={status}\n"));
-        // From here on the loop turns, and must not wait.
+        self.set_nonblocking(true);
+    }
+
+    fn set_nonblocking(&self, is_nonblocking: bool) {
         if let Some(socket) = &self.socket {
-            let _ = socket.set_nonblocking(true);
+            let _ = socket.set_nonblocking(is_nonblocking);
         }
     }
 
@@ -114,6 +130,8 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
+    // The loop must not wait.
+    socket.set_nonblocking(true)?;
     socket.set_write_timeout(Some(START_TIMEOUT))?;
     Ok(socket)
 }
@@ -149,6 +167,16 @@ mod tests {
         for _ in 0..100_000 {
             service.reloaded("listening");
         }
+    }
+
+    #[test]
+    fn a_start_that_goes_on_may_take_longer() {
+        let (manager, service) = manager();
+        service.starting("replaying", true);
+        let message = received(&manager);
+        assert_eq!(message, "STATUS=replaying\nEXTEND_TIMEOUT_USEC=300000000\n");
+        service.starting("replaying", false);
+        assert_eq!(received(&manager), "STATUS=replaying\n");
     }
 
     #[test]

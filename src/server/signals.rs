@@ -73,6 +73,11 @@ impl SignalThread {
         Ok(SignalThread { pending, handle })
     }
 
+    /// Takes a pending request to stop. Others stay pending.
+    pub(super) fn take_stop(&self) -> bool {
+        self.pending[Request::Stop as usize].swap(false, Ordering::Acquire)
+    }
+
     /// Takes the pending requests.
     pub(super) fn take_requests(&self) -> impl Iterator<Item = Request> {
         let take =

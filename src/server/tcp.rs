@@ -16,6 +16,26 @@ impl Stream for TcpStream {
     }
 }
 
+/// A socket that is to listen: bound to its address, so that nothing else gets the port, or open already.
+#[derive(Debug)]
+pub(crate) enum ReservedPort {
+    /// A bound socket, on which connections are refused until it listens.
+    Bound(Socket),
+    /// A listener of the service manager, on which connections wait.
+    Inherited(std::net::TcpListener),
+}
+
+impl ReservedPort {
+    /// Binds a socket to `address`, with `SO_REUSEADDR`.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<ReservedPort> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(ReservedPort::Bound(socket))
+    }
+}
+
 /// A listening TCP socket. It and its accepted connections are registered with a poll.
 #[derive(Debug)]
 pub(crate) struct TcpAcceptor {
@@ -25,29 +45,20 @@ pub(crate) struct TcpAcceptor {
 }
 
 impl TcpAcceptor {
-    /// Listens on `address`, with `SO_REUSEADDR` and a backlog of 4,096. Connections of unreachable peers end
-    /// after `peer_timeout`.
-    pub(crate) fn bind(
-        address: SocketAddr,
+    /// Listens with a backlog of 4,096. Connections of unreachable peers end after `peer_timeout`.
+    pub(crate) fn listen(
+        port: ReservedPort,
         registry: &Registry,
         token: usize,
         peer_timeout: Duration,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Self::adopt(socket.into(), registry, token, peer_timeout)
-    }
-
-    /// Accepts from a listener that is open and does not block.
-    pub(crate) fn adopt(
-        listener: std::net::TcpListener,
-        registry: &Registry,
-        token: usize,
-        peer_timeout: Duration,
-    ) -> io::Result<Self> {
+        let listener = match port {
+            ReservedPort::Bound(socket) => {
+                socket.listen(BACKLOG)?;
+                socket.into()
+            }
+            ReservedPort::Inherited(listener) => listener,
+        };
         let mut listener = TcpListener::from_std(listener);
         let registry = registry.try_clone()?;
         registry.register(&mut listener, Token(token), Interest::READABLE)?;
@@ -74,7 +85,8 @@ impl Acceptor for TcpAcceptor {
         self.liveness.apply(&SockRef::from(&stream))?;
         // Register for WRITABLE once. With edge triggering it only fires after WouldBlock, so it is free
         // until then and never needs re-registration.
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        // PRIORITY reports urgent data, at which reads stop short.
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.registry.register(&mut stream, Token(token), interest)?;
         Ok((stream, peer))
     }
@@ -162,7 +174,8 @@ mod tests {
         let poll = Poll::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let peer_timeout = Duration::from_secs(60);
-        let mut acceptor = TcpAcceptor::bind(address, poll.registry(), 0, peer_timeout).unwrap();
+        let port = ReservedPort::bind(address).unwrap();
+        let mut acceptor = TcpAcceptor::listen(port, poll.registry(), 0, peer_timeout).unwrap();
         let _peer = std::net::TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
         let stream = accept(&mut acceptor);
         check_options(&stream, Liveness::within(peer_timeout));

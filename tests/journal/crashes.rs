@@ -1,6 +1,6 @@
 //! Ends of the process and power cuts at any operation: nothing committed is forgotten.
 
-use eventserver::journal::{CommitPoint, Error, Writer, maintain};
+use eventserver::journal::{CommitPoint, Error, Writer, maintain, snapshot_recovered};
 
 use crate::history::{History, read, stamp_closed, start, state_of, writer_at};
 use crate::memory_disk::MemoryDisk;
@@ -83,15 +83,18 @@ fn run(seed: u64, commit_point: CommitPoint) {
         }
         // A recovery may be cut short, too.
         disk.die(random.below(200));
-        let cut_short = read(&disk, history.first_sequence)
-            .and_then(|recovery| recovery.complete(&mut disk.clone()));
+        let min_bytes = random.below(3) * 1000;
+        let cut_short = read(&disk, history.first_sequence).and_then(|mut recovery| {
+            recovery.complete(&mut disk.clone())?;
+            snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes)
+        });
         if cut_short.is_err() && random.below(2) == 0 {
             is_power_cut = true;
             disk.cut_power(&mut random);
         }
         disk.end_process();
         let least = if is_power_cut { durable } else { committed };
-        let recovery = read(&disk, history.first_sequence)
+        let mut recovery = read(&disk, history.first_sequence)
             .unwrap_or_else(|error| panic!("{context}: {error}"));
         let state = state_of(&recovery);
         let survived = (least..history.states.len()).find(|&at| history.states[at] == state);
@@ -100,6 +103,10 @@ fn run(seed: u64, commit_point: CommitPoint) {
         };
         history.truncate(survived);
         recovery.complete(&mut disk.clone()).unwrap();
+        disk.die(random.below(60));
+        // The journal continues with and without the snapshot.
+        let _ = snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes);
+        disk.end_faults();
         position = recovery.position;
     }
 }

@@ -2,7 +2,7 @@
 
 use eventserver::journal::{
     CommitPoint, MAX_PAYLOAD_BYTES, SnapshotName, SnapshotPoint, State, Storage, maintain,
-    read_snapshot, write_snapshot,
+    read_snapshot, snapshot_recovered, write_snapshot,
 };
 use eventserver::protocol::UserId;
 
@@ -58,6 +58,63 @@ fn snapshots_bound_the_journal_and_restore_the_state() {
     }
 }
 
+/// Lives that end before anything but the start has written a snapshot. Returns the largest number of lines that
+/// one of the starts replayed.
+fn most_lines_replayed_by_short_lives(min_bytes: u64, lives: usize) -> u64 {
+    let mut random = Prng::announced(min_bytes);
+    let disk = MemoryDisk::default();
+    let mut history = History::new(1);
+    let mut most_lines = 0;
+    for _ in 0..lives {
+        let mut recovery = read(&disk, 1).unwrap();
+        assert_eq!(state_of(&recovery), *history.last());
+        most_lines = most_lines.max(recovery.lines);
+        recovery.complete(&mut disk.clone()).unwrap();
+        let last = snapshots(&disk).last().copied();
+        let written = snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes).unwrap();
+        assert_eq!(snapshots(&disk).last().copied(), written.map(|(name, _)| name).or(last));
+        let mut writer = writer_at(&disk, recovery.position, CommitPoint::Synced);
+        for _ in 0..random.below(6) {
+            history.extend(&mut random);
+            writer.append(history.entries[history.entries.len() - 1].clone());
+            writer.flush().unwrap();
+        }
+    }
+    most_lines
+}
+
+#[test]
+fn many_short_lives_do_not_make_a_start_longer() {
+    // A batch has 64 bytes and up to 6 lines.
+    let most_lines = most_lines_replayed_by_short_lives(3000, 400);
+    assert!(most_lines < 3000 / 64 * 6 + 30, "{most_lines} lines");
+    // However little each life has written, one start has at most 64 segments to replay.
+    let most_lines = most_lines_replayed_by_short_lives(u64::MAX, 400);
+    assert!((65..64 * 6 * 6).contains(&most_lines), "{most_lines} lines");
+}
+
+#[test]
+fn a_start_with_little_to_replay_writes_no_snapshot() {
+    let history = History::random(&mut Prng::announced(3), 20);
+    let disk = MemoryDisk::default();
+    let first = history.first_sequence;
+    let mut empty = read(&disk, first).unwrap();
+    assert_eq!(snapshot_recovered(&mut disk.clone(), &mut empty, 0).unwrap(), None);
+    let mut writer = writer_at(&disk, start(first), CommitPoint::Synced);
+    history.entries.iter().for_each(|entry| writer.append(entry.clone()));
+    writer.flush().unwrap();
+    let mut recovery = read(&disk, first).unwrap();
+    recovery.complete(&mut disk.clone()).unwrap();
+    assert_eq!(snapshot_recovered(&mut disk.clone(), &mut recovery, 1 << 20).unwrap(), None);
+    // Nor does one with nothing to replay after a snapshot.
+    let written = snapshot_recovered(&mut disk.clone(), &mut recovery, 0).unwrap();
+    let mut recovery = read(&disk, first).unwrap();
+    assert_eq!((recovery.lines, state_of(&recovery)), (0, history.last().clone()));
+    recovery.complete(&mut disk.clone()).unwrap();
+    let again = snapshot_recovered(&mut disk.clone(), &mut recovery, 0).unwrap();
+    assert!(written.is_some() && again.is_none(), "{written:?}, {again:?}");
+}
+
 #[test]
 fn a_snapshot_of_many_follows_roundtrips() {
     let mut state = State::new(3);
@@ -76,7 +133,7 @@ fn a_snapshot_of_many_follows_roundtrips() {
     let content = disk.content(&name.to_string());
     assert_eq!(content.len() as u64, bytes);
     assert!(content.len() > 3 * MAX_PAYLOAD_BYTES, "several chunks");
-    let (read, at) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name).unwrap();
+    let (read, at) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name, |_| {}).unwrap();
     assert_eq!(at, point);
     assert_eq!((read.awaited, read.first_sequence), (1_000_000, 3));
     assert_eq!(read.hash(), state.hash());
@@ -88,6 +145,6 @@ fn a_snapshot_of_nothing_roundtrips() {
     let mut disk = MemoryDisk::default();
     let point = SnapshotPoint { generation: 1, id: 5 };
     let (name, _) = write_snapshot(&mut disk, &State::new(0), point).unwrap();
-    let (read, _) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name).unwrap();
+    let (read, _) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name, |_| {}).unwrap();
     assert_eq!((read.awaited, read.graph.follows().count()), (0, 0));
 }

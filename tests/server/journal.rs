@@ -164,6 +164,29 @@ fn a_corrupt_journal_and_another_first_sequence_are_refused() {
     assert!(status == Some(3) && says_where, "{status:?}: {log}");
 }
 
+#[test]
+fn the_state_hash_is_that_of_the_journal_and_the_same_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let flags = ["--data-dir", data_dir, "--admin-listen", "0"];
+    let mut server = Server::start(&flags);
+    let empty = server.status("/sequence/state_hash");
+    let (mut source, _) = SyncSource::connect(&server);
+    source.source.sends_lines(&["1|F|1|2", "2|F|3|2", "3|U|1|2", "4|B"]);
+    source.waits_for_commit_of(4);
+    let hash = server.status("/sequence/state_hash");
+    assert_ne!(hash, empty);
+    assert_eq!(server.stop(), Some(0));
+    let output = command(&["journal", "verify", data_dir]).output().unwrap();
+    let verified = String::from_utf8(output.stdout).unwrap();
+    let starts_here = format!("state hash {}", hash.as_str().unwrap());
+    assert!(verified.lines().last().unwrap().contains(&starts_here), "{hash} in {verified}");
+    let server = Server::start(&flags);
+    assert_eq!(server.status("/sequence/state_hash"), hash);
+    let without_journal = Server::start(&["--admin-listen", "0"]);
+    assert!(without_journal.status("/sequence/state_hash").is_null());
+}
+
 /// Returns the files with an extension in order of their names.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

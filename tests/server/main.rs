@@ -24,6 +24,7 @@ mod outputs;
 mod page;
 mod peer_timeout;
 mod queue_memory;
+mod recovery;
 mod registration;
 mod reload;
 mod routing;

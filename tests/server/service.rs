@@ -13,20 +13,20 @@ use rustix::process::Signal;
 use crate::support::{Client, DEADLINE, Http, Server, Source, command, run_to_exit};
 
 /// The socket of a service manager.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     folder: tempfile::TempDir,
 }
 
 impl Manager {
-    fn new() -> Manager {
+    pub(crate) fn new() -> Manager {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Manager { socket, folder }
     }
 
-    fn name(&self) -> PathBuf {
+    pub(crate) fn name(&self) -> PathBuf {
         self.folder.path().join("notify")
     }
 
@@ -42,7 +42,7 @@ impl Manager {
 
     /// Returns the next message.
     #[track_caller]
-    fn receives(&self) -> String {
+    pub(crate) fn receives(&self) -> String {
         let mut message = [0; 4096];
         let length = self.socket.recv(&mut message).unwrap();
         String::from_utf8(message[..length].to_vec()).unwrap()
@@ -50,7 +50,7 @@ impl Manager {
 
     /// Returns the first message that contains this.
     #[track_caller]
-    fn receives_with(&self, part: &str) -> String {
+    pub(crate) fn receives_with(&self, part: &str) -> String {
         loop {
             let message = self.receives();
             if message.contains(part) {
@@ -144,7 +144,7 @@ fn a_watchdog_of_another_process_is_none() {
 }
 
 /// A shell that executes a program with these sockets and names, as a service manager does.
-fn activation(sockets: &[&TcpListener], names: &str, pid: &str) -> Command {
+pub(crate) fn activation(sockets: &[&TcpListener], names: &str, pid: &str) -> Command {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &format!("LISTEN_PID={pid} exec \"$0\" \"$@\"")])
@@ -158,7 +158,7 @@ fn activation(sockets: &[&TcpListener], names: &str, pid: &str) -> Command {
     shell
 }
 
-fn listener() -> TcpListener {
+pub(crate) fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! The number of system calls per delivery: the hub over real sockets with counted writes.
+//! The number of system calls per delivery and per wake-up: the hub over real sockets with counted calls.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -8,24 +8,28 @@ use std::time::Instant;
 
 use eventserver::config::Config;
 use eventserver::hub::{Acceptor, Capacity, Stream};
-use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, Readiness};
+use eventserver::hub::{CLIENT_LISTENER, EVENT_LISTENER, Hub, NextTurn, Readiness};
 
 use crate::support::DEADLINE;
 use crate::verification_stream::{captured_stream, captured_users};
 
 const CAPACITY: Capacity = Capacity { max_clients: 1000, max_awaiting_id: 64 };
 
-/// The number of writes to one socket since the last check.
-type Writes = Rc<Cell<u64>>;
+/// The number of calls on one socket since the last check.
+#[derive(Clone, Default)]
+struct Calls {
+    reads: Rc<Cell<u64>>,
+    writes: Rc<Cell<u64>>,
+}
 
 struct CountingListener {
     listener: TcpListener,
-    accepted: Rc<RefCell<Vec<Writes>>>,
+    accepted: Rc<RefCell<Vec<Calls>>>,
 }
 
 struct CountingStream {
     stream: TcpStream,
-    writes: Writes,
+    calls: Calls,
 }
 
 impl CountingListener {
@@ -48,9 +52,9 @@ impl Acceptor for CountingListener {
     fn accept(&mut self, _token: usize) -> io::Result<(CountingStream, SocketAddr)> {
         let (stream, peer) = self.listener.accept()?;
         stream.set_nonblocking(true)?;
-        let writes = Writes::default();
-        self.accepted.borrow_mut().push(Rc::clone(&writes));
-        Ok((CountingStream { stream, writes }, peer))
+        let calls = Calls::default();
+        self.accepted.borrow_mut().push(calls.clone());
+        Ok((CountingStream { stream, calls }, peer))
     }
 }
 
@@ -62,18 +66,19 @@ impl Stream for CountingStream {
 
 impl Read for CountingStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.calls.reads.update(|reads| reads + 1);
         self.stream.read(buffer)
     }
 }
 
 impl Write for CountingStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writes.set(self.writes.get() + 1);
+        self.calls.writes.update(|writes| writes + 1);
         self.stream.write(bytes)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.writes.set(self.writes.get() + 1);
+        self.calls.writes.update(|writes| writes + 1);
         self.stream.write_vectored(slices)
     }
 
@@ -102,7 +107,7 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
             client
         })
         .collect();
-    let writes = Rc::clone(&clients.accepted);
+    let accepted = Rc::clone(&clients.accepted);
     let mut hub = Hub::new(Config::default(), CAPACITY, sources, clients, Instant::now());
     // Spurious readiness is allowed: two listeners, and both tokens of each key.
     let tokens = (0..=2 * captured_users().count() + 1).chain([EVENT_LISTENER, CLIENT_LISTENER]);
@@ -119,8 +124,8 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
             while hub.totals().engine().applied() + 100 < sent {
                 assert!(start.elapsed() < DEADLINE, "not all that was sent is applied");
                 hub.turn(Instant::now(), &ready, |_| false);
-                for writes in &*writes.borrow() {
-                    let in_this_turn = writes.take();
+                for calls in &*accepted.borrow() {
+                    let in_this_turn = calls.writes.take();
                     assert!(in_this_turn <= 1, "{in_this_turn} writes to one client in one turn");
                     all_writes += in_this_turn;
                 }
@@ -131,6 +136,43 @@ fn a_hundred_thousand_events_cost_at_most_one_write_a_client_and_turn() {
     assert!(all_writes * 2 < deliveries, "{all_writes} writes for {deliveries} deliveries");
 }
 
+#[test]
+fn a_wake_up_with_one_delivery_costs_a_second_poll_one_read_and_one_write() {
+    const WAKE_UPS: u64 = 100;
+    let (sources, clients) = (CountingListener::bind(), CountingListener::bind());
+    let mut source = sources.connect();
+    source.set_nodelay(true).unwrap();
+    let mut client = clients.connect();
+    client.write_all(b"1\n").unwrap();
+    let calls = [Rc::clone(&sources.accepted), Rc::clone(&clients.accepted)];
+    let mut hub = Hub::new(Config::default(), CAPACITY, sources, clients, Instant::now());
+    let start = Instant::now();
+    while hub.totals().clients_connected() == 0 || calls[0].borrow().is_empty() {
+        assert!(start.elapsed() < DEADLINE, "not all are connected");
+        hub.turn(Instant::now(), &[EVENT_LISTENER, CLIENT_LISTENER].map(ready), |_| false);
+    }
+    let source_token = (0..).find(|&token| hub.lines_received(token).is_some()).unwrap();
+    hub.turn(Instant::now(), &[ready(source_token)], |_| false);
+    let [source_calls, client_calls] = calls.map(|calls| calls.borrow()[0].clone());
+    (source_calls.reads.take(), client_calls.reads.take());
+    let mut polls = 0;
+    for wake_up in 1..=WAKE_UPS {
+        let lines: String =
+            (1..=50).map(|line| format!("{}|P|2|1\n", wake_up * 50 - 50 + line)).collect();
+        source.write_all(lines.as_bytes()).unwrap();
+        // Loopback: the bytes are in the kernel once the write returns.
+        hub.turn(Instant::now(), &[ready(source_token)], |_| {
+            polls += 1;
+            false
+        });
+        assert_eq!(hub.totals().engine().applied(), 50 * wake_up);
+        assert_ne!(hub.next_turn(), NextTurn::Now, "nothing is left to hear of");
+    }
+    assert_eq!(polls, WAKE_UPS);
+    assert_eq!(source_calls.reads.get(), WAKE_UPS, "a short read is the last one");
+    assert_eq!((client_calls.reads.get(), client_calls.writes.get()), (0, WAKE_UPS));
+}
+
 fn ready(token: usize) -> Readiness {
-    Readiness { token, readable: true, writable: true, read_closed: false }
+    Readiness { token, readable: true, writable: true, read_closed: false, urgent: false }
 }

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use eventserver::config::Config;
 use eventserver::hub::Hub;
-use eventserver::hub::{Budgets, Capacity, Readiness};
+use eventserver::hub::{Budgets, Capacity, NextTurn, Readiness};
 
 use crate::sim::Random;
 use crate::sim::kernel::{Call, Kernel, KernelConfig, SocketId};
 use crate::sim::network::SimulatedAcceptor;
 use crate::sim::socket::Side;
+
+/// Turns after which a hub that is still not idle counts as spinning.
+const MAX_TURNS_TO_IDLE: usize = 1000;
 
 /// Capacity of the server.
 const CAPACITY: Capacity = Capacity { max_clients: 16, max_awaiting_id: 16 };
@@ -70,7 +73,15 @@ impl Harness {
 
     /// Delivers all sent bytes and runs turns until the hub is idle, `millis` after the start.
     pub(crate) fn run_until_idle_at(&mut self, millis: u64) {
-        (0..10).for_each(|_| self.turn_at(millis));
+        for _ in 0..MAX_TURNS_TO_IDLE {
+            self.turn_at(millis);
+            deliver_all(&mut self.kernel.borrow_mut());
+            let has_work = self.hub.next_turn() == NextTurn::Now && !self.hub.is_stopped();
+            if !has_work && !self.kernel.borrow().has_ready() {
+                return;
+            }
+        }
+        panic!("the server spins");
     }
 
     /// Delivers all sent bytes, and runs one turn.
@@ -97,8 +108,13 @@ impl Harness {
     /// else arrived.
     pub(crate) fn accept_at(&mut self, millis: u64, listener: usize) {
         let now = self.start + Duration::from_millis(millis);
-        let ready =
-            Readiness { token: listener, readable: true, writable: false, read_closed: false };
+        let ready = Readiness {
+            token: listener,
+            readable: true,
+            writable: false,
+            read_closed: false,
+            urgent: false,
+        };
         let Harness { kernel, hub, .. } = self;
         deliver_all(&mut kernel.borrow_mut());
         hub.turn(now, &[ready], |more| kernel.borrow_mut().poll(more));

@@ -12,6 +12,7 @@
 //! with an input that the fuzzer found for its target `server`.
 
 mod admin;
+mod cluster;
 mod engine;
 mod gaps;
 mod harness;

@@ -27,6 +27,8 @@ pub(super) struct Source<S> {
     has_sent_event: bool,
     /// The peer has closed its sending side; bytes before that may be unread.
     peer_closed: bool,
+    /// A read may stop at urgent data, with more bytes in the kernel.
+    urgent: bool,
     /// The end of the stream was read. It takes effect once all lines before it have been applied.
     end: Option<Disconnect>,
     /// The answers to a source that has sent `SYNC`.
@@ -51,6 +53,7 @@ impl<S> Source<S> {
             lines_received: 0,
             has_sent_event: false,
             peer_closed: false,
+            urgent: false,
             end: None,
             answers: None,
         }
@@ -94,6 +97,7 @@ impl<S> Source<S> {
     pub(super) fn set_ready(&mut self, readiness: &Readiness) {
         self.readable |= readiness.readable && self.end.is_none();
         self.peer_closed |= readiness.read_closed;
+        self.urgent |= readiness.urgent;
         if let (true, Some(answers)) = (readiness.writable, &mut self.answers) {
             answers.set_writable();
         }
@@ -237,17 +241,30 @@ impl<S: Write> Source<S> {
 
 impl<S: Read> Source<S> {
     /// Reads until `max_bytes` have arrived, or none are available. Returns how many arrived.
+    ///
+    /// A read that returns fewer bytes than were asked for has emptied the socket: another read, only to
+    /// hear `WouldBlock`, is spared. Whatever arrives after it, bytes or the end, is a new edge, which the
+    /// next poll reports. Two things are no new edge, and are read on for until `WouldBlock`: an end that the
+    /// poll has reported already, and bytes after urgent data, at which the kernel cuts a read short.
     pub(super) fn read(&mut self, max_bytes: usize, now: Instant) -> usize {
+        let is_short_read_last = !self.peer_closed && !self.urgent;
         let mut left = max_bytes;
         while left > 0 {
             let buffer = self.decoder.buffer_mut();
-            match try_read(&mut self.stream, buffer.unfilled_mut(left)) {
+            let space = buffer.unfilled_mut(left);
+            let requested = space.len();
+            match try_read(&mut self.stream, space) {
                 ReadOutcome::Data(bytes) => {
                     buffer.advance(bytes);
                     left -= bytes;
+                    if bytes < requested && is_short_read_last {
+                        self.readable = false;
+                        break;
+                    }
                 }
                 ReadOutcome::WouldBlock => {
                     self.readable = false;
+                    self.urgent = false;
                     break;
                 }
                 ReadOutcome::Closed(end) => {
@@ -274,7 +291,7 @@ mod tests {
     use crate::hub::test_stream::TestStream;
 
     fn readable(read_closed: bool) -> Readiness {
-        Readiness { token: 0, readable: true, writable: false, read_closed }
+        Readiness { token: 0, readable: true, writable: false, read_closed, urgent: false }
     }
 
     fn source(input: &[u8]) -> Source<TestStream> {
@@ -295,6 +312,7 @@ mod tests {
     fn the_end_takes_effect_once_all_lines_are_decoded() {
         let mut source = source(b"1|B\nrest");
         source.stream.is_closed_by_peer = true;
+        source.set_ready(&readable(true));
         assert!(source.read(100, Instant::now()) > 0);
         assert!(source.closed_after_line() && source.take_end().is_none());
         assert!(matches!(source.next_line(), Some(Decoded::Event(..))));
@@ -304,6 +322,41 @@ mod tests {
         assert!(source.is_spent() && source.is_drained());
         let end = source.take_end().map(|end| end.reason);
         assert_eq!((end, source.partial_line()), (Some(CloseReason::ClosedByPeer), &b"rest"[..]));
+    }
+
+    #[test]
+    fn a_short_read_drains_a_source_whose_end_arrives_later() {
+        let mut source = source(b"1|B\n");
+        assert_eq!(source.read(100, Instant::now()), 4);
+        assert_eq!(source.stream.reads, 1, "WouldBlock is not waited for");
+        source.set_may_have_lines(false);
+        assert!(source.is_drained());
+        source.stream.is_closed_by_peer = true;
+        source.set_ready(&readable(true));
+        assert_eq!(source.read(100, Instant::now()), 0);
+        assert_eq!(source.take_end().map(|end| end.reason), Some(CloseReason::ClosedByPeer));
+    }
+
+    #[test]
+    fn a_source_whose_end_was_reported_with_its_bytes_is_read_to_the_end() {
+        let mut source = source(b"1|B\n");
+        source.stream.is_closed_by_peer = true;
+        source.set_ready(&readable(true));
+        assert_eq!(source.read(100, Instant::now()), 4);
+        assert!(source.closed_after_line(), "no other edge reports the end");
+    }
+
+    #[test]
+    fn a_source_with_urgent_data_is_read_until_it_would_block() {
+        let mut source = source(b"1|B\n2|B\n");
+        source.stream.max_read = 4;
+        source.set_ready(&Readiness { urgent: true, ..readable(false) });
+        assert_eq!(source.read(100, Instant::now()), 8);
+        assert_eq!(source.stream.reads, 3);
+        source.stream.input.extend(b"3|B\n");
+        source.set_ready(&readable(false));
+        assert_eq!(source.read(100, Instant::now()), 4);
+        assert_eq!(source.stream.reads, 4, "the urgent data was passed");
     }
 
     #[test]

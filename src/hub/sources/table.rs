@@ -178,7 +178,13 @@ mod tests {
         assert!(is_admitted);
         let (second, is_admitted) = sources.insert(source());
         assert!(!is_admitted && sources.has_undecided());
-        let closed = Readiness { token: 0, readable: true, writable: false, read_closed: true };
+        let closed = Readiness {
+            token: 0,
+            readable: true,
+            writable: false,
+            read_closed: true,
+            urgent: false,
+        };
         sources.get_mut(first).unwrap().set_ready(&closed);
         assert_eq!(sources.decide(), None, "its lines may be unread");
         let ended = sources.get_mut(first).unwrap();

@@ -5,6 +5,7 @@
 
 mod directory;
 mod lock;
+mod recovery_thread;
 mod snapshot_thread;
 mod tool;
 mod writer_thread;
@@ -16,14 +17,18 @@ use std::{fs, io};
 
 use mio::Waker;
 
+pub(super) use recovery_thread::{Progress, RecoveryThread};
 pub use tool::{ToolError, run as run_tool};
 pub(super) use writer_thread::JournalThread;
 
 use self::directory::Directory;
 use self::lock::DirectoryLock;
+use self::recovery_thread::ProgressReport;
 use crate::config::{Config, SyncMode};
 use crate::engine::FollowerGraph;
-use crate::journal::{self, CommitPoint, Notice, Recovery};
+use crate::journal::{
+    self, CommitPoint, Recovery, SEGMENT_BYTES, SnapshotName, snapshot_recovered,
+};
 
 /// Why the journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,9 @@ pub enum JournalError {
         /// The reason.
         error: journal::Error,
     },
+    /// The thread that recovers the journal has ended without a result.
+    #[error("the recovery of the journal ended unexpectedly, see above")]
+    Ended,
 }
 
 impl JournalError {
@@ -71,17 +79,18 @@ pub(super) struct OpenJournal {
 /// # Errors
 ///
 /// Another process uses the directory, or the journal cannot be recovered.
-pub(super) fn open(
+fn open(
     directory: &Path,
     config: &Config,
     waker: Arc<Waker>,
+    report: &mut ProgressReport,
 ) -> Result<OpenJournal, JournalError> {
     let name = || directory.display().to_string();
     let with_name = |reason: String| JournalError::Directory { directory: name(), reason };
     fs::create_dir_all(directory).map_err(|error| with_name(error.to_string()))?;
     let lock = DirectoryLock::acquire(directory).map_err(with_name)?;
     let mut storage = open_storage(directory)?;
-    let recovery = recover(&mut storage, directory, config.first_sequence)
+    let recovery = recover(&mut storage, directory, config.first_sequence, report)
         .map_err(|error| JournalError::Recovery { directory: name(), error })?;
     let commit_point = match config.sync {
         SyncMode::Always => CommitPoint::Synced,
@@ -114,9 +123,11 @@ fn recover(
     storage: &mut Directory,
     directory: &Path,
     first_sequence: u64,
+    report: &mut ProgressReport,
 ) -> Result<Recovery, journal::Error> {
     let start = Instant::now();
-    let recovery = Recovery::read(storage, first_sequence, |notice| log_notice(&notice))?;
+    let mut recovery = Recovery::read(storage, first_sequence, |notice| report.on_notice(&notice))?;
+    report.on_replayed(recovery.state.awaited);
     if let Some(torn) = &recovery.torn {
         log::warn!(
             "journal: {} ends with {} bytes of an incomplete write at offset {} ({}): cut off, and \
@@ -137,24 +148,14 @@ fn recover(
         recovery.lines,
         start.elapsed().as_millis()
     );
+    match snapshot_recovered(storage, &mut recovery, SEGMENT_BYTES) {
+        Ok(Some((name, bytes))) => log_snapshot(name, bytes),
+        Ok(None) => {}
+        Err(error) => log::error!("journal: no snapshot: {error}"),
+    }
     Ok(recovery)
 }
 
-fn log_notice(notice: &Notice) {
-    match notice {
-        Notice::DamagedSnapshot { file, reason } => {
-            log::warn!("journal: the snapshot {file} is not used: {reason}");
-        }
-        Notice::Base { snapshot: Some(name), awaited, segments } => log::info!(
-            "journal: loaded the snapshot {name} at sequence {awaited}, {segments} segments follow"
-        ),
-        Notice::Base { snapshot: None, segments, .. } => {
-            log::info!("journal: no snapshot, {segments} segments");
-        }
-        Notice::Progress { bytes, total, awaited } => log::info!(
-            "journal: replayed {} of {} MiB, sequence {awaited}",
-            bytes >> 20,
-            (total >> 20).max(bytes >> 20)
-        ),
-    }
+fn log_snapshot(name: SnapshotName, bytes: u64) {
+    log::info!("journal: wrote the snapshot {name}, {bytes} bytes");
 }

@@ -7,6 +7,7 @@ use std::thread;
 use rustix::process::setpriority_process;
 
 use super::directory::Directory;
+use super::log_snapshot;
 use crate::journal::{Maintained, maintain};
 
 /// The nice value of the thread, so that it takes the time that the loop leaves.
@@ -69,7 +70,7 @@ fn run(mut directory: Directory, retain_bytes: u64, requests: &Receiver<Request>
         match maintain(&mut directory, retain_bytes) {
             Ok(Maintained { snapshot, removed }) => {
                 if let Some((name, bytes)) = snapshot {
-                    log::info!("journal: wrote the snapshot {name}, {bytes} bytes");
+                    log_snapshot(name, bytes);
                 }
                 for name in removed {
                     log::debug!("journal: {name} is no longer needed");

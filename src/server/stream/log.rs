@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::threads::Shared;
-use crate::cluster::Commit;
+use crate::cluster::{Commit, ReplicaStatus};
 use crate::engine::{LogEntry, StateHash};
 use crate::hub::{CommitLog, Committed};
 
@@ -81,6 +81,10 @@ impl CommitLog for StreamLog {
             },
             ToString::to_string,
         ))
+    }
+
+    fn stream_status(&self) -> Option<ReplicaStatus> {
+        Some(self.shared.replica().status())
     }
 
     /// Waits until everything was read back.

@@ -86,7 +86,7 @@ pub(super) fn open(
         start.elapsed().as_millis()
     );
     let published = restored.snapshot;
-    let replica = Replica::new(random(), restored.history, restored.kept);
+    let replica = Replica::new(random(), restored.history, restored.kept, restored.epoch);
     let shared = Arc::new(Shared::new(replica, waker));
     let failed = |error: std::io::Error| with_url(EngineError(error.to_string()).into());
     threads::start(&shared, engine()?, engine()?, url).map_err(failed)?;

@@ -133,7 +133,9 @@ impl StreamEngine for RedisEngine {
             }
             Err(error) => return Err(describe(&self.url, &error)),
         };
-        let mut info = StreamInfo { end: Position(0), oldest: None, epoch };
+        let settled = text_of(&self.call(cmd("GET").arg(self.key_beside("epoch")))?);
+        let is_settled = settled == format!("{epoch:016x}");
+        let mut info = StreamInfo { end: Position(0), oldest: None, epoch, is_settled };
         for (name, value) in pairs {
             match text_of(&name).as_str() {
                 "last-generated-id" => info.end = position_of(&text_of(&value))?,
@@ -194,6 +196,11 @@ impl StreamEngine for RedisEngine {
             self.read_entries = fitting.clamp(MIN_READ_ENTRIES, MAX_READ_ENTRIES);
         }
         Ok(entries)
+    }
+
+    fn settle(&mut self, epoch: u64) -> Result<(), EngineError> {
+        let key = self.key_beside("epoch");
+        self.call(cmd("SET").arg(key).arg(format!("{epoch:016x}"))).map(drop)
     }
 
     fn trim(&mut self, before: Position) -> Result<(), EngineError> {

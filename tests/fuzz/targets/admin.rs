@@ -130,7 +130,8 @@ fn advance(
     wire: &RefCell<Wire>,
     answered: &mut Vec<bool>,
 ) -> Progress {
-    let ready = Readiness { token: 0, readable: true, writable: true, read_closed: false };
+    let ready =
+        Readiness { token: 0, readable: true, writable: true, read_closed: false, urgent: false };
     let moved = || (wire.borrow().written.len(), wire.borrow().incoming.len());
     let mut idle_rounds = 0;
     while idle_rounds < 2 {

@@ -31,7 +31,7 @@ pub(crate) use streams::{MESSAGE_BYTES, broadcasts, delivered, messages};
 pub(crate) use terminal::terminal;
 
 /// Time after which a test fails: far longer than anything takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Polling interval for conditions without a notification.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(5);

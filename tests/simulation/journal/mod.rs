@@ -8,7 +8,7 @@ mod commit_log;
 #[path = "../../support/memory_disk.rs"]
 #[allow(dead_code, reason = "other targets use the rest")]
 mod memory_disk;
-mod story;
+pub(crate) mod story;
 mod world;
 
 use std::ops::Range;

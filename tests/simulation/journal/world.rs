@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eventserver::config::{Config, OnSourceDisconnect};
 use eventserver::engine::{FollowerGraph, LogEntry, StateHash};
 use eventserver::hub::{Budgets, Capacity, Hub, NextTurn};
-use eventserver::journal::{CommitPoint, Recovery, maintain};
+use eventserver::journal::{CommitPoint, Recovery, maintain, snapshot_recovered};
 use eventserver::protocol::UserId;
 
 use super::commit_log::SimulatedLog;
@@ -465,8 +465,10 @@ impl Life {
         clock: Instant,
         random: &mut Random,
     ) -> Life {
-        let recovery = Recovery::read(disk, scenario.first(), |_| {}).unwrap();
+        let mut recovery = Recovery::read(disk, scenario.first(), |_| {}).unwrap();
         recovery.complete(&mut disk.clone()).unwrap();
+        let min_bytes = *random.pick(&[0, 1000, u64::MAX]);
+        snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes).unwrap();
         assert_eq!(recovery.state.hash(), scenario.hash(start));
         let log = SimulatedLog::new(disk.clone(), recovery.position, scenario.commit_point);
         let kernel = Kernel::new(scenario.kernel_config.clone(), random.fork());

@@ -18,6 +18,8 @@ pub(crate) enum Call {
     Accepted(SocketId, Side),
     AcceptFailed(Side),
     Read(SocketId, Vec<u8>),
+    /// The last read was short because it left nothing: the socket is drained.
+    Drained(SocketId),
     /// A read that would have blocked.
     ReadWouldBlock(SocketId),
     ReadEnd(SocketId),
@@ -143,6 +145,7 @@ impl Kernel {
                     readable: true,
                     writable: false,
                     read_closed: false,
+                    urgent: false,
                 });
             }
         }
@@ -154,7 +157,8 @@ impl Kernel {
                 return true;
             }
             let spurious = self.inject_fault().then(|| [(); 2].map(|()| self.random.one_in(2)));
-            ready.extend(self.sockets[at].take_readiness(spurious));
+            let urgent = self.inject_fault();
+            ready.extend(self.sockets[at].take_readiness(spurious, urgent));
         }
         self.record_reported_ends();
         false
@@ -204,13 +208,13 @@ impl Kernel {
         if self.random.one_in(2) {
             self.deliver(id);
         }
-        let max = self.short_length(buffer.len());
+        let stop = self.short_length(buffer.len());
         let socket = &mut self.sockets[id];
         if socket.is_reset {
             self.calls.push(Call::ReadFailed(id));
             return Err(ErrorKind::ConnectionReset.into());
         }
-        let bytes = socket.take_inbound(max);
+        let bytes = socket.take_inbound(buffer.len(), stop);
         if bytes.is_empty() {
             let has_ended = socket.has_ended();
             self.calls.push(if has_ended { Call::ReadEnd(id) } else { Call::ReadWouldBlock(id) });
@@ -222,6 +226,9 @@ impl Kernel {
         buffer[..bytes.len()].copy_from_slice(&bytes);
         let read = bytes.len();
         self.calls.push(Call::Read(id, bytes));
+        if read < buffer.len() && !self.sockets[id].has_inbound() {
+            self.calls.push(Call::Drained(id));
+        }
         Ok(read)
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Socket {
     end_arrived: bool,
     /// The poll has reported the end.
     pub(crate) is_end_reported: bool,
+    /// The poll has reported urgent data, and no read has found the socket empty since.
+    is_urgent_reported: bool,
     first_line_arrived: bool,
 }
 
@@ -69,6 +71,7 @@ impl Socket {
             low_watermark,
             end_arrived: false,
             is_end_reported: false,
+            is_urgent_reported: false,
             first_line_arrived: false,
         }
     }
@@ -134,8 +137,20 @@ impl Socket {
         self.end_arrived && self.inbound.is_empty()
     }
 
-    pub(crate) fn take_inbound(&mut self, max: usize) -> Vec<u8> {
-        let taken = max.min(self.inbound.len());
+    /// Returns whether bytes are here.
+    pub(crate) fn has_inbound(&self) -> bool {
+        !self.inbound.is_empty()
+    }
+
+    /// Takes up to `max` bytes. A stream socket returns fewer only if it has no more, unless urgent data
+    /// stops the read, here after `stop` bytes. That is a new edge, unless the poll has reported it.
+    pub(crate) fn take_inbound(&mut self, max: usize, stop: usize) -> Vec<u8> {
+        let here = max.min(self.inbound.len());
+        let taken = stop.min(here);
+        if taken < here && !self.is_urgent_reported {
+            self.raise();
+        }
+        self.is_urgent_reported &= here > 0;
         self.inbound.drain(..taken).collect()
     }
 
@@ -152,8 +167,13 @@ impl Socket {
         taken
     }
 
-    /// Returns the readiness of an edge, or a `spurious` one (readable, writable).
-    pub(crate) fn take_readiness(&mut self, spurious: Option<[bool; 2]>) -> Option<Readiness> {
+    /// Returns the readiness of an edge, or a `spurious` one (readable, writable). `urgent` is whether it
+    /// reports urgent data too.
+    pub(crate) fn take_readiness(
+        &mut self,
+        spurious: Option<[bool; 2]>,
+        urgent: bool,
+    ) -> Option<Readiness> {
         let token = self.token?;
         let [mut readable, mut writable] = spurious.unwrap_or_default();
         if std::mem::take(&mut self.edge) {
@@ -163,7 +183,10 @@ impl Socket {
         self.is_write_blocked &= !writable;
         let read_closed = readable && self.is_closed_by_peer();
         self.is_end_reported |= read_closed;
-        (readable || writable).then_some(Readiness { token, readable, writable, read_closed })
+        let urgent = urgent && readable;
+        self.is_urgent_reported |= urgent;
+        let readiness = Readiness { token, readable, writable, read_closed, urgent };
+        (readable || writable).then_some(readiness)
     }
 
     /// Closes the server's side. With unread bytes that resets the connection, and sent bytes that

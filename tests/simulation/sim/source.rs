@@ -13,7 +13,7 @@ pub(crate) struct Source {
     tail: Vec<u8>,
     /// The reason why nothing more can be read.
     pub(crate) end: Option<CloseReason>,
-    /// The last read would have blocked.
+    /// The last read would have blocked, or was short because nothing was left.
     pub(crate) is_drained: bool,
     /// It exceeds the limit of sources.
     pub(crate) is_rejected: bool,

@@ -91,11 +91,11 @@ pub(super) fn of_command(command: &CommandInfoWithArgs) -> String {
         flag.long == HELP || HELP_GROUPS.iter().any(|(_, names)| names.contains(&flag.long))
     };
     let own = command.flags.iter().filter(|flag| !is_listed(flag));
-    push_group(&mut text, "Options", own);
+    push_group(&mut text, command.name, "Options", own);
     for (title, names) in HELP_GROUPS {
         let flags =
             names.iter().filter_map(|name| command.flags.iter().find(|flag| flag.long == *name));
-        push_group(&mut text, title, flags);
+        push_group(&mut text, command.name, title, flags);
     }
     push_always(&mut text);
     if !command.examples.is_empty() {
@@ -110,6 +110,7 @@ pub(super) fn of_command(command: &CommandInfoWithArgs) -> String {
 
 fn push_group<'a>(
     text: &mut String,
+    command: &str,
     title: &str,
     flags: impl Iterator<Item = &'a FlagInfo<'static>>,
 ) {
@@ -119,8 +120,23 @@ fn push_group<'a>(
     }
     let _ = write!(text, "\n{title}:\n");
     for flag in flags {
-        push_row(text, &heading(flag), flag.description, INDENT);
+        push_row(text, &heading(flag), &with_default_of(command, flag.description), INDENT);
     }
+}
+
+/// Returns a description with the default of one command, where the text has those of several:
+/// `[default: 10M; limit, pinned: 2M]`.
+fn with_default_of(command: &str, description: &str) -> String {
+    let is_of_command = |part: &str| part.split(", ").any(|name| name == command);
+    let defaults = description.strip_suffix(']').and_then(|text| text.split_once("[default: "));
+    let Some((text, (general, others))) =
+        defaults.and_then(|(text, defaults)| Some((text, defaults.split_once("; ")?)))
+    else {
+        return description.to_owned();
+    };
+    let mut others = others.split("; ").filter_map(|other| other.split_once(": "));
+    let own = others.find(|(commands, _)| is_of_command(commands));
+    format!("{text}[default: {}]", own.map_or(general, |(_, value)| value))
 }
 
 /// Returns a flag with the name of its value.
@@ -194,6 +210,17 @@ mod tests {
                     + text.matches(&format!("{heading}\n")).count();
                 assert_eq!(count, 1, "{} {}", command.name, flag.long);
             }
+        }
+    }
+
+    #[test]
+    fn a_command_has_its_own_default() {
+        let text = "events [default: 10M; limit, pinned: 2M]";
+        assert_eq!(with_default_of("verify", text), "events [default: 10M]");
+        assert_eq!(with_default_of("pinned", text), "events [default: 2M]");
+        assert_eq!(with_default_of("pinned", "events [default: 1; 2]"), "events [default: 1]");
+        for plain in ["events [default: 10M]", "events", "a list [a; b: c]"] {
+            assert_eq!(with_default_of("pinned", plain), plain);
         }
     }
 

@@ -72,7 +72,7 @@ impl FirstDelivery {
         Err(io::Error::other(format!(
             "the server at {} has read the events but delivered none of them for {} s: it awaits \
              another sequence, probably because it has received events before. Restart it, or run it \
-             with --on-source-disconnect reset",
+             with --on-source-disconnect reset. If it is new, --event-port and --client-port may be swapped",
             self.server,
             PATIENCE.as_secs()
         )))

@@ -251,6 +251,11 @@ impl Model {
                 let lines = self.sources.get_mut(id).map(|source| source.read(bytes));
                 lines.into_iter().flatten().for_each(|line| self.sequencer.push(*id, line));
             }
+            Call::Drained(id) => {
+                if let Some(source) = self.sources.get_mut(id) {
+                    source.is_drained = true;
+                }
+            }
             Call::Polled(ended) => self.ended = ended.iter().copied().collect(),
             Call::Read(id, _)
             | Call::ReadWouldBlock(id)

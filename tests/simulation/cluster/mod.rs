@@ -1,0 +1,28 @@
+//! Three servers over a simulated engine: sources at any of them that move and share sequences, an engine that
+//! refuses, delays, loses replies and loses its tail, servers that crash, stand still and join late.
+//!
+//! `CLUSTER_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`.
+#![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
+
+mod content;
+mod memory_engine;
+mod node;
+mod stream_log;
+mod world;
+
+use std::ops::Range;
+
+use self::world::World;
+use crate::{parse_range, run_each_seed, variable};
+
+/// The seeds of `cargo test`.
+const DEFAULT_SEEDS: Range<u64> = 0..2000;
+
+#[test]
+fn all_servers_apply_the_same_stream() {
+    let seeds = variable("CLUSTER_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
+        parse_range(&seeds)
+            .unwrap_or_else(|| panic!("CLUSTER_SEEDS must be a count or FROM..TO, not {seeds}"))
+    });
+    run_each_seed(seeds, |seed| format!("CLUSTER_SEEDS={seed}..{}", seed + 1), World::run);
+}

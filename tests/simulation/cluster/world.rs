@@ -1,0 +1,617 @@
+//! One run: three servers, an engine, sources that move, and what must hold.
+
+use std::time::{Duration, Instant};
+
+use eventserver::cluster::{GRACE, Position, Trouble, publish};
+use eventserver::config::Config;
+use eventserver::hub::Budgets;
+
+use super::content::{Content, VARIANTS, line_of};
+use super::memory_engine::MemoryEngine;
+use super::node::{Lane, Node, Scenario, Step, restore};
+use crate::journal::story::{Line, Story};
+use crate::sim::Random;
+use crate::sim::kernel::{KernelConfig, SocketId};
+use crate::sim::socket::Side;
+
+const SERVERS: usize = 3;
+const SOURCES: usize = 3;
+const GAP_TIMEOUT: u64 = 50;
+
+/// A source that speaks `SYNC` and moves between servers.
+#[derive(Default)]
+struct SourcePeer {
+    connection: Option<SourceConnection>,
+    variant: u64,
+}
+
+struct SourceConnection {
+    server: usize,
+    life: u64,
+    socket: SocketId,
+    /// The bytes of answers that were looked at.
+    read: usize,
+    /// The next sequence to send, once the server has said what it awaits.
+    next: Option<u64>,
+    last_committed: Option<u64>,
+}
+
+/// What the engine may do to its servers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Losses {
+    None,
+    /// Entries are lost only while a server that keeps them all is in reach: nothing may be forgotten.
+    Repairable,
+    /// Anything is lost: it may be forgotten, but not in silence.
+    Any,
+}
+
+pub(super) struct World {
+    random: Random,
+    scenario: Scenario,
+    losses: Losses,
+    is_lossy: bool,
+    engine: MemoryEngine,
+    servers: [Option<Node>; SERVERS],
+    sources: Vec<SourcePeer>,
+    lives: u64,
+    /// What the engine's stream says.
+    truth: Content,
+    /// What servers have read, by the first that has.
+    committed: Content,
+    /// The largest sequence that was sent, plus one.
+    sent: u64,
+    /// Until when nothing happens to the server that has to repair the stream.
+    calm_until: u64,
+    /// Whether servers may have applied different events.
+    may_have_diverged: bool,
+    clock: Instant,
+    now: u64,
+    turns: usize,
+}
+
+impl World {
+    /// Runs everything that a seed decides, and panics on a violation. Returns the number of turns.
+    pub(super) fn run(seed: u64) -> usize {
+        let mut random = Random::new(&[], seed);
+        let story = Story { seed, has_holes: random.one_in(4) };
+        let default = Budgets::default();
+        let losses = *random.pick(&[Losses::None, Losses::Repairable, Losses::Any]);
+        let scenario = Scenario {
+            config: Config {
+                first_sequence: *random.pick(&[1, 0, 1000]),
+                reorder_window: *random.pick(&[3, 20, 200]),
+                gap_timeout: story.has_holes.then_some(Duration::from_millis(GAP_TIMEOUT)),
+                stall_timeout: Duration::from_secs(100_000),
+                ..Config::default()
+            },
+            budgets: Budgets {
+                events: *random.pick(&[1, 3, 20, default.events]),
+                in_flight_bytes: *random.pick(&[1, 50, 1000, 1 << 20]),
+                unapplied: *random.pick(&[1, 5, 100, 1 << 18]),
+                ..default
+            },
+            kernel_config: KernelConfig {
+                backlog: 16,
+                max_buffer_bytes: *random.pick(&[200, 5000]),
+                fault_rate: *random.pick(&[0, 10]),
+                descriptors: 100,
+                events_per_poll: 1024,
+            },
+            story,
+            max_retained_bytes: match losses {
+                Losses::Any => *random.pick(&[500, 3000, 1 << 20]),
+                _ => 1 << 26,
+            },
+        };
+        let first = scenario.config.first_sequence;
+        let sources = (0..SOURCES).map(|_| {
+            let variant = random.below(VARIANTS as usize) as u64;
+            SourcePeer { connection: None, variant }
+        });
+        let sources = sources.collect();
+        let mut world = World {
+            is_lossy: random.one_in(2),
+            engine: MemoryEngine::new(*random.pick(&[1, 3, 100])),
+            random,
+            scenario,
+            losses,
+            servers: [const { None }; SERVERS],
+            sources,
+            lives: 0,
+            truth: Content::new(first),
+            committed: Content::new(first),
+            sent: first,
+            calm_until: 0,
+            may_have_diverged: false,
+            clock: Instant::now(),
+            now: 1000,
+            turns: 0,
+        };
+        world.start_server(0, true);
+        for _ in 0..4 {
+            for _ in 0..world.random.below(400) {
+                world.step();
+            }
+            world.settle();
+        }
+        world.turns
+    }
+
+    fn first(&self) -> u64 {
+        self.scenario.config.first_sequence
+    }
+
+    fn step(&mut self) {
+        self.now += *self.random.pick(&[0, 0, 1, 1, 5, 30]);
+        let server = self.random.below(SERVERS);
+        match self.random.below(200) {
+            0..70 => self.step_connection(server),
+            70..120 => self.turn(server),
+            120..150 => self.source_sends(),
+            150..158 => self.source_moves(),
+            158..166 => self.with_node(server, |node, random| {
+                node.clients_read(*random.pick(&[1, 30, usize::MAX]));
+            }),
+            166..172 => self.with_node(server, |node, _| node.client_connects()),
+            172..178 => self.start_server(server, false),
+            178..181 => self.crash(server),
+            181..184 => self.cut(server),
+            184..187 => self.stand_still(server),
+            187..189 => self.engine.is_down = self.random.one_in(2),
+            189 => self.engine.is_read_only = self.random.one_in(2),
+            190..192 => self.engine.replicate(),
+            192..194 => self.fail_over(),
+            194 => self.engine.restart(),
+            195..198 => self.publish(),
+            _ => self.now += *self.random.pick(&[100, 1000]),
+        }
+    }
+
+    fn with_node(&mut self, server: usize, act: impl FnOnce(&mut Node, &mut Random)) {
+        if let Some(node) = &mut self.servers[server] {
+            act(node, &mut self.random);
+        }
+    }
+
+    fn turn(&mut self, server: usize) {
+        let now = self.clock + Duration::from_millis(self.now);
+        let Some(node) = &mut self.servers[server] else { return };
+        if node.stands_still_until > self.now {
+            return;
+        }
+        match self.random.one_in(3) {
+            true => node.turn(now),
+            false => self.turns += node.turn_until_idle(now),
+        }
+        self.turns += 1;
+    }
+}
+
+/// The engine and its connections.
+impl World {
+    fn step_connection(&mut self, server: usize) {
+        for _ in 0..self.random.between(1, 6) {
+            let lane = *self.random.pick(&[Lane::Append, Lane::Tail]);
+            self.step_lane(server, lane);
+        }
+    }
+
+    /// Takes a step of one connection. Returns whether something happened.
+    fn step_lane(&mut self, server: usize, lane: Lane) -> bool {
+        let Some(node) = &mut self.servers[server] else { return false };
+        if node.stands_still_until > self.now {
+            return false;
+        }
+        let story = self.scenario.story;
+        let faults = (&mut self.random, self.is_lossy);
+        match node.step(lane, &mut self.engine, story, self.now, faults) {
+            Step::Nothing => return false,
+            Step::Other => {}
+            Step::Accepted(entry) => self.on_accepted(&entry),
+            Step::Read(from, to) => self.on_read(server, from, to),
+        }
+        self.check_trouble(server);
+        true
+    }
+
+    fn on_accepted(&mut self, entry: &[u8]) {
+        let before = self.truth.next();
+        self.truth.take(self.scenario.story, entry);
+        if self.losses == Losses::Any {
+            return;
+        }
+        for sequence in before..self.truth.next().min(self.committed.next()) {
+            assert_eq!(
+                self.truth.at(sequence),
+                self.committed.at(sequence),
+                "{sequence} was committed, and is replaced"
+            );
+        }
+    }
+
+    fn on_read(&mut self, server: usize, from: u64, to: u64) {
+        let node = self.servers[server].as_ref().unwrap();
+        if self.losses != Losses::Any {
+            for sequence in from..to.min(self.committed.next()) {
+                assert_eq!(
+                    node.content.at(sequence),
+                    self.committed.at(sequence),
+                    "two servers apply different events at {sequence}"
+                );
+            }
+        }
+        if to > self.committed.next() {
+            self.committed = node.content.clone();
+        }
+    }
+
+    /// Checks that a server reports nothing that cannot have happened.
+    fn check_trouble(&self, server: usize) {
+        let node = self.servers[server].as_ref().unwrap();
+        match node.replica.borrow().trouble() {
+            None | Some(Trouble::Unreachable(_) | Trouble::Trimmed { .. }) => {}
+            Some(trouble) => assert!(
+                self.may_have_diverged,
+                "server {server} at {} of {}: {trouble}",
+                node.content.next(),
+                self.truth.next()
+            ),
+        }
+    }
+
+    /// Loses what the replica lacks, if the run allows it.
+    fn fail_over(&mut self) {
+        let kept = self.engine.replicated_end();
+        let lost_any = kept < self.engine.end();
+        let is_allowed = match self.losses {
+            Losses::None => !lost_any,
+            Losses::Repairable => !lost_any || self.can_repair(),
+            Losses::Any => true,
+        };
+        if !is_allowed {
+            return;
+        }
+        self.engine.fail_over();
+        if lost_any {
+            self.truth.truncate(kept.map_or(self.first(), |end| end.0));
+            self.calm_until = self.now + GRACE.as_millis() as u64 + 2000;
+            self.engine.is_down = false;
+            self.engine.is_read_only = false;
+            self.may_have_diverged |= self.losses == Losses::Any;
+        }
+    }
+
+    /// Returns whether a server is in reach that has read all that any server has, from the genesis on.
+    fn can_repair(&self) -> bool {
+        self.calm_until <= self.now
+            && self.servers.iter().flatten().any(|node| {
+                node.content.next() >= self.committed.next()
+                    && !node.is_cut
+                    && node.stands_still_until <= self.now
+                    && node.replica.borrow().trouble().is_none()
+            })
+    }
+
+    /// Returns whether something may happen to a server.
+    fn is_calm(&self) -> bool {
+        self.losses != Losses::Any && self.calm_until > self.now
+    }
+
+    fn publish(&mut self) {
+        if self.is_calm() {
+            return;
+        }
+        if self.random.one_in(3) {
+            self.engine.fail_in = Some(self.random.below(20) as u64);
+        }
+        let (first, id) = (self.first(), self.random.next());
+        let published = publish(&mut self.engine, first, id);
+        self.engine.fail_in = None;
+        // A server that repairs the stream needs what is older than the snapshot, too.
+        if published.is_ok() && self.losses == Losses::Repairable {
+            self.engine.replicate();
+        }
+    }
+}
+
+/// Servers.
+impl World {
+    fn start_server(&mut self, server: usize, creates: bool) {
+        if self.servers[server].is_some() {
+            return;
+        }
+        let first = self.first();
+        let create = creates.then_some(7);
+        let had_stream = self.engine.end().is_some();
+        let Some(restored) = restore(&mut self.engine, first, create) else { return };
+        if !had_stream {
+            self.engine.replicate();
+        }
+        if restored.state.awaited > self.truth.next() {
+            // It was published before the engine lost what leads to it.
+            return;
+        }
+        self.lives += 1;
+        let mut content = self.truth.clone();
+        content.truncate(restored.state.awaited);
+        let ids = (self.lives, self.engine.epoch);
+        let node = Node::start(
+            &self.scenario,
+            restored,
+            content,
+            self.clock + Duration::from_millis(self.now),
+            ids,
+            &mut self.random,
+        );
+        self.servers[server] = Some(node);
+        let next = self.servers[server].as_ref().unwrap().content.next();
+        self.on_read(server, first, next);
+    }
+
+    fn crash(&mut self, server: usize) {
+        if self.is_calm() {
+            return;
+        }
+        if let Some(mut node) = self.servers[server].take() {
+            node.check_clients(false);
+        }
+    }
+
+    fn cut(&mut self, server: usize) {
+        let is_cut = self.random.one_in(2);
+        if !(is_cut && self.is_calm()) {
+            self.with_node(server, |node, _| node.is_cut = is_cut);
+        }
+    }
+
+    fn stand_still(&mut self, server: usize) {
+        let until = self.now + *self.random.pick(&[10, 1000, 20_000]);
+        if !self.is_calm() {
+            self.with_node(server, |node, _| node.stands_still_until = until);
+        }
+    }
+}
+
+/// Sources.
+impl World {
+    fn source_moves(&mut self) {
+        let index = self.random.below(SOURCES);
+        let server = self.random.below(SERVERS);
+        self.disconnect(index);
+        self.connect(index, server);
+    }
+
+    fn disconnect(&mut self, index: usize) {
+        let Some(connection) = self.sources[index].connection.take() else { return };
+        let Some(node) = &self.servers[connection.server] else { return };
+        if node.life == connection.life {
+            let mut kernel = node.kernel.borrow_mut();
+            kernel.sockets[connection.socket].is_finished = true;
+            kernel.deliver(connection.socket);
+        }
+    }
+
+    fn connect(&mut self, index: usize, server: usize) {
+        let Some(node) = &self.servers[server] else { return };
+        let mut kernel = node.kernel.borrow_mut();
+        let Some(socket) = kernel.connect(Side::Source) else { return };
+        kernel.sockets[socket].unsent.extend(b"SYNC\n");
+        kernel.deliver(socket);
+        let (life, next, last_committed) = (node.life, None, None);
+        let connection = SourceConnection { server, life, socket, read: 0, next, last_committed };
+        self.sources[index].connection = Some(connection);
+    }
+
+    /// Lets a source read its answers, and checks them. Returns whether it is connected.
+    fn source_reads(&mut self, index: usize) -> bool {
+        let Some(connection) = &mut self.sources[index].connection else { return false };
+        let node = self.servers[connection.server].as_ref();
+        let Some(node) = node.filter(|node| node.life == connection.life) else {
+            self.sources[index].connection = None;
+            return false;
+        };
+        let mut kernel = node.kernel.borrow_mut();
+        let socket = &mut kernel.sockets[connection.socket];
+        socket.receive(usize::MAX);
+        while let Some(end) = socket.received[connection.read..].iter().position(|&b| b == b'\n') {
+            let line = &socket.received[connection.read..connection.read + end];
+            connection.read += end + 1;
+            let (word, number) = str::from_utf8(line).unwrap().split_once(' ').unwrap();
+            let number: u64 = number.parse().unwrap();
+            match word {
+                "awaited" => {
+                    assert!(number <= node.awaited);
+                    connection.next.get_or_insert(number);
+                }
+                "committed" => {
+                    assert!(number < node.awaited, "{number} is not applied");
+                    assert!(connection.last_committed.is_none_or(|last| last < number));
+                    connection.last_committed = Some(number);
+                }
+                _ => panic!("{word}"),
+            }
+        }
+        let is_closed = socket.is_closed;
+        if is_closed {
+            drop(kernel);
+            self.sources[index].connection = None;
+        }
+        !is_closed
+    }
+
+    fn source_sends(&mut self) {
+        let index = self.random.below(SOURCES);
+        let count = self.random.between(1, 12);
+        self.send(index, count, u64::MAX);
+    }
+
+    /// Lets a source send up to `count` lines, new ones or again, up to a sequence.
+    fn send(&mut self, index: usize, count: u64, limit: u64) {
+        if !self.source_reads(index) {
+            return;
+        }
+        let SourcePeer { connection: Some(connection), variant } = &mut self.sources[index] else {
+            return;
+        };
+        let node = self.servers[connection.server].as_ref().unwrap();
+        let mut kernel = node.kernel.borrow_mut();
+        let socket = &mut kernel.sockets[connection.socket];
+        let Some(next) = connection.next else { return };
+        if socket.unsent.len() > 2000 {
+            return;
+        }
+        let story = self.scenario.story;
+        let window = u64::from(self.scenario.config.reorder_window);
+        let again = *self.random.pick(&[0, 0, 0, 2]);
+        let first = next.saturating_sub(again).max(self.scenario.config.first_sequence);
+        let mut end = next.max(first + count.min(window));
+        if story.has_holes {
+            // A hole stays awaited until it is given up.
+            end = end.min(node.awaited + window);
+        }
+        end = end.min(limit);
+        if end <= first {
+            return;
+        }
+        let mut sequences: Vec<u64> = (first..end).collect();
+        self.random.shuffle(&mut sequences);
+        connection.next = Some(next.max(end));
+        self.sent = self.sent.max(end);
+        for sequence in sequences {
+            let differs = self.random.one_in(4);
+            let variant = if differs { *variant } else { 0 };
+            if let Line::Event(bytes, _) | Line::Void(bytes) = line_of(story, variant, sequence) {
+                socket.unsent.extend(bytes);
+                socket.unsent.push_back(b'\n');
+            }
+        }
+        socket.deliver();
+    }
+}
+
+/// Quiet moments.
+impl World {
+    /// Ends all faults, lets everything arrive, and checks that all servers have applied the same.
+    fn settle(&mut self) {
+        self.end_faults();
+        let lossy = std::mem::replace(&mut self.is_lossy, false);
+        // Servers that have diverged must have noticed it before they are restarted.
+        self.run_quietly(200, self.sent);
+        self.check_divergence();
+        self.restart_troubled();
+        let target = self.sent + 3;
+        for round in 0.. {
+            assert!(round < 400, "work is stuck: {}", self.describe(target));
+            self.run_quietly(20, target);
+            if self.is_settled(target) {
+                break;
+            }
+            self.restart_troubled();
+        }
+        for server in 0..SERVERS {
+            let node = self.servers[server].as_mut().unwrap();
+            assert!(node.content.agrees(&self.truth), "server {server} differs in silence");
+            assert_eq!(node.replica.borrow().trouble(), None);
+            node.check_clients(true);
+        }
+        if self.losses != Losses::Any {
+            assert!(self.truth.next() >= self.committed.next(), "committed events are gone");
+        }
+        self.committed = self.truth.clone();
+        self.may_have_diverged = false;
+        self.is_lossy = lossy;
+    }
+
+    fn end_faults(&mut self) {
+        self.engine.is_down = false;
+        self.engine.is_read_only = false;
+        for node in self.servers.iter_mut().flatten() {
+            node.is_cut = false;
+            node.stands_still_until = 0;
+        }
+    }
+
+    /// Lets everybody work for some rounds, with sources that send up to a sequence.
+    fn run_quietly(&mut self, rounds: usize, target: u64) {
+        for _ in 0..rounds {
+            self.now += 40;
+            for server in 0..SERVERS {
+                self.start_server(server, true);
+                for lane in [Lane::Append, Lane::Tail] {
+                    for _ in 0..6 {
+                        self.step_lane(server, lane);
+                    }
+                }
+                let now = self.clock + Duration::from_millis(self.now);
+                if let Some(node) = &mut self.servers[server] {
+                    node.clients_read(usize::MAX);
+                    self.turns += node.turn_until_idle(now);
+                    let mut kernel = node.kernel.borrow_mut();
+                    (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
+                }
+            }
+            for index in 0..SOURCES {
+                if !self.source_reads(index) || self.random.one_in(50) {
+                    self.disconnect(index);
+                    self.connect(index, index % SERVERS);
+                }
+                self.send(index, 40, target);
+            }
+        }
+    }
+
+    /// Checks that each server whose content is not that of the stream says so.
+    fn check_divergence(&self) {
+        for node in self.servers.iter().flatten() {
+            let replica = node.replica.borrow();
+            let says_so = !matches!(replica.trouble(), None | Some(Trouble::Unreachable(_)));
+            let is_right =
+                node.content.agrees(&self.truth) && node.content.next() <= self.truth.next();
+            assert!(
+                is_right || says_so,
+                "a server at {} differs from the stream at {} and does not say so: {:?}",
+                node.content.next(),
+                self.truth.next(),
+                replica.trouble()
+            );
+        }
+    }
+
+    /// Restarts servers that say that they need it, as an operator does.
+    fn restart_troubled(&mut self) {
+        for server in &mut self.servers {
+            let is_troubled = server.as_ref().is_some_and(|node| {
+                let replica = node.replica.borrow();
+                !matches!(replica.trouble(), None | Some(Trouble::Unreachable(_)))
+            });
+            if is_troubled && let Some(mut node) = server.take() {
+                node.check_clients(false);
+            }
+        }
+    }
+
+    fn is_settled(&self, target: u64) -> bool {
+        let is_hole = |sequence| line_of(self.scenario.story, 0, sequence) == Line::Hole;
+        self.servers.iter().all(|node| {
+            node.as_ref().is_some_and(|node| {
+                node.is_still()
+                    && node.replica.borrow().is_idle()
+                    && Position(self.truth.next()) == node.replica.borrow().position()
+                    && node.awaited == self.truth.next()
+                    && (node.awaited..target).all(is_hole)
+            })
+        })
+    }
+
+    fn describe(&self, target: u64) -> String {
+        let servers = self.servers.iter().map(|node| {
+            node.as_ref().map(|node| {
+                let replica = node.replica.borrow();
+                (node.awaited, replica.status(), replica.trouble().cloned(), replica.is_idle())
+            })
+        });
+        let servers: Vec<_> = servers.collect();
+        format!("target {target}, the stream is at {}: {servers:?}", self.truth.next())
+    }
+}
