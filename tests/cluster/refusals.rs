@@ -58,8 +58,8 @@ fn an_emptied_engine_is_noticed() {
     let flags = [&*stream, &*create, &*level, "--stream-max-bytes", "1MiB"];
     let mut node = Node::start(&flags);
     commit(&node, &follows(1..100_001), 100_001);
-    node.logs(&["removed the entries before"]);
-    // A server that has read the snapshot does not have what was before it.
+    node.logs(&["published a snapshot"]);
+    // A server that starts from the snapshot does not have what was before it.
     node.kill();
     node.restart();
     redis.command("FLUSHALL");
