@@ -104,7 +104,8 @@ fn check_config_prints_the_defaults_in_the_order_of_the_table() {
   "sync": "always",
   "journalRetainBytes": 268435456,
   "streamCreate": false,
-  "streamMaxBytes": 1073741824
+  "streamMaxBytes": 1073741824,
+  "resumeEvents": 0
 }
 "#
     .to_owned();

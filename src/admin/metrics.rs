@@ -22,6 +22,7 @@ pub fn render(status: &Status) -> String {
     stream(&mut text, status);
     connections(&mut text, status);
     queues(&mut text, status);
+    resumes(&mut text, status);
     process(&mut text, status);
     histograms(&mut text, status);
     text.0
@@ -229,6 +230,45 @@ fn queues(text: &mut Exposition, status: &Status) {
             text.gauge(name, help, value);
         }
     }
+}
+
+fn resumes(text: &mut Exposition, status: &Status) {
+    let resume = &status.resume;
+    for (name, help, count) in [
+        (
+            "eventserver_resumes_total",
+            "Clients that have sent a sequence to resume after.",
+            resume.started,
+        ),
+        (
+            "eventserver_resumes_completed_total",
+            "Clients that got everything they had missed.",
+            resume.completed,
+        ),
+        (
+            "eventserver_resume_gaps_total",
+            "Gaps that clients were told when they resumed.",
+            resume.gaps,
+        ),
+        (
+            "eventserver_replayed_lines_total",
+            "Lines sent to clients before live events continued them.",
+            resume.lines_replayed,
+        ),
+    ] {
+        text.counter(name, help, count);
+    }
+    text.gauge("eventserver_resuming_clients", "Clients without live events yet.", resume.resuming);
+    text.gauge(
+        "eventserver_kept_events",
+        "Events kept for clients that resume.",
+        resume.kept_events,
+    );
+    text.gauge(
+        "eventserver_kept_events_bytes",
+        "Memory of the events kept for clients that resume.",
+        resume.kept_bytes,
+    );
 }
 
 /// The metrics of the process have the names that all Prometheus clients give them.

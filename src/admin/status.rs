@@ -34,6 +34,7 @@ pub struct Status {
     pub clients: Clients,
     pub sources: Sources,
     pub graph: Graph,
+    pub resume: Resume,
     pub accept_errors: u64,
     pub slow_clients: Vec<SlowClient>,
     pub recent_closes: Vec<RecentClose>,
@@ -175,6 +176,19 @@ pub struct Graph {
     pub follows: usize,
 }
 
+/// Clients that come back for what they have missed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "described in STATUS.md")]
+pub struct Resume {
+    pub resuming: usize,
+    pub started: u64,
+    pub completed: u64,
+    pub gaps: u64,
+    pub lines_replayed: u64,
+    pub kept_events: u64,
+    pub kept_bytes: u64,
+}
+
 /// A client with queued bytes.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(missing_docs, reason = "described in STATUS.md")]
@@ -303,6 +317,7 @@ pub(super) mod sample {
             },
             sources: Sources { connected: 1, max: 2, accepted: 3, closed },
             graph: Graph { users: 3, follows: 4 },
+            resume: Resume { started: 5, completed: 4, resuming: 1, ..Resume::default() },
             accept_errors: 1,
             slow_clients: vec![SlowClient { user: Some(u64::MAX), peer, queued_bytes: 10 }],
             recent_closes: vec![RecentClose {

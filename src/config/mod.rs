@@ -231,6 +231,14 @@ settings! {
         Stream, Restart, "stream-max-bytes" "BYTES",
         "size of the stream from which snapshots are published and older entries are removed",
         "streamMaxBytes" => Bytes(1 << 20..=1 << 48);
+
+    /// How many of the newest events are kept for clients that come back with `ID|SEQUENCE`. 0: such an id line is
+    /// malformed.
+    resume_events: usize = 0,
+        Queues, Restart, "resume-events" "N",
+        "how many of the newest events are kept for clients that come back with ID|SEQUENCE, about 60 bytes \
+         each; 0 for none",
+        "resumeEvents" => Integer(0..=1 << 26);
 }
 
 /// What happens to order and graph when the last source that has sent a line disconnects.

@@ -692,14 +692,15 @@ prop_compose! {
         sync in prop_oneof![
             Just(SyncMode::Always), Just(SyncMode::Never), millis(1..=60_000).prop_map(SyncMode::Every)],
         journal_retain_bytes in 0..=1_u64 << 48,
-        (stream_create, stream_max_bytes) in (any::<bool>(), 1_u64 << 20..=1 << 48),
+        (stream_create, stream_max_bytes, resume_events) in
+            (any::<bool>(), 1_u64 << 20..=1 << 48, 0..=1_usize << 26),
     ) -> Config {
         Config {
             event_listen, client_listen, admin_listen, first_sequence, reorder_window, gap_timeout,
             on_source_disconnect, max_sources, max_clients, max_clients_per_address,
             max_line_bytes, identify_timeout, peer_timeout, client_queue_bytes, total_queue_bytes, slow_client,
             stall_timeout, drain_timeout, busy_poll, log_level, log_format, capture, data_dir,
-            sync, journal_retain_bytes, stream: None, stream_create, stream_max_bytes,
+            sync, journal_retain_bytes, stream: None, stream_create, stream_max_bytes, resume_events,
         }
     }
 }

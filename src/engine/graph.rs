@@ -67,6 +67,24 @@ pub struct Registration {
     pub was_registered: bool,
 }
 
+/// The followees of one user.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Followees<'a> {
+    graph: &'a FollowerGraph,
+    /// `None` if there are none.
+    following: Option<&'a HybridSet>,
+}
+
+impl Followees<'_> {
+    /// Returns whether the user follows `followed`.
+    #[inline]
+    pub(super) fn contains(self, followed: UserId) -> bool {
+        self.following.is_some_and(|following| {
+            self.graph.key(followed).is_some_and(|key| following.contains(key))
+        })
+    }
+}
+
 impl FollowerGraph {
     /// Creates an empty graph.
     #[must_use]
@@ -98,10 +116,16 @@ impl FollowerGraph {
 
     /// Adds a follow. Without effect if it exists.
     pub fn follow(&mut self, follower: UserId, followed: UserId) {
+        self.try_follow(follower, followed);
+    }
+
+    /// Adds a follow. Returns whether it is new.
+    #[inline]
+    pub(crate) fn try_follow(&mut self, follower: UserId, followed: UserId) -> bool {
         let follower_key = self.key_or_insert(follower);
         let followed_key = self.key_or_insert(followed);
         if !self.update_followees(follower_key, |following| following.insert(followed_key)) {
-            return;
+            return false;
         }
         self.follow_count += 1;
         if let Some(sum) = &mut self.sum {
@@ -114,16 +138,23 @@ impl FollowerGraph {
         if let Some(recipient) = recipient {
             followed.indexed_followers.insert(recipient.0);
         }
+        true
     }
 
     /// Removes a follow. Without effect if it does not exist.
     pub fn unfollow(&mut self, follower: UserId, followed: UserId) {
+        self.try_unfollow(follower, followed);
+    }
+
+    /// Removes a follow. Returns whether it existed.
+    #[inline]
+    pub(crate) fn try_unfollow(&mut self, follower: UserId, followed: UserId) -> bool {
         let (Some(follower_key), Some(followed_key)) = (self.key(follower), self.key(followed))
         else {
-            return;
+            return false;
         };
         if !self.update_followees(follower_key, |following| following.remove(followed_key)) {
-            return;
+            return false;
         }
         self.follow_count -= 1;
         if let Some(sum) = &mut self.sum {
@@ -139,6 +170,14 @@ impl FollowerGraph {
         if followed_key != follower_key {
             self.remove_if_unreferenced(followed_key);
         }
+        true
+    }
+
+    /// Returns the followees of a user.
+    #[must_use]
+    pub(super) fn followees(&self, user: UserId) -> Followees<'_> {
+        let following = self.key(user).map(|key| &self.users[key as usize].following);
+        Followees { graph: self, following: following.filter(|following| !following.is_empty()) }
     }
 
     /// Changes the followees of a user, and restarts a walk over them that could miss a moved one.

@@ -12,11 +12,15 @@
 //! [`Engine::apply_next`] offers it again.
 
 mod graph;
+mod history;
 mod line_store;
 mod log_entry;
 mod paged_slab;
 mod recipient_table;
 mod reorder;
+mod resume;
+#[cfg(test)]
+mod resume_tests;
 mod sets;
 mod slot;
 mod state_hash;
@@ -27,8 +31,10 @@ mod user_index;
 use std::ops::Range;
 
 pub use graph::{FollowerGraph, Recipient, Registration};
+pub use history::History;
 pub use log_entry::{Batch, LogEntry};
 pub use reorder::{Head, InsertOutcome, ReorderBuffer};
+pub use resume::{Missed, Resume, ResumeProgress};
 pub use state_hash::StateHash;
 
 use crate::protocol::{
@@ -124,6 +130,8 @@ pub struct Engine {
     reorder: ReorderBuffer,
     graph: FollowerGraph,
     counters: Counters,
+    /// The newest applied events, if they are kept.
+    history: Option<Box<History>>,
 }
 
 impl Engine {
@@ -137,6 +145,7 @@ impl Engine {
             reorder: ReorderBuffer::new(first, window),
             graph: FollowerGraph::new(),
             counters: Counters::default(),
+            history: None,
         }
     }
 
@@ -145,7 +154,18 @@ impl Engine {
     #[must_use]
     pub fn with_log(first: Sequence, awaited: u64, graph: FollowerGraph, window: u32) -> Engine {
         let reorder = ReorderBuffer::with_log(awaited, window);
-        Engine { first, reorder, graph, counters: Counters::default() }
+        Engine { first, reorder, graph, counters: Counters::default(), history: None }
+    }
+
+    /// Keeps the events that are applied from now on in `history`, which ends before the awaited sequence.
+    pub fn keep_history(&mut self, history: History) {
+        self.history = Some(Box::new(history));
+    }
+
+    /// Returns the newest applied events, if they are kept.
+    #[must_use]
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_deref()
     }
 
     /// Prepares for a log to which others append, too: see [`commit_other`](Self::commit_other).
@@ -271,10 +291,13 @@ impl Engine {
             Head::Missing => return Progress::Idle,
             Head::Void => self.counters.void += 1,
             Head::Event(kind, line) => {
-                if apply(kind, line, &mut self.graph, sink).is_err() {
+                let Ok(has_changed) = apply(kind, line, &mut self.graph, sink) else {
                     return Progress::Blocked;
-                }
+                };
                 self.counters.count(kind);
+                if let Some(history) = &mut self.history {
+                    history.push(self.reorder.awaited(), kind, line, has_changed);
+                }
             }
         }
         self.reorder.advance();
@@ -342,6 +365,9 @@ impl Engine {
         let lost = self.reorder.reset(self.first);
         self.counters.lost += lost as u64;
         self.graph.clear_follows();
+        if let Some(history) = &mut self.history {
+            history.clear();
+        }
         lost
     }
 
@@ -364,33 +390,32 @@ impl Engine {
     }
 }
 
-/// Offers an event to the sink and updates the graph unless the sink is full.
+/// Offers an event to the sink and updates the graph unless the sink is full. Returns whether the graph has changed.
 #[inline]
 fn apply(
     kind: EventKind,
     line: Line<'_>,
     graph: &mut FollowerGraph,
     sink: &mut impl Sink,
-) -> Result<(), Full> {
+) -> Result<bool, Full> {
     match kind {
-        EventKind::Broadcast => sink.offer(Recipients::All, line),
-        EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink),
+        EventKind::Broadcast => sink.offer(Recipients::All, line)?,
+        EventKind::PrivateMessage { to, .. } => offer_to_one(graph.recipient(to), line, sink)?,
         EventKind::StatusUpdate { from } if graph.is_any_unindexed() => {
-            offer_to_unindexed_too(from, line, graph, sink)
+            offer_to_unindexed_too(from, line, graph, sink)?;
         }
         EventKind::StatusUpdate { from } => {
-            offer_to_several(graph.indexed_followers(from), line, sink)
+            offer_to_several(graph.indexed_followers(from), line, sink)?;
         }
         EventKind::Follow { follower, followed } => {
             offer_to_one(graph.recipient(followed), line, sink)?;
-            graph.follow(follower, followed);
-            Ok(())
+            return Ok(graph.try_follow(follower, followed));
         }
         EventKind::Unfollow { follower, followed } => {
-            graph.unfollow(follower, followed);
-            Ok(())
+            return Ok(graph.try_unfollow(follower, followed));
         }
     }
+    Ok(false)
 }
 
 #[inline]

@@ -34,6 +34,11 @@ pub struct Budgets {
     /// Steps of updating follower lists after a registration or its end; each step handles one
     /// followee of that user. The default takes less than a millisecond.
     pub index_steps: usize,
+    /// Steps of sending clients that resume what they have missed; each step passes one event. The default
+    /// takes less than a millisecond.
+    pub resume_steps: usize,
+    /// Bytes sent to clients that resume.
+    pub resume_bytes: usize,
     /// Bytes of input read and discarded from all identified clients together.
     pub discarded_bytes: usize,
     /// Bytes of lines passed to the log and not committed before sources are paused. At 20 bytes per event
@@ -70,6 +75,8 @@ impl Default for Budgets {
             addressed_per_client: 512,
             batch_bytes: 1 << 20,
             index_steps: 8192,
+            resume_steps: 1 << 17,
+            resume_bytes: 1 << 20,
             discarded_bytes_per_client: 16 << 10,
             discarded_bytes: 256 << 10,
             in_flight_bytes: 16 << 20,

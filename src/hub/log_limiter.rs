@@ -35,6 +35,7 @@ pub(crate) enum LogKind {
     Reset,
     Paused,
     AcceptFailed,
+    ResumeGap,
 }
 
 /// Formats the kind for a message about suppressed lines.
@@ -56,6 +57,7 @@ impl fmt::Display for LogKind {
             LogKind::Reset => "stream reset",
             LogKind::Paused => "paused or resumed",
             LogKind::AcceptFailed => "failed accept",
+            LogKind::ResumeGap => "gap of a client that resumes",
         };
         f.write_str(words)
     }

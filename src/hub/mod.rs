@@ -12,6 +12,7 @@
 //! | `Clients` | client connections: listener, table, limits, handshakes, lingering |
 //! | `Outbound` | queues: fan-out batch of the turn, send queues, pool, back-pressure |
 //! | [`Engine`] | reorder buffer and follower graph |
+//! | `Resumes` | clients that are sent what they have missed |
 //! | `Commits` | what is on its way to a log before it is applied |
 //! | `GapMonitor`, `Shutdown` | the age of a gap, the deadline of a shutdown |
 //! | `Context` | settings, budgets, time, counters, log: passed to all of them |
@@ -36,6 +37,7 @@ mod readiness;
 mod recent_closes;
 mod recorder;
 mod registry;
+mod resumes;
 mod shutdown;
 mod sources;
 mod stats;
@@ -69,12 +71,13 @@ use self::delivery_sampler::DeliverySampler;
 use self::gaps::GapMonitor;
 use self::outbound::{Delivery, Outbound};
 use self::registry::Registry;
+use self::resumes::Resumes;
 use self::shutdown::Shutdown;
 use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
 use crate::cluster::ReplicaStatus;
 use crate::config::{Config, OnSourceDisconnect};
-use crate::engine::{Engine, FollowerGraph, Recipient, StateHash};
+use crate::engine::{Engine, FollowerGraph, History, Recipient, StateHash};
 use crate::protocol::Sequence;
 
 /// The complete server state.
@@ -84,6 +87,7 @@ pub struct Hub<A: Acceptor> {
     sources: Sources<A>,
     clients: Clients<A>,
     outbound: Outbound,
+    resumes: Resumes,
     commits: Commits,
     gap_monitor: GapMonitor,
     shutdown: Shutdown,
@@ -103,11 +107,16 @@ impl<A: Acceptor> Hub<A> {
         now: Instant,
     ) -> Hub<A> {
         let first = Sequence::new(config.first_sequence).unwrap_or(Sequence::MAX);
+        let mut engine = Engine::new(first, config.reorder_window);
+        if config.resume_events > 0 {
+            engine.keep_history(History::new(config.resume_events, 0));
+        }
         Hub {
-            engine: Engine::new(first, config.reorder_window),
+            engine,
             sources: Sources::new(event_acceptor, &config),
             clients: Clients::new(client_acceptor, &config),
             outbound: Outbound::new(&config),
+            resumes: Resumes::new(config.identify_timeout),
             commits: Commits::default(),
             gap_monitor: GapMonitor::new(config.gap_timeout, now),
             shutdown: Shutdown::default(),
@@ -118,18 +127,23 @@ impl<A: Acceptor> Hub<A> {
     }
 
     /// Continues the stream that `log` contains, and passes events to it before they are applied. The
-    /// log leads to the follows of `graph` and the sequence `awaited`.
+    /// log leads to the follows of `graph` and the sequence `awaited`. `history` are the newest events before
+    /// it, if clients may resume.
     #[must_use]
     pub fn with_log(
         mut self,
         log: Box<dyn CommitLog>,
         graph: FollowerGraph,
         awaited: u64,
+        history: Option<History>,
     ) -> Hub<A> {
         let window = self.cx.config.reorder_window;
         self.engine = Engine::with_log(self.engine.first(), awaited, graph, window);
         if log.is_shared() {
             self.engine.share_log();
+        }
+        if let Some(history) = history {
+            self.engine.keep_history(history);
         }
         self.commits = Commits::new(log, awaited);
         self
@@ -186,6 +200,7 @@ impl<A: Acceptor> Hub<A> {
         self.gap_monitor.set_timeout(config.gap_timeout);
         self.sources.reconfigure(&config);
         self.clients.reconfigure(&config);
+        self.resumes.set_timeout(config.identify_timeout);
         self.outbound.reconfigure(self.clients.table_mut(), &config);
         self.cx.capacity = capacity;
         self.cx.config = config;
@@ -223,12 +238,14 @@ impl<A: Acceptor> Hub<A> {
         self.clients.expire_handshakes(now);
         self.close_clients();
         self.engine.index_some(self.cx.budgets.index_steps);
+        self.resume_clients();
         self.apply();
         self.commits.end_turn();
         self.sources.answer(self.engine.awaited());
         self.outbound.flush_pending(self.clients.table_mut());
         self.record_delivery();
         self.check_gap();
+        self.expire_resumes();
         self.outbound.expire_stalls(self.clients.table_mut(), now);
         self.cx.log_limiter.report_suppressed(now);
         self.advance_shutdown();
@@ -328,6 +345,9 @@ impl<A: Acceptor> Hub<A> {
             gap: self.gap_monitor.gap().map(|(first, since)| (first, now.duration_since(since))),
             paused: pauses.total(now),
             current_pause: pauses.current(now),
+            resuming: self.resumes.len(),
+            kept_events: self.engine.history().map_or(0, History::len),
+            kept_bytes: self.engine.history().map_or(0, History::bytes),
         }
     }
 
@@ -372,16 +392,22 @@ impl<A: Acceptor> Hub<A> {
         self.sources.check();
         self.clients.check();
         self.outbound.check(self.clients.table());
+        self.resumes.check(self.clients.table());
         for &key in self.outbound.registered() {
             let Some(client) = self.clients.table().get(key) else {
                 panic!("a registered key is of a client")
             };
-            let user = client.user().and_then(|user| self.engine.graph().recipient(user));
-            let recipient = client.output().recipient();
-            assert_eq!(user.map(|Recipient(number)| number), recipient, "of {key:?}");
-            assert_eq!(user.and_then(|user| self.outbound.client_at(user)), Some(key));
             let output = client.output();
             assert!(!output.is_flush_missing(), "bytes stay queued only after WouldBlock");
+            let user = client.user().and_then(|user| self.engine.graph().recipient(user));
+            if output.is_replaying() {
+                let resuming = client.user().and_then(|user| self.resumes.client_of(user));
+                assert!(user.is_some() && resuming == Some(key), "{key:?} resumes");
+                continue;
+            }
+            let recipient = output.recipient();
+            assert_eq!(user.map(|Recipient(number)| number), recipient, "of {key:?}");
+            assert_eq!(user.and_then(|user| self.outbound.client_at(user)), Some(key));
         }
     }
 }
@@ -482,8 +508,14 @@ impl<A: Acceptor> Hub<A> {
 
     /// Splits off what clients need to be registered and closed.
     fn clients_and_registry(&mut self) -> (&mut Clients<A>, Registry<'_>) {
-        let Hub { clients, engine, outbound, cx, .. } = self;
-        (clients, Registry { engine, outbound, cx })
+        let Hub { clients, engine, outbound, resumes, cx, .. } = self;
+        (clients, Registry { engine, outbound, resumes, cx })
+    }
+
+    /// Sends clients what they have missed, within the budget of a turn.
+    fn resume_clients(&mut self) {
+        let Hub { resumes, engine, outbound, clients, cx, .. } = self;
+        resumes.advance(engine, outbound, clients.table_mut(), cx);
     }
 
     /// Applies due events and lines that were read, within the budget of a turn.
@@ -506,6 +538,12 @@ impl<A: Acceptor> Hub<A> {
         self.gap_monitor.check(&mut self.engine, is_paused, all_drained, &mut self.cx);
     }
 
+    /// Tells clients that have waited too long for later sequences, now that this turn has applied some.
+    fn expire_resumes(&mut self) {
+        let is_drained = !self.engine.has_due() && self.sources.are_all_drained();
+        self.resumes.expire(&self.engine, is_drained, self.cx.now);
+    }
+
     /// Closes connections that the shutdown, if any, no longer waits for.
     fn advance_shutdown(&mut self) {
         let is_applied = !self.engine.has_due() && !self.sources.may_have_lines();
@@ -515,7 +553,9 @@ impl<A: Acceptor> Hub<A> {
         shutdown::log_undelivered(&self.engine, is_applied, self.sources.open() > 0);
         self.sources.close_all(&mut self.cx);
         let is_expired = self.shutdown.has_expired(self.cx.now);
-        self.outbound.close_drained(self.clients.table_mut(), is_expired);
+        let resumes = &self.resumes;
+        self.outbound
+            .close_drained(self.clients.table_mut(), is_expired, |key| resumes.is_replaying(key));
     }
 
     /// Closes all connections whose end was read or whose close is pending.
@@ -539,6 +579,7 @@ impl<A: Acceptor> Hub<A> {
             && !self.sources.has_any_sent_line()
         {
             self.commits.on_reset(&self.engine);
+            self.resumes.on_reset(&self.engine);
             self.gap_monitor.reset_stream(&mut self.engine, &mut self.cx);
         }
     }
@@ -567,6 +608,7 @@ impl<A: Acceptor> Hub<A> {
             self.clients.next_timeout(),
             self.outbound.next_stall_deadline(),
             self.gap_monitor.next_deadline(),
+            self.resumes.next_deadline(),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -579,6 +621,7 @@ impl<A: Acceptor> Hub<A> {
             (can_stage && self.engine.has_unstaged()) || self.sources.have_work(may, &self.cx);
         (self.outbound.may_accept() && (self.engine.has_ready() || has_input))
             || self.commits.can_advance(&self.engine, &self.cx.budgets)
+            || self.resumes.has_work_left(&self.engine, &self.outbound)
             || self.sources.can_accept()
             || self.clients.has_work_left()
             || !self.engine.graph().is_index_complete()

@@ -10,14 +10,16 @@ use crate::hub::context::Context;
 use crate::hub::log_limiter::LogKind;
 use crate::hub::log_line::log_line;
 use crate::hub::outbound::Outbound;
+use crate::hub::resumes::Resumes;
 use crate::hub::token::ClientKey;
 use crate::hub::transport::Stream;
-use crate::protocol::UserId;
+use crate::protocol::{IdLine, UserId};
 
 /// Registers and unregisters clients in follower graph and outbound queues together.
 pub(super) struct Registry<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) outbound: &'a mut Outbound,
+    pub(super) resumes: &'a mut Resumes,
     pub(super) cx: &'a mut Context,
 }
 
@@ -29,21 +31,30 @@ impl Registry<'_> {
             || self.engine.graph().recipient(user).is_some()
     }
 
-    /// Registers the client as the only connection of `user`, taking over from an older one. The
+    /// Registers the client as the only connection of its user, taking over from an older one. The
     /// older one gets the lines that its socket accepts.
     pub(super) fn register<S: Stream>(
         &mut self,
         clients: &mut ClientTable<S>,
         key: ClientKey,
-        user: UserId,
+        IdLine { user, after }: IdLine,
     ) {
         let Registration { recipient, was_registered } = self.engine.register(user);
-        if was_registered && let Some(older) = self.outbound.client_at(recipient) {
+        let older = self.outbound.client_at(recipient).or_else(|| self.resumes.client_of(user));
+        if was_registered && let Some(older) = older {
             self.outbound.flush_before_close(clients, older);
             self.outbound.unregister(clients, older);
+            self.resumes.remove(older);
             clients.schedule_close(older, CloseReason::TakenOver);
         }
-        self.outbound.register(clients, key, recipient);
+        match after {
+            None => self.outbound.register(clients, key, recipient),
+            Some(sequence) => {
+                self.outbound.register_replaying(clients, key);
+                self.resumes.start(key, user, sequence);
+                self.cx.counters.resumes += 1;
+            }
+        }
         if let Some(client) = clients.get_mut(key) {
             client.on_registered(user);
             let peer = client.peer();
@@ -72,6 +83,7 @@ impl Registry<'_> {
     }
 
     fn unregister_user_of<S>(&mut self, clients: &ClientTable<S>, key: ClientKey) {
+        self.resumes.remove(key);
         if let Some(user) = clients.get(key).and_then(Client::user) {
             self.engine.unregister(user);
         }
@@ -81,7 +93,7 @@ impl Registry<'_> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::config::Config;
@@ -93,6 +105,7 @@ mod tests {
     struct Parts {
         engine: Engine,
         outbound: Outbound,
+        resumes: Resumes,
         cx: Context,
         clients: ClientTable<TestStream>,
     }
@@ -103,6 +116,7 @@ mod tests {
             Parts {
                 engine: Engine::new(Sequence::new(1).unwrap(), config.reorder_window),
                 outbound: Outbound::new(&config),
+                resumes: Resumes::new(Duration::ZERO),
                 cx: Context::new(config, Capacity::for_clients(1), Instant::now()),
                 clients: ClientTable::new(),
             }
@@ -114,21 +128,22 @@ mod tests {
         }
 
         fn split(&mut self) -> (Registry<'_>, &mut ClientTable<TestStream>) {
-            let Parts { engine, outbound, cx, clients } = self;
-            (Registry { engine, outbound, cx }, clients)
+            let Parts { engine, outbound, resumes, cx, clients } = self;
+            (Registry { engine, outbound, resumes, cx }, clients)
         }
     }
 
     const USER: UserId = UserId(7);
+    const LIVE: IdLine = IdLine { user: USER, after: None };
 
     #[test]
     fn a_newer_connection_takes_over_and_the_older_one_is_closed() {
         let mut parts = Parts::new();
         let (older, newer) = (parts.connect(), parts.connect());
         let (mut registry, clients) = parts.split();
-        registry.register(clients, older, USER);
+        registry.register(clients, older, LIVE);
         assert!(!registry.has_capacity_for(UserId(8)) && registry.has_capacity_for(USER));
-        registry.register(clients, newer, USER);
+        registry.register(clients, newer, LIVE);
         assert_eq!(registry.outbound.registered(), [newer]);
         let closes = clients.take_pending_closes();
         assert_eq!((closes[0].0, closes[0].1.reason), (older, CloseReason::TakenOver));

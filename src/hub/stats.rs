@@ -82,6 +82,14 @@ pub(crate) struct HubCounters {
     /// Bytes read from sources.
     pub(crate) bytes_read: u64,
     pub(crate) pauses: PauseClock,
+    /// Clients that have sent a sequence to resume after.
+    pub(crate) resumes: u64,
+    /// Those that got everything they had missed.
+    pub(crate) resumes_completed: u64,
+    /// Gaps that clients were told when they resumed.
+    pub(crate) resume_gaps: u64,
+    /// Lines sent to clients before live events continued them, gaps included.
+    pub(crate) lines_replayed: u64,
     /// Accept errors that started a back-off.
     pub(crate) accept_errors: u64,
     /// Clients closed, including rejected ones, by reason.
@@ -106,6 +114,11 @@ pub(crate) struct Details {
     /// The time of all pauses.
     pub(crate) paused: Duration,
     pub(crate) current_pause: Option<Duration>,
+    /// Clients that have sent a sequence and do not get live events yet.
+    pub(crate) resuming: usize,
+    /// Events kept for clients that resume, and their memory in bytes.
+    pub(crate) kept_events: u64,
+    pub(crate) kept_bytes: u64,
 }
 
 /// A snapshot of all counters since the start, which displays as one line of totals.
@@ -179,6 +192,18 @@ impl Stats {
         self.sources_connected
     }
 
+    /// Returns the number of clients that have sent a sequence, and of those that got all that they had missed.
+    #[must_use]
+    pub fn resumes(&self) -> (u64, u64) {
+        (self.counters.resumes, self.counters.resumes_completed)
+    }
+
+    /// Returns the number of gaps that clients were told when they resumed.
+    #[must_use]
+    pub fn resume_gaps(&self) -> u64 {
+        self.counters.resume_gaps
+    }
+
     /// Returns the number of clients closed for each reason.
     pub(crate) fn closed_clients(&self) -> BTreeMap<&'static str, u64> {
         self.counters.clients_closed.by_name()
@@ -250,6 +275,16 @@ impl fmt::Display for Stats {
             self.sources_connected, counters.sources_accepted,
         )?;
         counters.sources_closed.write("sources_closed", f)?;
+        if counters.resumes > 0 {
+            write!(
+                f,
+                " resumes={} resumes_completed={} resume_gaps={} lines_replayed={}",
+                counters.resumes,
+                counters.resumes_completed,
+                counters.resume_gaps,
+                counters.lines_replayed,
+            )?;
+        }
         write!(f, " accept_errors={}", counters.accept_errors)
     }
 }

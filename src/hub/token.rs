@@ -13,7 +13,7 @@ const SOURCE_BIT: usize = 1;
 pub(crate) struct SourceKey(pub(crate) u32);
 
 /// An index into the table of clients. It is reused once the client is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientKey(pub(crate) u32);
 
 /// The connection or listener that a token identifies.

@@ -20,6 +20,13 @@ pub trait Stream: Read + Write {
     /// Observes that the client of this connection was registered as `user`. Does nothing by
     /// default; a simulation records it among its calls.
     fn on_registered(&mut self, _user: UserId) {}
+
+    /// Observes that the client, which resumes, is told that these sequences may be missing, before the bytes are
+    /// written. Does nothing by default.
+    fn on_gap_told(&mut self, _first: u64, _last: u64) {}
+
+    /// Observes that live events continue what the client has missed. Does nothing by default.
+    fn on_caught_up(&mut self) {}
 }
 
 /// Accepts connections: a listening socket, or a simulated one.

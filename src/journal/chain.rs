@@ -167,6 +167,41 @@ impl Chain {
         Ok(Base { state, snapshot: None, segments, damaged })
     }
 
+    /// Loads the newest base that is at least `events` before the newest segment, or else the oldest one: after it all
+    /// these events are replayed.
+    pub(super) fn load_base_for<S: Storage>(
+        &self,
+        storage: &S,
+        events: usize,
+        mut on_bytes: impl FnMut(u64, u64),
+    ) -> Result<Base, Error> {
+        let newest = self.segments.first().map_or(0, |start| start.name.first);
+        let latest = newest.saturating_sub(events as u64);
+        if events == 0 || self.snapshots.first().is_none_or(|name| name.awaited <= latest) {
+            return self.load_base(storage, on_bytes);
+        }
+        let base =
+            |(state, segments), snapshot| Base { state, snapshot, segments, damaged: Vec::new() };
+        for &name in self.snapshots.iter().filter(|name| name.awaited <= latest) {
+            if let LoadedSnapshot::Usable(state, segments) =
+                self.try_snapshot(storage, name, &mut on_bytes)?
+            {
+                return Ok(base((*state, segments), Some(name)));
+            }
+        }
+        if let Some(state) = self.initial_state() {
+            return Ok(base((state, self.segments.len()), None));
+        }
+        for &name in self.snapshots.iter().rev() {
+            if let LoadedSnapshot::Usable(state, segments) =
+                self.try_snapshot(storage, name, &mut on_bytes)?
+            {
+                return Ok(base((*state, segments), Some(name)));
+            }
+        }
+        self.load_base(storage, on_bytes)
+    }
+
     /// Loads the snapshot `name` if it is intact and the chain continues it. Returns its state and the number
     /// of segments after it.
     pub(super) fn load_snapshot<S: Storage>(

@@ -125,20 +125,37 @@ impl Recovery {
     pub fn read<S: Storage>(
         storage: &S,
         first_sequence: u64,
+        on_notice: impl FnMut(Notice),
+    ) -> Result<Recovery, Error> {
+        Recovery::read_with_history(storage, first_sequence, 0, on_notice)
+    }
+
+    /// The same, and keeps at least the newest `max_events` events, if that is not 0 and the journal reaches back that
+    /// far. It then starts at an older snapshot if it has to.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`read`](Self::read).
+    pub fn read_with_history<S: Storage>(
+        storage: &S,
+        first_sequence: u64,
+        max_events: usize,
         mut on_notice: impl FnMut(Notice),
     ) -> Result<Recovery, Error> {
         let chain = Chain::load(storage)?;
         let Some(newest) = chain.segments.first() else {
-            return Ok(Recovery::empty(first_sequence, chain.next_generation));
+            let mut recovery = Recovery::empty(first_sequence, chain.next_generation);
+            recovery.state.keep_history(max_events, None);
+            return Ok(recovery);
         };
         if newest.first_sequence != first_sequence {
             let recorded = newest.first_sequence;
             return Err(Error::FirstSequence { configured: first_sequence, recorded });
         }
-        Recovery::replay(storage, &chain, &mut on_notice)
+        Recovery::replay(storage, &chain, max_events, &mut on_notice)
     }
 
-    /// The same, with the first sequence that is recorded.
+    /// The same as [`read`](Self::read), with the first sequence that is recorded.
     pub(super) fn read_recorded<S: Storage>(
         storage: &S,
         mut on_notice: impl FnMut(Notice),
@@ -146,7 +163,7 @@ impl Recovery {
         let chain = Chain::load(storage)?;
         match chain.segments.is_empty() {
             true => Ok(Recovery::empty(0, chain.next_generation)),
-            false => Recovery::replay(storage, &chain, &mut on_notice),
+            false => Recovery::replay(storage, &chain, 0, &mut on_notice),
         }
     }
 
@@ -169,9 +186,10 @@ impl Recovery {
     fn replay<S: Storage>(
         storage: &S,
         chain: &Chain,
+        max_events: usize,
         on_notice: &mut impl FnMut(Notice),
     ) -> Result<Recovery, Error> {
-        let base = chain.load_base(storage, |bytes, total| {
+        let base = chain.load_base_for(storage, max_events, |bytes, total| {
             on_notice(Notice::Loading { bytes, total });
         })?;
         for (name, reason) in &base.damaged {
@@ -179,6 +197,7 @@ impl Recovery {
             on_notice(Notice::DamagedSnapshot { file, reason });
         }
         let (mut state, segments) = (base.state, base.segments);
+        state.keep_history(max_events, base.snapshot);
         on_notice(Notice::Base { snapshot: base.snapshot, awaited: state.awaited, segments });
         let total = (0..segments).map(|index| segment_bytes(storage, chain, index)).sum();
         let mut counter = Counter { on_notice, bytes: 0, total, lines: 0 };

@@ -1,8 +1,9 @@
 //! The state that a journal restores.
 
-use crate::engine::{FollowerGraph, StateHash};
+use crate::engine::{FollowerGraph, History, StateHash};
+use crate::journal::names::SnapshotName;
 use crate::journal::record::{Header, Kind};
-use crate::protocol::{Decoded, Event, EventDecoder, EventKind};
+use crate::protocol::{Decoded, Event, EventDecoder, EventKind, Line};
 
 /// The limit for a line, which has passed `max_line_bytes` of any configuration.
 const MAX_LINE_BYTES: usize = 1 << 16;
@@ -16,6 +17,8 @@ pub struct State {
     pub awaited: u64,
     /// The first sequence of the stream.
     pub first_sequence: u64,
+    /// The newest events, if they are kept.
+    pub history: Option<History>,
     /// Whether the graph contains all follows.
     knows_follows: bool,
     /// Decodes batches. Its buffer is reused.
@@ -30,9 +33,18 @@ impl State {
             graph: FollowerGraph::with_state_hash(),
             awaited: first_sequence,
             first_sequence,
+            history: None,
             knows_follows: true,
             decoder: EventDecoder::new(MAX_LINE_BYTES),
         }
+    }
+
+    /// Keeps at least the newest `max_events` of the events that are applied from now on; none if that is 0. The
+    /// state is that of a snapshot, or the one before the first event.
+    pub(super) fn keep_history(&mut self, max_events: usize, snapshot: Option<SnapshotName>) {
+        let is_stream_start = snapshot.is_none() || self.awaited == self.first_sequence;
+        let covered_from = if is_stream_start { 0 } else { self.awaited };
+        self.history = (max_events > 0).then(|| History::new(max_events, covered_from));
     }
 
     /// Creates a state whose follows are unknown, so that it has no meaningful hash. It serves to check
@@ -67,13 +79,21 @@ impl State {
         }
         match header.kind {
             Kind::Batch => {
-                let State { graph, decoder, .. } = self;
-                for_each_event(decoder, header, payload, |event| apply_event(graph, event))?;
+                let State { graph, history, decoder, .. } = self;
+                for_each_event(decoder, header, payload, |event, line| {
+                    let has_changed = apply_event(graph, event);
+                    if let Some(history) = history {
+                        history.push(event.sequence.get(), event.kind, line, has_changed);
+                    }
+                })?;
                 self.awaited = header.next;
                 Ok(())
             }
             Kind::Reset if header.next == self.first_sequence && payload.is_empty() => {
                 self.graph.clear_follows();
+                if let Some(history) = &mut self.history {
+                    history.clear();
+                }
                 self.knows_follows = true;
                 self.awaited = header.next;
                 Ok(())
@@ -83,13 +103,14 @@ impl State {
     }
 }
 
-fn apply_event(graph: &mut FollowerGraph, event: &Event) {
+/// Applies an event. Returns whether it changed the graph.
+fn apply_event(graph: &mut FollowerGraph, event: &Event) -> bool {
     match event.kind {
-        EventKind::Follow { follower, followed } => graph.follow(follower, followed),
-        EventKind::Unfollow { follower, followed } => graph.unfollow(follower, followed),
+        EventKind::Follow { follower, followed } => graph.try_follow(follower, followed),
+        EventKind::Unfollow { follower, followed } => graph.try_unfollow(follower, followed),
         EventKind::Broadcast
         | EventKind::PrivateMessage { .. }
-        | EventKind::StatusUpdate { .. } => {}
+        | EventKind::StatusUpdate { .. } => false,
     }
 }
 
@@ -98,7 +119,7 @@ fn for_each_event(
     decoder: &mut EventDecoder,
     header: &Header,
     payload: &[u8],
-    mut apply: impl FnMut(&Event),
+    mut apply: impl FnMut(&Event, Line<'_>),
 ) -> Result<(), String> {
     decoder.buffer_mut().feed(payload);
     let (mut awaited, mut count) = (header.first, 0_u32);
@@ -111,16 +132,16 @@ fn for_each_event(
     };
     loop {
         let mut is_in_order = true;
-        decoder.decode_fast(usize::MAX, |compact, _| {
+        decoder.decode_fast(usize::MAX, |compact, line| {
             let event = Event::from(*compact);
             is_in_order = check(&event);
-            apply(&event);
+            apply(&event, line);
             is_in_order
         });
         match decoder.next_event() {
             _ if !is_in_order => return Err("the lines are not in order".to_owned()),
             None => break,
-            Some(Decoded::Event(event, _)) if check(&event) => apply(&event),
+            Some(Decoded::Event(event, line)) if check(&event) => apply(&event, line),
             Some(Decoded::Event(..)) => return Err("the lines are not in order".to_owned()),
             Some(Decoded::Malformed(_, error)) => {
                 return Err(format!("a line is not an event: {error}"));

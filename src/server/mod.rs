@@ -277,12 +277,12 @@ impl Server {
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
-        if let Some(OpenJournal { thread, graph, awaited }) = journal {
-            hub = hub.with_log(Box::new(thread), graph, awaited);
+        if let Some(OpenJournal { thread, graph, awaited, history }) = journal {
+            hub = hub.with_log(Box::new(thread), graph, awaited, history);
         }
         #[cfg(feature = "cluster")]
-        if let Some(OpenStream { log, graph, awaited }) = stream {
-            hub = hub.with_log(Box::new(log), graph, awaited);
+        if let Some(OpenStream { log, graph, awaited, history }) = stream {
+            hub = hub.with_log(Box::new(log), graph, awaited, history);
         }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));

@@ -64,6 +64,33 @@ impl InjectedBug {
     ];
 }
 
+/// A bug of a server to which clients come back with the last sequence that they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResumeBug {
+    Nothing,
+    /// Sends the last event that the client has again.
+    OneTooMany,
+    /// Does not send the first event that the client lacks.
+    OneTooFew,
+    /// Sends live events only.
+    LiveOnly,
+    /// Sends everything from the beginning.
+    FromTheStart,
+    /// Says that the first event may be missing.
+    Gap,
+}
+
+impl ResumeBug {
+    /// All bugs.
+    pub(crate) const ALL: [ResumeBug; 5] = [
+        ResumeBug::OneTooMany,
+        ResumeBug::OneTooFew,
+        ResumeBug::LiveOnly,
+        ResumeBug::FromTheStart,
+        ResumeBug::Gap,
+    ];
+}
+
 /// Index over all users, from 1; in a shorter run the middle delivery.
 pub(crate) const FAULTY_DELIVERY: u64 = 700;
 
@@ -83,6 +110,16 @@ pub(crate) struct Ports {
 /// Starts a server for one run of `events` events, or of any number if `None`. It applies the first
 /// event after `clients` clients have registered; more may follow later.
 pub(crate) fn start(clients: usize, events: Option<u64>, bug: InjectedBug) -> Ports {
+    start_resuming(clients, events, bug, ResumeBug::Nothing)
+}
+
+/// The same, with a bug for clients that come back.
+pub(crate) fn start_resuming(
+    clients: usize,
+    events: Option<u64>,
+    bug: InjectedBug,
+    resume_bug: ResumeBug,
+) -> Ports {
     let sources = TcpListener::bind("127.0.0.1:0").unwrap();
     let users = TcpListener::bind("127.0.0.1:0").unwrap();
     SockRef::from(&sources).set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
@@ -100,18 +137,25 @@ pub(crate) fn start(clients: usize, events: Option<u64>, bug: InjectedBug) -> Po
     thread::spawn(move || {
         let (source, _) = sources.accept().unwrap();
         let server = Server::new(registrations, clients, events, bug);
-        server.serve(source);
+        Server { resume_bug, ..server }.serve(source);
     });
     ports
 }
 
+/// A user, the sequence up to which it has everything if it comes back, and its connection.
+type Registration = (u64, Option<u64>, TcpStream);
+
 /// Ignores a client that disconnects before sending its id.
-fn register(client: TcpStream, registered: &Sender<(u64, TcpStream)>) {
+fn register(client: TcpStream, registered: &Sender<Registration>) {
     let mut id = String::new();
     let read = BufReader::new(&client).read_line(&mut id);
     if read.is_ok_and(|bytes| bytes > 0) {
+        let (id, after) = match id.trim().split_once('|') {
+            Some((id, after)) => (id, Some(after.parse().unwrap())),
+            None => (id.trim(), None),
+        };
         // The run may have ended.
-        let _ = registered.send((id.trim().parse().unwrap(), client));
+        let _ = registered.send((id.parse().unwrap(), after, client));
     }
 }
 
@@ -147,11 +191,14 @@ pub(crate) fn start_answering(line: &'static str, first_user: u64) -> Ports {
 }
 
 struct Server {
-    registrations: Receiver<(u64, TcpStream)>,
+    registrations: Receiver<Registration>,
     clients: HashMap<u64, TcpStream>,
     followers: HashMap<u64, BTreeSet<u64>>,
     events: Option<u64>,
     bug: InjectedBug,
+    resume_bug: ResumeBug,
+    /// All lines of each user that was ever connected, with their sequences.
+    history: HashMap<u64, Vec<(u64, String)>>,
     /// The client concerned by bugs at the end: one of the first to register.
     victim: u64,
     faulty_delivery: u64,
@@ -166,12 +213,13 @@ struct Server {
 
 impl Server {
     fn new(
-        registrations: Receiver<(u64, TcpStream)>,
+        registrations: Receiver<Registration>,
         count: usize,
         events: Option<u64>,
         bug: InjectedBug,
     ) -> Server {
-        let clients: HashMap<u64, TcpStream> = registrations.iter().take(count).collect();
+        let first = registrations.iter().take(count);
+        let clients: HashMap<u64, TcpStream> = first.map(|(id, _, client)| (id, client)).collect();
         let middle = (count as u64).saturating_mul(events.unwrap_or(u64::MAX)) / 2;
         Server {
             victim: *clients.keys().min().unwrap(),
@@ -180,6 +228,8 @@ impl Server {
             followers: HashMap::new(),
             events,
             bug,
+            resume_bug: ResumeBug::Nothing,
+            history: HashMap::new(),
             faulty_delivery: FAULTY_DELIVERY.min(middle),
             deliveries: 0,
             held: None,
@@ -197,6 +247,7 @@ impl Server {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.take_registrations();
                     if self.events.is_none() && self.deliveries >= self.faulty_delivery {
                         self.inject_at_end(&source);
                     }
@@ -204,7 +255,7 @@ impl Server {
                 }
                 Err(_) => break,
             }
-            self.clients.extend(self.registrations.try_iter());
+            self.take_registrations();
             let text = String::from_utf8(std::mem::take(&mut line)).unwrap();
             let text = text.trim_end().to_owned();
             let sequence: u64 = text.split('|').next().unwrap().parse().unwrap();
@@ -231,6 +282,32 @@ impl Server {
         // The clients stay connected until the peer closes.
         for mut client in self.clients.into_values() {
             let _ = io::copy(&mut client, &mut io::sink());
+        }
+    }
+
+    fn take_registrations(&mut self) {
+        let arrived: Vec<Registration> = self.registrations.try_iter().collect();
+        for (user, after, client) in arrived {
+            self.flush();
+            let mut client = client;
+            let lines = self.history.get(&user).map_or(&[][..], Vec::as_slice);
+            if let Some(after) = after {
+                let missed = lines.iter().position(|(sequence, _)| *sequence > after);
+                let missed = missed.unwrap_or(lines.len());
+                let (start, gap) = match self.resume_bug {
+                    ResumeBug::Nothing => (missed, false),
+                    ResumeBug::OneTooMany => (missed.saturating_sub(1), false),
+                    ResumeBug::OneTooFew => ((missed + 1).min(lines.len()), false),
+                    ResumeBug::LiveOnly => (lines.len(), false),
+                    ResumeBug::FromTheStart => (0, false),
+                    ResumeBug::Gap => (missed, true),
+                };
+                let text: String = lines[start..].iter().map(|(_, line)| line.as_str()).collect();
+                let gap = if gap { format!("gap {0} {0}\r\n", after + 1) } else { String::new() };
+                // The client may have left again.
+                let _ = client.write_all((gap + &text).as_bytes());
+            }
+            self.clients.insert(user, client);
         }
     }
 
@@ -287,7 +364,9 @@ impl Server {
             return;
         }
         self.deliveries += 1;
+        let sequence = line.split('|').next().unwrap().parse().unwrap();
         let line = format!("{line}\r\n");
+        self.history.entry(user).or_default().push((sequence, line.clone()));
         let faulty = self.deliveries == self.faulty_delivery;
         match self.bug {
             InjectedBug::Lose if faulty => {}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::faulty_server::{self, InjectedBug, Ports};
+use super::faulty_server::{self, InjectedBug, Ports, ResumeBug};
 use super::{CLIENTS, EVENTS, run, verify};
 
 /// Asserts that `run_bug` accepts a correct server and rejects each bug.
@@ -30,6 +30,28 @@ fn run_against(
 #[test]
 fn verify_detects_every_injected_bug() {
     assert_detects_all("verify", |bug| verify(bug, 21));
+}
+
+#[test]
+fn verify_detects_every_bug_with_clients_that_come_back() {
+    // Enough for several clients to come back.
+    let count = 10 * EVENTS;
+    let run_bug = |bug| {
+        println!("{bug:?}");
+        let Ports { events, clients } =
+            faulty_server::start_resuming(CLIENTS, Some(count), InjectedBug::Nothing, bug);
+        run(&format!(
+            "verify --event-port {events} --client-port {clients} --concurrency-level {CLIENTS} \
+             --total-events {count} --reconnect-every 0.001 --timeout 1000"
+        ))
+    };
+    let (right, text) = run_bug(ResumeBug::Nothing);
+    assert!(right && text.contains(" of clients"), "{text}");
+    for bug in ResumeBug::ALL {
+        let (right, text) = run_bug(bug);
+        assert!(!right, "{bug:?} went unnoticed");
+        assert_eq!(text.contains("--resume-events"), bug == ResumeBug::Gap, "{text}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ const UNITS: [&str; 11] = [
     "PerHour",
 ];
 /// Names of counts.
-const COUNTS: [&str; 14] = [
+const COUNTS: [&str; 15] = [
     "events",
     "deliveries",
     "visits",
@@ -58,15 +58,22 @@ const COUNTS: [&str; 14] = [
     "lastUsers",
     "lastStatusUpdates",
     "sourceReconnects",
+    "clientReconnects",
 ];
 
 /// A short run of each kind that passes, with a verdict that it may have instead on a busy machine.
-const RUNS: [(&str, &str, &str); 15] = [
+const RUNS: [(&str, &str, &str); 17] = [
     ("verify", "verify --spawn --total-events 20000", "passed"),
     ("verify", "verify --spawn --total-events 20000 --sync", "passed"),
     (
         "verify-restarts",
         "verify --spawn --restarts 1 --restart-every 50ms --data-dir {folder}",
+        "passed",
+    ),
+    ("verify", "verify --spawn --total-events 20000 --reconnect-every 1ms", "passed"),
+    (
+        "verify-restarts",
+        "verify --spawn --restarts 2 --restart-every 50ms --reconnect-every 1ms --data-dir {folder}",
         "passed",
     ),
     ("latency", "latency --spawn --clients 5 --rate 1000 --duration 0.2", "passed"),

@@ -140,6 +140,10 @@ fn servers_that_cannot_be_meant() {
             "verify --target 127.0.0.1:1:2 --move-every 1".to_owned(),
             "--move-every has no effect with one --target",
         ),
+        (
+            format!("verify {two} --reconnect-every 1"),
+            "--reconnect-every has no effect with several",
+        ),
         (format!("verify {two} --target 127.0.0.1:1:2"), "is given twice"),
         (format!("soak {two} --target 127.0.0.1:5:6:7"), "either each --target has an ADMIN port"),
         ("verify --target 127.0.0.1:1".to_owned(), "expected HOST:EVENT:CLIENT"),

@@ -57,7 +57,7 @@ pub(crate) const HELP_GROUPS: [(&str, &[&str]); 6] = [
             "--sync",
         ],
     ),
-    ("Restarts", &["--restart-every", "--restarts", "--data-dir"]),
+    ("Restarts", &["--restart-every", "--restarts", "--data-dir", "--reconnect-every"]),
     (
         "Server",
         &[
@@ -318,7 +318,12 @@ command! {
                 same server or to the next one. Each connection must receive exactly what concerns the user \
                 from its registration on, in order, once each. The stream is sent in parts that end with a \
                 broadcast to everybody. With ADMIN, all servers must show the same state hash at the end. \
-                The servers must not have received events before."
+                The servers must not have received events before.",
+        example = "loadgen verify --spawn --reconnect-every 1ms",
+        note = "With --reconnect-every clients drop their connections at random, with or without reading what \
+                their sockets hold, and come back with the last sequence that they have parsed. At the end \
+                each must have received exactly its events, none twice. The server needs --resume-events; with \
+                --spawn it gets 1000000. With --restart-every too, all clients come back after each restart."
     )]
     struct Verify("verify") with (mix, load, shuffle, target, several) {
         /// the source speaks SYNC, and goes on after a lost connection
@@ -331,6 +336,9 @@ command! {
         /// end after this many restarts instead of --total-events, 1 to 1000000
         #[argh(option, arg_name = "N", from_str_fn(ranges::restarts))]
         pub(crate) restarts: Option<u64>,
+        /// let clients leave and come back, one about this often at random, in seconds, 0.001 to 86400
+        #[argh(option, arg_name = "TIME", from_str_fn(ranges::seconds))]
+        pub(crate) reconnect_every: Option<f64>,
         /// directory for the journal of the started server; must be empty
         #[argh(option, arg_name = "DIR")]
         pub(crate) data_dir: Option<PathBuf>,
@@ -422,7 +430,11 @@ command! {
                 --server-cpu). The last line of the table is the resolution of the measurement. Totals \
                 are measured with --spawn only. The first 8 of the permanent clients are checked byte \
                 for byte; the others must receive the last event last.",
-        example = "loadgen fairness --spawn --cpu 1 --server-cpu 0"
+        note = "With --returning a crowd of clients comes back with ID|SEQUENCE as the measurement starts. They read \
+                as fast as this program does; it reports how many have caught up, and how many were told a gap. \
+                The server needs --resume-events; with --spawn it gets 1000000.",
+        example = "loadgen fairness --spawn --cpu 1 --server-cpu 0",
+        example = "loadgen fairness --spawn --cpu 1 --server-cpu 0 --returning 1000"
     )]
     struct Fairness("fairness") with (target) {
         /// dense, even, broadcast or F:U:B:P:S; must include broadcasts [default: even]
@@ -442,6 +454,9 @@ command! {
         /// [default: 100ms with --spawn, otherwise not measured]
         #[argh(option, arg_name = "TIME", from_str_fn(ranges::identify_timeout_ms))]
         pub(crate) identify_timeout_ms: Option<u64>,
+        /// clients that come back at once for 1000000 events, at the start of the measurement, 1 to 1048576
+        #[argh(option, arg_name = "N", from_str_fn(ranges::clients))]
+        pub(crate) returning: Option<usize>,
         /// maximum waiting time in ms, 0.001 to 86400000 [default: 50ms]
         #[argh(option, arg_name = "TIME", from_str_fn(ranges::millis), default = "50.0")]
         pub(crate) bound_ms: f64,

@@ -7,6 +7,7 @@ use log::debug;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::client::reconnects::Reconnects;
 use crate::client::session::{Observer, Session};
 use crate::client::sync::Answers;
 use crate::options::CommonOptions;
@@ -40,6 +41,8 @@ pub(crate) struct RunOptions {
     pub(crate) check: bool,
     /// The source speaks `SYNC`, and the stream begins at sequence 1.
     pub(crate) sync: bool,
+    /// Mean time between two clients that drop their connections and come back.
+    pub(crate) reconnect_every: Option<Duration>,
 }
 
 impl RunOptions {
@@ -52,6 +55,7 @@ impl RunOptions {
             sample: false,
             check: true,
             sync: false,
+            reconnect_every: None,
         }
     }
 }
@@ -208,6 +212,10 @@ pub(crate) fn run_load(
     // The first segment is prepared before connecting, so that events follow the last id at once.
     let mut more = prepare(workload, &mut segment, server, options)?;
     let mut session = connect(workload, users, server, options)?;
+    if let Some(every) = options.reconnect_every {
+        let reconnects = Reconnects::new(server.addresses.clients, every, users.len() as u64);
+        session = session.with_reconnects(reconnects);
+    }
     let mut recorder = Recorder::new(options, server.monitor);
     let mut exchange_all = || {
         while more && !session.has_mismatches() {
@@ -221,6 +229,7 @@ pub(crate) fn run_load(
             session.wait_until_committed(FIRST_SEQUENCE + recorder.summary.events - 1)?;
             recorder.summary.source_reconnects = Some(session.source_reconnects());
         }
+        recorder.summary.client_reconnects = session.client_reconnects();
         end(session, options)
     });
     let peak = server.monitor.and_then(Monitor::peak_memory);

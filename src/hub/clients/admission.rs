@@ -6,14 +6,14 @@ use super::ip_limiter::IpLimiter;
 use crate::hub::capacity::Capacity;
 use crate::hub::close_reason::CloseReason;
 use crate::hub::token::ClientKey;
-use crate::protocol::UserId;
+use crate::protocol::IdLine;
 
 /// A client over a limit, which is rejected unless a disconnect frees capacity.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::hub) struct Candidate {
     pub(super) key: ClientKey,
-    /// The user id; `None` for a connection that was just accepted.
-    pub(super) user: Option<UserId>,
+    /// The id line; `None` for a connection that was just accepted.
+    pub(super) id: Option<IdLine>,
 }
 
 /// Admits clients up to the limits, and counts the open ones, registered or not.

@@ -7,7 +7,7 @@ use super::handshake::Handshake;
 use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
 use crate::hub::outbound::ClientOutput;
 use crate::hub::transport::Stream;
-use crate::protocol::UserId;
+use crate::protocol::{IdLine, UserId};
 
 /// A connection that receives events.
 #[derive(Debug)]
@@ -108,11 +108,16 @@ impl<S: Stream> Client<S> {
         self.stream.on_registered(user);
     }
 
-    /// Reads the id line. Returns the user id once the line is complete, or the reason to close the
-    /// client.
-    pub(super) fn read_id(&mut self) -> Option<Result<UserId, Disconnect>> {
+    /// Returns the connection.
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Reads the id line, with a sequence if the client `may_resume`. Returns it once it is complete, or the reason
+    /// to close the client.
+    pub(super) fn read_id(&mut self, may_resume: bool) -> Option<Result<IdLine, Disconnect>> {
         match &mut self.state {
-            ClientState::AwaitingId(handshake) => handshake.read_id(&mut self.stream),
+            ClientState::AwaitingId(handshake) => handshake.read_id(&mut self.stream, may_resume),
             ClientState::Identified(_) => None,
         }
     }

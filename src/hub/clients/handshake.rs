@@ -8,7 +8,7 @@ use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
 use crate::hub::timeout_queue::TimeoutQueue;
 use crate::hub::token::ClientKey;
-use crate::protocol::{LineBuffer, LineFrame, UserId, is_http_request_line};
+use crate::protocol::{IdLine, LineBuffer, LineFrame, is_http_request_line};
 
 /// The maximum length of an id line, without its terminator.
 const MAX_ID_LINE_BYTES: usize = 64;
@@ -36,23 +36,29 @@ impl Handshake {
         self.lines.pending_bytes() == 0
     }
 
-    /// Reads the id line. Returns `None` while it is incomplete, then the user id or the reason to
-    /// close the client.
-    pub(super) fn read_id(&mut self, stream: &mut impl Read) -> Option<Result<UserId, Disconnect>> {
+    /// Reads the id line, with a sequence if the client `may_resume`. Returns `None` while it is incomplete, then the
+    /// line or the reason to close the client.
+    pub(super) fn read_id(
+        &mut self,
+        stream: &mut impl Read,
+        may_resume: bool,
+    ) -> Option<Result<IdLine, Disconnect>> {
         loop {
             match try_read(stream, self.lines.unfilled_mut(MAX_ID_LINE_BYTES + 2)) {
                 ReadOutcome::Data(bytes) => self.lines.advance(bytes),
                 ReadOutcome::WouldBlock => return None,
                 ReadOutcome::Closed(end) => return Some(Err(end)),
             }
-            if let Some(id) = self.next_id() {
+            if let Some(id) = self.next_id(may_resume) {
                 return Some(id);
             }
         }
     }
 
     /// Parses the id line if it is complete, or too long already.
-    fn next_id(&mut self) -> Option<Result<UserId, Disconnect>> {
+    fn next_id(&mut self, may_resume: bool) -> Option<Result<IdLine, Disconnect>> {
+        let parse_id_line =
+            |line: &[u8], is_prefix: bool| parse_id_line(line, is_prefix, may_resume);
         match self.lines.next_frame() {
             Some(LineFrame::Complete(line)) => return Some(parse_id_line(line.as_bytes(), false)),
             Some(LineFrame::TooLong(prefix)) => return Some(parse_id_line(prefix, true)),
@@ -62,14 +68,14 @@ impl Handshake {
     }
 }
 
-/// Parses the first line of a client. Returns the user id, or the reason for closing the client.
-/// `is_prefix` is whether the line was too long and `line` is only its prefix.
-fn parse_id_line(line: &[u8], is_prefix: bool) -> Result<UserId, Disconnect> {
+/// Parses the first line of a client. Returns it, or the reason for closing the client. `is_prefix` is whether the
+/// line was too long and `line` is only its prefix.
+fn parse_id_line(line: &[u8], is_prefix: bool, may_resume: bool) -> Result<IdLine, Disconnect> {
     if is_http_request_line(line, is_prefix) {
         return Err(Disconnect::for_line(CloseReason::HttpRequest, line));
     }
-    UserId::parse(line)
-        .filter(|_| !is_prefix)
+    IdLine::parse(line)
+        .filter(|id| !is_prefix && (may_resume || id.after.is_none()))
         .ok_or_else(|| Disconnect::for_line(CloseReason::BadId, line))
 }
 
@@ -119,11 +125,25 @@ mod tests {
 
     use super::*;
     use crate::hub::test_stream::TestStream;
+    use crate::protocol::{Sequence, UserId};
+
+    fn read_line(input: &[u8], may_resume: bool) -> Option<Result<IdLine, CloseReason>> {
+        let mut stream = TestStream::with_input(input);
+        let id = Handshake::new(Instant::now()).read_id(&mut stream, may_resume)?;
+        Some(id.map_err(|end| end.reason))
+    }
 
     fn read_id(input: &[u8]) -> Option<Result<UserId, CloseReason>> {
-        let mut stream = TestStream::with_input(input);
-        let id = Handshake::new(Instant::now()).read_id(&mut stream)?;
-        Some(id.map_err(|end| end.reason))
+        read_line(input, false).map(|id| id.map(|id| id.user))
+    }
+
+    #[test]
+    fn a_sequence_is_accepted_if_clients_may_resume() {
+        let id = IdLine { user: UserId(7), after: Sequence::new(12) };
+        assert_eq!(read_line(b"7|12\r\n", true), Some(Ok(id)));
+        assert_eq!(read_line(b"7|12\r\n", false), Some(Err(CloseReason::BadId)));
+        assert_eq!(read_line(b"7|\n", true), Some(Err(CloseReason::BadId)));
+        assert_eq!(read_line(b"7\n", true), Some(Ok(IdLine { after: None, ..id })));
     }
 
     #[test]
@@ -141,12 +161,12 @@ mod tests {
     fn a_line_may_arrive_in_pieces_and_the_end_before_it_closes() {
         let mut handshake = Handshake::new(Instant::now());
         let mut stream = TestStream::with_input(b"29");
-        assert!(handshake.read_id(&mut stream).is_none() && !handshake.is_empty());
+        assert!(handshake.read_id(&mut stream, false).is_none() && !handshake.is_empty());
         stream.input.extend(b"32\n");
-        assert_eq!(handshake.read_id(&mut stream).unwrap().unwrap(), UserId(2932));
+        assert_eq!(handshake.read_id(&mut stream, false).unwrap().unwrap().user, UserId(2932));
         let mut handshake = Handshake::new(Instant::now());
         stream.is_closed_by_peer = true;
-        let end = handshake.read_id(&mut stream).unwrap().unwrap_err();
+        let end = handshake.read_id(&mut stream, false).unwrap().unwrap_err();
         assert_eq!(end.reason, CloseReason::ClosedByPeer);
         assert!(handshake.is_empty());
     }

@@ -187,7 +187,7 @@ impl<A: Acceptor> Clients<A> {
         let key = self.table.insert(stream, peer, cx.now);
         match self.admit(peer, cx.capacity) {
             Ok(()) => self.start_handshake(key, cx.now),
-            Err(_) => self.await_admission(Candidate { key, user: None }),
+            Err(_) => self.await_admission(Candidate { key, id: None }),
         }
     }
 
@@ -218,7 +218,7 @@ impl<A: Acceptor> Clients<A> {
     /// Admits the candidates for which there is capacity by now, and rejects all others.
     pub(super) fn decide(&mut self, mut candidates: Vec<Candidate>, registry: &mut Registry<'_>) {
         // Identified clients first, because closing one frees capacity for another connection.
-        candidates.sort_by_key(|candidate| candidate.user.is_none());
+        candidates.sort_by_key(|candidate| candidate.id.is_none());
         for candidate in candidates {
             if self.decide_on(candidate, registry) {
                 self.read(registry);
@@ -230,16 +230,16 @@ impl<A: Acceptor> Clients<A> {
     /// Admits a candidate if there is capacity by now, or rejects it. Returns whether its peer is
     /// known to have closed.
     fn decide_on(&mut self, candidate: Candidate, registry: &mut Registry<'_>) -> bool {
-        let Candidate { key, user } = candidate;
+        let Candidate { key, id } = candidate;
         let Some(client) = self.table.get_mut(key) else { return false };
         client.input.awaits_admission = false;
         if client.is_closing {
             return false;
         }
         let (peer, is_peer_closed) = (client.peer, client.input.peer_closed);
-        match user {
-            Some(user) if registry.has_capacity_for(user) => {
-                registry.register(&mut self.table, key, user);
+        match id {
+            Some(id) if registry.has_capacity_for(id.user) => {
+                registry.register(&mut self.table, key, id);
                 self.list_for_reading(key);
             }
             Some(_) if is_peer_closed => {
@@ -327,17 +327,17 @@ impl<A: Acceptor> Clients<A> {
     /// Reads the id line of a client. Returns whether the client is now registered.
     fn identify(&mut self, key: ClientKey, registry: &mut Registry<'_>) -> bool {
         let Some(client) = self.table.get_mut(key) else { return false };
-        match client.read_id() {
+        match client.read_id(registry.cx.config.resume_events > 0) {
             None => {}
-            Some(Ok(user)) if registry.has_capacity_for(user) => {
-                registry.register(&mut self.table, key, user);
+            Some(Ok(id)) if registry.has_capacity_for(id.user) => {
+                registry.register(&mut self.table, key, id);
                 return true;
             }
             // The peer is gone, so registering it is pointless.
             Some(Ok(_)) if client.input.peer_closed => {
                 self.table.schedule_close(key, CloseReason::ClosedByPeer);
             }
-            Some(Ok(user)) => self.await_admission(Candidate { key, user: Some(user) }),
+            Some(Ok(id)) => self.await_admission(Candidate { key, id: Some(id) }),
             Some(Err(end)) => self.table.schedule_close(key, end),
         }
         false

@@ -81,6 +81,11 @@ impl Backpressure {
         self.client_limit
     }
 
+    /// Returns the maximum number of bytes queued for all clients together.
+    pub(super) fn total_limit(&self) -> u64 {
+        self.total_limit
+    }
+
     /// Returns whether clients with full queues are disconnected, instead of pausing.
     pub(super) fn disconnects(&self) -> bool {
         self.slow_client == SlowClient::Disconnect

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Outbound;
 use super::backpressure::client_low_watermark;
+use super::output::ClientOutput;
 use crate::engine::{Full, Recipient, Recipients, Sink};
 use crate::hub::clients::ClientTable;
 use crate::hub::close_reason::CloseReason;
@@ -70,6 +71,9 @@ impl<S: Write> Delivery<'_, S> {
     }
 
     fn fits_client(&mut self, key: ClientKey, size: u64) -> bool {
+        if self.clients.output(key).is_some_and(ClientOutput::is_replaying) {
+            return true;
+        }
         let limit = self.outbound.backpressure.client_limit();
         if self.queued(key) + size > limit {
             self.outbound.flush(self.clients, key);

@@ -9,7 +9,7 @@
 //!
 //! - the bytes queued for a client are those in its send queue and in the turn's batch;
 //! - `queued_total` is their sum over the registered clients;
-//! - `max_queue_bound` is an upper bound on the bytes queued for any registered client.
+//! - `max_queue_bound` is an upper bound on the bytes queued for any client that gets live events.
 
 mod backlog;
 mod backpressure;
@@ -18,6 +18,7 @@ mod byte_buffer;
 mod delivery;
 mod fanout;
 mod output;
+mod replay;
 mod send_queue;
 mod vec_pool;
 
@@ -28,7 +29,7 @@ use log::Level;
 
 use self::backlog::Backlog;
 use self::backpressure::Backpressure;
-use self::output::{NOT_LISTED, Registered};
+use self::output::{NOT_LISTED, REPLAYING, Registered};
 use crate::config::Config;
 use crate::engine::{Recipient, Recipients};
 use crate::hub::clients::ClientTable;
@@ -48,12 +49,17 @@ pub use self::backlog::QueuedClient;
 pub(crate) use self::delivery::Delivery;
 pub(crate) use self::fanout::OFFSET_BYTES;
 pub(crate) use self::output::ClientOutput;
+pub(crate) use self::replay::ReplaySpace;
 
 /// The queues of all registered clients.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     /// Keys of the registered clients.
     registered: Vec<ClientKey>,
+    /// The number of registered clients that get no live events yet.
+    replaying: usize,
+    /// Those of them whose sockets have become writable.
+    writable_replays: Vec<ClientKey>,
     /// The output of this turn.
     batch: FanoutBatch,
     backpressure: Backpressure,
@@ -83,6 +89,8 @@ impl Outbound {
     pub(crate) fn new(config: &Config) -> Outbound {
         Outbound {
             registered: Vec::new(),
+            replaying: 0,
+            writable_replays: Vec::new(),
             batch: FanoutBatch::default(),
             backpressure: Backpressure::new(config),
             was_paused: false,
@@ -147,6 +155,7 @@ impl Outbound {
             return false;
         };
         self.queued_total -= (output.queue.len() + self.batch.queued(recipient)) as u64;
+        self.replaying -= usize::from(recipient == REPLAYING);
         self.batch.unregister(recipient);
         self.backpressure.end_stall(output);
         self.backlog.remove(clients, key);
@@ -181,11 +190,16 @@ impl Outbound {
     }
 
     /// Schedules the close of the clients whose queue is empty, and of all others once the drain
-    /// timeout has expired.
-    pub(crate) fn close_drained<S>(&mut self, clients: &mut ClientTable<S>, is_expired: bool) {
+    /// timeout has expired. Clients for which more is to be queued are not drained.
+    pub(crate) fn close_drained<S>(
+        &mut self,
+        clients: &mut ClientTable<S>,
+        is_expired: bool,
+        has_more: impl Fn(ClientKey) -> bool,
+    ) {
         for index in 0..self.registered.len() {
             let key = self.registered[index];
-            match clients.output(key).is_some_and(ClientOutput::is_empty) {
+            match clients.output(key).is_some_and(ClientOutput::is_empty) && !has_more(key) {
                 true => self.schedule_close(clients, key, CloseReason::Stopped),
                 false if is_expired => self.schedule_close(clients, key, CloseReason::DrainTimeout),
                 false => {}
@@ -216,7 +230,7 @@ impl Outbound {
         let count = match audience {
             Recipients::One(_) => 1,
             Recipients::Many(recipients) => recipients.len(),
-            Recipients::All => self.registered.len(),
+            Recipients::All => self.live(),
         };
         let total = self.queued_total + size * count as u64;
         self.backpressure.allows(self.max_queue_bound + size, total)
@@ -230,7 +244,7 @@ impl Outbound {
             Recipients::Many(recipients) => {
                 recipients.iter().filter(|&&recipient| is_registered(recipient)).count()
             }
-            Recipients::All => self.registered.len(),
+            Recipients::All => self.live(),
         };
         count as u64
     }
@@ -253,11 +267,11 @@ impl Outbound {
     }
 
     fn enqueue_broadcast(&mut self, line: &Line<'_>) {
-        if self.registered.is_empty() {
+        if self.live() == 0 {
             return;
         }
         self.batch.enqueue_broadcast(line);
-        self.account_queued(wire_len(line), self.registered.len() as u64);
+        self.account_queued(wire_len(line), self.live() as u64);
     }
 
     #[inline]
@@ -303,9 +317,16 @@ impl Outbound {
         (output.queue.len() + in_batch) as u64
     }
 
+    /// Iterates over the clients that get live events.
+    fn live_clients<S>(&self, clients: &ClientTable<S>) -> impl Iterator<Item = ClientKey> {
+        let is_live =
+            |key: &ClientKey| !clients.output(*key).is_some_and(ClientOutput::is_replaying);
+        self.registered.iter().copied().filter(is_live)
+    }
+
     /// Makes `max_queue_bound` exact.
     fn recompute_max_queue_bound<S>(&mut self, clients: &ClientTable<S>) {
-        let queues = self.registered.iter().map(|&key| self.queued(clients, key));
+        let queues = self.live_clients(clients).map(|key| self.queued(clients, key));
         self.max_queue_bound = queues.max().unwrap_or(0);
     }
 }
@@ -316,8 +337,10 @@ impl Outbound {
     pub(crate) fn on_writable<S>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
         let Some(output) = clients.output_mut(key) else { return };
         let was_writable = std::mem::replace(&mut output.writable, true);
-        if let Some(recipient) = output.recipient().filter(|_| !was_writable) {
-            self.batch.mark_pending(recipient);
+        match output.recipient().filter(|_| !was_writable) {
+            Some(REPLAYING) => self.writable_replays.push(key),
+            Some(recipient) => self.batch.mark_pending(recipient),
+            None => {}
         }
     }
 
@@ -518,7 +541,10 @@ impl Outbound {
         let queues = clients.iter().map(|(_, client)| client.output().queue.blocks());
         let blocks: usize = queues.sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
-        assert!(self.max_queue_bound >= queued.max().unwrap_or(0), "no queue exceeds the bound");
+        let live = self.live_clients(clients).map(|key| self.queued(clients, key));
+        assert!(self.max_queue_bound >= live.max().unwrap_or(0), "no queue exceeds the bound");
+        assert_eq!(self.live(), self.live_clients(clients).count(), "all others are replaying");
+        assert!(self.writable_replays.is_empty(), "they are flushed within the turn");
         self.backlog.check(clients, &self.registered);
         let is_stalled = |key: &&ClientKey| {
             clients.output(**key).is_some_and(ClientOutput::is_stalled_for_own_queue)

@@ -20,6 +20,9 @@ pub(crate) struct ClientOutput {
 /// The index of a client that is not in the list.
 pub(super) const NOT_LISTED: u32 = u32::MAX;
 
+/// Stands for the recipient number of a client that gets no live events yet. No fan-out batch has it.
+pub(super) const REPLAYING: u32 = u32::MAX;
+
 /// The recipient number of a registered client, and its index in the list of the registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Registered {
@@ -47,6 +50,11 @@ impl ClientOutput {
     #[inline]
     pub(crate) fn recipient(&self) -> Option<u32> {
         self.registration.map(|registered| registered.recipient)
+    }
+
+    /// Returns whether the client is registered and gets no live events yet.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.recipient() == Some(REPLAYING)
     }
 
     /// Returns whether no bytes wait for the socket.

@@ -25,7 +25,7 @@ use self::directory::Directory;
 use self::lock::DirectoryLock;
 use self::recovery_thread::ProgressReport;
 use crate::config::{Config, SyncMode};
-use crate::engine::FollowerGraph;
+use crate::engine::{FollowerGraph, History};
 use crate::journal::{
     self, CommitPoint, Recovery, SEGMENT_BYTES, SnapshotName, snapshot_recovered,
 };
@@ -71,6 +71,8 @@ pub(super) struct OpenJournal {
     pub(super) graph: FollowerGraph,
     /// The restored awaited sequence.
     pub(super) awaited: u64,
+    /// The newest events before it, if clients may resume.
+    pub(super) history: Option<History>,
 }
 
 /// Locks the directory, restores the state from the journal in it, and starts its threads. `waker` wakes the
@@ -90,7 +92,7 @@ fn open(
     fs::create_dir_all(directory).map_err(|error| with_name(error.to_string()))?;
     let lock = DirectoryLock::acquire(directory).map_err(with_name)?;
     let mut storage = open_storage(directory)?;
-    let recovery = recover(&mut storage, directory, config.first_sequence, report)
+    let mut recovery = recover(&mut storage, directory, config, report)
         .map_err(|error| JournalError::Recovery { directory: name(), error })?;
     let commit_point = match config.sync {
         SyncMode::Always => CommitPoint::Synced,
@@ -108,7 +110,8 @@ fn open(
     let thread = JournalThread::start(writer, sync_interval, snapshots, lock, waker)
         .map_err(|error| with_name(error.to_string()))?;
     let awaited = recovery.state.awaited;
-    Ok(OpenJournal { thread, graph: recovery.state.graph, awaited })
+    let history = recovery.state.history.take();
+    Ok(OpenJournal { thread, graph: recovery.state.graph, awaited, history })
 }
 
 fn open_storage(directory: &Path) -> Result<Directory, JournalError> {
@@ -122,11 +125,15 @@ fn open_storage(directory: &Path) -> Result<Directory, JournalError> {
 fn recover(
     storage: &mut Directory,
     directory: &Path,
-    first_sequence: u64,
+    config: &Config,
     report: &mut ProgressReport,
 ) -> Result<Recovery, journal::Error> {
     let start = Instant::now();
-    let mut recovery = Recovery::read(storage, first_sequence, |notice| report.on_notice(&notice))?;
+    let &Config { first_sequence, resume_events, .. } = config;
+    let mut recovery =
+        Recovery::read_with_history(storage, first_sequence, resume_events, |notice| {
+            report.on_notice(&notice);
+        })?;
     report.on_replayed(recovery.state.awaited);
     if let Some(torn) = &recovery.torn {
         log::warn!(

@@ -22,7 +22,7 @@ use self::redis_engine::RedisEngine;
 use self::threads::Shared;
 use crate::cluster::{EngineError, Progress, Replica, RestoreError, restore};
 use crate::config::{Config, StreamUrl};
-use crate::engine::FollowerGraph;
+use crate::engine::{FollowerGraph, History};
 
 /// How long a start tries to reach the engine.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +52,8 @@ pub(super) struct OpenStream {
     pub(super) graph: FollowerGraph,
     /// The awaited sequence there.
     pub(super) awaited: u64,
+    /// The newest events before it, if clients may resume.
+    pub(super) history: Option<History>,
 }
 
 /// Restores the state from the stream, and starts the threads. `waker` wakes the loop when entries were read.
@@ -93,7 +95,8 @@ pub(super) fn open(
     let max_bytes = config.stream_max_bytes;
     snapshot_thread::start(&shared, first, config.first_sequence, max_bytes, published)
         .map_err(failed)?;
-    Ok(OpenStream { log: StreamLog::new(shared), graph: restored.state.graph, awaited })
+    let history = (config.resume_events > 0).then(|| History::new(config.resume_events, awaited));
+    Ok(OpenStream { log: StreamLog::new(shared), graph: restored.state.graph, awaited, history })
 }
 
 /// Logs the progress of a start.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use eventserver::config::Config;
 use eventserver::hub::{Acceptor, Capacity, CloseReason, Stream};
 use eventserver::hub::{Hub, NextTurn};
-use eventserver::protocol::UserId;
+use eventserver::protocol::{IdLine, Sequence, UserId};
 
 use super::events::number;
 use super::input::FuzzInput;
@@ -23,39 +23,53 @@ const CAPACITY: Capacity = Capacity { max_clients: 1, max_awaiting_id: 1 };
 /// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    Registered(u64),
+    /// As a user, which has everything up to a sequence if it resumes.
+    Registered(u64, Option<u64>),
     /// The line is incomplete.
     Waits,
     Closed(CloseReason),
 }
 
-/// Takes the piece size from the first byte, and whether the client disconnects afterwards from the
-/// second; the rest is what it sends.
+/// Takes the piece size from the first byte, and whether the client disconnects afterwards and whether clients may
+/// resume from the second; the rest is what it sends.
 pub fn check(bytes: &[u8]) {
     let mut input = FuzzInput(bytes);
     let piece = 1 + usize::from(input.byte());
-    let leaves = input.byte() % 2 == 1;
+    let flags = input.byte();
+    let (leaves, may_resume) = (flags % 2 == 1, flags / 2 % 2 == 1);
     let sent = input.0;
     for line in sent.split(|&byte| byte == b'\n') {
         assert_eq!(UserId::parse(line), number(line).map(UserId), "{}", line.escape_ascii());
+        let parsed = IdLine::parse(line).map(|id| (id.user.0, id.after.map(Sequence::get)));
+        assert_eq!(parsed, id_line(line), "{}", line.escape_ascii());
     }
-    check_served(sent, piece, leaves);
+    check_served(sent, piece, leaves, may_resume);
+}
+
+/// Returns the user of an ID line, and the sequence after it if there is one.
+fn id_line(line: &[u8]) -> Option<(u64, Option<u64>)> {
+    let mut fields = line.split(|&byte| byte == b'|');
+    let user = number(fields.next()?)?;
+    let Some(sequence) = fields.next() else { return Some((user, None)) };
+    let sequence = number(sequence).filter(|&sequence| sequence < u64::MAX)?;
+    fields.next().is_none().then_some((user, Some(sequence)))
 }
 
 /// Serves the client, and then an event for its expected user.
-fn check_served(sent: &[u8], piece: usize, leaves: bool) {
-    let outcome = expected_outcome(sent, leaves);
-    let user = match outcome {
-        Outcome::Registered(user) => user,
-        _ => 0,
+fn check_served(sent: &[u8], piece: usize, leaves: bool, may_resume: bool) {
+    let outcome = expected_outcome(sent, leaves, may_resume);
+    let (user, after) = match outcome {
+        Outcome::Registered(user, after) => (user, after),
+        _ => (0, None),
     };
     let client = Wire::new(sent, piece, leaves);
     let received = Rc::clone(&client.written);
     let event = format!("1|P|1|{user}");
     let source = Wire::new(format!("{event}\n").as_bytes(), event.len(), false);
     let now = Instant::now();
-    let mut hub =
-        Hub::new(Config::default(), CAPACITY, Once(Some(source)), Once(Some(client)), now);
+    let resume_events = usize::from(may_resume);
+    let config = Config { resume_events, ..Config::default() };
+    let mut hub = Hub::new(config, CAPACITY, Once(Some(source)), Once(Some(client)), now);
     while hub.next_turn() == NextTurn::Now {
         hub.turn(now, &[], |_| false);
         hub.check_invariants();
@@ -63,7 +77,9 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
 
     let totals = hub.totals();
     let closed = CloseReason::ALL.into_iter().find(|&reason| totals.clients_closed(reason) > 0);
-    let is_served = matches!(outcome, Outcome::Registered(_)) && !leaves;
+    // Whoever has the event already waits for more.
+    let has_event = after.is_some_and(|sequence| sequence >= 1);
+    let is_served = matches!(outcome, Outcome::Registered(..)) && !leaves && !has_event;
     let expected = if is_served { format!("{event}\r\n") } else { String::new() };
     assert_eq!(*received.borrow(), expected.as_bytes(), "{outcome:?}");
     assert_eq!(closed, reason_to_close(outcome, leaves));
@@ -71,7 +87,7 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool) {
     assert_eq!(totals.awaited(), 2);
 }
 
-fn expected_outcome(sent: &[u8], leaves: bool) -> Outcome {
+fn expected_outcome(sent: &[u8], leaves: bool, may_resume: bool) -> Outcome {
     let Some(end) = sent.iter().position(|&byte| byte == b'\n') else {
         return match sent.len() {
             0..TOO_MANY_BYTES if leaves => Outcome::Closed(CloseReason::ClosedByPeer),
@@ -80,10 +96,10 @@ fn expected_outcome(sent: &[u8], leaves: bool) -> Outcome {
         };
     };
     let line = sent[..end].strip_suffix(b"\r").unwrap_or(&sent[..end]);
-    match number(line) {
-        Some(user) => Outcome::Registered(user),
-        None if line.len() > 64 => Outcome::Closed(reason_to_refuse(&line[..64], true)),
-        None => Outcome::Closed(reason_to_refuse(line, false)),
+    match id_line(line).filter(|(_, after)| may_resume || after.is_none()) {
+        Some((user, after)) if line.len() <= 64 => Outcome::Registered(user, after),
+        _ if line.len() > 64 => Outcome::Closed(reason_to_refuse(&line[..64], true)),
+        _ => Outcome::Closed(reason_to_refuse(line, false)),
     }
 }
 
@@ -108,7 +124,7 @@ fn reason_to_refuse(line: &[u8], is_cut: bool) -> CloseReason {
 fn reason_to_close(outcome: Outcome, leaves: bool) -> Option<CloseReason> {
     match outcome {
         Outcome::Closed(reason) => Some(reason),
-        Outcome::Registered(_) => leaves.then_some(CloseReason::ClosedByPeer),
+        Outcome::Registered(..) => leaves.then_some(CloseReason::ClosedByPeer),
         Outcome::Waits => None,
     }
 }

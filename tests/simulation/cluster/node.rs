@@ -117,7 +117,7 @@ impl Node {
         let log = SimulatedStream(Rc::clone(&replica));
         let hub = Hub::new(scenario.config.clone(), CAPACITY, sources, clients, clock)
             .with_budgets(scenario.budgets)
-            .with_log(Box::new(log), restored.state.graph, awaited);
+            .with_log(Box::new(log), restored.state.graph, awaited, None);
         let connection = || Connection { call: Call::None, epoch };
         Node {
             hub,

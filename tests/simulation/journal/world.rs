@@ -477,7 +477,7 @@ impl Life {
         let (sources, clients) = (acceptor(Side::Source), acceptor(Side::Client));
         let hub = Hub::new(scenario.config.clone(), CAPACITY, sources, clients, clock)
             .with_budgets(scenario.budgets)
-            .with_log(Box::new(log.clone()), recovery.state.graph, start.1);
+            .with_log(Box::new(log.clone()), recovery.state.graph, start.1, recovery.state.history);
         let (stream, awaited) = start;
         Life {
             hub,

@@ -3,6 +3,10 @@
 use eventserver::hub::CloseReason;
 
 use super::event::number;
+use super::model::Replay;
+
+/// The user of an ID line, and the sequence up to which it has everything.
+pub(crate) type IdLine = (u64, Option<u64>);
 
 /// A queue that must drain below its low watermark.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct Client {
     first_line: Vec<u8>,
     /// Its user, once its ID line was read.
     pub(crate) user: Option<u64>,
+    /// It gets no live events yet.
+    pub(crate) replay: Option<Replay>,
     /// All bytes that it must receive.
     pub(crate) expected: Vec<u8>,
     /// How many of them its socket has accepted.
@@ -50,24 +56,36 @@ impl Client {
         Client { since, ..Client::default() }
     }
 
-    /// Appends bytes of the first line. Once it is complete, returns the ID, or `Some(None)` if it
-    /// is invalid.
-    pub(crate) fn read_id(&mut self, bytes: &[u8]) -> Option<Option<u64>> {
+    /// Appends bytes of the first line. Once it is complete, returns the ID and the sequence, if there is one and
+    /// clients may resume, or `Some(None)` if it is invalid.
+    pub(crate) fn read_id(&mut self, bytes: &[u8], may_resume: bool) -> Option<Option<IdLine>> {
         self.first_line.extend(bytes);
         let Some(end) = self.first_line.iter().position(|&byte| byte == b'\n') else {
             return (self.first_line.len() >= 66).then_some(None);
         };
         let line = &self.first_line[..end];
-        Some(number(line.strip_suffix(b"\r").unwrap_or(line)))
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b'|').collect();
+        Some(match fields[..] {
+            [id] => number(id).map(|user| (user, None)),
+            [id, sequence] if may_resume => {
+                let sequence = number(sequence).filter(|&sequence| sequence != u64::MAX);
+                number(id).zip(sequence).map(|(user, sequence)| (user, Some(sequence)))
+            }
+            _ => None,
+        })
     }
 
-    /// Returns the queued bytes.
+    /// Returns the queued bytes, of a client that gets live events.
     pub(crate) fn queued(&self) -> u64 {
         self.queued_at(self.written)
     }
 
     fn queued_at(&self, written: u64) -> u64 {
-        (self.expected.len() as u64).saturating_sub(written)
+        match self.replay {
+            Some(_) => 0,
+            None => (self.expected.len() as u64).saturating_sub(written),
+        }
     }
 
     /// Returns the bytes queued at the start of the turn; valid only before anything is applied.

@@ -1,5 +1,7 @@
 //! A second parser of source lines that shares no code with the server's.
 
+use std::collections::BTreeSet;
+
 /// The effect of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -8,6 +10,19 @@ pub(crate) enum Action {
     Broadcast,
     PrivateMessage { to: u64 },
     StatusUpdate { from: u64 },
+}
+
+impl Action {
+    /// Returns whether a user is told, with the follows before the event.
+    pub(crate) fn concerns(self, user: u64, follows: &BTreeSet<(u64, u64)>) -> bool {
+        match self {
+            Action::Follow { followed, .. } => user == followed,
+            Action::Unfollow { .. } => false,
+            Action::Broadcast => true,
+            Action::PrivateMessage { to } => user == to,
+            Action::StatusUpdate { from } => follows.contains(&(user, from)),
+        }
+    }
 }
 
 /// The result of parsing a line.

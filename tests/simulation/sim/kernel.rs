@@ -30,6 +30,10 @@ pub(crate) enum Call {
     WriteFailed(SocketId),
     /// The server has registered the client as this user.
     Registered(SocketId, u64),
+    /// The server tells the client that these sequences may be missing.
+    GapTold(SocketId, u64, u64),
+    /// From now on the client gets live events.
+    CaughtUp(SocketId),
     /// The server has shut down its sending side.
     ShutDown(SocketId),
     Closed(SocketId),

@@ -52,6 +52,14 @@ impl Stream for SimulatedStream {
     fn on_registered(&mut self, user: UserId) {
         self.kernel.borrow_mut().calls.push(Call::Registered(self.socket, user.0));
     }
+
+    fn on_gap_told(&mut self, first: u64, last: u64) {
+        self.kernel.borrow_mut().calls.push(Call::GapTold(self.socket, first, last));
+    }
+
+    fn on_caught_up(&mut self) {
+        self.kernel.borrow_mut().calls.push(Call::CaughtUp(self.socket));
+    }
 }
 
 impl Read for SimulatedStream {

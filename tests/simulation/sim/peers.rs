@@ -33,6 +33,8 @@ pub(crate) struct Peers {
     pub(crate) sources: Vec<SocketId>,
     /// The first sequence that no source has sent since the stream began.
     cursor: u64,
+    /// The sequence that the server waits for.
+    awaited: u64,
     /// No peer acts any more.
     has_stopped: bool,
     pub(crate) is_tracing: bool,
@@ -57,6 +59,7 @@ impl Peers {
             clients: Vec::new(),
             sources: Vec::new(),
             cursor: scenario.config.first_sequence,
+            awaited: scenario.config.first_sequence,
             has_stopped: false,
             is_tracing: false,
         }
@@ -64,6 +67,7 @@ impl Peers {
 
     /// Lets one peer act. `awaited` is the sequence that the server waits for.
     pub(crate) fn step(&mut self, kernel: &mut Kernel, awaited: u64) {
+        self.awaited = awaited;
         match self.random.below(100) {
             0..14 => self.client_connects(kernel),
             14..34 => self.client_sends_id(kernel),
@@ -202,7 +206,23 @@ impl Peers {
             2 => "1".repeat(60 + self.random.below(10)).into_bytes(),
             3 => Vec::new(),
             4 => user.to_string().into_bytes(),
+            5 => format!("{user}|{end}").into_bytes(),
+            6..13 if self.scenario.config.resume_events > 0 || self.random.one_in(10) => {
+                format!("{user}|{}{end}{extra}", self.last_sequence()).into_bytes()
+            }
             _ => format!("{user}{end}{extra}").into_bytes(),
+        }
+    }
+
+    /// Returns a sequence up to which a client that comes back may have everything.
+    fn last_sequence(&mut self) -> u64 {
+        let back = self.random.below(40) as u64;
+        let last = self.awaited.saturating_sub(1);
+        match self.random.below(12) {
+            0 => last.saturating_add(self.random.between(1, 4)),
+            1 => *self.random.pick(&[0, u64::MAX - 1, u64::MAX]),
+            2..6 => last,
+            _ => last.saturating_sub(back),
         }
     }
 

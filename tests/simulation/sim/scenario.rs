@@ -68,8 +68,13 @@ fn random_config(random: &mut Random) -> Config {
     let stall_timeout = millis(&[10, 100, 1000]);
     let drain_timeout = millis(&[0, 10, 100, 1000]);
     let gap_timeout = millis(&[0, 0, 1, 10, 100]);
+    let resume_events = *random.pick(&[0, 0, 1, 3, 20, 100_000]);
     let client_queue_bytes = *random.pick(&[1, 12, 30, 100, 400, 4096, 1 << 20]);
-    let total_queue_bytes = client_queue_bytes * *random.pick(&[1, 2, 5, 1000]);
+    let total_queue_bytes = match resume_events {
+        0 => client_queue_bytes * *random.pick(&[1, 2, 5, 1000]),
+        // Always enough, because the bytes queued for a client that resumes are unknown to the model.
+        _ => client_queue_bytes * 1000 + 10_000,
+    };
     Config {
         first_sequence: *random.pick(&[1, 1, 1, 0, 120, 0xffff_ff00, u64::MAX - 100]),
         reorder_window: *random.pick(&[1, 2, 5, 30, 200, 1000]),
@@ -84,6 +89,7 @@ fn random_config(random: &mut Random) -> Config {
         slow_client: *random.pick(&[SlowClient::Pause, SlowClient::Disconnect]),
         stall_timeout,
         drain_timeout,
+        resume_events,
         ..Config::default()
     }
 }
@@ -115,6 +121,8 @@ fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         discarded_bytes_per_client: *random.pick(&[1, 5, 50]),
         discarded_bytes: *random.pick(&[1, 10, 100]),
         batch_bytes: queued_bytes,
+        resume_steps: *random.pick(&[1, 5, 50, default.resume_steps]),
+        resume_bytes: *random.pick(&[1, 100, default.resume_bytes]),
         // Without effect, because there is no log.
         in_flight_bytes: default.in_flight_bytes,
         unapplied: default.unapplied,

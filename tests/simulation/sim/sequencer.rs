@@ -66,7 +66,7 @@ pub(crate) struct Sequencer {
     /// Sources that exceeded the window.
     out_of_window: Vec<SocketId>,
     /// Events applied since they were last taken.
-    applied: Vec<(Line, Action)>,
+    applied: Vec<(u64, Line, Action)>,
 }
 
 impl Sequencer {
@@ -121,7 +121,13 @@ impl Sequencer {
         self.due().is_none() && !self.waiting.is_empty()
     }
 
-    pub(crate) fn take_applied(&mut self) -> Vec<(Line, Action)> {
+    /// Returns the sequence at which the stream starts.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Returns the applied events since the last call, with their sequences.
+    pub(crate) fn take_applied(&mut self) -> Vec<(u64, Line, Action)> {
         std::mem::take(&mut self.applied)
     }
 
@@ -216,7 +222,7 @@ impl Sequencer {
             Action::PrivateMessage { .. } => &mut self.counts.private_messages,
             Action::StatusUpdate { .. } => &mut self.counts.status_updates,
         } += 1;
-        self.applied.push((line, action));
+        self.applied.push((self.counts.awaited - 1, line, action));
     }
 
     fn process(&mut self, source: SocketId, line: Line) {

@@ -5,6 +5,7 @@ pub(crate) mod first_delivery;
 pub(crate) mod flood;
 pub(crate) mod open_loop;
 pub(crate) mod persistent_client;
+pub(crate) mod reconnects;
 pub(crate) mod run_end;
 pub(crate) mod session;
 pub(crate) mod source;

@@ -2,7 +2,9 @@
 //!
 //! While the clock runs it only writes, reads and compares.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -10,6 +12,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::client::connection::Connecting;
 use crate::client::first_delivery::FirstDelivery;
+use crate::client::reconnects::{Reconnects, Way};
 use crate::client::run_end::{END_TIMEOUT, SILENCE_PERIOD, source_failed, warn_of_open_source};
 use crate::client::source::{Source, sync_handshake};
 use crate::client::sync::Answers;
@@ -73,6 +76,17 @@ pub(crate) struct Remains {
     pub(crate) answers: Answers,
     /// Differences, other than that connections have ended.
     pub(crate) mismatches: Vec<Mismatch>,
+    /// Where each client is.
+    pub(crate) positions: Vec<Position>,
+}
+
+/// What a client has received: where it can go on after it has come back.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Position {
+    /// The sequence of the last complete line.
+    sequence: u64,
+    /// The end of that line in the output of the segment.
+    cursor: Cursor,
 }
 
 /// A source and its clients, connected.
@@ -88,12 +102,18 @@ pub(crate) struct Session {
     mismatched: Vec<usize>,
     timeout: Duration,
     first_delivery: FirstDelivery,
+    /// Clients come back during the run.
+    reconnects: Option<Reconnects>,
 }
 
 struct Client {
     user: u64,
     stream: TcpStream,
     cursor: Cursor,
+    /// Where the next segment starts, unless at its beginning.
+    starts_at: Option<Cursor>,
+    /// The sequence of the last line of the earlier segments, while clients come back.
+    last_sequence: u64,
     /// Lines and bytes of the earlier segments.
     events_before: u64,
     bytes_before: u64,
@@ -145,6 +165,46 @@ impl Session {
         })
     }
 
+    /// The same as [`connect_synced`](Self::connect_synced), with clients that come back and continue the segment
+    /// that they received before.
+    ///
+    /// # Errors
+    ///
+    /// A connection is refused or fails.
+    pub(crate) fn connect_returning(
+        to: Addresses,
+        users: &[u64],
+        positions: &[Position],
+        answers: Answers,
+        timeout: Duration,
+    ) -> io::Result<Session> {
+        let sequences: HashMap<u64, u64> =
+            users.iter().copied().zip(positions.iter().map(|position| position.sequence)).collect();
+        let client = |user| {
+            Handshake::of_returning_user(user, sequences.get(&user).copied().unwrap_or_default())
+        };
+        let mut session =
+            Session::open(to, users, timeout, &sync_handshake(), client, |stream, registry| {
+                Source::synced(stream, answers, registry, SOURCE)
+            })?;
+        for (client, position) in session.clients.iter_mut().zip(positions) {
+            client.starts_at = Some(position.cursor);
+            client.last_sequence = position.sequence;
+        }
+        Ok(session)
+    }
+
+    /// Lets clients drop their connections and come back during the run.
+    pub(crate) fn with_reconnects(mut self, reconnects: Reconnects) -> Session {
+        self.reconnects = Some(reconnects);
+        self
+    }
+
+    /// Returns the number of clients that came back so far.
+    pub(crate) fn client_reconnects(&self) -> Option<u64> {
+        self.reconnects.as_ref().map(|reconnects| reconnects.count)
+    }
+
     fn open(
         to: Addresses,
         users: &[u64],
@@ -172,6 +232,7 @@ impl Session {
             mismatched: Vec::new(),
             timeout,
             first_delivery: FirstDelivery::new(to.events),
+            reconnects: None,
         })
     }
 
@@ -215,6 +276,7 @@ impl Session {
             waiting -= stats.finished;
             received += stats.matched_bytes;
             now = Instant::now();
+            waiting -= usize::from(self.reconnect_if_due(segment, now)?);
             observer.progress(now, self.source.sent as u64, received);
             let resting = self.source.sent == due && due < segment.wire.len();
             if stats.matched_bytes > 0 {
@@ -298,10 +360,12 @@ impl Session {
             self.read_clients(segment);
         }
         let received = self.clients.iter().map(|client| client.cursor.offset).collect();
+        let clients = self.clients.iter_mut().enumerate();
+        let positions = clients.map(|(index, client)| client.rewind(segment, index)).collect();
         let answers = self.source.answers().map(|answers| answers.continued());
         let mut mismatches = self.into_mismatches();
         mismatches.retain(|mismatch| !matches!(mismatch.kind, MismatchKind::ClosedEarly(_)));
-        Ok(Remains { received, answers: answers.unwrap_or_default(), mismatches })
+        Ok(Remains { received, answers: answers.unwrap_or_default(), mismatches, positions })
     }
 
     /// Sends `segment` and counts received bytes until everything has been sent and nothing has
@@ -375,7 +439,7 @@ impl Session {
     fn start(&mut self, segment: &Segment) -> usize {
         self.source.start();
         for client in &mut self.clients {
-            client.cursor = Cursor::default();
+            client.cursor = client.starts_at.take().unwrap_or_default();
         }
         let streams = self.clients.iter().zip(&segment.deliveries.clients);
         streams.filter(|(client, due)| client.mismatch.is_none() && due.len() > 0).count()
@@ -435,6 +499,30 @@ impl Session {
             client.in_ready_list
         });
         total
+    }
+
+    /// Lets a client leave and come back, if that is due. Returns whether it has received the rest of its part before.
+    fn reconnect_if_due(&mut self, segment: &Segment, now: Instant) -> io::Result<bool> {
+        let Some(reconnects) = &mut self.reconnects else { return Ok(false) };
+        let Some((index, way)) = reconnects.take_due(now, self.clients.len()) else {
+            return Ok(false);
+        };
+        let client = &mut self.clients[index];
+        if client.mismatch.is_some() || client.ended {
+            return Ok(false);
+        }
+        let was_waiting = client.is_waiting(segment, index);
+        client.come_back(
+            way,
+            reconnects.to,
+            (self.poll.registry(), Token(index)),
+            &mut self.buffer,
+            (segment, index),
+        )?;
+        if client.mismatch.is_some() {
+            self.mismatched.push(index);
+        }
+        Ok(was_waiting && !client.is_waiting(segment, index))
     }
 
     /// Reads once from every readable client without comparing.
@@ -527,6 +615,11 @@ impl Session {
     /// Adds the expected totals of `segment` to every client.
     fn commit_segment(&mut self, segment: &Segment) {
         for (client, due) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
+            if self.reconnects.is_some()
+                && let Some(line) = due.last_line(&segment.deliveries.broadcasts)
+            {
+                client.last_sequence = sequence_of(line);
+            }
             client.events_before += due.lines();
             client.bytes_before += due.len();
         }
@@ -548,6 +641,8 @@ impl Client {
             user,
             stream,
             cursor: Cursor::default(),
+            starts_at: None,
+            last_sequence: 0,
             events_before: 0,
             bytes_before: 0,
             mismatch: None,
@@ -575,6 +670,44 @@ impl Client {
             Err(error) => self.end(&error.to_string(), segment, index),
         }
         false
+    }
+
+    /// Forgets the incomplete last line, and returns where the client is.
+    fn rewind(&mut self, segment: &Segment, index: usize) -> Position {
+        let expected = &segment.deliveries.clients[index];
+        let line = self.cursor.rewind_to_line(expected, &segment.deliveries.broadcasts);
+        Position { sequence: line.map_or(self.last_sequence, sequence_of), cursor: self.cursor }
+    }
+
+    /// Leaves, and comes back with the sequence of the last complete line.
+    fn come_back(
+        &mut self,
+        way: Way,
+        to: SocketAddr,
+        (registry, token): (&Registry, Token),
+        buffer: &mut [u8],
+        (segment, index): (&Segment, usize),
+    ) -> io::Result<()> {
+        if way.reads_first {
+            while self.mismatch.is_none() && self.read(buffer, segment, index) {}
+        }
+        if self.mismatch.is_some() {
+            return Ok(());
+        }
+        let Position { sequence, .. } = self.rewind(segment, index);
+        let handshake = Handshake::of_returning_user(self.user, sequence);
+        if !way.takes_over {
+            self.stream.shutdown(Shutdown::Both).or_else(|error| match error.kind() {
+                ErrorKind::NotConnected => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        let connection = Connecting::open(to, "a client that comes back", &handshake)?;
+        // The old connection is closed here.
+        self.stream = connection.finish()?;
+        registry.register(&mut self.stream, token, Interest::READABLE)?;
+        self.ending = false;
+        Ok(())
     }
 
     fn check(&mut self, received: &[u8], segment: &Segment, index: usize) {
@@ -622,4 +755,10 @@ impl Client {
         let text = line.map_or(Vec::new(), |line| line.text);
         self.mismatch.insert(mismatch.expecting(text))
     }
+}
+
+/// Returns the sequence of a line. 0 if it has none, which no expected line is.
+fn sequence_of(line: &[u8]) -> u64 {
+    let digits = line.split(|&byte| byte == b'|').next().unwrap_or_default();
+    str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }

@@ -10,7 +10,8 @@ use log::debug;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::client::session::{Observer, Remains, Session, Until};
+use crate::client::reconnects::Reconnects;
+use crate::client::session::{Observer, Position, Remains, Session, Until};
 use crate::client::sync::Answers;
 use crate::options::CommonOptions;
 use crate::oracle::mismatch::Mismatch;
@@ -40,6 +41,9 @@ pub(super) struct RestartPlan {
     pub(super) every: Duration,
     /// Number of kills after which the stream ends. `None`: it ends after all events.
     pub(super) restarts: Option<u64>,
+    /// Mean time between two clients that leave and come back, as all do after a restart. `None`: after a restart
+    /// clients are due only the events from the awaited sequence on.
+    pub(super) reconnect_every: Option<Duration>,
 }
 
 /// Outcome of a run with restarts.
@@ -74,6 +78,9 @@ struct Figures {
     restarts: u64,
     /// Further kills, in the first milliseconds of a start.
     killed_starts: u64,
+    /// Clients that left and came back, besides those after a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_reconnects: Option<u64>,
     /// Time from a start of the program to its ready line, of all starts but the first.
     start_median_seconds: Option<f64>,
     start_max_seconds: Option<f64>,
@@ -108,6 +115,9 @@ impl RestartOutcome {
             text += &format!(" a start took {median} in the median, {max} at most");
         }
         text += &format!("\n  kills       {} more while it started\n", self.figures.killed_starts);
+        if let Some(count) = self.figures.client_reconnects {
+            text += &format!("  reconnects  {count} of clients, besides those after a restart\n");
+        }
         let Figures { last_users, last_status_updates, .. } = self.figures;
         if last_users > 0 {
             text += &format!(
@@ -198,6 +208,7 @@ pub(super) fn verify(
         stream,
         answers: Answers::default(),
         received: None,
+        positions: None,
         from: FIRST_SEQUENCE,
         random: Prng::from_seed(spec.seed),
         began: start,
@@ -227,6 +238,8 @@ struct Run {
     answers: Answers,
     /// What clients had received when the server was killed. `None` before the first kill.
     received: Option<Vec<u64>>,
+    /// Where clients come back. `None` before the first kill, and if they do not.
+    positions: Option<Vec<Position>>,
     /// The sequence from which on that was due.
     from: u64,
     random: Prng,
@@ -269,24 +282,29 @@ impl Run {
 
     /// Connects to a server that has just started, and sends until it is to be killed.
     fn live(&mut self, server: &Server) -> io::Result<LifeEnd> {
-        let clients = self.stream.clients();
-        let answers = self.answers.continued();
-        let mut session =
-            Session::connect_synced(server.addresses, clients, answers, self.timeout)?;
+        let mut positions = self.positions.take();
+        let mut session = self.connect(server, positions.as_deref())?;
         let awaited = session.awaited()?;
         self.check_start(awaited)?;
         debug!("life {}: sequence {awaited} is awaited", self.figures.restarts + 1);
         let until = self.next_kill(awaited);
-        self.from = awaited;
+        if positions.is_none() {
+            self.from = awaited;
+        }
         loop {
             while self.from == self.stream.range().end {
                 if !self.has_more_to_send() || !self.stream.next_chunk()? {
+                    self.count_reconnects(&session);
                     return Ok(LifeEnd::Complete(session));
                 }
             }
             let end = self.stream.range().end;
-            self.stream.write_segment(self.from, &mut self.segment);
+            // Clients that have come back continue the same segment. What the server has of it already is late.
+            if positions.take().is_none() {
+                self.stream.write_segment(self.from, &mut self.segment);
+            }
             if !self.send(&mut session, until)? {
+                self.count_reconnects(&session);
                 return Ok(LifeEnd::Due(session));
             }
             if session.has_mismatches() {
@@ -296,6 +314,30 @@ impl Run {
             session.wait_until_committed(end - 1)?;
             self.figures.delivered_bytes += self.segment.deliveries.bytes();
             self.from = end;
+        }
+    }
+
+    /// Connects the source and the clients, which come back where they are.
+    fn connect(&self, server: &Server, positions: Option<&[Position]>) -> io::Result<Session> {
+        let (to, clients, timeout) = (server.addresses, self.stream.clients(), self.timeout);
+        let answers = self.answers.continued();
+        let session = match positions {
+            None => Session::connect_synced(to, clients, answers, timeout)?,
+            Some(positions) => {
+                Session::connect_returning(to, clients, positions, answers, timeout)?
+            }
+        };
+        Ok(match self.plan.reconnect_every {
+            None => session,
+            Some(every) => {
+                session.with_reconnects(Reconnects::new(to.clients, every, self.figures.restarts))
+            }
+        })
+    }
+
+    fn count_reconnects(&mut self, session: &Session) {
+        if let Some(count) = session.client_reconnects() {
+            *self.figures.client_reconnects.get_or_insert_default() += count;
         }
     }
 
@@ -381,8 +423,13 @@ impl Run {
 
     /// Takes what is left of a session whose server was killed. Returns the differences.
     fn take_remains(&mut self, remains: Remains) -> Vec<Mismatch> {
-        // A complete segment is counted already.
-        if self.from < self.stream.range().end {
+        let is_continued =
+            self.plan.reconnect_every.is_some() && self.from < self.stream.range().end;
+        self.positions = is_continued.then_some(remains.positions);
+        // A complete segment is counted already, and one that is continued will be.
+        if is_continued {
+            self.received = Some(remains.received);
+        } else if self.from < self.stream.range().end {
             self.figures.delivered_bytes += remains.received.iter().sum::<u64>();
             self.received = Some(remains.received);
         } else {

@@ -145,6 +145,11 @@ impl Expected {
         })
     }
 
+    /// Returns the last line, without its terminator.
+    pub(crate) fn last_line<'a>(&'a self, broadcasts: &'a BroadcastLog) -> Option<&'a [u8]> {
+        self.spans.last().and_then(|&span| last_line(self.span_bytes(span, broadcasts)))
+    }
+
     /// Returns the line that contains byte `offset`, or `None` after the end.
     ///
     /// Scans the output from its beginning, so it is meant for reports only.
@@ -166,6 +171,13 @@ pub(crate) struct ExpectedLine {
 fn push_line(text: &mut Vec<u8>, line: &[u8]) {
     text.extend_from_slice(line);
     text.extend_from_slice(b"\r\n");
+}
+
+/// Returns the last line of bytes that are complete lines, without its terminator.
+fn last_line(lines: &[u8]) -> Option<&[u8]> {
+    let line = lines.strip_suffix(b"\r\n")?;
+    let start = line.iter().rposition(|&byte| byte == b'\n').map_or(0, |before| before + 1);
+    Some(&line[start..])
 }
 
 /// A position in an expected output.
@@ -212,6 +224,27 @@ impl Cursor {
             self.span += 1;
             self.within = 0;
         }
+    }
+
+    /// Goes back to the start of the line that is consumed in part, if any. Returns the complete line before it,
+    /// without its terminator.
+    pub(crate) fn rewind_to_line<'a>(
+        &mut self,
+        expected: &'a Expected,
+        broadcasts: &'a BroadcastLog,
+    ) -> Option<&'a [u8]> {
+        // Each span holds complete lines.
+        if let Some(&span) = expected.spans.get(self.span) {
+            let before = &expected.span_bytes(span, broadcasts)[..self.within];
+            let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+            self.offset -= (self.within - start) as u64;
+            self.within = start;
+            if start > 0 {
+                return last_line(&before[..start]);
+            }
+        }
+        let &span = expected.spans.get(self.span.checked_sub(1)?)?;
+        last_line(expected.span_bytes(span, broadcasts))
     }
 
     /// Consumes the prefix of `received` that is expected next.
@@ -304,6 +337,26 @@ mod tests {
         }
         let mut end = Cursor::at(expected.len(), &expected);
         assert_eq!(end.check(b"x", &expected, &broadcasts), Err(0));
+    }
+
+    #[test]
+    fn a_cursor_goes_back_to_the_start_of_its_line() {
+        let (expected, broadcasts, contiguous, _) = sample();
+        let line_before = |end: usize| {
+            contiguous[..end].split_inclusive(|&b| b == b'\n').rfind(|line| line.ends_with(b"\n"))
+        };
+        for offset in (0..300).chain(20_000..20_100).chain([contiguous.len()]) {
+            let mut cursor = Cursor::default();
+            assert_eq!(cursor.check(&contiguous[..offset], &expected, &broadcasts), Ok(()));
+            let line = cursor.rewind_to_line(&expected, &broadcasts);
+            let due = line_before(offset).map(|line| line.strip_suffix(b"\r\n").unwrap());
+            assert_eq!(line, due, "before {offset}");
+            let start = contiguous[..offset].iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
+            assert_eq!(cursor.offset, start as u64);
+            let rest = &contiguous[start..];
+            assert_eq!(cursor.check(rest, &expected, &broadcasts), Ok(()), "from {start} on");
+        }
+        assert_eq!(expected.last_line(&broadcasts), Some(&b"9|B"[..]));
     }
 
     #[test]

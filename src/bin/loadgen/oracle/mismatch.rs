@@ -59,10 +59,17 @@ impl Mismatch {
 pub(crate) const RESET_HINT: &str = "if the server has received events before, restart it, or run it with \
                     --on-source-disconnect reset";
 
+/// Explanation of a gap that a client is told when it comes back.
+pub(crate) const GAP_HINT: &str =
+    "the server does not reach back that far: start it with a larger --resume-events";
+
 impl Mismatch {
     /// Returns an explanation if a client's first line has a later sequence than expected: a server
     /// that has received events before drops those with the same sequences, and delivers the next.
     pub(crate) fn hint(&self) -> Option<&'static str> {
+        if self.got.starts_with(b"gap ") {
+            return Some(GAP_HINT);
+        }
         let sequence = |line: &[u8]| -> Option<u64> {
             let digits = line.split(|&byte| byte == b'|').next()?;
             std::str::from_utf8(digits).ok()?.parse().ok()

@@ -31,6 +31,9 @@ pub(crate) struct Summary {
     /// Connections that a source has lost that speaks `SYNC`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source_reconnects: Option<u64>,
+    /// Clients that dropped their connections and came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client_reconnects: Option<u64>,
     pub(crate) events_per_second: f64,
     pub(crate) deliveries_per_second: f64,
     pub(crate) delivered_megabytes_per_second: f64,
@@ -118,6 +121,9 @@ impl fmt::Display for Summary {
                 write!(f, ", {} of memory at most", format_bytes(bytes as f64))?;
             }
             writeln!(f)?;
+        }
+        if let Some(reconnects) = self.client_reconnects {
+            writeln!(f, "  reconnects  {reconnects} of clients")?;
         }
         if let Some(reconnects) = self.source_reconnects {
             writeln!(f, "  source      everything committed, {reconnects} reconnects")?;

@@ -13,4 +13,9 @@ impl Handshake {
     pub(crate) fn of_user(user: u64) -> Handshake {
         Handshake { text: format!("{user}\n").into_bytes(), expected_suffix: b"" }
     }
+
+    /// The id line of a client that comes back, and has everything up to a sequence.
+    pub(crate) fn of_returning_user(user: u64, sequence: u64) -> Handshake {
+        Handshake { text: format!("{user}|{sequence}\n").into_bytes(), expected_suffix: b"" }
+    }
 }

@@ -4,15 +4,17 @@ use eventserver::hub::CloseReason;
 
 use super::super::kernel::{Kernel, SocketId};
 use super::super::network::address_of;
-use super::{Client, LINGER_TIMEOUT, Model};
+use super::{Client, IdLine, LINGER_TIMEOUT, Model};
 
 impl Model {
     /// Registers a client as the server says, and checks that the server was right: the client has
     /// sent this ID, and it takes over its user's connection or a slot is free.
     pub(super) fn on_registered(&mut self, id: SocketId, user: u64) {
-        let candidate = self.candidates.iter().position(|&candidate| candidate == (id, user));
+        let is_candidate =
+            |&(candidate, line): &(SocketId, IdLine)| (candidate, line.0) == (id, user);
+        let candidate = self.candidates.iter().position(is_candidate);
         let Some(index) = candidate else { panic!("client {id} has not sent the ID {user}") };
-        self.candidates.remove(index);
+        let (_, (_, after)) = self.candidates.remove(index);
         // Clients that have ended may be unregistered already.
         let others = self.users.values().filter(|other| !self.ended.contains(other));
         assert!(
@@ -20,11 +22,14 @@ impl Model {
             "client {id} is registered over the limit"
         );
         self.register(id, user);
+        if let Some(after) = after {
+            self.start_replay(id, user, after);
+        }
     }
 
     /// Checks that every client whose ID was read in this turn was registered or closed.
     pub(super) fn check_candidates(&mut self, closed: &[SocketId]) {
-        for (id, user) in std::mem::take(&mut self.candidates) {
+        for (id, (user, _)) in std::mem::take(&mut self.candidates) {
             assert!(closed.contains(&id), "client {id} is not registered as {user}");
         }
     }
@@ -59,7 +64,7 @@ impl Model {
     fn reject_client(&mut self, id: SocketId) {
         let client = &self.clients[&id];
         let candidate = self.candidates.iter().find(|&&(candidate, _)| candidate == id);
-        let candidate_user = candidate.map(|&(_, user)| user);
+        let candidate_user = candidate.map(|&(_, (user, _))| user);
         let is_candidate = candidate_user.is_some();
         // No client times out in the turn that accepted it.
         let is_newcomer = client.since == self.now && client.user.is_none();

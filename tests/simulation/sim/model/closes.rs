@@ -70,6 +70,14 @@ impl Model {
 
     /// Returns the reason to close a client that neither ended nor failed.
     fn reason_to_close(&self, id: SocketId, client: &Client) -> CloseReason {
+        if let Some(replay) = &client.replay {
+            let is_ahead = replay.is_ahead(self.sequencer.awaited());
+            assert!(
+                self.is_draining() && (is_ahead || self.is_drain_over()),
+                "client {id}, which resumes, is closed"
+            );
+            return if is_ahead { CloseReason::Stopped } else { CloseReason::DrainTimeout };
+        }
         if client.user.is_none() {
             let is_late = self.now >= client.since + self.limits.identify_timeout;
             assert!(
@@ -136,7 +144,8 @@ impl Model {
         assert_eq!(totals.unterminated(), self.unterminated, "unterminated lines");
         let merged = |closed: &dyn Fn(CloseReason) -> u64| {
             CloseReason::ALL.map(|reason| match reason {
-                // Where both apply, either reason is valid.
+                // Where both apply, either reason is valid. What is queued for a client that resumes is unknown.
+                CloseReason::Stopped if self.limits.resume_events > 0 => 0,
                 CloseReason::Stalled | CloseReason::TakenOver | CloseReason::TooManyFromAddress => {
                     0
                 }
@@ -147,7 +156,11 @@ impl Model {
                     closed(CloseReason::TakenOver) + closed(CloseReason::ClosedByPeer)
                 }
                 CloseReason::DrainTimeout => {
-                    closed(CloseReason::Stalled) + closed(CloseReason::DrainTimeout)
+                    let stopped = match self.limits.resume_events {
+                        0 => 0,
+                        _ => closed(CloseReason::Stopped),
+                    };
+                    closed(CloseReason::Stalled) + closed(CloseReason::DrainTimeout) + stopped
                 }
                 reason => closed(reason),
             })

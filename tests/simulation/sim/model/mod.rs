@@ -18,11 +18,12 @@
 //!   settings define.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use eventserver::config::{Config, OnSourceDisconnect, SlowClient};
 use eventserver::hub::{Capacity, CloseReason, Stats};
 
-use super::client::{Client, Stall};
+use super::client::{Client, IdLine, Stall};
 use super::kernel::{Call, Kernel, SocketId};
 use super::sequencer::Sequencer;
 use super::socket::Side;
@@ -60,6 +61,7 @@ pub(crate) struct Limits {
     gap_timeout: Option<u64>,
     resets: bool,
     pauses: bool,
+    resume_events: usize,
 }
 
 impl Limits {
@@ -75,6 +77,7 @@ impl Limits {
             gap_timeout: config.gap_timeout.map(|timeout| timeout.as_millis() as u64),
             resets: config.on_source_disconnect == OnSourceDisconnect::Reset,
             pauses: config.slow_client == SlowClient::Pause,
+            resume_events: config.resume_events,
         }
     }
 }
@@ -82,7 +85,13 @@ impl Limits {
 mod admission;
 mod closes;
 mod quiescence;
+mod resumes;
 mod routing;
+
+pub(crate) use self::resumes::Replay;
+
+/// Terminator of the lines to clients.
+const TERMINATOR: &[u8] = b"\r\n";
 
 /// A simple implementation of the whole server.
 pub(crate) struct Model {
@@ -93,13 +102,15 @@ pub(crate) struct Model {
     /// The one connection of each connected user.
     pub(crate) users: BTreeMap<u64, SocketId>,
     /// Clients whose ID line was read in this turn, until they are registered or closed.
-    candidates: Vec<(SocketId, u64)>,
+    candidates: Vec<(SocketId, IdLine)>,
     /// Connections whose end the last poll had reported.
     ended: BTreeSet<SocketId>,
     /// Connections that the server has shut down, with the time.
     pub(crate) lingering: BTreeMap<SocketId, u64>,
     /// Pairs of follower and followed.
-    follows: BTreeSet<(u64, u64)>,
+    follows: Rc<BTreeSet<(u64, u64)>>,
+    /// The applied events of the current stream.
+    history: Vec<resumes::Applied>,
     /// The missing sequence that others wait for, and since when.
     gap: Option<(u64, u64)>,
     total_stall: Option<Stall>,
@@ -143,7 +154,8 @@ impl Model {
             candidates: Vec::new(),
             ended: BTreeSet::new(),
             lingering: BTreeMap::new(),
-            follows: BTreeSet::new(),
+            follows: Rc::default(),
+            history: Vec::new(),
             gap: None,
             total_stall: None,
             is_total_stall_stale: false,
@@ -194,6 +206,7 @@ impl Model {
         self.check_counters(snapshot);
         if snapshot.is_idle {
             self.check_quiescent(snapshot, kernel);
+            self.check_replays(snapshot, |id| kernel.sockets[id].is_write_blocked);
         }
     }
 
@@ -282,6 +295,8 @@ impl Model {
                 client.expected_close = reason.or(Some(CloseReason::IoError));
             }
             Call::Registered(id, user) => self.on_registered(*id, *user),
+            Call::GapTold(id, first, last) => self.tell_gap(*id, *first, *last),
+            Call::CaughtUp(id) => self.end_replay(*id),
             Call::ShutDown(id) => {
                 assert!(self.clients.contains_key(id), "{id} must be a client");
                 self.lingering.insert(*id, self.now);
@@ -319,13 +334,13 @@ impl Model {
 
     fn on_id_bytes(&mut self, id: SocketId, bytes: &[u8]) {
         let is_draining = self.is_draining();
+        let may_resume = self.limits.resume_events > 0;
         let client = self.client(id);
         if client.user.is_some() || client.expected_close.is_some() || is_draining {
             return;
         }
-        let user = client.read_id(bytes);
-        match user {
-            Some(Some(user)) => self.candidates.push((id, user)),
+        match client.read_id(bytes, may_resume) {
+            Some(Some(line)) => self.candidates.push((id, line)),
             Some(None) => self.client(id).expected_close = Some(CloseReason::BadId),
             None => {}
         }

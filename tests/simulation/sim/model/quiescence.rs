@@ -123,7 +123,10 @@ impl Model {
             assert!(is_refused, "{} bytes for {id} could be written", client.queued());
             let is_heard = !socket.is_readable() || socket.edge || self.is_draining();
             assert!(is_heard, "input of client {id} is left unread");
-            let is_done = self.is_draining() && client.queued() == 0 && self.is_all_applied();
+            let has_all =
+                client.replay.as_ref().is_none_or(|it| it.is_ahead(self.sequencer.awaited()));
+            let is_done =
+                self.is_draining() && client.queued() == 0 && has_all && self.is_all_applied();
             assert!(!is_done, "client {id} has received everything and is still connected");
         }
         for &id in self.lingering.keys() {

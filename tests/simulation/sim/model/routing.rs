@@ -4,16 +4,15 @@ use eventserver::hub::CloseReason;
 
 use super::super::event::Action;
 use super::super::kernel::SocketId;
-use super::super::sequencer::{Counts, Sequencer};
-use super::{Model, TurnSnapshot};
-
-/// Terminator of the lines to clients.
-const TERMINATOR: &[u8] = b"\r\n";
+use super::super::sequencer::{Counts, Line, Sequencer};
+use super::{Model, TERMINATOR, TurnSnapshot};
+use std::rc::Rc;
 
 /// The sequencer's state after a turn.
 struct SequencerRun {
     sequencer: Sequencer,
-    was_reset: bool,
+    /// The awaited sequence before a reset.
+    reset_at: Option<u64>,
 }
 
 impl Model {
@@ -31,7 +30,7 @@ impl Model {
         let orders = permutations(&self.sequencer.sources_with_lines());
         let found =
             orders.iter().find_map(|sources| self.explain(sources, &seen, snapshot, closed));
-        let Some(SequencerRun { sequencer, was_reset }) = found else {
+        let Some(SequencerRun { sequencer, reset_at }) = found else {
             panic!("no order of the sources leads from {0:?} to {seen:?}", self.sequencer.counts())
         };
         if sequencer.counts() != self.sequencer.counts() {
@@ -42,11 +41,12 @@ impl Model {
         self.sequencer = sequencer;
         let applied = self.sequencer.take_applied();
         assert!(!was_paused || applied.is_empty(), "nothing is applied during a pause");
-        for (line, action) in applied {
-            self.deliver(&line, action, closed);
+        for (sequence, line, action) in applied {
+            self.deliver(sequence, &line, action, closed);
         }
-        if was_reset {
-            self.follows.clear();
+        if let Some(awaited) = reset_at {
+            self.follows = Rc::default();
+            self.reset_replays(awaited);
         }
     }
 
@@ -60,15 +60,15 @@ impl Model {
         let mut sequencer = self.sequencer.clone();
         if self.is_reset_by(closed, sources) {
             sequencer.run(sources);
+            let reset_at = Some(sequencer.awaited());
             sequencer.reset();
-            return (sequencer.counts() == *seen)
-                .then_some(SequencerRun { sequencer, was_reset: true });
+            return (sequencer.counts() == *seen).then_some(SequencerRun { sequencer, reset_at });
         }
         if !sequencer.run_to(sources, seen, &snapshot.lines_received) {
             self.check_skip(&sequencer, seen);
             sequencer.skip_gap();
             return (sequencer.counts() == *seen)
-                .then_some(SequencerRun { sequencer, was_reset: false });
+                .then_some(SequencerRun { sequencer, reset_at: None });
         }
         // With several sources only a full queue ends a turn's work, not a budget; a void needs no
         // queue space.
@@ -76,7 +76,7 @@ impl Model {
             Some(event) => event.is_some(),
             None => sequencer.sources_with_lines().is_empty(),
         };
-        (is_through || sources.len() < 2).then_some(SequencerRun { sequencer, was_reset: false })
+        (is_through || sources.len() < 2).then_some(SequencerRun { sequencer, reset_at: None })
     }
 
     /// Returns whether the last source that had sent a line was closed in this turn. Everything
@@ -112,7 +112,8 @@ impl Model {
         assert!(!self.is_draining(), "no gap is skipped during a shutdown");
     }
 
-    fn deliver(&mut self, line: &[u8], action: Action, closed: &[SocketId]) {
+    fn deliver(&mut self, sequence: u64, line: &Line, action: Action, closed: &[SocketId]) {
+        self.record(sequence, line, action);
         let recipients = self.recipients(action);
         let size = (line.len() + TERMINATOR.len()) as u64;
         for &id in &recipients {
@@ -130,24 +131,20 @@ impl Model {
         self.deliveries.1 += recipients.len() as u64;
         match action {
             Action::Follow { follower, followed } => {
-                self.follows.insert((follower, followed));
+                Rc::make_mut(&mut self.follows).insert((follower, followed));
             }
             Action::Unfollow { follower, followed } => {
-                self.follows.remove(&(follower, followed));
+                Rc::make_mut(&mut self.follows).remove(&(follower, followed));
             }
             Action::Broadcast | Action::PrivateMessage { .. } | Action::StatusUpdate { .. } => {}
         }
     }
 
-    /// Returns the connections that receive an event.
+    /// Returns the connections that receive an event as a live one.
     pub(super) fn recipients(&self, action: Action) -> Vec<SocketId> {
         let users = self.users.iter();
-        let concerned = users.filter(|&(&user, _)| match action {
-            Action::Follow { followed, .. } => user == followed,
-            Action::Unfollow { .. } => false,
-            Action::Broadcast => true,
-            Action::PrivateMessage { to } => user == to,
-            Action::StatusUpdate { from } => self.follows.contains(&(user, from)),
+        let concerned = users.filter(|&(&user, id)| {
+            self.clients[id].replay.is_none() && action.concerns(user, &self.follows)
         });
         concerned.map(|(_, &id)| id).collect()
     }

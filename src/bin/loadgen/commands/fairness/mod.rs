@@ -11,6 +11,7 @@
 //! spans several turns and is still an upper bound.
 
 mod clients;
+mod crowd;
 mod wait_times;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::clients::{ProbeClient, WriteIntervalProbe};
+use self::crowd::Crowd;
 pub(crate) use self::wait_times::Outcome;
 use self::wait_times::{WaitTimes, record};
 use super::{
@@ -32,6 +34,7 @@ use crate::client::flood::{Flood, FloodSpec, MAX_CHECKED};
 use crate::output::document::Plan;
 use crate::output::progress::Progress;
 use crate::output::{OutputFiles, heading, interruption, print};
+use crate::sys::descriptors::allow_clients;
 use crate::sys::interrupt;
 use crate::target::monitor::Monitor;
 use crate::target::server::{Addresses, Server};
@@ -49,6 +52,15 @@ const WRITE_PROBE: Token = Token(usize::MAX - 2);
 const SERVER_LOG: Token = Token(usize::MAX - 3);
 /// Tokens of probe clients start here; receivers have lower ones.
 const FIRST_CLIENT: usize = 1 << 32;
+/// Tokens of the clients that come back at once start here.
+const FIRST_RETURNING: usize = 1 << 48;
+
+/// Flag of the server with the number of events for which clients may come back, and its value for a started
+/// server: also how many events they have missed.
+const RESUME_FLAG: &str = "--resume-events";
+const MISSED_EVENTS: u64 = 1_000_000;
+/// Maximum time of flooding until so many were sent.
+const MAX_WARM_UP: Duration = Duration::from_secs(60);
 
 pub(super) fn run(flags: &args::Fairness) -> CommandResult {
     let common = super::init(flags.common(), flags.cpu, flags.server_cpu)?;
@@ -62,6 +74,7 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
         duration: Duration::from_secs_f64(flags.duration),
         interval: Duration::from_secs_f64(flags.interval_ms / 1000.0),
         identify_timeout: identify_timeout.map(Duration::from_millis),
+        returning: flags.returning.unwrap_or(0),
         bound: Duration::from_secs_f64(flags.bound_ms / 1000.0),
         timeout: common.timeout,
         log_interval: common.log_interval,
@@ -69,7 +82,9 @@ pub(super) fn run(flags: &args::Fairness) -> CommandResult {
     if experiment.flood.mix.weights.broadcast == 0 {
         Err("--mix: it must contain broadcasts, because a new client waits for one".to_owned())?;
     }
-    let own: Vec<_> = identify_timeout.map(|ms| (IDENTIFY_TIMEOUT_FLAG, ms)).into_iter().collect();
+    let resume = (experiment.returning > 0).then_some((RESUME_FLAG, MISSED_EVENTS));
+    let own: Vec<_> =
+        identify_timeout.map(|ms| (IDENTIFY_TIMEOUT_FLAG, ms)).into_iter().chain(resume).collect();
     let plan = Plan {
         kind: "fairness",
         description: experiment.describe(),
@@ -121,6 +136,8 @@ pub(crate) struct Experiment {
     pub(crate) interval: Duration,
     /// The server's identify timeout; `None` if unknown.
     pub(crate) identify_timeout: Option<Duration>,
+    /// Clients that come back at once, at the start of the measurement.
+    pub(crate) returning: usize,
     /// Maximum waiting time.
     pub(crate) bound: Duration,
     /// Time after which a wait is given up.
@@ -138,6 +155,7 @@ impl Experiment {
             "durationSeconds": self.duration.as_secs_f64(),
             "intervalMs": self.interval.as_secs_f64() * 1e3,
             "identifyTimeoutMs": self.identify_timeout.map(|time| time.as_millis() as u64),
+            "returning": self.returning,
             "boundMs": self.bound.as_secs_f64() * 1e3,
             "timeoutMs": self.timeout.as_millis() as u64,
         })
@@ -146,9 +164,13 @@ impl Experiment {
     /// Describes the measurement in one line.
     pub(crate) fn describe(&self) -> String {
         let FloodSpec { mix, users, receivers } = &self.flood;
+        let returning = match self.returning {
+            0 => String::new(),
+            count => format!(", {count} clients come back at once"),
+        };
         format!(
             "fairness: the mix `{mix}` as fast as the server accepts it, {receivers} of {users} users \
-             connected, {} of them checked, a new client every {:?} for {:?}",
+             connected, {} of them checked, a new client every {:?} for {:?}{returning}",
             (*receivers).min(MAX_CHECKED),
             self.interval,
             self.duration
@@ -164,16 +186,19 @@ impl Experiment {
 pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result<Outcome> {
     let mut run = FairnessRun::connect(experiment, &mut server)?;
     run.flood_until(Instant::now() + WARM_UP)?;
+    run.flood_until_missed()?;
     interrupt::check()?;
     run.waits = WaitTimes::new()?;
     let busy_before = server.monitor.and_then(Monitor::cpu_time);
     let waiting_before = server.monitor.and_then(Monitor::run_delay);
     let (start, first) = (Instant::now(), run.flood.next_sequence());
+    run.let_crowd_come_back()?;
     unless_interrupted(run.connect_clients_until(start + experiment.duration))?;
     let (time, sent) = (start.elapsed().as_secs_f64(), run.flood.next_sequence() - first);
     let busy_after = server.monitor.and_then(Monitor::cpu_time);
     let waiting_after = server.monitor.and_then(Monitor::run_delay);
     let result = run.drain().and_then(|()| run.settle());
+    let crowd = run.crowd.map(|crowd| crowd.outcome());
     let waits = run.waits;
     unless_interrupted(result.and_then(|()| server.stop()))?;
     let share = |after: Option<Duration>, before: Option<Duration>| {
@@ -182,7 +207,8 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     };
     let busy = share(busy_after, busy_before);
     let waiting = share(waiting_after, waiting_before);
-    Ok(Outcome::new(waits, experiment.bound, sent as f64 / time, busy, waiting))
+    let outcome = Outcome::new(waits, experiment.bound, sent as f64 / time, busy, waiting);
+    Ok(outcome.with_crowd(crowd))
 }
 
 /// A measurement in progress.
@@ -199,6 +225,8 @@ struct FairnessRun<'a> {
     stats_requested_at: Option<Instant>,
     /// Waiting probe clients, by token.
     clients: HashMap<usize, ProbeClient>,
+    /// The clients that come back at once, if there are any.
+    crowd: Option<Crowd>,
     connected_count: u64,
     waits: WaitTimes,
     last_poll: Instant,
@@ -224,6 +252,7 @@ impl<'a> FairnessRun<'a> {
             server_log,
             stats_requested_at: None,
             clients: HashMap::new(),
+            crowd: None,
             connected_count: 0,
             waits: WaitTimes::new()?,
             last_poll: Instant::now(),
@@ -235,6 +264,34 @@ impl<'a> FairnessRun<'a> {
             self.step()?;
         }
         Ok(())
+    }
+
+    /// Floods until enough was sent for clients to have missed, if there are any, and connects them.
+    fn flood_until_missed(&mut self) -> io::Result<()> {
+        if self.experiment.returning == 0 {
+            return Ok(());
+        }
+        let end = Instant::now() + MAX_WARM_UP;
+        while self.flood.next_sequence() <= MISSED_EVENTS
+            && Instant::now() < end
+            && !interrupt::has_come()
+        {
+            self.step()?;
+        }
+        allow_clients(self.experiment.flood.receivers + self.experiment.returning)?;
+        // No event addresses these users. The next ones are those of new clients.
+        let first_user = u64::from(u32::MAX) + self.experiment.flood.users;
+        let registration = (self.poll.registry(), FIRST_RETURNING);
+        let crowd = Crowd::connect(self.to, self.experiment.returning, first_user, registration)?;
+        self.crowd = Some(crowd);
+        Ok(())
+    }
+
+    /// Lets the connected clients come back, for up to [`MISSED_EVENTS`].
+    fn let_crowd_come_back(&mut self) -> io::Result<()> {
+        let next = self.flood.next_sequence();
+        let after = next.saturating_sub(MISSED_EVENTS + 1);
+        self.crowd.as_mut().map_or(Ok(()), |crowd| crowd.come_back(after, next))
     }
 
     /// Floods and connects new clients at the given interval.
@@ -280,7 +337,12 @@ impl<'a> FairnessRun<'a> {
     /// Advances the flood by one step and polls.
     fn step(&mut self) -> io::Result<()> {
         self.flood.step()?;
-        let timeout = if self.flood.has_work() { Duration::ZERO } else { SLEEP };
+        let mut has_work = self.flood.has_work();
+        if let Some(crowd) = &mut self.crowd {
+            crowd.step()?;
+            has_work |= crowd.has_work();
+        }
+        let timeout = if has_work { Duration::ZERO } else { SLEEP };
         record(&mut self.waits.poll_interval, self.last_poll.elapsed());
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
@@ -299,6 +361,7 @@ impl<'a> FairnessRun<'a> {
                     }
                 }
                 _ if self.flood.set_ready(event) => {}
+                _ if self.crowd.as_mut().is_some_and(|crowd| crowd.set_ready(event)) => {}
                 Token(token) => {
                     let Some(client) = self.clients.get_mut(&token) else { continue };
                     if client.poll(self.flood.next_sequence(), &mut self.waits)? {

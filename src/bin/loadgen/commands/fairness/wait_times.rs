@@ -7,10 +7,11 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::json;
 
+use super::crowd::CrowdOutcome;
 use crate::client::open_loop::histogram;
 use crate::output::chart::{Chart, LineChart};
 use crate::output::document::{Findings, Verdict};
-use crate::output::format::{format_count, format_micros, format_si};
+use crate::output::format::{format_count, format_micros, format_seconds, format_si};
 use crate::output::percentiles::Percentiles;
 use crate::output::table::Table;
 use crate::sys::interrupt;
@@ -79,6 +80,18 @@ struct Figures {
     signal: Option<WaitSummary>,
     turn: Option<WaitSummary>,
     own_poll_interval: Option<WaitSummary>,
+    #[serde(flatten)]
+    crowd: Option<CrowdFigures>,
+}
+
+/// What became of the clients that came back at once.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CrowdFigures {
+    returning_clients: usize,
+    caught_up_clients: usize,
+    gap_clients: usize,
+    last_caught_up_seconds: f64,
 }
 
 /// Number of measured waits, and their times.
@@ -100,6 +113,17 @@ impl Figures {
             ("between two writes to a client", self.turn),
             ("this program, between two polls", self.own_poll_interval),
         ]
+    }
+}
+
+impl CrowdFigures {
+    fn text(&self) -> String {
+        let CrowdFigures { returning_clients, caught_up_clients, gap_clients, .. } = self;
+        format!(
+            "{caught_up_clients} of {returning_clients} clients caught up, the last after {}; {gap_clients} were \
+             told a gap",
+            format_seconds(self.last_caught_up_seconds)
+        )
     }
 }
 
@@ -142,8 +166,20 @@ impl Outcome {
             signal: WaitSummary::of(&waits.signal),
             turn: WaitSummary::of(&waits.turn),
             own_poll_interval: WaitSummary::of(&waits.poll_interval),
+            crowd: None,
         };
         Outcome { waits, figures }
+    }
+
+    /// Adds what became of the clients that came back at once, if there were any.
+    pub(super) fn with_crowd(mut self, crowd: Option<CrowdOutcome>) -> Outcome {
+        self.figures.crowd = crowd.map(|crowd| CrowdFigures {
+            returning_clients: crowd.clients,
+            caught_up_clients: crowd.caught_up,
+            gap_clients: crowd.gaps,
+            last_caught_up_seconds: crowd.time.as_secs_f64(),
+        });
+        self
     }
 
     /// The kind with the longest wait that the bound holds for, and that wait.
@@ -227,6 +263,9 @@ impl Outcome {
         if let Some(busy) = self.figures.server_busy_percent {
             table.add_pair("Server busy", format!("{busy:.1} % of a core"));
         }
+        if let Some(crowd) = &self.figures.crowd {
+            table.add_pair("Clients that came back", crowd.text());
+        }
         table
     }
 
@@ -266,6 +305,9 @@ impl Outcome {
         text.push_str(&format!("  flood: {} events/s", format_si(figures.events_per_second)));
         if let Some(busy) = figures.server_busy_percent {
             text.push_str(&format!(", server busy {busy:.1} %"));
+        }
+        if let Some(crowd) = &figures.crowd {
+            text.push_str(&format!("\n  came back: {}", crowd.text()));
         }
         text.push_str(&format!(
             "\n  {:<32}{:>6}{:>10}{:>10}{:>10}{:>10}\n",

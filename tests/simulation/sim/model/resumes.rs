@@ -1,0 +1,207 @@
+//! Clients that come back, and what they have missed.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::super::event::Action;
+use super::super::kernel::SocketId;
+use super::super::sequencer::Line;
+use super::{Model, TERMINATOR, TurnSnapshot};
+
+/// An applied event of the current stream.
+#[derive(Debug)]
+pub(super) struct Applied {
+    sequence: u64,
+    line: Line,
+    action: Action,
+    /// The follows before it.
+    follows: Rc<BTreeSet<(u64, u64)>>,
+}
+
+/// A client that has sent a sequence and gets no live events yet.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// The first sequence that it lacks.
+    next: u64,
+    /// Time of its registration.
+    since: u64,
+    /// Since when it certainly waits for later sequences.
+    ahead_since: Option<u64>,
+    /// Since when the timeout is over and it waits once more.
+    extended_since: Option<u64>,
+    /// What it must receive, by sequence and whether that is one of an earlier stream. Gaps have the sequence after
+    /// their last.
+    pieces: Vec<(u64, bool, Vec<u8>)>,
+    /// The awaited sequence before the last reset.
+    before_reset: Option<u64>,
+    gaps: u32,
+}
+
+impl Replay {
+    pub(super) fn is_ahead(&self, awaited: u64) -> bool {
+        self.next > awaited
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.pieces.iter().flat_map(|(_, _, bytes)| bytes).copied().collect()
+    }
+
+    /// Appends the line of an event that concerns the user, unless the client has it.
+    fn push(&mut self, sequence: u64, line: &[u8]) {
+        if sequence >= self.next {
+            self.pieces.push((sequence, false, [line, TERMINATOR].concat()));
+        }
+    }
+}
+
+impl Applied {
+    fn concerns(&self, user: u64) -> bool {
+        self.action.concerns(user, &self.follows)
+    }
+}
+
+impl Model {
+    /// Starts the replay of a client that was registered in this turn.
+    pub(super) fn start_replay(&mut self, id: SocketId, user: u64, after: u64) {
+        let mut replay = Replay {
+            next: after + 1,
+            since: self.now,
+            ahead_since: None,
+            extended_since: None,
+            pieces: Vec::new(),
+            before_reset: None,
+            gaps: 0,
+        };
+        for event in self.history.iter().filter(|event| event.concerns(user)) {
+            replay.push(event.sequence, &event.line);
+        }
+        self.deliveries.1 += replay.pieces.len() as u64;
+        let client = self.client(id);
+        client.expected = replay.bytes();
+        client.replay = Some(replay);
+    }
+
+    /// Records an applied event, which no client that resumes gets as a live one.
+    pub(super) fn record(&mut self, sequence: u64, line: &Line, action: Action) {
+        let event = Applied {
+            sequence,
+            line: Line::clone(line),
+            action,
+            follows: Rc::clone(&self.follows),
+        };
+        for (&user, id) in &self.users {
+            let Some(client) = self.clients.get_mut(id) else { continue };
+            let Some(replay) = &mut client.replay else { continue };
+            if event.concerns(user) {
+                replay.push(sequence, line);
+                client.expected = replay.bytes();
+                self.deliveries.1 += 1;
+            }
+        }
+        // Nobody needs to know of an unfollow that changes nothing.
+        let is_kept = match action {
+            Action::Unfollow { follower, followed } => self.follows.contains(&(follower, followed)),
+            _ => true,
+        };
+        if is_kept {
+            self.history.push(event);
+        }
+    }
+
+    /// Records a reset: what clients that resume have not got yet is a gap.
+    pub(super) fn reset_replays(&mut self, awaited: u64) {
+        self.history.clear();
+        let first = self.sequencer.first();
+        for client in self.clients.values_mut() {
+            let Some(replay) = client.replay.as_mut().filter(|it| !it.is_ahead(awaited)) else {
+                continue;
+            };
+            replay.pieces.iter_mut().for_each(|(_, is_old, _)| *is_old = true);
+            replay.before_reset = Some(awaited);
+            replay.next = first;
+        }
+    }
+
+    /// Checks a gap that a client is told, and removes what it hides.
+    pub(super) fn tell_gap(&mut self, id: SocketId, first: u64, last: u64) {
+        assert!(first <= last, "a gap is not empty");
+        let awaited = self.sequencer.awaited();
+        let kept_after = self.history.iter().filter(|event| event.sequence > last).count();
+        let dropped = self.history.len().saturating_sub(self.limits.resume_events);
+        let is_any_dropped =
+            self.history[..dropped].iter().any(|event| (first..=last).contains(&event.sequence));
+        let (now, timeout, kept) =
+            (self.now, self.limits.identify_timeout, self.limits.resume_events);
+        let client = self.client(id);
+        let written = client.written as usize;
+        let Some(replay) = &mut client.replay else { panic!("client {id} has live events") };
+        let gap = format!("gap {first} {last}\r\n").into_bytes();
+        if replay.is_ahead(awaited) {
+            assert_eq!((first, last), (awaited, replay.next - 1), "it has more than the server");
+            assert!(now >= replay.since + timeout, "client {id} did not wait long enough");
+            assert!(replay.pieces.is_empty());
+            replay.pieces.push((first, false, gap));
+            replay.next = first;
+        } else if replay.before_reset.take_if(|awaited| *awaited == last + 1).is_some() {
+            let at =
+                replay.pieces.partition_point(|&(sequence, is_old, _)| is_old && sequence < first);
+            replay.pieces.retain(|&(sequence, is_old, _)| !is_old || sequence < first);
+            replay.pieces.insert(at, (last + 1, true, gap));
+        } else {
+            assert!(is_any_dropped, "the server has all events from {first} to {last}");
+            assert!(first >= replay.next, "the client has {first}");
+            let is_at_once = replay.since == now && replay.gaps == 0;
+            if is_at_once {
+                assert_eq!(first, replay.next, "the gap follows what it has");
+            }
+            let least = if is_at_once { kept } else { kept >> (replay.gaps + 1).min(63) };
+            assert!(
+                kept_after >= least,
+                "the server has more than {kept_after} events after {last}"
+            );
+            replay.gaps += 1;
+            let is_hidden = |&(sequence, is_old, _): &(u64, bool, Vec<u8>)| {
+                !is_old && sequence >= first && sequence <= last
+            };
+            let at =
+                replay.pieces.partition_point(|&(sequence, is_old, _)| is_old || sequence < first);
+            replay.pieces.retain(|piece| !is_hidden(piece));
+            replay.pieces.insert(at, (last, false, gap));
+        }
+        client.expected = replay.bytes();
+        assert!(client.expected.len() >= written, "what was written is no gap");
+        self.deliveries.1 += 1;
+    }
+
+    /// Records that live events continue what a client has missed.
+    pub(super) fn end_replay(&mut self, id: SocketId) {
+        let awaited = self.sequencer.awaited();
+        let Some(replay) = self.client(id).replay.take() else { panic!("client {id} is live") };
+        assert!(!replay.is_ahead(awaited), "client {id} has events that are not applied");
+        self.deliveries.0 += replay.pieces.len() as u64;
+        assert!(self.limits.resume_events > 0, "clients may not resume");
+    }
+
+    /// Checks that clients that resume wait for nothing but their sockets, or for later sequences.
+    pub(super) fn check_replays(
+        &mut self,
+        snapshot: &TurnSnapshot,
+        is_blocked: impl Fn(SocketId) -> bool,
+    ) {
+        let awaited = self.sequencer.awaited();
+        let (now, timeout) = (snapshot.now, self.limits.identify_timeout);
+        for (&id, client) in &mut self.clients {
+            let Some(replay) = &mut client.replay else { continue };
+            if replay.is_ahead(awaited) {
+                let since = *replay.ahead_since.get_or_insert(now);
+                if now >= since + timeout {
+                    let since = *replay.extended_since.get_or_insert(now);
+                    assert!(now < since + timeout, "client {id} still waits for {}", replay.next);
+                }
+            } else {
+                assert!(is_blocked(id), "client {id} could be sent what it has missed");
+                replay.ahead_since = None;
+            }
+        }
+    }
+}
