@@ -30,6 +30,8 @@ pub(crate) struct Scenario {
     pub(crate) disconnect_rate: usize,
     /// One in this many clients reads slowly or never; 0 for none.
     pub(crate) slow_reader_rate: usize,
+    /// Whether sources send `SYNC`.
+    pub(crate) syncs: bool,
 }
 
 impl Scenario {
@@ -57,6 +59,7 @@ impl Scenario {
             error_rate: *random.pick(&[0, 4, 10, 40]),
             disconnect_rate: *random.pick(&[2, 5, 20]),
             slow_reader_rate: *random.pick(&[0, 2, 4]),
+            syncs: random.one_in(3),
             config,
         }
     }

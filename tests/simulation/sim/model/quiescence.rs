@@ -110,7 +110,7 @@ impl Model {
         );
         self.check_no_missed_work(is_waiting, kernel);
         if !is_waiting {
-            self.check_idle_sources();
+            self.check_idle_sources(kernel);
         }
         self.check_wakeup(snapshot);
     }
@@ -154,8 +154,11 @@ impl Model {
         self.open_sources().any(|(_, source)| !source.is_admitted)
     }
 
-    fn check_idle_sources(&self) {
+    fn check_idle_sources(&self, kernel: &Kernel) {
         for (id, source) in self.open_sources() {
+            if !kernel.sockets[id].is_write_blocked && !self.is_draining() {
+                source.answers.check_complete(self.sequencer.awaited());
+            }
             let is_over =
                 source.end.is_some() || self.sequencer.is_out_of_window(id) || self.is_draining();
             assert!(!is_over, "source {id} has ended and is still connected");
