@@ -701,6 +701,8 @@ impl Life {
             due.extend(format!("gap {next} {}\r\n", self.covered_from - 1).bytes());
             next = self.covered_from;
         }
+        // Nothing precedes the stream.
+        next = next.max(self.first);
         let mut follows = self.story.follows(self.stream, self.first, next);
         for sequence in next..self.awaited {
             let Line::Event(bytes, effect) = self.story.line(self.stream, sequence) else {

@@ -181,7 +181,10 @@ impl Model {
         let backoffs = self.backoff_until.into_iter().flatten().filter(|&until| self.now < until);
         let others = gap.into_iter().chain(self.drain_deadline).chain(backoffs);
         let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
-        let first = identify.chain(stall).chain(lingering).chain(others).min();
+        let (timeout, awaited) = (self.limits.identify_timeout, self.sequencer.awaited());
+        let resumes = self.clients.values().filter_map(|client| client.replay.as_ref());
+        let ahead = resumes.filter_map(|replay| Some(replay.waits_since(awaited)? + timeout));
+        let first = identify.chain(stall).chain(lingering).chain(ahead).chain(others).min();
         let wakes_in_time =
             first.is_none_or(|first| snapshot.wakes_at.is_some_and(|at| at <= first));
         assert!(wakes_in_time, "sleeps until {:?}, past {first:?}", snapshot.wakes_at);
