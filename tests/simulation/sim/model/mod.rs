@@ -111,6 +111,8 @@ pub(crate) struct Model {
     follows: Rc<BTreeSet<(u64, u64)>>,
     /// The applied events of the current stream.
     history: Vec<resumes::Applied>,
+    /// The awaited sequence before the last reset.
+    before_reset: Option<u64>,
     /// The missing sequence that others wait for, and since when.
     gap: Option<(u64, u64)>,
     total_stall: Option<Stall>,
@@ -137,6 +139,8 @@ pub(crate) struct Model {
     /// Clients that the server has closed, with the reason.
     pub(crate) closed_clients: BTreeMap<SocketId, (CloseReason, Client)>,
     now: u64,
+    /// The number of turns so far.
+    turns: u64,
 }
 
 impl Model {
@@ -156,6 +160,7 @@ impl Model {
             lingering: BTreeMap::new(),
             follows: Rc::default(),
             history: Vec::new(),
+            before_reset: None,
             gap: None,
             total_stall: None,
             is_total_stall_stale: false,
@@ -171,6 +176,7 @@ impl Model {
             deliveries: (0, 0),
             closed_clients: BTreeMap::new(),
             now: 0,
+            turns: 0,
         }
     }
 
@@ -184,6 +190,7 @@ impl Model {
     /// Processes a turn, and checks it.
     pub(crate) fn observe(&mut self, snapshot: &TurnSnapshot, kernel: &mut Kernel) {
         self.now = snapshot.now;
+        self.turns += 1;
         let calls = std::mem::take(&mut kernel.calls);
         self.has_write_failed = calls.iter().any(|call| matches!(call, Call::WriteFailed(_)));
         self.refused.clear();
