@@ -115,7 +115,7 @@ fn an_engine_without_memory() {
 fn an_engine_that_is_a_replica() {
     let redis = Redis::start_durable();
     // Of nobody: it keeps what it has.
-    pauses_and_goes_on(&redis, "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY");
+    pauses_and_goes_on(&redis, "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "read only replica");
 }
 
 #[test]

@@ -1,30 +1,31 @@
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
 use crate::node::Node;
+use crate::support::Log;
 
 /// A running `loadgen verify` against several servers.
 #[derive(Debug)]
 pub(crate) struct Verification {
     child: Child,
+    log: Log,
 }
 
 impl Verification {
     /// Starts it with this number of events.
     pub(crate) fn start(nodes: &[&Node], events: u64) -> Verification {
-        Verification::start_with(nodes, events, &["--timeout", "20s"])
-    }
-
-    pub(crate) fn start_with(nodes: &[&Node], events: u64, flags: &[&str]) -> Verification {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         command
             .args(["verify", "--mix", "even", "--concurrency-level", "30", "--move-every", "100ms"])
-            .args(["--total-events", &events.to_string(), "--log-level", "debug"])
-            .args(flags);
+            .args(["--total-events", &events.to_string(), "--timeout", "20s"])
+            .args(["--log-level", "debug"]);
         for node in nodes {
             command.args(["--target", &node.target()]);
         }
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Verification { child: command.spawn().unwrap() }
+        let mut child = command.spawn().unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        Verification { child, log }
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -32,11 +33,11 @@ impl Verification {
     }
 
     /// Waits for its end. Returns whether it has passed, and what it has said.
-    pub(crate) fn result(self) -> (bool, String) {
-        let output = self.child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = said + &String::from_utf8_lossy(&output.stderr);
-        (output.status.success() && said.contains("ALL NOTIFICATIONS RECEIVED"), said)
+    pub(crate) fn result(mut self) -> (bool, String) {
+        let mut said = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = self.child.wait().unwrap();
+        (status.success() && said.contains("ALL NOTIFICATIONS RECEIVED"), said + &self.log.whole())
     }
 
     /// Waits for its end, and asserts that it has passed. It fails by itself when nothing moves.
