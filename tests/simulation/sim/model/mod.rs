@@ -216,8 +216,8 @@ impl Model {
         self.update_stalls(snapshot);
         self.check_counters(snapshot);
         if snapshot.is_idle {
-            self.check_quiescent(snapshot, kernel);
             self.check_replays(snapshot, |id| kernel.sockets[id].is_write_blocked);
+            self.check_quiescent(snapshot, kernel);
         }
     }
 
