@@ -10,7 +10,8 @@
 //! ```
 //!
 //! *Commit* is nothing without a journal. With one, a thread writes what is in sequence to disk, and only what
-//! it has committed is applied.
+//! it has committed is applied. With a stream that several servers share, a thread appends what is in sequence,
+//! and what is read back is applied, in place of what was appended if others were first.
 //!
 //! # Layers
 //!
@@ -20,12 +21,13 @@
 //! | [`engine`] | orders events and finds their recipients in the follower graph | sockets, clock, log |
 //! | [`hub`] | the server without I/O: connections, queues, limits, timeouts, the turn | poll, signals, threads, files |
 //! | [`journal`] | ordered batches in files, from which a restart restores the state | sockets, clock, threads |
-//! | [`server`] | the I/O shell: polling, TCP, signals, reload, the service manager, descriptors, capture files, the journal's disk | what an event means |
+//! | [`cluster`] | several servers over one stream: entries, what a reader checks, repair after a loss | sockets, clock, threads, log |
+//! | [`server`] | the I/O shell: polling, TCP, signals, reload, the service manager, descriptors, capture files, the journal's disk, the connections to the stream | what an event means |
 //! | [`admin`] | the operators' HTTP: requests, responses, page and metrics | poll, where figures come from |
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
 //!
-//! Arrows point one way: `main → server → {admin, hub, journal} → engine → protocol`; `admin` takes from `hub`
+//! Arrows point one way: `main → server → {admin, hub} → cluster → journal → engine → protocol`; `admin` takes from `hub`
 //! what a connection is, and a reload in `server` changes the form of the log. The load generator is a program
 //! of its own (`src/bin/loadgen`) with its own codec and model, so that one mistake cannot cancel another.
 //!

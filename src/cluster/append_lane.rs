@@ -17,9 +17,12 @@ enum Phase {
     /// The stream ends with this entry, which this server has read, or does not exist. What follows is to be
     /// appended again.
     Lost(Option<Position>),
-    /// The stream reaches as far as this server has read, but may lack what others have.
+    /// The stream reaches as far as this server has read, but may lack what others have. The time that they
+    /// need counts from the first write that the engine accepts.
+    Probing(u64),
+    /// The others have that time.
     Holding,
-    /// The others have had the time to append that.
+    /// The others have had it.
     Settling(u64),
     /// The stream reaches as far as this server has read.
     Ready,
@@ -34,6 +37,10 @@ pub struct AppendLane {
     /// What this server had read when it asked for the end of the stream.
     asked_at: Position,
     epoch: Option<u64>,
+    /// Whether the stream was found to lack entries.
+    is_repairing: bool,
+    /// Whether the others need time before something new is appended.
+    must_hold: bool,
     /// Until when nothing new is appended.
     hold_until: Duration,
     backoff: Backoff,
@@ -44,6 +51,10 @@ pub struct AppendLane {
 impl AppendLane {
     pub(super) fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
+    }
+
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.epoch
     }
 
     /// Notes that the oldest own batch was removed.
@@ -86,7 +97,8 @@ impl Replica {
             }
             // Others may have repaired the stream in the meantime.
             Phase::Holding => self.ask_for_end(),
-            Phase::Settling(epoch) => Next::Call(Request::Settle(epoch)),
+            Phase::Probing(epoch) => Next::Call(Request::Settle(epoch, false)),
+            Phase::Settling(epoch) => Next::Call(Request::Settle(epoch, true)),
             // The other connection has to see first that the stream contains what this server has read.
             Phase::Ready if !self.tail.has_verified(self.append.epoch) => {
                 Next::WaitUntil(now + RECHECK)
@@ -139,6 +151,8 @@ impl Replica {
             Ok(response) => response,
             Err(error) => {
                 self.status.errors += 1;
+                // The others may have been without a connection for as long as this one.
+                self.append.must_hold = true;
                 let at = now + self.append.backoff.next_delay(random);
                 self.append.retry(at, Some(Trouble::Unreachable(error.0)));
                 return;
@@ -146,14 +160,19 @@ impl Replica {
         };
         match (request, response) {
             (Request::Info, Response::Info(None)) => {
-                self.append.hold_until = now + GRACE;
+                self.append.is_repairing = true;
                 self.append.phase = Phase::Lost(None);
             }
             (Request::Info, Response::Info(Some(info))) => self.on_append_info(info, now),
             (&Request::EntryAt(position), Response::EntryAt(found)) => {
                 self.on_end_found(position, found, now);
             }
-            (Request::Settle(_), Response::Settled) => self.append.phase = Phase::Ready,
+            (Request::Settle(_, true), Response::Settled) => self.append.phase = Phase::Ready,
+            (Request::Settle(_, false), Response::Settled) => {
+                self.append.must_hold = false;
+                self.append.hold_until = now + GRACE;
+                self.append.phase = Phase::Holding;
+            }
             (Request::Append(entry) | Request::Create(entry), Response::Appended(appended)) => {
                 self.on_append_result(entry.next, appended);
             }
@@ -164,11 +183,9 @@ impl Replica {
     fn on_append_info(&mut self, info: StreamInfo, now: Duration) {
         self.end = self.end.max(info.end);
         let is_new_epoch = self.append.epoch.replace(info.epoch) != Some(info.epoch);
-        if is_new_epoch && !info.is_settled {
-            self.append.hold_until = now + GRACE;
-        }
+        self.append.must_hold = (self.append.must_hold || is_new_epoch) && !info.is_settled;
         if info.end < self.append.asked_at {
-            self.append.hold_until = now + GRACE;
+            self.append.is_repairing = true;
             self.append.phase = Phase::Cut(info.end);
             return;
         }
@@ -178,7 +195,10 @@ impl Replica {
         {
             self.append.on_success();
         }
+        // Others may have more of what was lost.
+        let must_hold = self.append.must_hold || std::mem::take(&mut self.append.is_repairing);
         self.append.phase = match info.is_settled {
+            _ if must_hold => Phase::Probing(info.epoch),
             _ if now < self.append.hold_until => Phase::Holding,
             true => Phase::Ready,
             false => Phase::Settling(info.epoch),
@@ -230,6 +250,12 @@ impl Replica {
             }
             _ => {}
         }
+    }
+
+    /// Returns the last own batch that was accepted or covered and not read back.
+    pub(super) fn last_sent(&self) -> Option<Position> {
+        let last = self.append.sent.checked_sub(1)?;
+        self.pending.get(last).map(|pending| Position(pending.next))
     }
 
     /// Notes that an own batch needs not be appended again, unless the connection is lost.

@@ -106,13 +106,13 @@ pub trait StreamEngine {
         wait: Duration,
     ) -> Result<Vec<(Position, Vec<u8>)>, EngineError>;
 
-    /// Notes that all servers have had the time to append again what the engine may have lost before this
-    /// epoch.
+    /// Notes that servers begin to wait for others that have what the engine may have lost before this epoch,
+    /// or (`is_complete`) that they have waited for long enough.
     ///
     /// # Errors
     ///
     /// See [`info`](Self::info).
-    fn settle(&mut self, epoch: u64) -> Result<(), EngineError>;
+    fn settle(&mut self, epoch: u64, is_complete: bool) -> Result<(), EngineError>;
 
     /// Removes the entries before a position.
     ///

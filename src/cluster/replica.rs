@@ -41,7 +41,7 @@ pub enum Request {
     /// See [`StreamEngine::read`].
     Read(Position),
     /// See [`StreamEngine::settle`].
-    Settle(u64),
+    Settle(u64, bool),
 }
 
 /// The answer to a [`Request`].
@@ -83,8 +83,8 @@ impl Request {
             Request::Append(entry) => Response::Appended(engine.append(entry.next, &entry.bytes)?),
             Request::Create(entry) => Response::Appended(engine.create(entry.next, &entry.bytes)?),
             Request::Read(after) => Response::Entries(engine.read(Some(*after), READ_WAIT)?),
-            Request::Settle(epoch) => {
-                engine.settle(*epoch)?;
+            Request::Settle(epoch, is_complete) => {
+                engine.settle(*epoch, *is_complete)?;
                 Response::Settled
             }
         })
@@ -481,11 +481,6 @@ impl Replica {
         {
             self.retained_bytes -= entry.bytes.len();
         }
-    }
-
-    /// Returns whether an entry is the oldest that is kept to be appended again.
-    pub(super) fn is_oldest_kept(&self, position: Position) -> bool {
-        self.retained.front().is_some_and(|entry| entry.next == position)
     }
 
     fn recycle(&mut self, mut lines: Vec<u8>) {

@@ -130,7 +130,7 @@ pub fn restore(
             if engine.create(genesis.next, &genesis.bytes)? == Appended::Accepted {
                 progress(Progress::Created);
                 let info = engine.info()?;
-                engine.settle(info.map_or(0, |info| info.epoch))?;
+                engine.settle(info.map_or(0, |info| info.epoch), true)?;
             }
             engine.info()?.ok_or(missing)?
         }

@@ -35,6 +35,8 @@ pub struct TailLane {
     phase: Phase,
     /// The epoch of the engine in which the stream contained what this server had read.
     epoch: Option<u64>,
+    /// The entry that was not found in the stream, which may just have been trimmed.
+    missed: Option<Position>,
     /// The last entry that may name a base which contradicts what was read: its server has diverged.
     excused: Option<Position>,
     backoff: Backoff,
@@ -125,6 +127,10 @@ impl Replica {
         match info {
             Some(info) if info.end >= position => {
                 self.end = self.end.max(info.end);
+                // What was accepted may be lost.
+                if self.last_sent().is_some_and(|sent| sent > info.end) {
+                    self.append.doubt();
+                }
                 self.tail.phase = match !is_new && self.tail.epoch == Some(info.epoch) {
                     true => Phase::Reading,
                     false => Phase::Reaches(info),
@@ -164,6 +170,11 @@ impl Replica {
         match self.verify(position, found, info) {
             Ok(()) if self.tail.epoch == Some(info.epoch) => self.start_reading(info.epoch),
             Ok(()) => self.audit(info.epoch, None),
+            Err(Trouble::Diverged { .. })
+                if self.tail.missed.replace(position) != Some(position) =>
+            {
+                self.tail.phase = Phase::Unknown;
+            }
             Err(trouble) => self.tail.retry(now + RECHECK, Some(trouble)),
         }
     }
@@ -171,6 +182,10 @@ impl Replica {
     fn start_reading(&mut self, epoch: u64) {
         self.tail.epoch = Some(epoch);
         self.tail.trouble = None;
+        self.tail.missed = None;
+        if self.append.epoch() != Some(epoch) {
+            self.append.doubt();
+        }
         self.tail.phase = Phase::Reading;
     }
 
@@ -196,9 +211,13 @@ impl Replica {
         }
         for (position, bytes) in entries {
             let Some(expected) = self.history.successor(after).copied() else { break };
-            let is_next = expected.link.position == position;
-            let is_trimmed = position > expected.link.position && self.is_oldest_kept(after);
-            if !(is_next || is_trimmed) || self.matches(position, bytes) != Some(true) {
+            if position > self.position() {
+                // The newest entry is gone.
+                self.tail.phase = Phase::Unknown;
+                return;
+            }
+            // The entries between may have been trimmed. If others had replaced them, theirs would be there.
+            if self.matches(position, bytes) != Some(true) {
                 let trouble = self.replaced(expected.link.position, position);
                 self.tail.retry(now + RECHECK, Some(trouble));
                 return;

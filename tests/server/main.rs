@@ -32,6 +32,8 @@ mod routing;
 mod service;
 mod shutdown;
 mod sources;
+#[cfg(feature = "cluster")]
+mod stream;
 mod support;
 mod syscalls;
 mod verification_stream;

@@ -134,7 +134,7 @@ impl StreamEngine for RedisEngine {
             Err(error) => return Err(describe(&self.url, &error)),
         };
         let settled = text_of(&self.call(cmd("GET").arg(self.key_beside("epoch")))?);
-        let is_settled = settled == format!("{epoch:016x}");
+        let is_settled = settled == settled_text(epoch, true);
         let mut info = StreamInfo { end: Position(0), oldest: None, epoch, is_settled };
         for (name, value) in pairs {
             match text_of(&name).as_str() {
@@ -198,9 +198,9 @@ impl StreamEngine for RedisEngine {
         Ok(entries)
     }
 
-    fn settle(&mut self, epoch: u64) -> Result<(), EngineError> {
-        let key = self.key_beside("epoch");
-        self.call(cmd("SET").arg(key).arg(format!("{epoch:016x}"))).map(drop)
+    fn settle(&mut self, epoch: u64, is_complete: bool) -> Result<(), EngineError> {
+        let (key, text) = (self.key_beside("epoch"), settled_text(epoch, is_complete));
+        self.call(cmd("SET").arg(key).arg(text)).map(drop)
     }
 
     fn trim(&mut self, before: Position) -> Result<(), EngineError> {
@@ -270,6 +270,11 @@ impl StreamEngine for RedisEngine {
             }
         }
     }
+}
+
+/// Returns what is stored about an epoch in which servers wait, or have waited.
+fn settled_text(epoch: u64, is_complete: bool) -> String {
+    format!("{epoch:016x} {}", u8::from(is_complete))
 }
 
 fn parse_pointer(text: &str) -> Option<SnapshotPointer> {

@@ -137,9 +137,9 @@ impl StreamEngine for MemoryEngine {
         Ok(entries.take(self.read_entries).map(|(&at, it)| (at, it.clone())).collect())
     }
 
-    fn settle(&mut self, epoch: u64) -> Result<(), EngineError> {
+    fn settle(&mut self, epoch: u64, is_complete: bool) -> Result<(), EngineError> {
         self.write()?;
-        self.content.settled = Some(epoch);
+        self.content.settled = is_complete.then_some(epoch);
         Ok(())
     }
 

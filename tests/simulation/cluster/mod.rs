@@ -1,7 +1,8 @@
 //! Three servers over a simulated engine: sources at any of them that move and share sequences, an engine that
 //! refuses, delays, loses replies and loses its tail, servers that crash, stand still and join late.
 //!
-//! `CLUSTER_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`.
+//! `CLUSTER_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`, and `CLUSTER_VERBOSE=1`
+//! prints what happens to the stream.
 #![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
 mod content;

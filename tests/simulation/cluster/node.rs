@@ -241,6 +241,14 @@ impl Node {
         assert_eq!(self.hub.state_hash(), Some(self.content.hash(awaited)), "at {awaited}");
     }
 
+    /// Lets clients read. Returns whether nothing was left for them.
+    pub(super) fn is_delivered(&mut self, now: Instant) -> bool {
+        self.clients_read(usize::MAX);
+        self.turn_until_idle(now);
+        let kernel = self.kernel.borrow();
+        self.clients.iter().all(|client| kernel.sockets[client.socket].is_drained())
+    }
+
     pub(super) fn is_still(&self) -> bool {
         self.hub.next_turn() != NextTurn::Now && !self.kernel.borrow().has_ready()
     }

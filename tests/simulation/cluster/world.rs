@@ -13,10 +13,14 @@ use crate::journal::story::{Line, Story};
 use crate::sim::Random;
 use crate::sim::kernel::{KernelConfig, SocketId};
 use crate::sim::socket::Side;
+use crate::variable;
 
 const SERVERS: usize = 3;
 const SOURCES: usize = 3;
 const GAP_TIMEOUT: u64 = 50;
+
+/// How long nothing happens to the server that has to repair the stream, in milliseconds.
+const CALM: u64 = GRACE.as_millis() as u64 + 2000;
 
 /// A source that speaks `SYNC` and moves between servers.
 #[derive(Default)]
@@ -37,7 +41,7 @@ struct SourceConnection {
 }
 
 /// What the engine may do to its servers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Losses {
     None,
     /// Entries are lost only while a server that keeps them all is in reach: nothing may be forgotten.
@@ -68,6 +72,8 @@ pub(super) struct World {
     clock: Instant,
     now: u64,
     turns: usize,
+    /// Whether the steps that matter are printed.
+    is_verbose: bool,
 }
 
 impl World {
@@ -127,6 +133,7 @@ impl World {
             clock: Instant::now(),
             now: 1000,
             turns: 0,
+            is_verbose: variable("CLUSTER_VERBOSE").is_some(),
         };
         world.start_server(0, true);
         for _ in 0..4 {
@@ -138,12 +145,25 @@ impl World {
         world.turns
     }
 
+    fn print(&self, what: impl FnOnce() -> String) {
+        if self.is_verbose {
+            println!("{} ms: {}", self.now, what());
+        }
+    }
+
     fn first(&self) -> u64 {
         self.scenario.config.first_sequence
     }
 
     fn step(&mut self) {
         self.now += *self.random.pick(&[0, 0, 1, 1, 5, 30]);
+        if self.is_calm() {
+            if self.engine.is_down || self.engine.is_read_only {
+                self.calm_until = self.now + CALM;
+            }
+            // The time that servers need to repair is counted on.
+            (0..SERVERS).for_each(|server| self.step_connection(server));
+        }
         let server = self.random.below(SERVERS);
         match self.random.below(200) {
             0..70 => self.step_connection(server),
@@ -208,8 +228,14 @@ impl World {
         match node.step(lane, &mut self.engine, story, self.now, faults) {
             Step::Nothing => return false,
             Step::Other => {}
-            Step::Accepted(entry) => self.on_accepted(&entry),
-            Step::Read(from, to) => self.on_read(server, from, to),
+            Step::Accepted(entry) => {
+                self.on_accepted(&entry);
+                self.print(|| format!("{server} appends up to {}", self.truth.next()));
+            }
+            Step::Read(from, to) => {
+                self.print(|| format!("{server} reads {from}..{to}"));
+                self.on_read(server, from, to);
+            }
         }
         self.check_trouble(server);
         true
@@ -253,9 +279,10 @@ impl World {
             None | Some(Trouble::Unreachable(_) | Trouble::Trimmed { .. }) => {}
             Some(trouble) => assert!(
                 self.may_have_diverged,
-                "server {server} at {} of {}: {trouble}",
+                "server {server} at {} of {} in {:?}: {trouble}",
                 node.content.next(),
-                self.truth.next()
+                self.truth.next(),
+                self.losses
             ),
         }
     }
@@ -272,10 +299,11 @@ impl World {
         if !is_allowed {
             return;
         }
+        self.print(|| format!("failover from {:?} to {kept:?}", self.engine.end()));
         self.engine.fail_over();
         if lost_any {
             self.truth.truncate(kept.map_or(self.first(), |end| end.0));
-            self.calm_until = self.now + GRACE.as_millis() as u64 + 2000;
+            self.calm_until = self.now + CALM;
             self.engine.is_down = false;
             self.engine.is_read_only = false;
             self.may_have_diverged |= self.losses == Losses::Any;
@@ -333,6 +361,7 @@ impl World {
             return;
         }
         self.lives += 1;
+        self.print(|| format!("{server} starts at {}", restored.state.awaited));
         let mut content = self.truth.clone();
         content.truncate(restored.state.awaited);
         let ids = (self.lives, self.engine.epoch);
@@ -354,6 +383,7 @@ impl World {
             return;
         }
         if let Some(mut node) = self.servers[server].take() {
+            self.print(|| format!("{server} crashes"));
             node.check_clients(false);
         }
     }
@@ -591,12 +621,17 @@ impl World {
         }
     }
 
-    fn is_settled(&self, target: u64) -> bool {
+    fn is_settled(&mut self, target: u64) -> bool {
+        let now = self.clock + Duration::from_millis(self.now);
+        if !self.servers.iter_mut().flatten().all(|node| node.is_delivered(now)) {
+            return false;
+        }
         let is_hole = |sequence| line_of(self.scenario.story, 0, sequence) == Line::Hole;
         self.servers.iter().all(|node| {
             node.as_ref().is_some_and(|node| {
                 node.is_still()
                     && node.replica.borrow().is_idle()
+                    && node.replica.borrow().trouble().is_none()
                     && Position(self.truth.next()) == node.replica.borrow().position()
                     && node.awaited == self.truth.next()
                     && (node.awaited..target).all(is_hole)
