@@ -110,7 +110,8 @@ pub enum Progress {
 }
 
 /// Restores the state from the newest snapshot and the entries after it, up to the end of the stream. Creates
-/// a stream that does not exist, with the random number `create` as its ID, if there is one.
+/// a stream that does not exist, with the random number `create` as its ID, if there is one. Keeps the newest
+/// `max_events` of the events after the snapshot.
 ///
 /// # Errors
 ///
@@ -119,6 +120,7 @@ pub fn restore(
     engine: &mut impl StreamEngine,
     first_sequence: u64,
     create: Option<u64>,
+    max_events: usize,
     mut progress: impl FnMut(Progress),
 ) -> Result<Restored, RestoreError> {
     let missing = RestoreError::Missing { first_sequence };
@@ -138,6 +140,7 @@ pub fn restore(
     let end = info.end;
     let mut restored = base(engine, first_sequence)?;
     restored.epoch = info.epoch;
+    restored.state.keep_history(max_events);
     if let Some(SnapshotPointer { position, .. }) = restored.snapshot {
         progress(Progress::Loaded { position });
     }
@@ -284,7 +287,8 @@ fn publish_locked(
     first_sequence: u64,
     id: u64,
 ) -> Result<Published, RestoreError> {
-    let Restored { state, history, snapshot, .. } = restore(engine, first_sequence, None, |_| {})?;
+    let Restored { state, history, snapshot, .. } =
+        restore(engine, first_sequence, None, 0, |_| {})?;
     let newest = *history.newest();
     let position = newest.link.position;
     let point = SnapshotPoint { generation: 0, id: 0 };

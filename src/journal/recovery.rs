@@ -145,7 +145,7 @@ impl Recovery {
         let chain = Chain::load(storage)?;
         let Some(newest) = chain.segments.first() else {
             let mut recovery = Recovery::empty(first_sequence, chain.next_generation);
-            recovery.state.keep_history(max_events, None);
+            recovery.state.keep_history(max_events);
             return Ok(recovery);
         };
         if newest.first_sequence != first_sequence {
@@ -197,7 +197,7 @@ impl Recovery {
             on_notice(Notice::DamagedSnapshot { file, reason });
         }
         let (mut state, segments) = (base.state, base.segments);
-        state.keep_history(max_events, base.snapshot);
+        state.keep_history(max_events);
         on_notice(Notice::Base { snapshot: base.snapshot, awaited: state.awaited, segments });
         let total = (0..segments).map(|index| segment_bytes(storage, chain, index)).sum();
         let mut counter = Counter { on_notice, bytes: 0, total, lines: 0 };

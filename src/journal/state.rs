@@ -1,7 +1,6 @@
 //! The state that a journal restores.
 
 use crate::engine::{FollowerGraph, History, StateHash};
-use crate::journal::names::SnapshotName;
 use crate::journal::record::{Header, Kind};
 use crate::protocol::{Decoded, Event, EventDecoder, EventKind, Line};
 
@@ -39,10 +38,9 @@ impl State {
         }
     }
 
-    /// Keeps at least the newest `max_events` of the events that are applied from now on; none if that is 0. The
-    /// state is that of a snapshot, or the one before the first event.
-    pub(super) fn keep_history(&mut self, max_events: usize, snapshot: Option<SnapshotName>) {
-        let is_stream_start = snapshot.is_none() || self.awaited == self.first_sequence;
+    /// Keeps at least the newest `max_events` of the events that are applied from now on; none if that is 0.
+    pub(crate) fn keep_history(&mut self, max_events: usize) {
+        let is_stream_start = self.awaited == self.first_sequence;
         let covered_from = if is_stream_start { 0 } else { self.awaited };
         self.history = (max_events > 0).then(|| History::new(max_events, covered_from));
     }

@@ -73,7 +73,8 @@ pub(super) fn open(
     let restored = loop {
         let create = config.stream_create.then(random);
         let mut progress = ProgressLog::new(url);
-        match restore(&mut first, config.first_sequence, create, |step| progress.log(step)) {
+        let on_step = |step| progress.log(step);
+        match restore(&mut first, config.first_sequence, create, config.resume_events, on_step) {
             Err(RestoreError::Engine(error)) if start.elapsed() < START_TIMEOUT => {
                 ::log::warn!("stream {url}: {error}; trying again");
                 thread::sleep(START_RETRY);
@@ -95,8 +96,12 @@ pub(super) fn open(
     let max_bytes = config.stream_max_bytes;
     snapshot_thread::start(&shared, first, config.first_sequence, max_bytes, published)
         .map_err(failed)?;
-    let history = (config.resume_events > 0).then(|| History::new(config.resume_events, awaited));
-    Ok(OpenStream { log: StreamLog::new(shared), graph: restored.state.graph, awaited, history })
+    Ok(OpenStream {
+        log: StreamLog::new(shared),
+        graph: restored.state.graph,
+        awaited,
+        history: restored.state.history,
+    })
 }
 
 /// Logs the progress of a start.

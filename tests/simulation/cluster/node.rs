@@ -330,5 +330,5 @@ pub(super) fn restore(
     create: Option<u64>,
 ) -> Option<Restored> {
     let _: &mut dyn StreamEngine = engine;
-    eventserver::cluster::restore(engine, first, create, |_| {}).ok()
+    eventserver::cluster::restore(engine, first, create, 0, |_| {}).ok()
 }
