@@ -635,6 +635,20 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_ends_at_its_full_size() {
+        let (mut buffer, mut batch) = (ReorderBuffer::with_log(1, 20_000), Batch::default());
+        let text = [b'x'; 60];
+        for number in 1..=10_000 {
+            insert(&mut buffer, number, &text);
+        }
+        let staged = buffer.stage(&mut batch, usize::MAX);
+        assert_eq!(staged, (256_usize << 10).div_ceil(text.len() + 1));
+        assert!(batch.is_full() && buffer.has_unstaged());
+        assert_eq!(buffer.stage(&mut batch, usize::MAX), 0);
+        assert_eq!(buffer.stage(&mut Batch::default(), usize::MAX), staged);
+    }
+
+    #[test]
     fn a_staged_void_is_final() {
         let mut buffer = ReorderBuffer::with_log(1, 10);
         buffer.insert_void(sequence(1));

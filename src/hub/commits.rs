@@ -319,3 +319,100 @@ fn has_enough(
 ) -> bool {
     log.is_shared() && committed_next.saturating_sub(engine.awaited()) >= budgets.unapplied
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::engine::{FollowerGraph, Full, Progress, Recipients, Sink};
+    use crate::protocol::{Event, Line, Sequence, UserId};
+
+    /// A log whose progress the test decides.
+    #[derive(Clone, Debug, Default)]
+    struct TestLog(Rc<RefCell<TestLogState>>);
+
+    #[derive(Debug, Default)]
+    struct TestLogState {
+        committed: u64,
+        taken: u64,
+        stamp_point: Option<u64>,
+        stamps: Vec<StateHash>,
+    }
+
+    impl CommitLog for TestLog {
+        fn append(&mut self, _: LogEntry) {}
+
+        fn take_committed(&mut self) -> Option<Committed> {
+            self.has_committed().then(|| {
+                self.0.borrow_mut().taken += 1;
+                Committed::Oldest
+            })
+        }
+
+        fn has_committed(&self) -> bool {
+            let state = self.0.borrow();
+            state.taken < state.committed
+        }
+
+        fn stamp_point(&self) -> Option<u64> {
+            self.0.borrow().stamp_point
+        }
+
+        fn stamp(&mut self, hash: StateHash) {
+            let mut state = self.0.borrow_mut();
+            state.stamp_point = None;
+            state.stamps.push(hash);
+        }
+
+        fn take_buffer(&mut self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn problem(&self) -> Option<String> {
+            None
+        }
+
+        fn finish(self: Box<Self>, _: Duration) {}
+    }
+
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn offer(&mut self, _: Recipients<'_>, _: Line<'_>) -> Result<(), Full> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_hash_before_and_after_a_reset_is_that_of_its_own_state() {
+        let mut graph = FollowerGraph::with_state_hash();
+        let empty = graph.state_hash(1);
+        graph.follow(UserId(1), UserId(2));
+        let followed = graph.state_hash(2);
+        for (stamp_point, expected) in [(1, followed), (2, empty)] {
+            let (log, budgets) = (TestLog::default(), Budgets::default());
+            let first = Sequence::new(1).unwrap();
+            let graph = FollowerGraph::with_state_hash();
+            let mut engine = Engine::with_log(first, 1, graph, 10);
+            let mut commits = Commits::new(Box::new(log.clone()), 1);
+            let line = b"1|F|1|2";
+            engine.insert(&Event::parse(line).unwrap(), Line::Slice(line));
+            assert_eq!(commits.stage(&mut engine, &mut 10, &budgets), Staged::All);
+            commits.end_turn();
+            log.0.borrow_mut().committed = 1;
+            assert!(commits.advance(&mut engine, &budgets));
+            assert_eq!(engine.apply_next(&mut Nowhere), Progress::Applied);
+            commits.on_reset(&engine);
+            engine.reset();
+            let mut state = log.0.borrow_mut();
+            (state.committed, state.stamp_point) = (2, Some(stamp_point));
+            drop(state);
+            assert!(commits.can_advance(&engine, &budgets));
+            commits.advance(&mut engine, &budgets);
+            assert_eq!(log.0.borrow().stamps, [expected.unwrap()], "after {stamp_point} entries");
+            assert!(!commits.can_advance(&engine, &budgets));
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Torn and flipped bytes: the start is right, or refused with the right words.
 
-use eventserver::journal::{CommitPoint, Error, HEADER_BYTES, Storage, maintain};
+use eventserver::journal::{CommitPoint, Error, HEADER_BYTES, Notice, Recovery, Storage, maintain};
 
 use crate::history::{History, hash_of, read, segments, start, state_of, write_all, writer_at};
 use crate::memory_disk::MemoryDisk;
@@ -173,6 +173,28 @@ fn a_wrong_state_hash_is_refused() {
     let message = read(&disk, history.first_sequence).unwrap_err().to_string();
     assert!(message.contains("state hash"), "{message}");
     assert!(maintain(&mut disk.clone(), 0).unwrap_err().is_corruption());
+}
+
+#[test]
+fn a_snapshot_with_another_state_hash_is_not_used() {
+    let (disk, history, ..) = journal(11, 30);
+    let (name, _) = maintain(&mut disk.clone(), u64::MAX).unwrap().snapshot.unwrap();
+    let mut content = disk.content(&name.to_string());
+    // The last record: a header, the number of follows, and the hash, with checksums that match.
+    let end = content.len() - 24;
+    content[end + 8] ^= 1;
+    let checksum = crc32fast::hash(&content[end..]);
+    content[end - 16..end - 12].copy_from_slice(&checksum.to_le_bytes());
+    let checksum = crc32fast::hash(&content[end - HEADER_BYTES..end - 4]);
+    content[end - 4..end].copy_from_slice(&checksum.to_le_bytes());
+    disk.set_content(&name.to_string(), &content);
+    let mut notices = Vec::new();
+    let recovery =
+        Recovery::read(&disk, history.first_sequence, |notice| notices.push(notice)).unwrap();
+    let reason = "the state hash does not match".to_owned();
+    let damaged = Notice::DamagedSnapshot { file: name.to_string(), reason };
+    assert!(notices.contains(&damaged), "{notices:?}");
+    assert_eq!(state_of(&recovery), *history.last());
 }
 
 #[test]

@@ -41,9 +41,11 @@ impl Answers {
     }
 
     fn end_line(&mut self, awaited: u64) {
-        let line = String::from_utf8(std::mem::take(&mut self.tail)).unwrap();
-        let Some((word, number)) = line.split_once(' ') else { panic!("{line:?} is no answer") };
-        let number: u64 = number.parse().unwrap();
+        let line = std::mem::take(&mut self.tail).escape_ascii().to_string();
+        let parsed = line.split_once(' ').and_then(|(word, it)| Some((word, it.parse().ok()?)));
+        let Some((word, number)): Option<(&str, u64)> = parsed else {
+            panic!("{line} is no answer")
+        };
         match word {
             "awaited" => {
                 self.answered += 1;
