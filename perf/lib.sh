@@ -91,6 +91,21 @@ clean_commit() {
 # The middle one of the numbers on standard input; of two, the lower.
 median() { sort -g | awk '{ n[NR] = $1 } END { print NR ? n[int((NR + 1) / 2)] : "nan" }'; }
 
+# within FILE OBJECT NAME: the number of that name in the object of a result's JSON.
+within() { sed -n "/^ *\"$2\": {/,/^ *}/s/^ *\"$3\": \([0-9.e+-]*\),\{0,1\}\$/\1/p" "$1" | head -n 1; }
+
+# target NAME VALUE RELATION BOUND [UNIT]: compares a figure with its target, >= or <=; `targets` prints all of them.
+TARGETS=()
+target() {
+    local is_met
+    is_met=$(awk -v a="$2" -v r="$3" -v b="$4" 'BEGIN { print (r == ">=" ? a + 0 >= b + 0 : a + 0 <= b + 0) && a != "nan" && a != "-" && a != "" ? "met" : "MISSED" }')
+    TARGETS+=("| $1 | $2${5:+ $5} | $3 $4${5:+ $5} | $is_met |")
+}
+targets() {
+    printf '\n| target | measured | bound | |\n|---|---|---|---|\n'
+    printf '%s\n' "${TARGETS[@]}"
+}
+
 # A large number for people: 7.51 M.
 human() {
     awk -v n="$1" 'BEGIN {

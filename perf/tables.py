@@ -482,6 +482,36 @@ def readme(text, results):
     return BLOCK.sub(lambda match: match.group(1) + BLOCKS[match.group(2)](results) + match.group(3), text)
 
 
+# ---- several servers, measured by a script of its own -------------------------------------------
+
+def cluster_page(document):
+    """The page of perf/cluster.sh."""
+    figures, settings = document["figures"], document["settings"]
+    modes = [("none", "no stream"), ("memory", "in memory"), ("everysec", "`appendfsync everysec`"),
+             ("always", "`appendfsync always`")]
+    base = figures["noneEventsPerSecond"]
+    rows = [[title, si(figures[f"{mode}EventsPerSecond"]), f"{figures[f'{mode}EventsPerSecond'] / base:.2f}"]
+            for mode, title in modes]
+    command = " ".join(f"--{name} {value}" for name, value in settings.items())
+    return "\n\n".join([
+        "# Several servers",
+        f"One server over Redis {document['redis']}, which shares a core with the load: medians of "
+        f"{number_of(settings['runs'])}. `perf/cluster.sh`",
+        f"    perf/cluster.sh {command} --name cluster",
+        f"{document['cpu']}, {document['kernel']}, {document['compiler']}, commit {document['commit']}, "
+        f"{document['date']}.",
+        f"Throughput, even mix, {si(settings['events'])} events:",
+        table(["Redis", "events/s", "beside no stream"], rows),
+        f"Latency at 1,000 events/s, from when each was due: p50 {micros(figures['p50Us'])}, "
+        f"p99 {micros(figures['p99Us'])}; p50 without a stream {micros(figures['withoutStreamP50Us'])}. An `XADD` of "
+        f"{figures['entryBytes']} bytes, as large as an entry, takes {micros(figures['xaddP50Us'])}: p50 is "
+        f"{figures['p50Us'] / figures['xaddP50Us']:.2f} round trips.",
+        f"Catching up, {si(settings['behind'])} events behind: a server that starts reads "
+        f"{si(figures['startedEventsPerSecond'])} events/s, one that was suspended "
+        f"{si(figures['resumedEventsPerSecond'])} events/s.",
+    ]) + "\n"
+
+
 # ---- the program ------------------------------------------------------------------------------
 
 def outputs(results, arguments):
@@ -490,6 +520,11 @@ def outputs(results, arguments):
     files[arguments.readme] = readme(arguments.readme.read_text(encoding="utf-8"), results)
     for name, drawing in draw.pictures(results).items():
         files[arguments.pictures / name] = drawing
+    # Not a part of perf/all.sh.
+    cluster = arguments.results / "cluster.json"
+    if cluster.exists():
+        document = json.loads(cluster.read_text(encoding="utf-8"))
+        files[arguments.results / "cluster.md"] = cluster_page(document)
     return files
 
 

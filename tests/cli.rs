@@ -342,9 +342,52 @@ fn completions_are_valid_and_complete_in_bash() {
         ("eventserver --slow-client = d", "disconnect"),
         ("eventserver --max-sources ''", ""),
         ("eventserver --print completions-z", "completions-zsh"),
+        ("eventserver jour", "journal"),
+        ("eventserver --admin-listen jour", ""),
+        ("eventserver journal ''", "verify dump repair --help"),
+        ("eventserver journal rep", "repair"),
+        ("eventserver journal verify src/jour", "src/journal"),
+        ("eventserver journal repair --d", "--dry-run"),
+        ("eventserver journal dump --d", ""),
     ] {
         if let Some(completed) = complete(words) {
             assert_eq!(completed, expected, "{words}");
+        }
+    }
+}
+
+#[test]
+fn fish_completes_the_commands_of_a_journal() {
+    let completions = eventserver(&["--print", "completions-fish"]).out;
+    for (line, expected) in [
+        ("jour", "journal"),
+        ("journal ver", "verify"),
+        ("journal repair --d", "--dry-run"),
+        ("journal dump src/jour", "src/journal/"),
+        ("journal dump --slow", ""),
+        ("--slow-client d", "disconnect"),
+    ] {
+        let script = format!("{completions}\ncomplete -C 'eventserver {line}'");
+        if let Some((_, written)) = fed_to("fish", &["--no-config"], &script) {
+            let first = written.lines().next().and_then(|line| line.split('\t').next());
+            assert_eq!(first.unwrap_or_default(), expected, "{line}: {written}");
+        }
+    }
+}
+
+#[test]
+fn completions_manual_and_help_name_the_commands_of_a_journal() {
+    let listed = eventserver(&["journal", "--help"]).out;
+    let commands = listed.split("Commands:").nth(1).unwrap().lines().skip(1);
+    let names: Vec<&str> = commands
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|it| !it.is_empty()))
+        .collect();
+    assert_eq!(names, ["verify", "dump", "repair"], "{listed}");
+    for printed in ["man", "completions-bash", "completions-zsh", "completions-fish"] {
+        let text = eventserver(&["--print", printed]).out;
+        for name in names.iter().chain(&["dry"]) {
+            assert!(text.contains(name), "{name} in {printed}");
         }
     }
 }

@@ -35,9 +35,9 @@ pub struct Budgets {
     /// followee of that user. The default takes less than a millisecond.
     pub index_steps: usize,
     /// Steps of sending clients that resume what they have missed; each step passes one event. The default
-    /// takes less than a millisecond.
+    /// takes about a millisecond.
     pub resume_steps: usize,
-    /// Bytes sent to clients that resume.
+    /// Bytes sent to clients that resume. The default takes about a millisecond.
     pub resume_bytes: usize,
     /// Bytes of input read and discarded from all identified clients together.
     pub discarded_bytes: usize,
@@ -75,8 +75,8 @@ impl Default for Budgets {
             addressed_per_client: 512,
             batch_bytes: 1 << 20,
             index_steps: 8192,
-            resume_steps: 1 << 17,
-            resume_bytes: 1 << 20,
+            resume_steps: 1 << 18,
+            resume_bytes: 2 << 20,
             discarded_bytes_per_client: 16 << 10,
             discarded_bytes: 256 << 10,
             in_flight_bytes: 16 << 20,

@@ -69,12 +69,12 @@ pub fn snapshot_recovered<S: Storage>(
     recovery: &mut Recovery,
     min_bytes: u64,
 ) -> Result<Option<(SnapshotName, u64)>, Error> {
-    let Recovery { segments, bytes, base, .. } = *recovery;
+    let Recovery { segments, bytes, newest_snapshot, .. } = *recovery;
     let is_long = bytes >= min_bytes || segments >= MAX_SEGMENTS;
     let Some(end) = recovery.position.previous.filter(|_| is_long && segments > 0) else {
         return Ok(None);
     };
-    if !is_snapshot_due(storage, segments, bytes, base) {
+    if !is_snapshot_due(storage, segments, bytes, newest_snapshot) {
         return Ok(None);
     }
     recovery.append_empty_segment(storage)?;

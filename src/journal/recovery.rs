@@ -84,12 +84,12 @@ pub struct Recovery {
     pub torn: Option<TornTail>,
     /// The number of lines replayed.
     pub lines: u64,
-    /// The number of bytes replayed.
+    /// The number of bytes replayed after the newest snapshot.
     pub(super) bytes: u64,
-    /// The number of segments replayed.
+    /// The number of segments replayed after it.
     pub(super) segments: usize,
-    /// The snapshot from which they were replayed.
-    pub(super) base: Option<SnapshotName>,
+    /// The newest snapshot that is not known to be damaged.
+    pub(super) newest_snapshot: Option<SnapshotName>,
     /// The newest segment, and up to where it is known to be on the disk. `None` in an empty journal.
     newest: Option<(SegmentName, u64)>,
     damaged_snapshots: Vec<SnapshotName>,
@@ -177,7 +177,7 @@ impl Recovery {
             lines: 0,
             bytes: 0,
             segments: 0,
-            base: None,
+            newest_snapshot: None,
             newest: None,
             damaged_snapshots: Vec::new(),
         }
@@ -202,9 +202,23 @@ impl Recovery {
         let total = (0..segments).map(|index| segment_bytes(storage, chain, index)).sum();
         let mut counter = Counter { on_notice, bytes: 0, total, lines: 0 };
         let mut recovery = Recovery::empty(state.first_sequence, chain.next_generation);
+        let mut bytes_before = 0;
+        // An older base may have been chosen for the sake of the history.
+        recovery.newest_snapshot = chain
+            .snapshots
+            .iter()
+            .find(|name| base.damaged.iter().all(|(damaged, _)| damaged != *name))
+            .copied();
         for index in (0..segments).rev() {
             let replayed = chain.replay(storage, index, &mut state, &mut counter)?;
             let name = chain.segments[index].name;
+            match recovery
+                .newest_snapshot
+                .is_some_and(|newest| name.generation <= newest.generation)
+            {
+                true => bytes_before = counter.bytes,
+                false => recovery.segments += 1,
+            }
             recovery.position.previous = Some(replayed.end);
             recovery.newest = Some((name, replayed.synced));
             recovery.torn = replayed.torn.map(|(bytes, reason)| TornTail {
@@ -215,8 +229,7 @@ impl Recovery {
             });
         }
         recovery.position.awaited = state.awaited;
-        (recovery.lines, recovery.bytes) = (counter.lines, counter.bytes);
-        (recovery.segments, recovery.base) = (segments, base.snapshot);
+        (recovery.lines, recovery.bytes) = (counter.lines, counter.bytes - bytes_before);
         recovery.damaged_snapshots = base.damaged.into_iter().map(|(name, _)| name).collect();
         Ok(Recovery { state, ..recovery })
     }

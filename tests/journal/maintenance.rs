@@ -1,8 +1,8 @@
 //! Snapshots and retention.
 
 use eventserver::journal::{
-    CommitPoint, MAX_PAYLOAD_BYTES, SnapshotName, SnapshotPoint, State, Storage, maintain,
-    read_snapshot, snapshot_recovered, write_snapshot,
+    CommitPoint, MAX_PAYLOAD_BYTES, Recovery, SnapshotName, SnapshotPoint, State, Storage,
+    maintain, read_snapshot, snapshot_recovered, write_snapshot,
 };
 use eventserver::protocol::UserId;
 
@@ -58,20 +58,22 @@ fn snapshots_bound_the_journal_and_restore_the_state() {
     }
 }
 
-/// Lives that end before anything but the start has written a snapshot. Returns the largest number of lines that
-/// one of the starts replayed.
-fn most_lines_replayed_by_short_lives(min_bytes: u64, lives: usize) -> u64 {
+/// Lives that end before anything but the start has written a snapshot, and that keep `max_events` events for
+/// clients that come back. Returns the largest number of lines that one of the starts replayed, and the number of
+/// snapshots.
+fn short_lives(min_bytes: u64, lives: usize, max_events: usize) -> (u64, usize) {
     let mut random = Prng::announced(min_bytes);
     let disk = MemoryDisk::default();
     let mut history = History::new(1);
-    let mut most_lines = 0;
+    let (mut most_lines, mut count) = (0, 0);
     for _ in 0..lives {
-        let mut recovery = read(&disk, 1).unwrap();
+        let mut recovery = Recovery::read_with_history(&disk, 1, max_events, |_| {}).unwrap();
         assert_eq!(state_of(&recovery), *history.last());
         most_lines = most_lines.max(recovery.lines);
         recovery.complete(&mut disk.clone()).unwrap();
         let last = snapshots(&disk).last().copied();
         let written = snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes).unwrap();
+        count += usize::from(written.is_some());
         assert_eq!(snapshots(&disk).last().copied(), written.map(|(name, _)| name).or(last));
         let mut writer = writer_at(&disk, recovery.position, CommitPoint::Synced);
         for _ in 0..random.below(6) {
@@ -80,17 +82,21 @@ fn most_lines_replayed_by_short_lives(min_bytes: u64, lives: usize) -> u64 {
             writer.flush().unwrap();
         }
     }
-    most_lines
+    (most_lines, count)
 }
 
 #[test]
 fn many_short_lives_do_not_make_a_start_longer() {
     // A batch has 64 bytes and up to 6 lines.
-    let most_lines = most_lines_replayed_by_short_lives(3000, 400);
+    let (most_lines, count) = short_lives(3000, 400, 0);
     assert!(most_lines < 3000 / 64 * 6 + 30, "{most_lines} lines");
     // However little each life has written, one start has at most 64 segments to replay.
-    let most_lines = most_lines_replayed_by_short_lives(u64::MAX, 400);
+    let (most_lines, _) = short_lives(u64::MAX, 400, 0);
     assert!((65..64 * 6 * 6).contains(&most_lines), "{most_lines} lines");
+    // A start that goes back further for its history writes no more snapshots: two close to each other would not reach
+    // back far enough the next time.
+    assert!(count > 10);
+    assert_eq!(short_lives(3000, 400, 1_000_000).1, count);
 }
 
 #[test]

@@ -17,6 +17,8 @@ mod replay;
 mod restarts;
 mod results;
 mod running_server;
+mod several;
+mod shared_servers;
 mod signals;
 mod soak;
 

@@ -27,6 +27,7 @@ mod queue_memory;
 mod recovery;
 mod registration;
 mod reload;
+mod resume;
 mod routing;
 mod service;
 mod shutdown;

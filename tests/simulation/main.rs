@@ -18,6 +18,7 @@ mod gaps;
 mod harness;
 mod journal;
 mod limits;
+mod resumes;
 mod sim;
 mod turns;
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use argh::{ArgsInfo, FromArgs};
 use log::LevelFilter;
 
-use crate::cli::address::Address;
+use crate::cli::address::{Address, ServerAddress};
 use crate::options::{CommonFlags, LoadFlags, TargetFlags};
 use crate::ranges;
 use crate::workload::mix::Mix;
@@ -40,7 +40,7 @@ pub(crate) enum Command {
 
 /// Groups of flags in `--help`, in this order, with flags by their long names. Flags that are not
 /// listed are the command's own.
-pub(crate) const HELP_GROUPS: [(&str, &[&str]); 5] = [
+pub(crate) const HELP_GROUPS: [(&str, &[&str]); 6] = [
     (
         "Load",
         &[
@@ -73,6 +73,7 @@ pub(crate) const HELP_GROUPS: [(&str, &[&str]); 5] = [
             "--admin",
         ],
     ),
+    ("Several servers", &["--target", "--move-every"]),
     ("Results", &["--json", "--report", "--hgrm"]),
     ("This program", &["--cpu", "--timeout", "--log-interval", "--log-level"]),
 ];
@@ -269,7 +270,25 @@ macro_rules! command {
                     server_arguments: &self.server_arg,
                     server_process: self.server_pid,
                     admin: self.admin.as_ref(),
+                    servers: &[],
                 }
+            }
+        }
+    };
+    // Several running servers; needs `target`.
+    (@add $about:tt $name:ident $command:literal (several $($group:ident)*) { $($flags:tt)* }) => {
+        command! { @add $about $name $command ($($group)*) {
+            $($flags)*
+            /// one of the running servers that share a stream: HOST:EVENT:CLIENT, or
+            /// HOST:EVENT:CLIENT:ADMIN with its --admin-listen, ports from 1 to 65535; repeated for
+            /// each server
+            #[argh(option, long = "target", arg_name = "SERVER")]
+            pub(crate) servers: Vec<ServerAddress>,
+        } }
+
+        impl $name {
+            pub(crate) fn targets(&self) -> TargetFlags<'_> {
+                TargetFlags { servers: &self.servers, ..self.target() }
             }
         }
     };
@@ -284,6 +303,7 @@ command! {
         example = "loadgen verify --event-port localhost:9090 --client-port :9099",
         example = "loadgen verify --spawn --mix feed --total-events 20M --report feed.html",
         example = "loadgen verify --spawn --restart-every 2s --data-dir journal --total-events 50M",
+        example = "loadgen verify --target a:9090:9099:9091 --target b:9090:9099:9091 --move-every 200ms",
         note = "With --sync the source keeps what is not committed. When its connection is lost, it \
                 connects again and goes on from the sequence that the server awaits.",
         note = "With --restart-every the server is killed (SIGKILL) and started again on the same ports, \
@@ -293,13 +313,19 @@ command! {
                 has said to be committed may be awaited again afterwards. In the last life everything must \
                 arrive. Then the server is killed once more, up to 2000 users connect, and status updates of \
                 everybody show the follower graph.",
+        note = "With several --target, clients are spread over these servers, and the source speaks SYNC \
+                and moves from server to server. A client whose connection is lost connects again, to the \
+                same server or to the next one. Each connection must receive exactly what concerns the user \
+                from its registration on, in order, once each. The stream is sent in parts that end with a \
+                broadcast to everybody. With ADMIN, all servers must show the same state hash at the end. \
+                The servers must not have received events before.",
         example = "loadgen verify --spawn --reconnect-every 1ms",
         note = "With --reconnect-every clients drop their connections at random, with or without reading what \
                 their sockets hold, and come back with the last sequence that they have parsed. At the end \
                 each must have received exactly its events, none twice. The server needs --resume-events; with \
                 --spawn it gets 1000000. With --restart-every too, all clients come back after each restart."
     )]
-    struct Verify("verify") with (mix, load, shuffle, target) {
+    struct Verify("verify") with (mix, load, shuffle, target, several) {
         /// the source speaks SYNC, and goes on after a lost connection
         #[argh(switch)]
         pub(crate) sync: bool,
@@ -316,6 +342,10 @@ command! {
         /// directory for the journal of the started server; must be empty
         #[argh(option, arg_name = "DIR")]
         pub(crate) data_dir: Option<PathBuf>,
+        /// let the source move to another --target about this often, after 0.5 to 1.5 times this time
+        /// at random, in seconds, 0.001 to 86400 [default: 1s]
+        #[argh(option, arg_name = "TIME", from_str_fn(ranges::seconds))]
+        pub(crate) move_every: Option<f64>,
     }
 }
 
@@ -325,10 +355,12 @@ command! {
         note = "With --find-knee, search the highest rate within a bound on p99, starting at --rate. \
                 Each rate is measured for --duration. The exit status is 3 if the first rate exceeds \
                 the bound.",
+        note = "With several --target, the source connects to the first one, and clients are spread over \
+                all.",
         example = "loadgen latency --spawn --rate 20k --relay",
         example = "loadgen latency --spawn --find-knee --p99-us 2ms --duration 2s"
     )]
-    struct Latency("latency") with (pace, target) {
+    struct Latency("latency") with (pace, target, several) {
         /// connected users, 1 to 1048576 [default: 100]
         #[argh(option, arg_name = "N", from_str_fn(ranges::clients), default = "100")]
         pub(crate) clients: usize,
@@ -444,11 +476,14 @@ command! {
         note = "A row: events and visits so far; the server's resident memory, descriptors, clients \
                 and sources; latency in the interval, from the due time of a 2 ms tick of events to \
                 its last byte at a persistent client; the server's share of a CPU. Clients and sources \
-                are the server's own counts, known with --spawn only.",
+                are the server's own counts, known with --spawn or an admin port only.",
+        note = "With several --target, sources and clients are spread over these servers, and so is one \
+                sequence. Visits of one user go to one server. Figures of the servers are sums, and need \
+                ADMIN. At the end all servers must show the same state hash.",
         example = "loadgen soak --spawn --minutes 30",
         example = "loadgen soak --spawn --seconds 10 --every 1s --rate 50k"
     )]
-    struct Soak("soak") with (target) {
+    struct Soak("soak") with (target, several) {
         /// length of the run in minutes, 0.001 to 1440 [default: 1m]
         #[argh(option, arg_name = "TIME", from_str_fn(ranges::minutes))]
         pub(crate) minutes: Option<f64>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::cli::address::Address;
+use crate::cli::address::{Address, ServerAddress};
 use crate::ranges;
 use crate::workload::generated::WorkloadSpec;
 use crate::workload::mix::Mix;
@@ -45,6 +45,8 @@ pub(crate) struct TargetFlags<'a> {
     pub(crate) server_arguments: &'a [String],
     pub(crate) server_process: Option<u32>,
     pub(crate) admin: Option<&'a Address>,
+    /// Running servers that share one stream.
+    pub(crate) servers: &'a [ServerAddress],
 }
 
 impl TargetFlags<'_> {
@@ -348,6 +350,7 @@ mod tests {
         server_arguments: &[],
         server_process: None,
         admin: None,
+        servers: &[],
     };
 
     fn endpoints(flags: TargetFlags<'_>, variables: &[(&str, &str)]) -> Result<String, String> {

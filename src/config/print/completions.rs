@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::settings;
-use super::{COMMANDS, Printed};
+use super::{COMMANDS, JOURNAL_COMMANDS, JOURNAL_PURPOSE, JournalCommand, Printed};
 
 /// A flag as completions describe it.
 struct Flag {
@@ -66,9 +66,37 @@ pub(super) fn bash() -> String {
         };
         let _ = writeln!(cases, "        --{}) {words}; return ;;", flag.name);
     }
+    let commands = JOURNAL_COMMANDS.map(|command| command.name).join(" ");
+    let mut journal_flags = String::new();
+    for JournalCommand { name, flag, .. } in JOURNAL_COMMANDS {
+        let flag = flag.map(|(flag, _)| format!("--{flag} ")).unwrap_or_default();
+        let _ = writeln!(
+            journal_flags,
+            "        {name}) COMPREPLY=($(compgen -W '{flag}--help' -- \"$word\")) ;;"
+        );
+    }
     format!(
         r#"# Completion of eventserver for bash.
+_eventserver_journal() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}}
+    if [[ $COMP_CWORD == 2 ]]; then
+        COMPREPLY=($(compgen -W '{commands} --help' -- "$word"))
+        return
+    fi
+    if [[ $word != -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -d -- "$word")
+        compopt -o filenames 2>/dev/null
+        return
+    fi
+    case ${{COMP_WORDS[2]}} in
+{journal_flags}    esac
+}}
 _eventserver() {{
+    COMPREPLY=()
+    if [[ $COMP_CWORD -gt 1 && ${{COMP_WORDS[1]}} == journal ]]; then
+        _eventserver_journal
+        return
+    fi
     local word=${{COMP_WORDS[COMP_CWORD]}} flag=${{COMP_WORDS[COMP_CWORD - 1]}}
     # Bash takes `=` for a word of its own.
     if [[ $word == = ]]; then
@@ -79,6 +107,9 @@ _eventserver() {{
     case $flag in
 {cases}    esac
     COMPREPLY=($(compgen -W '{}' -- "$word"))
+    if [[ $COMP_CWORD == 1 && journal == "$word"* ]]; then
+        COMPREPLY+=(journal)
+    fi
 }}
 complete -F _eventserver eventserver
 "#,
@@ -103,9 +134,38 @@ pub(super) fn zsh() -> String {
             let _ = writeln!(specs, "    '-{short}[{help}]' \\");
         }
     }
+    let mut commands = String::new();
+    let mut journal_flags = String::new();
+    for JournalCommand { name, help, flag } in JOURNAL_COMMANDS {
+        let _ = write!(commands, " {name}\\:'{}'", zsh_quoted(help));
+        if let Some((flag, help)) = flag {
+            let help = zsh_escaped(help);
+            let _ = writeln!(
+                journal_flags,
+                "    [[ $words[2] == {name} ]] && flags+=('--{flag}[{help}]')"
+            );
+        }
+    }
     format!(
-        "#compdef eventserver\n# Completion of eventserver for zsh.\n_arguments \\\n{specs}    && return 0\n"
+        r#"#compdef eventserver
+# Completion of eventserver for zsh.
+if (( CURRENT > 2 )) && [[ $words[2] == journal ]]; then
+    shift words
+    (( CURRENT-- ))
+    local -a flags=('--help[print help]')
+{journal_flags}    _arguments $flags "1:command:(({commands}))" '2:directory:_directories'
+    return
+fi
+_arguments \
+{specs}    "1:command:((journal\:'{}'))" && return 0
+"#,
+        zsh_quoted(JOURNAL_PURPOSE)
     )
+}
+
+/// Escapes a description within single quotes that are within double quotes.
+fn zsh_quoted(text: &str) -> String {
+    text.replace('\'', "").replace(':', "\\:")
 }
 
 /// Escapes a description within brackets and single quotes.
@@ -117,6 +177,22 @@ fn zsh_escaped(text: &str) -> String {
 pub(super) fn fish() -> String {
     let mut out =
         String::from("# Completion of eventserver for fish.\ncomplete -c eventserver -f\n");
+    let command = |out: &mut String, condition: &str, what: &str, help: &str| {
+        let help = fish_escaped(help);
+        let _ = writeln!(out, "complete -c eventserver -n '{condition}' {what} -d '{help}'");
+    };
+    let names = JOURNAL_COMMANDS.map(|command| command.name).join(" ");
+    let seen = "__fish_seen_subcommand_from";
+    command(&mut out, "__fish_is_first_token", "-a journal", JOURNAL_PURPOSE);
+    for JournalCommand { name, help, flag } in JOURNAL_COMMANDS {
+        let condition = format!("{seen} journal; and not {seen} {names}");
+        command(&mut out, &condition, &format!("-a {name}"), help);
+        if let Some((flag, help)) = flag {
+            command(&mut out, &format!("{seen} {name}"), &format!("-l {flag}"), help);
+        }
+    }
+    let directories = "-a '(__fish_complete_directories)'";
+    command(&mut out, &format!("{seen} {names}"), directories, "directory of the journal");
     for flag in flags() {
         let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
         let value = match &flag.values {
@@ -125,10 +201,23 @@ pub(super) fn fish() -> String {
             Values::File => " -r -F".to_owned(),
             Values::Anything => " -x".to_owned(),
         };
-        let help = flag.help.replace('\\', "\\\\").replace('\'', "\\'");
-        let _ = writeln!(out, "complete -c eventserver -l {}{short}{value} -d '{help}'", flag.name);
+        let help = fish_escaped(flag.help);
+        let condition = match flag.name {
+            "help" => String::new(),
+            _ => format!(" -n 'not {seen} journal'"),
+        };
+        let _ = writeln!(
+            out,
+            "complete -c eventserver -l {}{short}{value}{condition} -d '{help}'",
+            flag.name
+        );
     }
     out
+}
+
+/// Escapes a description within single quotes.
+fn fish_escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
 #[cfg(test)]

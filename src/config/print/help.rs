@@ -5,8 +5,8 @@ use std::fmt::Write;
 use super::super::setting::{Effect, Group, Setting};
 use super::super::settings;
 use super::{
-    COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, JOURNAL_COMMANDS, ORIGINS, PURPOSE, SIGNALS,
-    VALUES,
+    COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, JOURNAL_COMMANDS, JournalCommand, ORIGINS,
+    PURPOSE, SIGNALS, VALUES,
 };
 
 /// The width of a terminal that shows the text without breaks.
@@ -32,8 +32,8 @@ pub(crate) fn help() -> String {
         entry(&mut out, &command.usage(), command.help);
     }
     heading(&mut out, "Journal (eventserver journal --help)");
-    for (command, help) in JOURNAL_COMMANDS {
-        entry(&mut out, command, help);
+    for JournalCommand { name, help, .. } in JOURNAL_COMMANDS {
+        entry(&mut out, &format!("journal {name} DIR"), help);
     }
     heading(&mut out, "Values");
     paragraph(&mut out, 2, VALUES);

@@ -6,8 +6,8 @@ use super::super::environment::variable;
 use super::super::setting::{Effect, Group, Setting};
 use super::super::settings;
 use super::{
-    COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, JOURNAL_COMMANDS, ORIGINS, PURPOSE, SIGNALS,
-    VALUES,
+    COMMANDS, EXAMPLE_FILE, EXAMPLES, EXIT_STATUSES, JOURNAL_COMMANDS, JournalCommand, ORIGINS,
+    PURPOSE, SIGNALS, VALUES,
 };
 
 /// Returns the manual page.
@@ -40,8 +40,14 @@ pub(super) fn page() -> String {
         page.entry(&format!("{short}{}", flag(command.flag, command.value)), command.help);
     }
     page.section("JOURNAL");
-    for (command, help) in JOURNAL_COMMANDS {
-        page.entry(&format!("\\fBeventserver {command}\\fR"), help);
+    for JournalCommand { name, help, flag } in JOURNAL_COMMANDS {
+        let optional = flag.map(|(flag, _)| format!(" [\\fB\\-\\-{}\\fR]", escaped(flag)));
+        let term = format!(
+            "\\fBeventserver journal {name}\\fR{} \\fIDIR\\fR",
+            optional.unwrap_or_default()
+        );
+        let flag = flag.map(|(flag, help)| format!(" --{flag}: {help}."));
+        page.entry(&term, &format!("{}{}", sentence(help), flag.unwrap_or_default()));
     }
     page.section("VALUES");
     page.text(VALUES);

@@ -98,15 +98,35 @@ impl Command {
     }
 }
 
-/// The commands for a journal, which `server::run_journal_tool` runs.
-const JOURNAL_COMMANDS: [(&str, &str); 3] = [
-    ("journal verify DIR", "check all files of a journal, and say what a server would start from"),
-    ("journal dump DIR", "print its events, as a stream for loadgen replay"),
-    (
-        "journal repair DIR",
-        "cut a corrupt journal at the first bad batch, and keep what is cut off",
-    ),
+/// The commands of `eventserver journal`, which `server::run_journal_tool` runs. Each takes a directory.
+const JOURNAL_COMMANDS: [JournalCommand; 3] = [
+    JournalCommand {
+        name: "verify",
+        help: "check all files of a journal, and say what a server would start from",
+        flag: None,
+    },
+    JournalCommand {
+        name: "dump",
+        help: "print its events, as a stream for loadgen replay",
+        flag: None,
+    },
+    JournalCommand {
+        name: "repair",
+        help: "cut a corrupt journal at the first bad batch, and keep what is cut off",
+        flag: Some(("dry-run", "only say what would be done")),
+    },
 ];
+
+/// What `eventserver journal` is for.
+const JOURNAL_PURPOSE: &str = "check, print or repair the journal of a server that does not run";
+
+/// A command of `eventserver journal`.
+struct JournalCommand {
+    name: &'static str,
+    help: &'static str,
+    /// A flag of its own and the description of that.
+    flag: Option<(&'static str, &'static str)>,
+}
 
 /// What the program does, in one sentence.
 const PURPOSE: &str = "Puts a numbered stream of events in order and forwards each event to the connected \

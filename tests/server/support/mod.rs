@@ -10,7 +10,7 @@ mod pipes;
 #[allow(dead_code, reason = "other targets use the rest")]
 mod prng;
 #[path = "../../support/process.rs"]
-mod process;
+pub(crate) mod process;
 mod server;
 mod source;
 mod streams;

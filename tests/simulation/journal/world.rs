@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use eventserver::config::{Config, OnSourceDisconnect};
-use eventserver::engine::{FollowerGraph, LogEntry, StateHash};
+use eventserver::engine::{FollowerGraph, History, LogEntry, StateHash};
 use eventserver::hub::{Budgets, Capacity, Hub, NextTurn};
-use eventserver::journal::{CommitPoint, Recovery, maintain, snapshot_recovered};
+use eventserver::journal::{
+    CommitPoint, Recovery, SnapshotName, Storage, maintain, snapshot_recovered,
+};
 use eventserver::protocol::UserId;
 
 use super::commit_log::SimulatedLog;
@@ -51,6 +53,8 @@ struct SourcePeer {
 struct ClientPeer {
     socket: SocketId,
     user: u64,
+    /// It has everything up to this sequence, if it resumes.
+    after: Option<u64>,
     /// The number of applied sequences when it sent its ID line, and when it was registered at the latest.
     registered: (usize, Option<usize>),
 }
@@ -69,6 +73,11 @@ struct Life {
     start: (u64, u64),
     stream: u64,
     awaited: u64,
+    story: Story,
+    /// The first sequence of a stream.
+    first: u64,
+    /// The first sequence from which on the recovery has read all events back.
+    covered_from: u64,
     /// The number of entries that were compared with the story, and the stream after them.
     checked: (usize, u64),
 }
@@ -101,6 +110,9 @@ impl Scenario {
                 },
                 client_queue_bytes: if small_queue { 60 } else { 1 << 20 },
                 stall_timeout: Duration::from_secs(3600),
+                // A client that is ahead waits as long as it takes.
+                identify_timeout: Duration::from_secs(3600),
+                resume_events: if resets { 0 } else { *random.pick(&[0, 100_000]) },
                 ..Config::default()
             },
             budgets: Budgets {
@@ -223,10 +235,18 @@ impl World {
         let Some(socket) = kernel.connect(Side::Client) else { return };
         // One user each, so that nobody is taken over.
         let user = 1 + self.life.clients.len() as u64;
-        kernel.sockets[socket].unsent.extend(format!("{user}\n").bytes());
+        // A reset ends what a sequence means.
+        let may_resume = self.scenario.config.resume_events > 0;
+        let after = (may_resume && self.random.one_in(2)).then(|| {
+            let last = self.life.awaited.saturating_sub(1);
+            let ahead = *self.random.pick(&[0, 0, 0, 2]);
+            (last + ahead).saturating_sub(self.random.below(60) as u64)
+        });
+        let id = after.map_or_else(|| user.to_string(), |after| format!("{user}|{after}"));
+        kernel.sockets[socket].unsent.extend(format!("{id}\n").bytes());
         kernel.deliver(socket);
         let registered = (self.life.applied.len(), None);
-        self.life.clients.push(ClientPeer { socket, user, registered });
+        self.life.clients.push(ClientPeer { socket, user, after, registered });
     }
 
     fn clients_read(&mut self) {
@@ -401,6 +421,8 @@ impl World {
             }
             let sent = self.life.sources.iter().filter_map(|source| source.next).max();
             if sent.is_none_or(|sent| self.is_applied_up_to(sent)) {
+                let unstamped = eventserver::hub::CommitLog::stamp_point(&self.life.log);
+                assert_eq!(unstamped, None, "a closed segment lacks its state hash");
                 return self.life.check_received();
             }
             // What is missing is never sent.
@@ -456,6 +478,18 @@ impl World {
     }
 }
 
+/// Checks that a recovery reads back all events from a snapshot on, or from the beginning.
+fn check_reach(disk: &MemoryDisk, covered_from: u64) {
+    let names = disk.list().unwrap();
+    let snapshots: Vec<u64> = names
+        .iter()
+        .filter_map(|name| SnapshotName::parse(name))
+        .map(|name| name.awaited)
+        .collect();
+    let oldest = snapshots.iter().min().copied().unwrap_or(0);
+    assert!(covered_from <= oldest, "{covered_from}, but there is a snapshot at {oldest}");
+}
+
 impl Life {
     /// Recovers from the disk, which leads to the state `start`.
     fn start(
@@ -465,8 +499,13 @@ impl Life {
         clock: Instant,
         random: &mut Random,
     ) -> Life {
-        let mut recovery = Recovery::read(disk, scenario.first(), |_| {}).unwrap();
+        let resume_events = scenario.config.resume_events;
+        let mut recovery =
+            Recovery::read_with_history(disk, scenario.first(), resume_events, |_| {}).unwrap();
         recovery.complete(&mut disk.clone()).unwrap();
+        let history = recovery.state.history.as_ref();
+        let covered_from = history.map_or(0, History::covered_from);
+        check_reach(disk, covered_from);
         let min_bytes = *random.pick(&[0, 1000, u64::MAX]);
         snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes).unwrap();
         assert_eq!(recovery.state.hash(), scenario.hash(start));
@@ -490,6 +529,9 @@ impl Life {
             start,
             stream,
             awaited,
+            story: scenario.story,
+            first: scenario.first(),
+            covered_from,
             checked: (0, stream),
         }
     }
@@ -508,6 +550,12 @@ impl Life {
         self.apply_up_to(scenario, awaited);
         self.check_entries(scenario);
         let states = self.states(scenario);
+        let (last_stream, staged) = states[states.len() - 1];
+        let max_unapplied = scenario.budgets.unapplied + scenario.budgets.events as u64;
+        assert!(
+            last_stream != self.stream || staged.saturating_sub(awaited) <= max_unapplied,
+            "{staged} is staged while {awaited} is awaited"
+        );
         let committed = self.log.0.borrow().committed() as usize;
         let is_before = states[..=committed]
             .iter()
@@ -622,6 +670,17 @@ impl Life {
         let mut due_from: BTreeMap<(u64, usize), Vec<u8>> = BTreeMap::new();
         for client in &self.clients {
             let received = &kernel.sockets[client.socket].received;
+            if let Some(after) = client.after {
+                let due = self.due_after(client.user, after);
+                assert!(
+                    is_right(received, &due),
+                    "client {} after {after} has received {} instead of {}",
+                    client.user,
+                    received.escape_ascii(),
+                    due.escape_ascii()
+                );
+                continue;
+            }
             let (earliest, latest) = client.registered;
             let mut starts = earliest..=latest.unwrap_or(self.applied.len());
             let found = starts.any(|start| {
@@ -632,6 +691,30 @@ impl Life {
             });
             assert!(found, "client {} has received {}", client.user, received.escape_ascii());
         }
+    }
+
+    /// Returns the bytes for a client that has everything up to a sequence, whichever life has applied the events.
+    fn due_after(&self, user: u64, after: u64) -> Vec<u8> {
+        let mut due = Vec::new();
+        let mut next = after + 1;
+        if next < self.covered_from {
+            due.extend(format!("gap {next} {}\r\n", self.covered_from - 1).bytes());
+            next = self.covered_from;
+        }
+        // Nothing precedes the stream.
+        next = next.max(self.first);
+        let mut follows = self.story.follows(self.stream, self.first, next);
+        for sequence in next..self.awaited {
+            let Line::Event(bytes, effect) = self.story.line(self.stream, sequence) else {
+                continue;
+            };
+            if effect.concerns(user, &follows) {
+                due.extend(bytes);
+                due.extend(b"\r\n");
+            }
+            effect.apply(&mut follows);
+        }
+        due
     }
 
     /// Returns the bytes for a client that registered before the applied sequence with this index.

@@ -25,7 +25,7 @@ enum Condition {
 /// Commands whose server is either started or running.
 const WITH_TARGET: &[&str] = &["verify", "latency", "replay", "fairness", "soak", "idle"];
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 19] = [
     Rule {
         commands: &[],
         flags: &[
@@ -39,6 +39,27 @@ const RULES: [Rule; 16] = [
         ],
         condition: Condition::With("--spawn"),
         reason: "it describes a server that is already running",
+    },
+    Rule {
+        commands: &["verify", "latency", "soak"],
+        flags: &[
+            "--spawn",
+            "--host",
+            "--event-port",
+            "--event-listener-port",
+            "--client-port",
+            "--client-listener-port",
+            "--server-pid",
+            "--admin",
+        ],
+        condition: Condition::With("--target"),
+        reason: "--target names running servers with all of their addresses",
+    },
+    Rule {
+        commands: &["verify"],
+        flags: &["--move-every"],
+        condition: Condition::Without(&["--target"]),
+        reason: "the source has no other server to move to",
     },
     Rule {
         commands: WITH_TARGET,
@@ -75,6 +96,12 @@ const RULES: [Rule; 16] = [
         flags: &["--relay", "--busy-relay", "--runs", "--hgrm"],
         condition: Condition::With("--find-knee"),
         reason: "the search measures the server at several rates",
+    },
+    Rule {
+        commands: &["latency"],
+        flags: &["--runs"],
+        condition: Condition::With("--target"),
+        reason: "a stream that servers share does not begin again",
     },
     Rule {
         commands: &["latency"],

@@ -136,13 +136,14 @@ struct Measurement {
 }
 
 impl LatencyProbe {
-    /// Connects the source, then clients for the users 1 to `clients`.
+    /// Connects the source to the first of these servers, then clients for the users 1 to `clients` to all
+    /// in turn. There is at least one server.
     ///
     /// # Errors
     ///
     /// A connection fails.
     pub(crate) fn connect(
-        to: Addresses,
+        to: &[Addresses],
         clients: usize,
         timeout: Duration,
         seed: u64,
@@ -152,13 +153,14 @@ impl LatencyProbe {
         let registry = poll.registry();
         let timer = Timer::new(registry, TIMER)?;
         let mut source =
-            Connecting::open(to.events, "the event source", &Handshake::default())?.finish()?;
+            Connecting::open(to[0].events, "the event source", &Handshake::default())?.finish()?;
         registry.register(&mut source, SOURCE, Interest::READABLE | Interest::WRITABLE)?;
         let mut connected = Vec::with_capacity(clients);
         for index in 0..clients {
             let user = index as u64 + 1;
             let id = Handshake::of_user(user);
-            let mut stream = Connecting::open(to.clients, "a client", &id)?.finish()?;
+            let at = to[index % to.len()].clients;
+            let mut stream = Connecting::open(at, "a client", &id)?.finish()?;
             registry.register(&mut stream, Token(index), Interest::READABLE)?;
             let (awaited, partial) = (VecDeque::new(), Vec::new());
             connected.push(Client { stream, user, awaited, partial, has_received: false });
@@ -173,7 +175,7 @@ impl LatencyProbe {
             prng: Prng::from_seed(seed),
             next_sequence: 1,
             timeout,
-            first_delivery: FirstDelivery::new(to.events),
+            first_delivery: FirstDelivery::new(to[0].events),
         })
     }
 

@@ -47,7 +47,7 @@ pub(super) fn run(flags: &args::Latency) -> CommandResult {
     let kind = if flags.find_knee { "find-knee" } else { "latency" };
     let settings = json!({
         "cpu": flags.cpu, "serverCpu": flags.server_cpu,
-        "server": server_settings(flags.target(), &[]),
+        "server": server_settings(flags.targets(), &[]),
     });
     let plan = Plan { kind, description, settings: merged(experiment.settings(), settings) };
     super::announce(&plan.description);
@@ -71,7 +71,7 @@ fn compare_with_relay(flags: &args::Latency, experiment: Experiment, plan: Plan)
     let start_relay: Option<&dyn Fn() -> io::Result<Server>> =
         if has_relay { Some(&start_relay) } else { None };
     let measure = || {
-        let target = Target::select(flags.target(), &[], core, LogMode::Forwarded)?;
+        let target = Target::select(flags.targets(), &[], core, LogMode::Forwarded)?;
         let comparison = compare(experiment, flags.runs, &|| target.start(), start_relay)?;
         comparison.print(&plan.description);
         if let Some(file) = hgrm.filter(|_| !comparison.is_empty()) {
@@ -87,7 +87,7 @@ fn search_knee(flags: &args::Latency, experiment: Experiment, plan: Plan) -> Com
     let plan = Plan { settings: merged(plan.settings, json!({ "p99BoundUs": bound_us })), ..plan };
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
-        let server = server(flags.target(), flags.server_cpu)?;
+        let server = server(flags.targets(), flags.server_cpu)?;
         let steps = find_knee(experiment, bound_us, server)?;
         let findings = knee_findings(&steps, bound_us);
         let found = match (knee(&steps), findings.verdict) {
@@ -402,7 +402,7 @@ fn measure_once(
     let mut measure = || {
         interrupt::check()?;
         let server = start()?;
-        let mut probe = connect(experiment, server.addresses)?;
+        let mut probe = connect(experiment, &server.all_addresses())?;
         measured.add(&experiment.measure(&mut probe, experiment.schedule.rate)?)?;
         interrupt::check()?;
         probe.finish()?;
@@ -411,7 +411,7 @@ fn measure_once(
     unless_interrupted(measure())
 }
 
-fn connect(experiment: Experiment, to: Addresses) -> io::Result<LatencyProbe> {
+fn connect(experiment: Experiment, to: &[Addresses]) -> io::Result<LatencyProbe> {
     let timeout = experiment.common.timeout;
     let mut probe = LatencyProbe::connect(to, experiment.clients, timeout, SEED)?;
     probe.measure(Schedule { duration: WARM_UP, ..experiment.schedule }, &mut |_, _| ())?;
@@ -456,7 +456,7 @@ fn search(
     server: Server,
     steps: &mut Vec<KneeStep>,
 ) -> io::Result<()> {
-    let mut probe = connect(experiment, server.addresses)?;
+    let mut probe = connect(experiment, &server.all_addresses())?;
     let mut attempt = |rate: f64| -> io::Result<bool> {
         let latencies = experiment.measure(&mut probe, rate)?;
         interrupt::check()?;

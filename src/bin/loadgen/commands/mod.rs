@@ -9,6 +9,7 @@ mod pinned;
 mod pubsub;
 mod replay;
 mod restarts;
+mod several;
 mod soak;
 mod top;
 mod verify;
@@ -24,7 +25,7 @@ use log::{LevelFilter, info};
 use serde_json::{Value, json};
 
 use crate::args::Command;
-use crate::cli::address::Address;
+use crate::cli::address::{Address, ServerAddress};
 use crate::cli::wrap::wrap_lines;
 use crate::cli::{self, Invocation};
 use crate::options::{CommonFlags, CommonOptions, Endpoint, Endpoints, TargetFlags};
@@ -39,7 +40,7 @@ use crate::target::baseline::BASELINE_SERVER;
 use crate::target::launcher::{self, LAUNCHER};
 use crate::target::monitor::Monitor;
 use crate::target::relay::{self, RELAY_SERVER};
-use crate::target::server::{Addresses, LogMode, Server, ServerCommand, resolve};
+use crate::target::server::{Addresses, LogMode, Member, Server, ServerCommand, resolve};
 
 /// Success.
 const EXIT_SUCCESS: u8 = 0;
@@ -260,6 +261,15 @@ fn server_settings(flags: TargetFlags<'_>, own: &[(&str, u64)]) -> Value {
     if flags.spawn {
         return started_server(&server_arguments(flags, own));
     }
+    if !flags.servers.is_empty() {
+        let addresses = |it: &ServerAddress| {
+            json!({
+                "events": format!("{}:{}", it.host, it.events), "clients": format!("{}:{}", it.host, it.clients),
+                "admin": it.admin.map(|admin| format!("{}:{admin}", it.host)),
+            })
+        };
+        return flags.servers.iter().map(addresses).collect();
+    }
     // Invalid addresses are reported when the server is selected.
     let addresses = Endpoints::resolve(flags, &variable).ok();
     let addresses = addresses.map(|Endpoints { events, clients }| {
@@ -279,6 +289,8 @@ fn started_server(arguments: &[String]) -> Value {
 enum Target {
     Started(Box<ServerCommand>),
     Running(Addresses, Option<Monitor>),
+    /// Several running servers that share a stream.
+    Shared(Vec<Member>),
 }
 
 impl Target {
@@ -298,6 +310,10 @@ impl Target {
             let command = ServerCommand::event_server(log, &server_arguments(flags, own), cpu)?;
             return Ok(Target::Started(Box::new(command)));
         }
+        let members = members(flags.servers)?;
+        if !members.is_empty() {
+            return Ok(Target::Shared(members));
+        }
         let addresses = Addresses::resolve(&Endpoints::resolve(flags, &variable)?)?;
         Ok(Target::Running(addresses, monitor(flags)?))
     }
@@ -311,8 +327,40 @@ impl Target {
         match self {
             Target::Started(command) => Server::start(command),
             Target::Running(addresses, monitor) => Ok(Server::external(*addresses, *monitor)),
+            Target::Shared(members) => Ok(Server::shared(members.clone())),
         }
     }
+}
+
+/// Returns the servers that `--target` names.
+///
+/// # Errors
+///
+/// One is named twice, only some have an admin port, or there is no such host; or an admin port does not
+/// answer.
+fn members(servers: &[ServerAddress]) -> Result<Vec<Member>, Error> {
+    let Some(first) = servers.first() else { return Ok(Vec::new()) };
+    let mut members: Vec<Member> = Vec::with_capacity(servers.len());
+    for ServerAddress { host, events, clients, admin } in servers {
+        let resolve = |port: u16| resolve(&Endpoint { host: host.clone(), port });
+        let named = format!("--target {host}:{events}:{clients}");
+        if admin.is_some() != first.admin.is_some() {
+            return Err(Error::Usage(format!(
+                "{named}: either each --target has an ADMIN port, or none has: figures and state hashes are \
+                 those of all servers"
+            )));
+        }
+        let addresses = Addresses { events: resolve(*events)?, clients: resolve(*clients)? };
+        if members.iter().any(|other| other.addresses.events == addresses.events) {
+            return Err(Error::Usage(format!("{named} is given twice: each names another server")));
+        }
+        let admin = admin.map(resolve).transpose()?.map(AdminPort);
+        if let Some(port) = admin {
+            port.status()?;
+        }
+        members.push(Member { addresses, admin });
+    }
+    Ok(members)
 }
 
 /// Returns where the figures of a running server come from, if the flags say so.

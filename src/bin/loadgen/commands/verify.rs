@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::restarts::{self, RestartPlan};
-use super::{CommandResult, conclude, merged, server, server_settings, variable};
+use super::{CommandResult, conclude, members, merged, server, server_settings, several, variable};
 use crate::args;
 use crate::options::{Endpoints, ORIGINAL_TOTAL_EVENTS, TargetFlags};
 use crate::output::document::Plan;
@@ -16,6 +16,8 @@ use crate::run::{Outcome, RunOptions, run_load};
 use crate::target::server::{LogMode, Server, ServerCommand};
 use crate::workload::generated::{GeneratedWorkload, WorkloadSpec};
 
+/// Mean time after which the source moves between several servers.
+const DEFAULT_MOVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Flag of the server with the number of events for which clients may come back.
 const RESUME_FLAG: &str = "--resume-events";
 /// Its value for a started server.
@@ -38,15 +40,22 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
     if reconnect_every.is_some() && !flags.target().has_server_flag(RESUME_FLAG) {
         server_arguments.extend([RESUME_FLAG.to_owned(), RESUME_EVENTS.to_string()]);
     }
-    let target = TargetFlags { server_arguments: &server_arguments, ..flags.target() };
+    let target = TargetFlags { server_arguments: &server_arguments, ..flags.targets() };
+    let move_every = move_interval(flags)?;
     let plan = Plan {
-        kind: if restarts.is_some() { "verify-restarts" } else { "verify" },
+        kind: match (restarts, move_every) {
+            (Some(_), _) => "verify-restarts",
+            (None, Some(_)) => "verify-shared",
+            (None, None) => "verify",
+        },
         description: describe(&spec, restarts, reconnect_every),
         settings: merged(
             json!(spec),
             json!({
-                "sync": flags.sync || restarts.is_some(), "restartEverySeconds": flags.restart_every,
-                "restarts": flags.restarts, "reconnectEverySeconds": flags.reconnect_every, "cpu": flags.cpu, "serverCpu": flags.server_cpu,
+                "sync": flags.sync || restarts.is_some() || move_every.is_some(),
+                "restartEverySeconds": flags.restart_every, "restarts": flags.restarts,
+                "moveEverySeconds": move_every.map(|every| every.as_secs_f64()),
+                "reconnectEverySeconds": flags.reconnect_every, "cpu": flags.cpu, "serverCpu": flags.server_cpu,
                 "server": server_settings(target, &[]),
             }),
         ),
@@ -71,6 +80,11 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
             print(&outcome.text());
             return Ok(outcome.findings());
         }
+        if let Some(every) = move_every {
+            let outcome = several::verify(&spec, common, &members(target.servers)?, every)?;
+            print(&outcome.text());
+            return Ok(outcome.findings());
+        }
         let server = server(target, flags.server_cpu)?;
         let options = RunOptions {
             sample: flags.report.is_some(),
@@ -83,6 +97,26 @@ pub(super) fn run(flags: &args::Verify, is_default: bool) -> CommandResult {
         Ok(outcome.findings())
     };
     conclude(&plan, files, measure())
+}
+
+/// Returns how often the source moves between several servers; `None` if there is one.
+///
+/// # Errors
+///
+/// It is to move, and there is no other server; or clients are to drop connections to several.
+fn move_interval(flags: &args::Verify) -> Result<Option<Duration>, String> {
+    if flags.servers.len() > 1 && flags.reconnect_every.is_some() {
+        return Err("--reconnect-every has no effect with several --target: clients come back to one server"
+            .to_owned());
+    }
+    match (flags.servers.len(), flags.move_every) {
+        (0 | 1, None) => Ok(None),
+        (0 | 1, Some(_)) => Err(
+            "--move-every has no effect with one --target: the source has no other server to move to"
+                .to_owned(),
+        ),
+        (_, every) => Ok(Some(every.map_or(DEFAULT_MOVE_INTERVAL, Duration::from_secs_f64))),
+    }
 }
 
 fn describe(

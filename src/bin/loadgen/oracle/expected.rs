@@ -132,6 +132,19 @@ impl Expected {
         self.spans.iter().map(|&span| self.span_bytes(span, broadcasts))
     }
 
+    /// Iterates over all lines with their terminators, each with the offset of its first byte.
+    pub(crate) fn lines_with_offsets<'a>(
+        &'a self,
+        broadcasts: &'a BroadcastLog,
+    ) -> impl Iterator<Item = (u64, &'a [u8])> {
+        let lines = self.spans(broadcasts).flat_map(|span| span.split_inclusive(|&b| b == b'\n'));
+        lines.scan(0, |position, line| {
+            let start = *position;
+            *position += line.len() as u64;
+            Some((start, line))
+        })
+    }
+
     /// Returns the last line, without its terminator.
     pub(crate) fn last_line<'a>(&'a self, broadcasts: &'a BroadcastLog) -> Option<&'a [u8]> {
         self.spans.last().and_then(|&span| last_line(self.span_bytes(span, broadcasts)))
@@ -141,17 +154,9 @@ impl Expected {
     ///
     /// Scans the output from its beginning, so it is meant for reports only.
     pub(crate) fn line_at(&self, offset: u64, broadcasts: &BroadcastLog) -> Option<ExpectedLine> {
-        let mut found = ExpectedLine { number: 0, start: 0, text: Vec::new() };
-        let mut position = 0;
-        for line in self.spans(broadcasts).flat_map(|span| span.split_inclusive(|&b| b == b'\n')) {
-            found = ExpectedLine { text: line.to_vec(), start: position, ..found };
-            position += line.len() as u64;
-            if position > offset {
-                return Some(found);
-            }
-            found.number += 1;
-        }
-        None
+        let mut lines = (0..).zip(self.lines_with_offsets(broadcasts));
+        let found = lines.find(|(_, (start, line))| start + line.len() as u64 > offset);
+        found.map(|(number, (start, line))| ExpectedLine { number, start, text: line.to_vec() })
     }
 }
 
@@ -185,6 +190,19 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
+    /// The position after `offset` bytes, or the end.
+    pub(crate) fn at(offset: u64, expected: &Expected) -> Cursor {
+        let mut cursor = Cursor::default();
+        for span in &expected.spans {
+            let left = (offset - cursor.offset) as usize;
+            cursor.advance(left.min(span.end - span.start), expected);
+            if cursor.offset == offset {
+                break;
+            }
+        }
+        cursor
+    }
+
     /// Returns the longest contiguous slice that comes next; empty at the end.
     pub(crate) fn next_bytes<'a>(
         &self,
@@ -304,6 +322,21 @@ mod tests {
             assert_eq!(cursor.offset, expected.len());
             assert_eq!(cursor.check(b"x", &expected, &broadcasts), Err(0), "one byte too much");
         }
+    }
+
+    #[test]
+    fn right_bytes_pass_from_any_offset() {
+        let (expected, broadcasts, contiguous, lines) = sample();
+        assert_eq!(expected.lines_with_offsets(&broadcasts).count() as u64, lines);
+        for (offset, line) in expected.lines_with_offsets(&broadcasts).step_by(17) {
+            let rest = &contiguous[offset as usize..];
+            assert!(rest.starts_with(line));
+            let mut cursor = Cursor::at(offset, &expected);
+            assert_eq!(cursor.check(rest, &expected, &broadcasts), Ok(()));
+            assert_eq!(cursor.offset, expected.len());
+        }
+        let mut end = Cursor::at(expected.len(), &expected);
+        assert_eq!(end.check(b"x", &expected, &broadcasts), Err(0));
     }
 
     #[test]

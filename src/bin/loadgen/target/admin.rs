@@ -93,6 +93,9 @@ pub(crate) struct Sequence {
     pub(crate) awaited: u64,
     pub(crate) buffered_events: u64,
     pub(crate) gap: Option<Gap>,
+    /// `None` if the server keeps none.
+    #[serde(default)]
+    pub(crate) state_hash: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

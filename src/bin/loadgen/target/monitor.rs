@@ -1,5 +1,6 @@
 //! What is known of a server beside its answers: from `/proc` of this machine, or from its admin port.
 
+use std::iter::Sum;
 use std::time::Duration;
 
 use super::admin::{AdminPort, ProcessStatus};
@@ -71,6 +72,46 @@ impl Monitor {
             Monitor::Process(_) => None,
             Monitor::Admin(port) => Some(port),
         }
+    }
+}
+
+/// What is known of all servers under test: the sums of their figures. Each is `None` if that of any server is
+/// not available, or if there is no server.
+#[derive(Clone, Debug)]
+pub(crate) struct Monitors(pub(crate) Vec<Monitor>);
+
+impl Monitors {
+    /// Returns the CPU time used so far.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        self.sum(Monitor::cpu_time)
+    }
+
+    /// Returns the resident memory, in bytes.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.sum(Monitor::memory)
+    }
+
+    /// Returns the number of open descriptors.
+    pub(crate) fn descriptors(&self) -> Option<usize> {
+        self.sum(Monitor::descriptors)
+    }
+
+    /// Returns the process, if it is the only server, and one of this machine.
+    pub(crate) fn process(&self) -> Option<Process> {
+        match self.0[..] {
+            [monitor] => monitor.process(),
+            _ => None,
+        }
+    }
+
+    /// Returns the admin ports. Empty if the figures come from elsewhere.
+    pub(crate) fn admins(&self) -> impl Iterator<Item = AdminPort> {
+        self.0.iter().filter_map(|monitor| monitor.admin())
+    }
+
+    fn sum<T: Sum>(&self, figure: fn(Monitor) -> Option<T>) -> Option<T> {
+        let all = || self.0.iter().copied().map(figure).sum();
+        if self.0.is_empty() { None } else { all() }
     }
 }
 

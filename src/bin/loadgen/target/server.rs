@@ -16,7 +16,8 @@ use crate::options::{Endpoint, Endpoints};
 use crate::sys::affinity;
 use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::Process;
-use crate::target::monitor::Monitor;
+use crate::target::admin::AdminPort;
+use crate::target::monitor::{Monitor, Monitors};
 use crate::target::{executable, launcher};
 
 /// Maximum time for a graceful stop; longer than the server's drain timeout of 5 s.
@@ -46,10 +47,20 @@ impl Addresses {
     }
 }
 
+/// One of the servers that share a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) addresses: Addresses,
+    pub(crate) admin: Option<AdminPort>,
+}
+
 /// A server under test: its addresses and, if there is one, a source of its figures.
 pub(crate) struct Server {
+    /// Of several servers, those of the first one.
     pub(crate) addresses: Addresses,
     pub(crate) monitor: Option<Monitor>,
+    /// The servers that share the stream, this one included. Empty if it is named alone.
+    members: Vec<Member>,
     child: Option<ChildServer>,
 }
 
@@ -186,7 +197,29 @@ impl ServerCommand {
 impl Server {
     /// A server that was started elsewhere.
     pub(crate) fn external(addresses: Addresses, monitor: Option<Monitor>) -> Server {
-        Server { addresses, monitor, child: None }
+        Server { addresses, monitor, members: Vec::new(), child: None }
+    }
+
+    /// Servers that were started elsewhere and share a stream. There is at least one.
+    pub(crate) fn shared(members: Vec<Member>) -> Server {
+        let first = members[0];
+        Server { members, ..Server::external(first.addresses, first.admin.map(Monitor::Admin)) }
+    }
+
+    /// Returns the addresses of the server, or of all servers that share the stream.
+    pub(crate) fn all_addresses(&self) -> Vec<Addresses> {
+        match &self.members[..] {
+            [] => vec![self.addresses],
+            members => members.iter().map(|member| member.addresses).collect(),
+        }
+    }
+
+    /// Returns where the figures of all servers come from.
+    pub(crate) fn all_monitors(&self) -> Monitors {
+        Monitors(match &self.members[..] {
+            [] => self.monitor.into_iter().collect(),
+            members => members.iter().filter_map(|it| it.admin).map(Monitor::Admin).collect(),
+        })
     }
 
     /// Starts a server and waits for its ready line.
@@ -210,7 +243,7 @@ impl Server {
                 command_line.path.display()
             ))
         })?;
-        Ok(Server { addresses, monitor, child: Some(child) })
+        Ok(Server { addresses, monitor, members: Vec::new(), child: Some(child) })
     }
 
     /// Waits for the next line on the standard output of a child server.

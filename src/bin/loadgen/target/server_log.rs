@@ -1,6 +1,7 @@
 //! The log of a child server, read during the run.
 
 use std::io::{self, ErrorKind, Read};
+use std::ops::Add;
 use std::process::ChildStderr;
 
 use log::debug;
@@ -16,6 +17,18 @@ pub(crate) struct Totals {
     pub(crate) clients_connected: u64,
     pub(crate) sources_connected: u64,
     pub(crate) queued_bytes: u64,
+}
+
+impl Add for Totals {
+    type Output = Totals;
+
+    fn add(self, other: Totals) -> Totals {
+        Totals {
+            clients_connected: self.clients_connected + other.clients_connected,
+            sources_connected: self.sources_connected + other.sources_connected,
+            queued_bytes: self.queued_bytes + other.queued_bytes,
+        }
+    }
 }
 
 /// Non-blocking reader of a log.

@@ -102,6 +102,18 @@ impl ChunkedStream {
         Ok(!events.is_empty())
     }
 
+    /// Appends a broadcast to the chunk. Returns its line, as it is sent.
+    pub(crate) fn push_broadcast(&mut self) -> &[u8] {
+        let Chunk { events, text, wire, .. } = &mut self.chunk;
+        let start = wire.len();
+        self.generator.write_one(Event::Broadcast, wire, |event, line| {
+            let start = text.len();
+            text.extend_from_slice(line);
+            events.push((event, start..text.len()));
+        });
+        &wire[start..]
+    }
+
     /// Makes `segment` the part of the chunk from a sequence on.
     pub(crate) fn write_segment(&self, from: u64, segment: &mut Segment) {
         segment.clear();
@@ -193,6 +205,23 @@ mod tests {
             for (client, before) in before.into_iter().enumerate() {
                 assert_eq!(output(&rest, client), output(&whole, client)[before as usize..]);
             }
+        }
+        assert!(!stream.next_chunk().unwrap());
+    }
+
+    #[test]
+    fn a_broadcast_at_the_end_changes_nothing_before_it() {
+        let mut stream = ChunkedStream::new(spec(), 5000);
+        assert!(stream.next_chunk().unwrap());
+        let (mut before, mut after) = (Segment::for_clients(10), Segment::for_clients(10));
+        stream.write_segment(1, &mut before);
+        assert_eq!(stream.push_broadcast(), b"5001|B\n");
+        stream.write_segment(1, &mut after);
+        assert_eq!((stream.range(), after.events), (1..5002, 5001));
+        assert_eq!(after.wire, [&before.wire[..], b"5001|B\n"].concat());
+        for client in 0..10 {
+            let expected = [&output(&before, client)[..], b"5001|B\r\n"].concat();
+            assert_eq!(output(&after, client), expected);
         }
         assert!(!stream.next_chunk().unwrap());
     }

@@ -19,7 +19,8 @@ const STALLED_CLIENT: u64 = 100;
 
 /// The connected churn clients. Their tokens start at `first_token`.
 pub(super) struct ChurnClients {
-    to: SocketAddr,
+    /// Where the servers listen. A user has one of them, so that takeovers are those of one server.
+    to: Vec<SocketAddr>,
     first_token: usize,
     /// Their user ids, few enough for frequent takeovers.
     users: Range<u64>,
@@ -35,7 +36,7 @@ pub(super) struct ChurnClients {
 
 impl ChurnClients {
     pub(super) fn new(
-        to: SocketAddr,
+        to: Vec<SocketAddr>,
         users: Range<u64>,
         close_timeout: Duration,
         first_token: usize,
@@ -84,8 +85,9 @@ impl ChurnClients {
         };
         let key = self.all.vacant_key();
         let registration = (registry, Token(self.first_token + key));
+        let to = self.to[(user % self.to.len() as u64) as usize];
         let client =
-            ChurnClient::connect(self.to, user, behavior, prng, self.close_timeout, registration)?;
+            ChurnClient::connect(to, user, behavior, prng, self.close_timeout, registration)?;
         self.all.insert(client);
         self.total += 1;
         let takes_over = behavior.identifies() || behavior == Behavior::HalfClose;

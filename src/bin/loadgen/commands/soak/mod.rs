@@ -19,6 +19,7 @@ mod stream_check;
 mod ticks;
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -34,6 +35,7 @@ use self::sources::Sources;
 use self::stream_check::SentSoFar;
 pub(crate) use self::ticks::Pace;
 use self::ticks::TickSchedule;
+use super::several::compare_states;
 use super::{CommandResult, conclude, merged, server_settings, server_with_log};
 use crate::args;
 use crate::client::first_delivery::FirstDelivery;
@@ -51,8 +53,8 @@ use crate::sys::interrupt::{self, Interrupted};
 use crate::sys::procfs::Process;
 use crate::sys::timerfd::Timer;
 use crate::target::admin::AdminPort;
-use crate::target::monitor::Monitor;
-use crate::target::server::{Addresses, Server};
+use crate::target::monitor::Monitors;
+use crate::target::server::Server;
 use crate::target::server_log::{ServerLog, Totals};
 use crate::workload::mix::Mix;
 use crate::workload::prng::Prng;
@@ -109,14 +111,14 @@ pub(super) fn run(flags: &args::Soak) -> CommandResult {
             spec.settings(),
             json!({
                 "cpu": flags.cpu, "serverCpu": flags.server_cpu,
-                "server": server_settings(flags.target(), &SOAK_SERVER_FLAGS),
+                "server": server_settings(flags.targets(), &SOAK_SERVER_FLAGS),
             }),
         ),
     };
     super::announce(&plan.description);
     let files = OutputFiles::open(flags.json.as_deref(), flags.report.as_deref())?;
     let measure = || {
-        let server = server_with_log(flags.target(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
+        let server = server_with_log(flags.targets(), &SOAK_SERVER_FLAGS, flags.server_cpu)?;
         let outcome = soak(&spec, server, &mut |row| print(row))?;
         print(&format!("{}{}", heading(&plan.description), outcome.summary()));
         Ok(outcome.findings())
@@ -323,7 +325,7 @@ pub(crate) fn soak(
 struct Soak<'a> {
     spec: &'a SoakSpec,
     show_row: &'a mut dyn FnMut(&str),
-    monitor: Option<Monitor>,
+    monitors: Monitors,
     poll: Poll,
     events: Events,
     timer: Timer,
@@ -359,19 +361,27 @@ impl<'a> Soak<'a> {
         show_row: &'a mut dyn FnMut(&str),
     ) -> io::Result<Soak<'a>> {
         allow_clients(spec.persistent as usize + spec.sources)?;
-        let Addresses { events, clients } = server.addresses;
+        let servers = server.all_addresses();
+        let events: Vec<SocketAddr> = servers.iter().map(|server| server.events).collect();
+        let clients: Vec<SocketAddr> = servers.iter().map(|server| server.clients).collect();
+        let monitors = server.all_monitors();
         let (poll, mut prng) = (Poll::new()?, Prng::from_seed(spec.seed));
         let registry = poll.registry();
         // Other operators of a server elsewhere come and go.
-        let process = server.monitor.and_then(Monitor::process);
-        let descriptors_before = process.and_then(Process::descriptors);
+        let descriptors_before = monitors.process().and_then(Process::descriptors);
         let log = server.take_log();
         let server_log = log.map(|log| ServerLog::new(log, registry, SERVER_LOG)).transpose()?;
+        let first_delivery = FirstDelivery::new(events[0]);
         let sources = Sources::connect(events, spec.sources, registry, FIRST_SOURCE)?;
         let users: Vec<u64> = (1..=spec.persistent).collect();
         let connect = |&user: &u64| {
             let index = user as usize - 1;
-            PersistentClient::connect(clients, user, index, (registry, Token(index)))
+            PersistentClient::connect(
+                clients[index % clients.len()],
+                user,
+                index,
+                (registry, Token(index)),
+            )
         };
         let persistent = users.iter().map(connect).collect::<io::Result<_>>()?;
         let churn_users = spec.persistent + 1..spec.persistent + 1 + CHURN_USERS;
@@ -385,7 +395,6 @@ impl<'a> Soak<'a> {
         Ok(Soak {
             spec,
             show_row,
-            monitor: server.monitor,
             timer: Timer::new(registry, TIMER)?,
             poll,
             events: Events::with_capacity(1024),
@@ -403,9 +412,10 @@ impl<'a> Soak<'a> {
             stats_requested_at: None,
             latencies: histogram()?,
             last_arrival: now,
-            first_delivery: FirstDelivery::new(events),
+            first_delivery,
             descriptors_before,
-            cpu: (server.monitor.and_then(Monitor::cpu_time), now),
+            cpu: (monitors.cpu_time(), now),
+            monitors,
             samples: Vec::new(),
         })
     }
@@ -497,23 +507,21 @@ impl<'a> Soak<'a> {
         let (next_sequence, broadcasts) = (self.ticks.next_sequence(), self.ticks.broadcasts());
         self.churn_clients.poll(now, &mut self.buffer, SentSoFar { next_sequence, broadcasts })?;
         self.check_timeouts(now)?;
-        if let (Some(_), Some(port)) = (self.stats_requested_at, self.admin()) {
-            totals = Some(port.status()?.totals());
+        if self.stats_requested_at.is_some() {
+            for port in self.monitors.admins() {
+                let of_port = port.status()?.totals();
+                totals = Some(totals.map_or(of_port, |sum| sum + of_port));
+            }
         }
         Ok(totals)
     }
 
-    fn admin(&self) -> Option<AdminPort> {
-        self.monitor.and_then(Monitor::admin)
-    }
-
     /// Requests totals; returns whether they can be read.
     fn request_stats(&mut self, now: Instant) -> io::Result<bool> {
-        let Some(monitor) = self.monitor else { return Ok(false) };
-        let can_read = monitor.admin().is_some() || self.server_log.is_some();
+        let can_read = self.monitors.admins().next().is_some() || self.server_log.is_some();
         if can_read {
             self.stats_requested_at = Some(now);
-            monitor.process().map_or(Ok(()), |process| process.signal(Signal::USR1))?;
+            self.monitors.process().map_or(Ok(()), |process| process.signal(Signal::USR1))?;
         }
         Ok(can_read)
     }
@@ -536,15 +544,15 @@ impl<'a> Soak<'a> {
         let percentiles = (!self.latencies.is_empty()).then(|| Percentiles::of(&self.latencies));
         self.latencies.reset();
         let (cpu_before, before) = self.cpu;
-        self.cpu = (self.monitor.and_then(Monitor::cpu_time), now);
+        self.cpu = (self.monitors.cpu_time(), now);
         let used = self.cpu.0.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
         let time = (now - before).as_secs_f64();
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             events: self.ticks.next_sequence() - 1,
             churn_clients: self.churn_clients.total(),
-            memory_bytes: self.monitor.and_then(Monitor::memory),
-            descriptors: self.monitor.and_then(Monitor::descriptors),
+            memory_bytes: self.monitors.memory(),
+            descriptors: self.monitors.descriptors(),
             clients: totals.map(|totals| totals.clients_connected),
             sources: totals.map(|totals| totals.sources_connected),
             p50_us: percentiles.map(|at| at.p50),
@@ -593,6 +601,11 @@ impl<'a> Soak<'a> {
         }
         self.churn_clients.disconnect_all();
         self.wait_until_idle()?;
+        let admins: Vec<AdminPort> = self.monitors.admins().collect();
+        // One server alone has nothing to be compared with.
+        if admins.len() > 1 {
+            compare_states(&admins, self.ticks.next_sequence(), self.spec.timeout)?;
+        }
         let mut sources: Vec<_> = self.sources.streams().collect();
         let mut clients: Vec<Served<'_>> =
             self.persistent.iter_mut().map(PersistentClient::served).collect();
@@ -611,8 +624,7 @@ impl<'a> Soak<'a> {
             .map(|before| before + self.persistent.len() + self.spec.sources);
         let deadline = Instant::now() + self.spec.timeout;
         while let Some(totals) = self.totals()? {
-            let process = self.monitor.and_then(Monitor::process);
-            let open = process.and_then(Process::descriptors);
+            let open = self.monitors.process().and_then(Process::descriptors);
             if totals == idle && open == descriptors {
                 break;
             }

@@ -14,9 +14,12 @@ use crate::workload::prng::Prng;
 
 /// The connected sources. Their tokens start at `first_token`.
 pub(super) struct Sources {
-    to: SocketAddr,
+    /// Where the servers listen. The sources are spread over them.
+    to: Vec<SocketAddr>,
     first_token: usize,
     all: Vec<Source>,
+    /// Sources that were replaced.
+    replaced: usize,
     /// Index of the source that sends the next tick.
     next: usize,
 }
@@ -40,20 +43,21 @@ enum SourceExit {
 }
 
 impl Sources {
-    /// Connects `count` sources, which send ticks in turn.
+    /// Connects `count` sources to the servers in turn. They send ticks in turn.
     ///
     /// # Errors
     ///
     /// A connection fails.
     pub(super) fn connect(
-        to: SocketAddr,
+        to: Vec<SocketAddr>,
         count: usize,
         registry: &Registry,
         first_token: usize,
     ) -> io::Result<Sources> {
-        let open = |index| Source::connect(to, registry, Token(first_token + index));
+        let open =
+            |index| Source::connect(to[index % to.len()], registry, Token(first_token + index));
         let all = (0..count).map(open).collect::<io::Result<_>>()?;
-        Ok(Sources { to, first_token, all, next: 0 })
+        Ok(Sources { to, first_token, all, replaced: 0, next: 0 })
     }
 
     /// Applies readiness.
@@ -112,8 +116,10 @@ impl Sources {
                     // If the socket does not accept it, the source ends after a line.
                     let _ = source.stream.write(format!("{next_sequence}|B").as_bytes());
                 }
-                let successor =
-                    Source::connect(self.to, registry, Token(self.first_token + index))?;
+                // At another server than its predecessor.
+                self.replaced += 1;
+                let to = self.to[(index + self.replaced) % self.to.len()];
+                let successor = Source::connect(to, registry, Token(self.first_token + index))?;
                 let text = std::mem::take(&mut source.text);
                 *source = Source { text, ..successor };
             }
