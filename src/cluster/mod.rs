@@ -18,18 +18,24 @@
 //! # What a reader checks
 //!
 //! - An entry that begins after the awaited sequence leaves a hole. The reader has diverged.
+//! - After each connection the newest entry that was read must still be in the stream. After a restart or a
+//!   failover of the engine (a new *epoch*) all entries that are kept are compared with the stream: others may
+//!   have appended something else in the place of what was lost.
 //! - Each entry names the last entry that its server had read, and a fingerprint of everything up to it (a
-//!   [`Link`]). A reader that has read something else there has diverged. So two histories that an engine has
-//!   kept in turn, as in a failover to a replica that lacks entries, are never mixed in silence.
-//! - After each connection the reader looks whether its newest entry is still in the stream.
+//!   [`Link`]). A reader that has read something else there compares what it has kept with the stream. If that
+//!   is in order, the other server is the one that has diverged, and its entry counts as it is: the stream is
+//!   the arbiter.
 //!
 //! # After a loss
 //!
 //! A server that is ahead of the stream appends again what it has read and kept, the same bytes at the same
-//! positions, before anything else. Others that are not ahead notice by the engine's epoch that entries may be
-//! missing, and append nothing new for [`GRACE`]; then they settle, which spares servers that come later the
-//! wait. A server that has not kept everything waits for another that
-//! has, and says so.
+//! positions, before anything else. Others that are not ahead notice by the epoch that entries may be missing,
+//! and append nothing new for [`GRACE`], counted from the first write that the engine accepts; then they
+//! settle, which spares servers that come later the wait. A server that has not kept everything waits for
+//! another that has, and says so.
+//!
+//! What was committed can be lost only if no server that still has it reaches the engine within that time.
+//! Servers that have applied it report that they have diverged.
 //!
 //! # State
 //!
