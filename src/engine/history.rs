@@ -13,6 +13,9 @@ const CHUNKS_PER_RING: usize = 16;
 /// The typical length of a line, for which a new chunk has space.
 const TYPICAL_LINE_BYTES: usize = 24;
 
+/// The maximum length of the line of an event.
+const MAX_LINE_BYTES: usize = 64;
+
 /// A ring of the newest applied events.
 ///
 /// An event takes 32 bytes and its line, at most 64 bytes; an unfollow, which no client receives, has no
@@ -248,9 +251,18 @@ impl History {
 }
 
 impl Chunk {
+    /// Makes space for lines that are longer than typical ones, by a part only: doubling would waste memory in each chunk.
+    #[cold]
+    fn grow(&mut self) {
+        self.lines.reserve_exact((self.lines.len() / 8).max(MAX_LINE_BYTES));
+    }
+
     /// Appends a line, and returns its length.
     #[inline]
     fn append(&mut self, line: &Line<'_>) -> u8 {
+        if self.lines.capacity() - self.lines.len() < MAX_LINE_BYTES {
+            self.grow();
+        }
         match *line {
             // A fixed length is copied without a call.
             Line::Padded { bytes, len } => {
@@ -259,7 +271,6 @@ impl Chunk {
                 self.lines.truncate(end);
                 len as u8
             }
-            // A valid line has at most 64 bytes.
             Line::Slice(bytes) => {
                 self.lines.extend_from_slice(bytes);
                 bytes.len() as u8
@@ -304,6 +315,9 @@ mod tests {
                 let least = max.min(index + 1) as u64;
                 assert!((least..=least + max as u64 / 16).contains(&history.len()), "of {max}");
             }
+            // Each chunk has space for one more line of any length.
+            let most = (max + max / 16 + 2) * (60 + MAX_LINE_BYTES / history.chunk_events as usize);
+            assert!(history.bytes() <= most as u64, "{} bytes for {max}", history.bytes());
             let kept = sequences(&history);
             assert_eq!(kept, all[all.len() - kept.len()..]);
             let before = all[all.len() - kept.len() - 1];

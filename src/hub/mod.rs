@@ -553,9 +553,10 @@ impl<A: Acceptor> Hub<A> {
         shutdown::log_undelivered(&self.engine, is_applied, self.sources.open() > 0);
         self.sources.close_all(&mut self.cx);
         let is_expired = self.shutdown.has_expired(self.cx.now);
-        let resumes = &self.resumes;
-        self.outbound
-            .close_drained(self.clients.table_mut(), is_expired, |key| resumes.is_replaying(key));
+        let (resumes, awaited) = (&self.resumes, self.engine.awaited());
+        self.outbound.close_drained(self.clients.table_mut(), is_expired, |key| {
+            resumes.lacks_events(key, awaited)
+        });
     }
 
     /// Closes all connections whose end was read or whose close is pending.

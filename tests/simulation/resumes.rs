@@ -111,3 +111,41 @@ fn a_client_that_resumes_and_does_not_read_pauses_nobody() {
     (0..20).for_each(|_| harness.run_until_idle_at(0));
     assert_eq!(harness.awaited(), 6000);
 }
+
+#[test]
+fn a_stop_delivers_what_has_just_reached_a_client_that_was_ahead() {
+    let config = Config { resume_events: 100, ..Config::default() };
+    let mut harness = Harness::new(config);
+    let client = harness.client_sends(b"7|1\n");
+    let source = harness.source_sends(b"");
+    harness.run_until_idle_at(0);
+    harness.send(source, b"2|B\n3|B\n");
+    harness.run_until_idle_at(0);
+    // A turn has read the rest before the stop, but could not apply it.
+    let mut harness = harness.with_budgets(Budgets { events: 1, ..Budgets::default() });
+    harness.send(source, b"1|B\n");
+    harness.turn_at(0);
+    harness.take_calls();
+    let mut harness = harness.with_budgets(Budgets::default());
+    harness.stop_at(0);
+    harness.run_until_idle_at(0);
+    assert_eq!(written(&harness.take_calls(), client), "2|B\r\n3|B\r\n".len());
+}
+
+#[test]
+fn nobody_is_told_of_sequences_that_are_on_their_way() {
+    let identify_timeout = Duration::from_millis(10);
+    let config = Config { resume_events: 100, identify_timeout, ..Config::default() };
+    // One line is decoded or applied in a turn.
+    let mut harness =
+        Harness::new(config).with_budgets(Budgets { events: 1, ..Budgets::default() });
+    let client = harness.client_sends(b"7|3\n");
+    let source = harness.source_sends(b"");
+    harness.run_until_idle_at(0);
+    harness.send(source, b"1|B\n2|B\n3|B\n4|B\n");
+    harness.take_calls();
+    harness.turn_at(10);
+    (0..5).for_each(|_| harness.run_until_idle_at(10));
+    assert_eq!(harness.awaited(), 5);
+    assert_eq!(written(&harness.take_calls(), client), "4|B\r\n".len());
+}

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::Outbound;
-use super::output::{ClientOutput, REPLAYING, Registered};
+use super::output::{REPLAYING, Registered};
 use super::send_queue::Tail;
 use crate::engine::Recipient;
 use crate::hub::clients::ClientTable;
@@ -122,17 +122,24 @@ impl Outbound {
         clients.output(key).is_some_and(|output| !output.is_empty())
     }
 
-    /// Flushes the clients that resume whose sockets have become writable, and returns them.
-    pub(crate) fn flush_writable_replays<S: Write>(
+    /// Returns whether sockets of clients that resume have become writable and were not flushed yet.
+    pub(crate) fn has_writable_replays(&self) -> bool {
+        !self.writable_replays.is_empty()
+    }
+
+    /// Flushes the first client that resumes whose socket has become writable. Returns it and the number of written
+    /// bytes.
+    pub(crate) fn flush_writable_replay<S: Write>(
         &mut self,
         clients: &mut ClientTable<S>,
-    ) -> Vec<ClientKey> {
-        let writable = std::mem::take(&mut self.writable_replays);
-        for &key in &writable {
-            if clients.output(key).is_some_and(ClientOutput::is_replaying) {
-                self.flush(clients, key);
-            }
+    ) -> Option<(ClientKey, usize)> {
+        let key = self.writable_replays.pop_front()?;
+        let before = self.bytes_written;
+        // It may have joined meanwhile.
+        if let Some(output) = clients.output_mut(key) {
+            output.writable = true;
+            self.flush(clients, key);
         }
-        writable
+        Some((key, (self.bytes_written - before) as usize))
     }
 }

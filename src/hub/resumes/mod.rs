@@ -34,6 +34,10 @@ use crate::protocol::{Sequence, UserId};
 /// The cost of serving a client besides its events, in steps.
 const CLIENT_STEPS: usize = 100;
 
+/// The number of entries of clients that have left, besides as many as there are clients, from which on they are
+/// removed.
+const MAX_STALE_ENTRIES: usize = 1024;
+
 /// The clients that have sent a sequence and do not get live events yet.
 #[derive(Debug)]
 pub(super) struct Resumes {
@@ -124,6 +128,12 @@ impl Resumes {
                 self.ahead.remove(resume.next(), (key, number));
             }
         }
+        if self.ready.len() > 2 * self.sessions.len() + MAX_STALE_ENTRIES {
+            let sessions = &self.sessions;
+            self.ready.retain(|(key, number)| {
+                sessions.get(key).is_some_and(|session| session.number == *number)
+            });
+        }
     }
 
     /// Returns the client of a user, if it resumes.
@@ -131,9 +141,11 @@ impl Resumes {
         self.by_user.get(&user).copied()
     }
 
-    /// Returns whether a client lacks events that were applied.
-    pub(super) fn is_replaying(&self, key: ClientKey) -> bool {
-        self.sessions.get(&key).is_some_and(|session| session.state != State::Ahead)
+    /// Returns whether a client may lack events before the awaited sequence.
+    pub(super) fn lacks_events(&self, key: ClientKey, awaited: u64) -> bool {
+        self.sessions
+            .get(&key)
+            .is_some_and(|session| session.state != State::Ahead || session.resume.next() < awaited)
     }
 
     /// Returns the number of clients that resume.
@@ -143,7 +155,8 @@ impl Resumes {
 
     /// Returns whether another turn has work to do without new readiness.
     pub(super) fn has_work_left(&self, engine: &Engine, outbound: &Outbound) -> bool {
-        (!self.ready.is_empty() && outbound.has_replay_space())
+        outbound.has_writable_replays()
+            || (!self.ready.is_empty() && outbound.has_replay_space())
             || self.ahead.is_any_reached(engine.awaited())
     }
 
@@ -161,18 +174,17 @@ impl Resumes {
         clients: &mut ClientTable<S>,
         cx: &mut Context,
     ) {
-        for key in outbound.flush_writable_replays(clients) {
+        let Budgets { resume_steps: steps, resume_bytes: bytes, .. } = cx.budgets;
+        let mut budget = Budget { steps, bytes };
+        while budget.bytes > 0
+            && let Some((key, written)) = outbound.flush_writable_replay(clients)
+        {
+            budget.bytes = budget.bytes.saturating_sub(written);
             self.unblock(key);
-        }
-        if self.sessions.is_empty() {
-            self.ready.clear();
-            return;
         }
         for (key, number) in self.ahead.take_reached(engine.awaited()) {
             self.make_ready(key, number);
         }
-        let Budgets { resume_steps: steps, resume_bytes: bytes, .. } = cx.budgets;
-        let mut budget = Budget { steps, bytes };
         while budget.steps > 0
             && let Some(&(key, number)) = self.ready.front()
         {

@@ -421,6 +421,8 @@ impl World {
             }
             let sent = self.life.sources.iter().filter_map(|source| source.next).max();
             if sent.is_none_or(|sent| self.is_applied_up_to(sent)) {
+                let unstamped = eventserver::hub::CommitLog::stamp_point(&self.life.log);
+                assert_eq!(unstamped, None, "a closed segment lacks its state hash");
                 return self.life.check_received();
             }
             // What is missing is never sent.
@@ -548,6 +550,12 @@ impl Life {
         self.apply_up_to(scenario, awaited);
         self.check_entries(scenario);
         let states = self.states(scenario);
+        let (last_stream, staged) = states[states.len() - 1];
+        let max_unapplied = scenario.budgets.unapplied + scenario.budgets.events as u64;
+        assert!(
+            last_stream != self.stream || staged.saturating_sub(awaited) <= max_unapplied,
+            "{staged} is staged while {awaited} is awaited"
+        );
         let committed = self.log.0.borrow().committed() as usize;
         let is_before = states[..=committed]
             .iter()
@@ -693,6 +701,8 @@ impl Life {
             due.extend(format!("gap {next} {}\r\n", self.covered_from - 1).bytes());
             next = self.covered_from;
         }
+        // Nothing precedes the stream.
+        next = next.max(self.first);
         let mut follows = self.story.follows(self.stream, self.first, next);
         for sequence in next..self.awaited {
             let Line::Event(bytes, effect) = self.story.line(self.stream, sequence) else {

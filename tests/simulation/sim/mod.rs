@@ -1,6 +1,7 @@
 //! The parts of a run: kernel, peers, and the model that checks the server. The fuzz targets use
 //! them too.
 
+mod answers;
 mod client;
 mod differential;
 mod event;

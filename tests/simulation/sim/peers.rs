@@ -114,6 +114,12 @@ impl Peers {
             };
             kernel.sockets[client.socket].receive(max);
         }
+        for &source in &self.sources {
+            let socket = &mut kernel.sockets[source];
+            if !socket.is_drained() {
+                socket.receive(*self.random.pick(&[0, 0, 3, usize::MAX]));
+            }
+        }
         self.close_after_eof(kernel);
     }
 
@@ -139,6 +145,9 @@ impl Peers {
         (0..kernel.sockets.len()).for_each(|id| kernel.deliver(id));
         for client in self.clients.iter().filter(|client| client.pace != Pace::Never) {
             kernel.sockets[client.socket].receive(usize::MAX);
+        }
+        for &source in &self.sources {
+            kernel.sockets[source].receive(usize::MAX);
         }
         self.close_after_eof(kernel);
     }
@@ -324,7 +333,14 @@ impl Peers {
             return;
         }
         let sequences = self.next_sequences(awaited);
-        let bytes = self.lines.generate(sequences);
+        let mut bytes = self.lines.generate(sequences);
+        if self.scenario.syncs && self.random.one_in(5) {
+            let sync = *self.random.pick(&[&b"SYNC\n"[..], b"SYNC\r\n", b"SYNC\nSYNC\n"]);
+            match self.random.one_in(2) {
+                true => bytes.extend(sync),
+                false => drop(bytes.splice(..0, sync.iter().copied())),
+            }
+        }
         self.trace(format_args!("source {id} sends {}", bytes.escape_ascii()));
         kernel.sockets[id].unsent.extend(bytes);
         kernel.deliver(id);

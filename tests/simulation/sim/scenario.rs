@@ -30,6 +30,8 @@ pub(crate) struct Scenario {
     pub(crate) disconnect_rate: usize,
     /// One in this many clients reads slowly or never; 0 for none.
     pub(crate) slow_reader_rate: usize,
+    /// Whether sources send `SYNC`.
+    pub(crate) syncs: bool,
 }
 
 impl Scenario {
@@ -57,6 +59,7 @@ impl Scenario {
             error_rate: *random.pick(&[0, 4, 10, 40]),
             disconnect_rate: *random.pick(&[2, 5, 20]),
             slow_reader_rate: *random.pick(&[0, 2, 4]),
+            syncs: random.one_in(3),
             config,
         }
     }
@@ -68,7 +71,7 @@ fn random_config(random: &mut Random) -> Config {
     let stall_timeout = millis(&[10, 100, 1000]);
     let drain_timeout = millis(&[0, 10, 100, 1000]);
     let gap_timeout = millis(&[0, 0, 1, 10, 100]);
-    let resume_events = *random.pick(&[0, 0, 1, 3, 20, 100_000]);
+    let resume_events = *random.pick(&[0, 0, 1, 3, 20, 50, 100_000]);
     let client_queue_bytes = *random.pick(&[1, 12, 30, 100, 400, 4096, 1 << 20]);
     let total_queue_bytes = match resume_events {
         0 => client_queue_bytes * *random.pick(&[1, 2, 5, 1000]),

@@ -8,6 +8,9 @@ use eventserver::hub::Stats;
 use super::event::{Action, ParsedLine, parse_line};
 use super::kernel::SocketId;
 
+/// The line by which a source asks for answers.
+const SYNC: &[u8] = b"SYNC";
+
 /// A line of a source, without its terminator.
 pub(crate) type Line = Rc<[u8]>;
 
@@ -67,6 +70,8 @@ pub(crate) struct Sequencer {
     out_of_window: Vec<SocketId>,
     /// Events applied since they were last taken.
     applied: Vec<(u64, Line, Action)>,
+    /// Sources whose `SYNC` was processed since they were last taken.
+    synced: Vec<SocketId>,
 }
 
 impl Sequencer {
@@ -81,6 +86,7 @@ impl Sequencer {
             processed: BTreeMap::new(),
             out_of_window: Vec::new(),
             applied: Vec::new(),
+            synced: Vec::new(),
         }
     }
 
@@ -129,6 +135,10 @@ impl Sequencer {
     /// Returns the applied events since the last call, with their sequences.
     pub(crate) fn take_applied(&mut self) -> Vec<(u64, Line, Action)> {
         std::mem::take(&mut self.applied)
+    }
+
+    pub(crate) fn take_synced(&mut self) -> Vec<SocketId> {
+        std::mem::take(&mut self.synced)
     }
 
     /// Advances, with the sources in this order, until the counts equal `seen` and as many lines of
@@ -226,6 +236,10 @@ impl Sequencer {
     }
 
     fn process(&mut self, source: SocketId, line: Line) {
+        if *line == *SYNC {
+            self.synced.push(source);
+            return;
+        }
         let (sequence, event) = match parse_line(&line, self.max_line_bytes) {
             ParsedLine::Event(sequence, action) => (sequence, Some((line, action))),
             ParsedLine::Void(sequence) => (sequence, None),
@@ -248,11 +262,16 @@ impl Sequencer {
         }
     }
 
-    /// Returns whether the next step changes no count: it closes a source, or replaces a void.
+    /// Returns whether the next step changes no count: it closes a source, replaces a void, or is a question.
     fn is_next_silent(&self, sources: &[SocketId]) -> bool {
         let mut next = sources.iter().filter_map(|source| self.pending.get(source)?.front());
-        let parsed = next.next().map(|line| parse_line(line, self.max_line_bytes));
-        let Some(ParsedLine::Event(sequence, _)) = parsed else { return false };
+        let Some(line) = next.next() else { return false };
+        if **line == *SYNC {
+            return self.due().is_none();
+        }
+        let ParsedLine::Event(sequence, _) = parse_line(line, self.max_line_bytes) else {
+            return false;
+        };
         let is_out_of_window =
             sequence >= self.awaited() && sequence - self.awaited() >= self.window;
         self.due().is_none()

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use eventserver::hub::CloseReason;
 
+use super::answers::Answers;
 use super::sequencer::Line;
 
 /// A source between accept and close.
@@ -19,6 +20,9 @@ pub(crate) struct Source {
     pub(crate) is_rejected: bool,
     /// The server has read it, so it counts against the limit.
     pub(crate) is_admitted: bool,
+    /// Bytes that the server has written in this turn.
+    pub(crate) just_written: Vec<u8>,
+    pub(crate) answers: Answers,
 }
 
 impl Source {

@@ -14,6 +14,8 @@
 //! - A turn ends idle only if there is nothing to do: no client has bytes that its socket has not
 //!   refused, no socket has unread input that the poll has reported, and an event waits only for a
 //!   queue above its low watermark.
+//! - A source that sends `SYNC` is told the awaited sequence, then each turn's progress; before the server
+//!   sleeps it knows all of it, unless its socket has refused bytes.
 //! - Connections are closed for the reasons, and no earlier or later than at the times, that the
 //!   settings define.
 
@@ -203,7 +205,9 @@ impl Model {
         self.check_limits(&closed);
         self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
         let was_paused = self.is_surely_paused();
+        let awaited = self.sequencer.awaited();
         self.advance_sequencer(snapshot, &closed, was_paused);
+        self.check_answers(awaited, &closed);
         self.disconnect_full_clients(&closed);
         self.clients.values_mut().for_each(Client::check_written);
         self.update_total_stall(snapshot);
@@ -212,8 +216,8 @@ impl Model {
         self.update_stalls(snapshot);
         self.check_counters(snapshot);
         if snapshot.is_idle {
-            self.check_quiescent(snapshot, kernel);
             self.check_replays(snapshot, |id| kernel.sockets[id].is_write_blocked);
+            self.check_quiescent(snapshot, kernel);
         }
     }
 
@@ -291,8 +295,15 @@ impl Model {
             }
             Call::ReadEnd(id) => self.on_end(*id, CloseReason::ClosedByPeer),
             Call::ReadFailed(id) => self.on_end(*id, CloseReason::IoError),
-            Call::Wrote(id, bytes) => self.on_written(*id, bytes),
+            Call::Wrote(id, bytes) => match self.sources.get_mut(id) {
+                Some(source) => source.just_written.extend(bytes),
+                None => self.on_written(*id, bytes),
+            },
             Call::WriteRefused(id) => drop(self.refused.insert(*id)),
+            Call::WriteFailed(id) if self.sources.contains_key(id) => {
+                let source = self.sources.get_mut(id);
+                source.into_iter().for_each(|source| source.answers.is_broken = true);
+            }
             Call::WriteFailed(id) => {
                 let client = self.client(*id);
                 client.is_broken = true;
@@ -331,6 +342,20 @@ impl Model {
         match side {
             Side::Source => drop(self.sources.insert(id, Source::default())),
             Side::Client => drop(self.clients.insert(id, Client::new(self.now))),
+        }
+    }
+
+    /// Checks what was written to sources in a turn before which `awaited_before` was awaited. The sources closed
+    /// in it may have been answered before a reset.
+    fn check_answers(&mut self, awaited_before: u64, closed: &[SocketId]) {
+        for id in self.sequencer.take_synced() {
+            let source = self.sources.get_mut(&id);
+            source.into_iter().for_each(|source| source.answers.on_sync(awaited_before));
+        }
+        let awaited = self.sequencer.awaited();
+        for (_, source) in self.sources.iter_mut().filter(|(id, _)| !closed.contains(id)) {
+            let written = std::mem::take(&mut source.just_written);
+            source.answers.check_written(&written, awaited);
         }
     }
 

@@ -110,7 +110,7 @@ impl Model {
         );
         self.check_no_missed_work(is_waiting, kernel);
         if !is_waiting {
-            self.check_idle_sources();
+            self.check_idle_sources(kernel);
         }
         self.check_wakeup(snapshot);
     }
@@ -154,8 +154,11 @@ impl Model {
         self.open_sources().any(|(_, source)| !source.is_admitted)
     }
 
-    fn check_idle_sources(&self) {
+    fn check_idle_sources(&self, kernel: &Kernel) {
         for (id, source) in self.open_sources() {
+            if !kernel.sockets[id].is_write_blocked && !self.is_draining() {
+                source.answers.check_complete(self.sequencer.awaited());
+            }
             let is_over =
                 source.end.is_some() || self.sequencer.is_out_of_window(id) || self.is_draining();
             assert!(!is_over, "source {id} has ended and is still connected");
@@ -178,7 +181,10 @@ impl Model {
         let backoffs = self.backoff_until.into_iter().flatten().filter(|&until| self.now < until);
         let others = gap.into_iter().chain(self.drain_deadline).chain(backoffs);
         let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
-        let first = identify.chain(stall).chain(lingering).chain(others).min();
+        let (timeout, awaited) = (self.limits.identify_timeout, self.sequencer.awaited());
+        let resumes = self.clients.values().filter_map(|client| client.replay.as_ref());
+        let ahead = resumes.filter_map(|replay| Some(replay.waits_since(awaited)? + timeout));
+        let first = identify.chain(stall).chain(lingering).chain(ahead).chain(others).min();
         let wakes_in_time =
             first.is_none_or(|first| snapshot.wakes_at.is_some_and(|at| at <= first));
         assert!(wakes_in_time, "sleeps until {:?}, past {first:?}", snapshot.wakes_at);

@@ -43,6 +43,11 @@ impl Replay {
         self.next > awaited
     }
 
+    /// Returns since when a timeout certainly runs.
+    pub(super) fn waits_since(&self, awaited: u64) -> Option<u64> {
+        self.extended_since.or(self.ahead_since).filter(|_| self.is_ahead(awaited))
+    }
+
     fn bytes(&self) -> Vec<u8> {
         self.pieces.iter().flat_map(|(_, _, bytes)| bytes).copied().collect()
     }
@@ -207,7 +212,7 @@ impl Model {
                 }
             } else {
                 assert!(is_blocked(id), "client {id} could be sent what it has missed");
-                replay.ahead_since = None;
+                (replay.ahead_since, replay.extended_since) = (None, None);
             }
         }
     }
