@@ -229,7 +229,7 @@ impl Monitored for View<'_> {
             schema: SCHEMA,
             server: self.server_status(&details),
             sequence: sequence_status(&totals, &details, self.hub.state_hash()),
-            stream: self.hub.stream_status().map(stream_status),
+            stream: self.hub.stream_status().as_ref().map(stream_status),
             events: event_counts(&totals),
             traffic: Traffic {
                 lines_queued: totals.lines_queued,
@@ -343,7 +343,7 @@ fn sequence_status(
     }
 }
 
-fn stream_status(replica: ReplicaStatus) -> status::Stream {
+fn stream_status(replica: &ReplicaStatus) -> status::Stream {
     status::Stream {
         position: replica.position,
         end: replica.end,
