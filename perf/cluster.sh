@@ -128,7 +128,7 @@ xadd_micros() {
     local text
     text=$(head -c "$1" /dev/zero | tr '\0' x)
     taskset -c "$SERVER_CPU" redis-benchmark -p "$PORT" -c 1 -n 20000 --csv XADD measured '*' b "$text" |
-        awk -F '","' 'END { gsub(/"/, ""); print $5 * 1000 }'
+        awk -F '","' 'END { print $5 * 1000 }'
 }
 
 latency() {

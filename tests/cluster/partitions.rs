@@ -128,11 +128,12 @@ impl Namespace {
     fn new() -> Option<Namespace> {
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "sleep", "600"]).stdin(Stdio::null()).stderr(Stdio::null());
-        let namespace = Namespace { holder: unshare.spawn().unwrap() };
+        let mut namespace = Namespace { holder: unshare.spawn().unwrap() };
+        // It has the name of its parent first, then of `unshare`.
         let name = format!("/proc/{}/comm", namespace.holder.id());
         crate::wait_until("the process is in its namespace or gone", || {
-            let name = fs::read_to_string(&name).unwrap_or_default();
-            (name != "unshare\n").then_some(())
+            let is_there = fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n");
+            (is_there || namespace.holder.try_wait().unwrap().is_some()).then_some(())
         });
         let network = fs::read_link(namespace.path()).ok()?;
         (network != fs::read_link("/proc/thread-self/ns/net").unwrap()).then_some(namespace)
