@@ -111,10 +111,13 @@ fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         addressed,
         addressed_per_client: 0,
         queued_bytes_per_client: 0,
+        accepts: *random.pick(&[1, 3, default.accepts]),
         index_steps: *random.pick(&[1, 3, 10]),
         discarded_bytes_per_client: *random.pick(&[1, 5, 50]),
         discarded_bytes: *random.pick(&[1, 10, 100]),
         batch_bytes: queued_bytes,
+        flush_writes: *random.pick(&[1, 2, 3, default.flush_writes]),
+        flush_bytes: *random.pick(&[1, 100, default.flush_bytes]),
         // Without effect, because there is no log.
         in_flight_bytes: default.in_flight_bytes,
         unapplied: default.unapplied,
