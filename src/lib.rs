@@ -38,14 +38,16 @@
 //! 1. Read the sources into their buffers, within a budget.
 //! 2. If bytes arrived or a timeout is due, poll again without waiting. Then accept and read clients until
 //!    the kernel holds nothing more on that side. Every client whose id line was in the kernel when the source bytes were read is registered now.
-//!    Before a limit rejects a connection, the pending disconnects are read.
+//!    Before a limit rejects a connection, the pending disconnects are read. A turn accepts a limited number of
+//!    clients. If more wait, step 5 is left out until all are accepted.
 //! 3. Close clients that are gone, were taken over, or did not identify themselves in time. No readiness of
 //!    this turn can reach a new connection that reuses the key, because all readiness has been recorded and
 //!    no connection is accepted any more.
 //! 4. Bring lists of followers up to date, within a budget, for users that were registered or unregistered.
 //! 5. Apply the events that are in order, within a budget, into the fan-out batch.
-//! 6. Flush the clients that have something pending, with one write each. Writability is awaited only after
-//!    a socket has refused bytes.
+//! 6. Flush clients that have something pending, with one write each: a limited number, newcomers and then
+//!    those that have waited longest. The others wait for the next turn, which may queue more for them. Writability is
+//!    awaited only after a socket has refused bytes.
 //! 7. Expire the other timeouts, then close what is to be closed.
 //!
 //! # Invariants
@@ -54,7 +56,9 @@
 //! - An event is queued for all of its recipients or, while a queue is full, for none of them. It then
 //!   waits in the reorder buffer, and reading the sources pauses.
 //! - A client is registered under one user, and a user has at most one registered client.
-//! - Between two turns bytes are queued only where a socket has refused bytes.
+//! - Between two turns bytes are queued only where a socket has refused bytes, or where a client waits to be flushed.
+//! - A client waits to be flushed for at most one round of all others, and what waits has a limit: about as much as
+//!   one turn would queue that flushes everybody.
 //! - Every queue, buffer and loop has a bound, and every wait for a peer has a timeout.
 //! - Registering, leaving or taking over costs a turn less than a millisecond, whatever the user follows.
 //! - An error on one connection ends that connection; only a failing poll ends the server.

@@ -72,6 +72,32 @@ fn a_follow_takes_no_more_where_everybody_follows_a_celebrity() {
     });
 }
 
+/// Address space is reserved for all sequences up to the event, and memory used for the event alone.
+#[test]
+fn an_event_at_the_end_of_a_large_window_takes_hardly_any_memory() {
+    in_own_process("an_event_at_the_end_of_a_large_window_takes_hardly_any_memory", || {
+        const LARGE_WINDOW: u32 = 1 << 25;
+        let first = Sequence::new(FIRST).unwrap();
+        let mut buffer = ReorderBuffer::new(first, LARGE_WINDOW);
+        let taken = resident_growth(|| {
+            for ahead in [1, 1 << 16, 1 << 24, (1 << 25) - 1] {
+                let line = format!("{}|B", FIRST + ahead);
+                let event = Event::parse(line.as_bytes()).unwrap();
+                assert_eq!(
+                    buffer.insert(&event, Line::Slice(line.as_bytes())),
+                    InsertOutcome::Buffered
+                );
+                assert_eq!(buffer.gap(), Some(FIRST..FIRST + 1));
+            }
+        });
+        // Four pages, huge ones at worst, and the bits of free slots: the ring has 1.3 GiB.
+        const MIB: u64 = 1 << 20;
+        assert!(taken <= 4 * 2 * MIB + 8 * MIB, "{taken} bytes");
+        assert_eq!(buffer.len(), 4);
+        assert_eq!(buffer.reset(first), 4);
+    });
+}
+
 /// The largest share of users per follow, with IDs that are not small.
 #[test]
 fn a_follow_between_users_named_once_takes_180_bytes_at_most() {

@@ -32,8 +32,8 @@ use self::listen::{ListenAddress, ListenPort, OptionalListen};
 use self::setting::{Effect, Group, Setting};
 use self::stream_url::OptionalStream;
 use self::value::{
-    Bytes, Choice, Integer, Millis, OptionalInteger, OptionalMillis, OptionalPath, SettingType,
-    Sync, Toggle,
+    Bytes, Choice, Integer, Millis, OptionalBytes, OptionalInteger, OptionalMillis, OptionalPath,
+    SettingType, Sync, Toggle,
 };
 
 pub use self::environment::Environment;
@@ -138,6 +138,15 @@ settings! {
         Queues, Reload, "total-queue-bytes" "SIZE",
         "maximum number of queued bytes for all clients together, at least the maximum per client",
         "totalQueueBytes" => Bytes(4096..=1 << 40);
+
+    /// The size of the kernel's send buffer per client, in bytes (`SO_SNDBUF`). Linux doubles it, for its own
+    /// bookkeeping, and limits it to `net.core.wmem_max`. `None`: as the kernel chooses, up to the last number
+    /// of `net.ipv4.tcp_wmem`.
+    client_send_buffer_bytes: Option<u64> = None,
+        Queues, Reload, "client-send-buffer-bytes" "SIZE",
+        "size of the kernel's send buffer per client, which Linux doubles; a full one is held in addition \
+         to the queue",
+        "clientSendBufferBytes" => OptionalBytes(4096..=1 << 30, "as the kernel chooses");
 
     /// The reaction to a client whose queue is full.
     slow_client: SlowClient = SlowClient::Pause,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// The integer settings: flag, key, minimum, maximum, default (`None`: omitted).
-const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 13] = [
+const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 14] = [
     ("--first-sequence", "firstSequence", 0, 18_446_744_073_709_551_614, Some(1)),
     ("--reorder-window", "reorderWindow", 1, 67_108_864, Some(262_144)),
     ("--gap-timeout-ms", "gapTimeoutMs", 0, 86_400_000, Some(0)),
@@ -17,6 +17,7 @@ const NUMBERS: [(&str, &str, u64, u64, Option<u64>); 13] = [
     ("--identify-timeout-ms", "identifyTimeoutMs", 10, 3_600_000, Some(10_000)),
     ("--client-queue-bytes", "clientQueueBytes", 4096, 4_294_967_296, Some(4_194_304)),
     ("--total-queue-bytes", "totalQueueBytes", 4096, 1_099_511_627_776, Some(536_870_912)),
+    ("--client-send-buffer-bytes", "clientSendBufferBytes", 4096, 1_073_741_824, None),
     ("--peer-timeout-ms", "peerTimeoutMs", 1000, 3_600_000, Some(60_000)),
     ("--stall-timeout-ms", "stallTimeoutMs", 10, 3_600_000, Some(30_000)),
     ("--drain-timeout-ms", "drainTimeoutMs", 0, 3_600_000, Some(5000)),
@@ -31,10 +32,11 @@ const CHOICES: [(&str, &str, &[&str], &str); 4] = [
 ];
 
 /// The settings in bytes and in milliseconds: flag and key.
-const SIZES: [(&str, &str); 3] = [
+const SIZES: [(&str, &str); 4] = [
     ("--max-line-bytes", "maxLineBytes"),
     ("--client-queue-bytes", "clientQueueBytes"),
     ("--total-queue-bytes", "totalQueueBytes"),
+    ("--client-send-buffer-bytes", "clientSendBufferBytes"),
 ];
 const TIMES: [(&str, &str); 5] = [
     ("--gap-timeout-ms", "gapTimeoutMs"),
@@ -584,7 +586,7 @@ fn a_reload_takes_what_can_change_and_names_what_cannot() {
             "gapTimeoutMs": 1, "onSourceDisconnect": "reset", "maxSources": 2, "maxClients": 2,
             "maxClientsPerAddress": 2, "maxLineBytes": 65, "identifyTimeoutMs": 11,
             "peerTimeoutMs": 1001, "clientQueueBytes": 5000, "totalQueueBytes": 5001,
-            "slowClient": "disconnect", "stallTimeoutMs": 12, "drainTimeoutMs": 13,
+            "clientSendBufferBytes": 5002, "slowClient": "disconnect", "stallTimeoutMs": 12, "drainTimeoutMs": 13,
             "busyPoll": true, "logLevel": "debug", "logFormat": "json", "capture": "x"}"#,
     )
     .unwrap();
@@ -607,6 +609,7 @@ fn a_reload_takes_what_can_change_and_names_what_cannot() {
         "--peer-timeout-ms",
         "--client-queue-bytes",
         "--total-queue-bytes",
+        "--client-send-buffer-bytes",
         "--slow-client",
         "--stall-timeout-ms",
         "--drain-timeout-ms",
@@ -683,6 +686,7 @@ prop_compose! {
         peer_timeout in millis(1000..=3_600_000),
         (client_queue_bytes, total_queue_bytes) in (4096..=1_u64 << 32)
             .prop_flat_map(|client| (Just(client), client..=1 << 40)),
+        client_send_buffer_bytes in option::of(4096..=1_u64 << 30),
         slow_client in prop_oneof![Just(SlowClient::Pause), Just(SlowClient::Disconnect)],
         busy_poll in any::<bool>(),
         log_level in (0..6_usize).prop_map(|level| LevelFilter::iter().nth(level).unwrap()),
@@ -698,7 +702,8 @@ prop_compose! {
         Config {
             event_listen, client_listen, admin_listen, first_sequence, reorder_window, gap_timeout,
             on_source_disconnect, max_sources, max_clients, max_clients_per_address,
-            max_line_bytes, identify_timeout, peer_timeout, client_queue_bytes, total_queue_bytes, slow_client,
+            max_line_bytes, identify_timeout, peer_timeout, client_queue_bytes, total_queue_bytes,
+            client_send_buffer_bytes, slow_client,
             stall_timeout, drain_timeout, busy_poll, log_level, log_format, capture, data_dir,
             sync, journal_retain_bytes, stream: None, stream_create, stream_max_bytes, resume_events,
         }

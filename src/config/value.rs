@@ -147,6 +147,44 @@ impl<T: UnsignedInt + TryInto<u64>> SettingType<T> for Bytes<T> {
     }
 }
 
+/// A number of bytes within bounds, or `None` if it is not given. Help shows the text for `None`.
+pub(super) struct OptionalBytes(pub(super) RangeInclusive<u64>, pub(super) &'static str);
+
+impl OptionalBytes {
+    fn bytes(&self) -> Bytes<u64> {
+        Bytes(self.0.clone())
+    }
+}
+
+impl SettingType<Option<u64>> for OptionalBytes {
+    fn read_text(&self, text: &str) -> Result<Option<u64>, String> {
+        match text {
+            NONE => Ok(None),
+            _ => self
+                .bytes()
+                .read_text(text)
+                .map(Some)
+                .map_err(|allowed| format!("{allowed}, or {NONE}")),
+        }
+    }
+
+    fn read_json(&self, value: &Value, _current: &Option<u64>) -> Result<Option<u64>, String> {
+        self.read_text(&number_or_text(value))
+    }
+
+    fn print_json(&self, setting: &Option<u64>) -> Option<Value> {
+        setting.map(Value::from)
+    }
+
+    fn show(&self, setting: &Option<u64>) -> String {
+        setting.map_or_else(|| self.1.to_owned(), |bytes| self.bytes().show(&bytes))
+    }
+
+    fn allowed(&self) -> String {
+        self.bytes().allowed()
+    }
+}
+
 /// A duration in milliseconds within bounds.
 pub(super) struct Millis(pub(super) RangeInclusive<u64>);
 

@@ -54,6 +54,8 @@ pub struct FollowerGraph {
     index: UserIndex,
     recipients: RecipientTable,
     follow_count: usize,
+    /// The users before the last reset, which are freed a few at a time.
+    retired: PagedSlab<User>,
     /// The sum over all follows, if it is kept up to date.
     sum: Option<FollowSum>,
 }
@@ -230,8 +232,9 @@ impl FollowerGraph {
     }
 
     /// Updates lists of followers, in about `steps` steps of constant time: one half adds registered users,
-    /// the other removes unregistered ones.
+    /// the other removes unregistered ones. Then frees about as many users of a graph that was reset.
     pub fn index_some(&mut self, steps: usize) {
+        self.retired.free_some(steps);
         for task in [WalkTask::Index, WalkTask::Unindex] {
             let mut left = steps.div_ceil(2);
             while left > 0
@@ -256,7 +259,7 @@ impl FollowerGraph {
     /// Returns whether [`index_some`](Self::index_some) has nothing left to do.
     #[must_use]
     pub fn is_index_complete(&self) -> bool {
-        self.recipients.is_up_to_date()
+        self.recipients.is_up_to_date() && self.retired.is_empty()
     }
 
     /// Returns the number of unindexed users, which each status update has to check.
@@ -340,13 +343,17 @@ impl FollowerGraph {
     }
 
     /// Removes all follows. Registered users stay registered.
+    ///
+    /// Takes time linear in the number of recipients: [`index_some`](Self::index_some) frees the users
+    /// later. What is left of those of an earlier reset is freed at once, so that memory stays bounded.
     pub fn clear_follows(&mut self) {
         let FollowerGraph { users, recipients, sum, .. } = std::mem::take(self);
         self.sum = sum.map(|_| FollowSum::default());
         let mut registered = Vec::new();
-        for user in users.into_values() {
-            if let (Some(recipient), true) = (user.recipient, user.is_registered) {
-                let key = self.insert(user.id);
+        for (recipient, key) in recipients.users() {
+            let User { id, is_registered, .. } = users[key as usize];
+            if is_registered {
+                let key = self.insert(id);
                 self.users[key as usize].recipient = Some(recipient);
                 self.users[key as usize].is_registered = true;
                 registered.push((recipient, key));
@@ -354,6 +361,7 @@ impl FollowerGraph {
         }
         self.recipients = recipients;
         self.recipients.reset(registered);
+        self.retired = users;
     }
 
     #[inline]
@@ -515,6 +523,51 @@ mod tests {
         graph.unregister(A);
         graph.index_some(usize::MAX);
         assert_eq!(indexed(&graph), 0);
+    }
+
+    #[test]
+    fn a_reset_frees_users_a_few_at_a_time() {
+        const USERS: u64 = 100_000;
+        const STEPS: usize = 8192;
+        let mut graph = FollowerGraph::new();
+        let a = register(&mut graph, A);
+        (0..USERS).for_each(|id| graph.follow(UserId(1000 + id), A));
+        (0..USERS).for_each(|id| graph.follow(A, UserId(1000 + id)));
+        graph.clear_follows();
+        assert_eq!((graph.users(), graph.follow_count()), (1, 0));
+        assert_eq!(graph.retired.len() as u64, USERS + 1, "the reset visits registered users only");
+        for step in 0.. {
+            let before = graph.retired.len();
+            graph.index_some(STEPS);
+            assert!(before - graph.retired.len() <= STEPS);
+            if graph.is_index_complete() {
+                assert_eq!(step, USERS as usize / STEPS);
+                break;
+            }
+        }
+        graph.follow(A, B);
+        assert_eq!(followers(&graph, B), [a]);
+        graph.clear_follows();
+        graph.follow(A, C);
+        graph.clear_follows();
+        assert_eq!(graph.retired.len(), 2, "those of one reset are kept at most");
+    }
+
+    #[test]
+    fn a_status_update_of_a_celebrity_visits_connected_followers_only() {
+        const FOLLOWERS: u64 = 100_000;
+        let mut graph = FollowerGraph::new();
+        (0..FOLLOWERS).for_each(|id| graph.follow(UserId(1000 + id), A));
+        let registered: Vec<u32> =
+            (0..10).map(|id| register(&mut graph, UserId(1000 + id * 7))).collect();
+        graph.index_some(usize::MAX);
+        assert_eq!(graph.indexed_followers(A).len(), registered.len());
+        assert_eq!(followers(&graph, A), registered);
+        // Follows and unfollows change one list each, whatever its length.
+        for id in 0..FOLLOWERS {
+            graph.unfollow(UserId(1000 + id), A);
+        }
+        assert_eq!((graph.users(), graph.indexed_followers(A).len()), (10, 0));
     }
 
     #[test]

@@ -93,7 +93,22 @@ impl<T> PagedSlab<T> {
         })
     }
 
+    /// Returns whether there is no value.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Frees whole pages with at most `max` values in total, and at least one page, if there is any value. Meant
+    /// for a slab that is not used any more.
+    pub(super) fn free_some(&mut self, max: usize) {
+        for _ in 0..(max / PAGE_LEN).max(1) {
+            let Some(page) = self.pages.pop() else { return };
+            self.len -= page.occupied as usize;
+        }
+    }
+
     /// Returns all values in ascending order of their keys.
+    #[cfg(test)]
     pub(super) fn into_values(self) -> impl Iterator<Item = T> {
         self.pages.into_iter().flat_map(|page| page.entries).filter_map(|entry| match entry {
             Entry::Occupied(value) => Some(value),

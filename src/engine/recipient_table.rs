@@ -92,6 +92,11 @@ impl RecipientTable {
         Some(Walk { recipient: Recipient(number), user, cursor })
     }
 
+    /// Iterates over all recipients and the keys of their users.
+    pub(super) fn users(&self) -> impl Iterator<Item = (Recipient, u32)> {
+        self.entries.iter().map(|(number, entry)| (Recipient(number as u32), entry.user))
+    }
+
     /// Returns the number of recipients.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -1,13 +1,13 @@
 //! One slot of the reorder buffer.
 
 use super::line_store::LineKey;
-use crate::protocol::{CompactEvent, EventKind, EventTag, Line, PADDED_LINE_BYTES};
+use crate::protocol::{CompactEvent, EventKind, EventTag, Line, PADDED_LINE_BYTES, UserId};
 
 /// A slot of the reorder buffer's ring: 40 bytes, which hold most events completely.
 ///
 /// Access fields in place. Building a slot elsewhere and copying it causes a store-forwarding stall
 /// (5 ns per event).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Zeroable)]
 pub(super) struct Slot {
     /// The user ids in the order of the line, 0 for missing ones, or the [`LineKey`] of a long line.
     payload: [u32; 2],
@@ -17,19 +17,41 @@ pub(super) struct Slot {
     bytes: [u8; PADDED_LINE_BYTES],
 }
 
-/// The state of a [`Slot`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The state of a [`Slot`]. A zeroed slot is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Zeroable)]
+#[repr(u8)]
 pub(super) enum State {
     /// Nothing has arrived.
     #[default]
-    Empty,
+    Empty = 0,
     /// A malformed line: its sequence passes without an event.
     Void,
-    /// An event with a short line and user ids of 32 bits.
-    Compact(EventTag),
-    /// Any other event: its line is in the [`LineStore`](super::line_store::LineStore) and parsed again when
-    /// it is applied.
+    /// An event whose line is in the [`LineStore`](super::line_store::LineStore) and parsed again when it is
+    /// applied.
     Overflow,
+    /// A follow with a short line and user ids of 32 bits.
+    Follow,
+    /// An unfollow of that kind.
+    Unfollow,
+    /// A broadcast of that kind.
+    Broadcast,
+    /// A private message of that kind.
+    PrivateMessage,
+    /// A status update of that kind.
+    StatusUpdate,
+}
+
+impl From<EventTag> for State {
+    #[inline(always)]
+    fn from(tag: EventTag) -> State {
+        match tag {
+            EventTag::F => State::Follow,
+            EventTag::U => State::Unfollow,
+            EventTag::B => State::Broadcast,
+            EventTag::P => State::PrivateMessage,
+            EventTag::S => State::StatusUpdate,
+        }
+    }
 }
 
 impl Slot {
@@ -41,7 +63,7 @@ impl Slot {
         // A padded line has at most 30 bytes.
         self.len = len as u8;
         self.payload = event.users;
-        self.state = State::Compact(event.tag);
+        self.state = event.tag.into();
         true
     }
 
@@ -65,8 +87,15 @@ impl Slot {
 
     /// Returns the kind of a compact event.
     #[inline]
-    pub(super) fn kind(&self, tag: EventTag) -> EventKind {
-        tag.to_kind(self.payload)
+    pub(super) fn kind(&self) -> EventKind {
+        let [first, second] = self.payload.map(|id| UserId(u64::from(id)));
+        match self.state {
+            State::Follow => EventKind::Follow { follower: first, followed: second },
+            State::Unfollow => EventKind::Unfollow { follower: first, followed: second },
+            State::PrivateMessage => EventKind::PrivateMessage { from: first, to: second },
+            State::StatusUpdate => EventKind::StatusUpdate { from: first },
+            State::Broadcast | State::Empty | State::Void | State::Overflow => EventKind::Broadcast,
+        }
     }
 }
 
@@ -88,8 +117,8 @@ mod tests {
             let compact = CompactEvent::try_from(&event).unwrap();
             let mut slot = Slot::default();
             assert!(slot.store_compact(&compact, Line::prefix_of(buffer.as_bytes(), line.len())));
-            let State::Compact(tag) = slot.state else { panic!("{line} is short") };
-            assert_eq!((slot.kind(tag), slot.line().as_bytes()), (event.kind, line.as_bytes()));
+            assert_eq!(slot.state, compact.tag.into());
+            assert_eq!((slot.kind(), slot.line().as_bytes()), (event.kind, line.as_bytes()));
         }
     }
 

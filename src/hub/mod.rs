@@ -211,6 +211,11 @@ impl<A: Acceptor> Hub<A> {
         self.sources.acceptor_mut().into_iter().chain(self.clients.acceptor_mut())
     }
 
+    /// Returns the listening socket of clients, until it is closed.
+    pub fn client_acceptor_mut(&mut self) -> Option<&mut A> {
+        self.clients.acceptor_mut()
+    }
+
     /// Runs one turn at the time `now`, with the readiness of the last poll.
     ///
     /// `poll_again` polls without waiting, and returns whether there may be more readiness. This
@@ -234,15 +239,18 @@ impl<A: Acceptor> Hub<A> {
             self.poll_again_for_readiness(&mut poll_again);
         }
         self.sources.decide(&mut self.cx);
-        self.accept_and_read_clients(&mut poll_again);
+        let is_client_side_drained = self.accept_and_read_clients(&mut poll_again);
         self.clients.expire_handshakes(now);
         self.close_clients();
         self.engine.index_some(self.cx.budgets.index_steps);
         self.resume_clients();
-        self.apply();
+        if is_client_side_drained {
+            self.apply();
+        }
         self.commits.end_turn();
         self.sources.answer(self.engine.awaited());
-        self.outbound.flush_pending(self.clients.table_mut());
+        let awaited = self.engine.awaited();
+        self.outbound.flush_pending(self.clients.table_mut(), &self.cx.budgets, awaited);
         self.record_delivery();
         self.check_gap();
         self.expire_resumes();
@@ -398,7 +406,6 @@ impl<A: Acceptor> Hub<A> {
                 panic!("a registered key is of a client")
             };
             let output = client.output();
-            assert!(!output.is_flush_missing(), "bytes stay queued only after WouldBlock");
             let user = client.user().and_then(|user| self.engine.graph().recipient(user));
             if output.is_replaying() {
                 let resuming = client.user().and_then(|user| self.resumes.client_of(user));
@@ -475,11 +482,12 @@ impl<A: Acceptor> Hub<A> {
         !is_paused && self.sources.read(&mut self.cx)
     }
 
-    /// Accepts and reads clients until the kernel has no more of their connections and input.
+    /// Accepts and reads clients until the kernel has no more of their connections and input, within the
+    /// budget of a turn. Returns whether events may be applied.
     fn accept_and_read_clients(
         &mut self,
         poll_again: &mut impl FnMut(&mut Vec<Readiness>) -> bool,
-    ) {
+    ) -> bool {
         loop {
             self.clients.accept(&mut self.cx);
             self.read_clients();
@@ -493,7 +501,7 @@ impl<A: Acceptor> Hub<A> {
             let (clients, mut registry) = self.clients_and_registry();
             clients.decide(candidates, &mut registry);
         }
-        self.clients.end_reading();
+        self.clients.end_reading()
     }
 
     fn read_clients(&mut self) {
@@ -528,7 +536,7 @@ impl<A: Acceptor> Hub<A> {
 
     fn record_delivery(&mut self) {
         if let Some(sampler) = &mut self.cx.delivery_sampler {
-            sampler.on_flushed(self.engine.awaited());
+            sampler.on_flushed(self.outbound.flushed());
         }
     }
 
@@ -582,6 +590,7 @@ impl<A: Acceptor> Hub<A> {
             self.commits.on_reset(&self.engine);
             self.resumes.on_reset(&self.engine);
             self.gap_monitor.reset_stream(&mut self.engine, &mut self.cx);
+            self.outbound.reset_stream();
         }
     }
 
@@ -624,6 +633,7 @@ impl<A: Acceptor> Hub<A> {
             || self.commits.can_advance(&self.engine, &self.cx.budgets)
             || self.resumes.has_work_left(&self.engine, &self.outbound)
             || self.sources.can_accept()
+            || self.outbound.has_pending_flush()
             || self.clients.has_work_left()
             || !self.engine.graph().is_index_complete()
             || self.is_stopped()

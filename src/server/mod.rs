@@ -160,6 +160,19 @@ fn readiness(event: &Event) -> Readiness {
     }
 }
 
+/// Sets the size of the send buffer of clients, and warns if the kernel allows less.
+fn set_send_buffer(clients: &mut TcpAcceptor, bytes: Option<u64>) {
+    clients.set_send_buffer(bytes);
+    if let Some(bytes) = bytes
+        && let Ok(allowed) = tcp::allowed_send_buffer(bytes)
+        && allowed < bytes
+    {
+        log::warn!(
+            "--client-send-buffer-bytes {bytes}: the kernel limits it to {allowed} (net.core.wmem_max)"
+        );
+    }
+}
+
 /// Divides the free descriptors between sources and clients. Lowers `max_sources` if that many do not fit.
 fn fit_descriptors(budget: DescriptorBudget, config: &mut Config) -> Capacity {
     let wanted_sources = config.max_sources;
@@ -268,7 +281,9 @@ impl Server {
         let capture = capture.map_err(StartError::Capture)?;
         let (registry, peer_timeout) = (poller.poll.registry(), config.peer_timeout);
         let (event_address, sources) = events.listen(registry, EVENT_LISTENER, peer_timeout)?;
-        let (client_address, clients) = clients.listen(registry, CLIENT_LISTENER, peer_timeout)?;
+        let (client_address, mut clients) =
+            clients.listen(registry, CLIENT_LISTENER, peer_timeout)?;
+        set_send_buffer(&mut clients, config.client_send_buffer_bytes);
         let mut descriptors = DescriptorBudget::measure(descriptor_limit);
         if let Some(admin) = &mut admin {
             descriptors = descriptors.without_open(admin.open()).with_admin(MAX_CONNECTIONS);
@@ -465,6 +480,9 @@ impl Server {
         let capacity = fit_descriptors(self.descriptors, &mut fitted);
         for acceptor in self.hub.acceptors_mut() {
             acceptor.set_peer_timeout(fitted.peer_timeout);
+        }
+        if let Some(clients) = self.hub.client_acceptor_mut() {
+            set_send_buffer(clients, fitted.client_send_buffer_bytes);
         }
         self.hub.reconfigure(fitted, capacity);
         match changed.is_empty() {

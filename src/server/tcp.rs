@@ -42,6 +42,8 @@ pub(crate) struct TcpAcceptor {
     listener: TcpListener,
     registry: Registry,
     liveness: Liveness,
+    /// The size of the send buffer of accepted connections. `None`: the kernel's.
+    send_buffer_bytes: Option<usize>,
 }
 
 impl TcpAcceptor {
@@ -62,12 +64,18 @@ impl TcpAcceptor {
         let mut listener = TcpListener::from_std(listener);
         let registry = registry.try_clone()?;
         registry.register(&mut listener, Token(token), Interest::READABLE)?;
-        Ok(TcpAcceptor { listener, registry, liveness: Liveness::within(peer_timeout) })
+        let liveness = Liveness::within(peer_timeout);
+        Ok(TcpAcceptor { listener, registry, liveness, send_buffer_bytes: None })
     }
 
     /// Changes the peer timeout of connections that are accepted from now on.
     pub(crate) fn set_peer_timeout(&mut self, peer_timeout: Duration) {
         self.liveness = Liveness::within(peer_timeout);
+    }
+
+    /// Changes the size of the send buffer of connections that are accepted from now on. Linux doubles it.
+    pub(crate) fn set_send_buffer(&mut self, bytes: Option<u64>) {
+        self.send_buffer_bytes = bytes.map(|bytes| bytes as usize);
     }
 
     /// Returns the bound address, with the port that was selected for port 0.
@@ -82,7 +90,11 @@ impl Acceptor for TcpAcceptor {
     fn accept(&mut self, token: usize) -> io::Result<(TcpStream, SocketAddr)> {
         let (mut stream, peer) = self.listener.accept()?;
         stream.set_nodelay(true)?;
-        self.liveness.apply(&SockRef::from(&stream))?;
+        let socket = SockRef::from(&stream);
+        self.liveness.apply(&socket)?;
+        if let Some(bytes) = self.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
         // Register for WRITABLE once. With edge triggering it only fires after WouldBlock, so it is free
         // until then and never needs re-registration.
         // PRIORITY reports urgent data, at which reads stop short.
@@ -90,6 +102,14 @@ impl Acceptor for TcpAcceptor {
         self.registry.register(&mut stream, Token(token), interest)?;
         Ok((stream, peer))
     }
+}
+
+/// Returns the largest send buffer up to `bytes` that the kernel allows.
+pub(crate) fn allowed_send_buffer(bytes: u64) -> io::Result<u64> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_send_buffer_size(bytes as usize)?;
+    // The kernel returns the doubled size.
+    Ok(bytes.min(socket.send_buffer_size()? as u64 / 2))
 }
 
 /// The socket options that detect unreachable peers: keepalive probes on an idle connection,
@@ -184,6 +204,25 @@ mod tests {
         acceptor.set_peer_timeout(peer_timeout);
         let _peer = std::net::TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
         check_options(&accept(&mut acceptor), Liveness::within(peer_timeout));
+    }
+
+    #[test]
+    fn accepted_sockets_have_the_send_buffer_that_was_set_last() {
+        let poll = Poll::new().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let peer_timeout = Duration::from_secs(60);
+        let port = ReservedPort::bind(address).unwrap();
+        let mut acceptor = TcpAcceptor::listen(port, poll.registry(), 0, peer_timeout).unwrap();
+        let mut sizes = [None, Some(8192), Some(16_384), None].map(|bytes| {
+            acceptor.set_send_buffer(bytes);
+            let _peer = std::net::TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+            SockRef::from(&accept(&mut acceptor)).send_buffer_size().unwrap()
+        });
+        assert_eq!(sizes[1..3], [2 * 8192, 2 * 16_384], "Linux doubles it");
+        sizes.sort_unstable();
+        assert_eq!(sizes[2], sizes[3], "the kernel's own size is larger");
+        assert_eq!(allowed_send_buffer(8192).unwrap(), 8192);
+        assert!(allowed_send_buffer(1 << 30).unwrap() <= 1 << 30);
     }
 
     fn accept(acceptor: &mut TcpAcceptor) -> TcpStream {

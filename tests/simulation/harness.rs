@@ -144,6 +144,11 @@ impl Harness {
         self.kernel.borrow_mut().sockets[id].receive(usize::MAX);
     }
 
+    /// Returns all that the peer has read.
+    pub(crate) fn received(&self, id: SocketId) -> Vec<u8> {
+        self.kernel.borrow().sockets[id].received.clone()
+    }
+
     pub(crate) fn awaited(&self) -> u64 {
         self.hub.totals().awaited()
     }

@@ -112,6 +112,152 @@ fn a_turn_applies_no_more_than_the_memory_of_its_lines_allows() {
     assert!((1..=BATCH_BYTES / 5).contains(&lines), "{lines} lines of at least 5 bytes");
 }
 
+/// A harness whose turns flush this many clients, with `clients` registered ones.
+fn harness_that_flushes(flush_writes: usize, clients: u64) -> (Harness, Vec<SocketId>) {
+    let budgets = Budgets { flush_writes, ..Budgets::default() };
+    let mut harness = Harness::new(Config::default()).with_budgets(budgets);
+    let clients = (1..=clients).map(|user| harness.client_sends(format!("{user}\n").as_bytes()));
+    let clients = clients.collect();
+    harness.run_until_idle_at(0);
+    // Each has received something, so that none is a newcomer.
+    harness.source_sends(b"1|B\n");
+    harness.run_until_idle_at(0);
+    harness.take_calls();
+    (harness, clients)
+}
+
+#[test]
+fn a_turn_flushes_no_more_clients_than_its_budget_and_each_gets_its_turn_and_all_lines_in_order() {
+    const WRITES: usize = 2;
+    let (mut harness, clients) = harness_that_flushes(WRITES, 7);
+    let source = harness.source_sends(b"");
+    let mut served_last = vec![0; clients.len()];
+    for turn in 2..100 {
+        harness.send(source, format!("{turn}|B\n").as_bytes());
+        harness.turn_at(turn);
+        clients.iter().for_each(|&client| harness.client_reads(client));
+        let written = served(&harness);
+        assert_eq!(written.len(), WRITES, "in each turn");
+        for client in written {
+            let index = clients.iter().position(|&other| other == client).unwrap();
+            served_last[index] = turn;
+        }
+        let longest = served_last.iter().map(|last| turn - last).max();
+        assert!(
+            turn < 10 || longest <= Some(4),
+            "seven clients, two in each turn: {served_last:?}"
+        );
+    }
+    harness.run_until_idle_at(100);
+    let expected: String = (1..100).map(|sequence| format!("{sequence}|B\r\n")).collect();
+    for &client in &clients {
+        harness.client_reads(client);
+        assert_eq!(harness.received(client), expected.as_bytes());
+    }
+}
+
+#[test]
+fn a_newcomer_is_flushed_in_the_turn_of_its_first_event_though_others_wait() {
+    let (mut harness, clients) = harness_that_flushes(2, 5);
+    let source = harness.source_sends(b"2|B\n");
+    harness.turn_at(1);
+    assert_eq!(served(&harness), [clients[4], clients[3]]);
+    let newcomer = harness.client_sends(b"100\n");
+    harness.send(source, b"3|B\n");
+    harness.turn_at(2);
+    assert_eq!(served(&harness), [newcomer, clients[2]]);
+    harness.turn_at(3);
+    assert_eq!(served(&harness), [clients[1], clients[0]]);
+}
+
+#[test]
+fn newcomers_leave_half_of_the_writes_to_those_who_wait() {
+    let (mut harness, clients) = harness_that_flushes(2, 4);
+    let source = harness.source_sends(b"");
+    let mut served_in_order = Vec::new();
+    for turn in 2..6 {
+        for newcomer in 0..2 {
+            harness.client_sends(format!("{}\n", 100 * turn + newcomer).as_bytes());
+        }
+        harness.send(source, format!("{turn}|B\n").as_bytes());
+        harness.turn_at(turn);
+        let written = served(&harness).into_iter();
+        served_in_order.extend(written.filter(|client| clients.contains(client)));
+    }
+    let expected: Vec<SocketId> = clients.iter().rev().copied().collect();
+    assert_eq!(served_in_order, expected, "one in each turn");
+}
+
+#[test]
+fn a_client_that_ends_its_side_while_it_waits_to_be_flushed_gets_its_lines() {
+    let (mut harness, clients) = harness_that_flushes(1, 3);
+    harness.source_sends(b"2|B\n");
+    harness.turn_at(1);
+    assert_eq!(served(&harness), [clients[2]]);
+    harness.ends(clients[0]);
+    harness.turn_at(2);
+    harness.client_reads(clients[0]);
+    assert_eq!(harness.received(clients[0]), b"1|B\r\n2|B\r\n");
+}
+
+#[test]
+fn a_client_that_is_taken_over_while_it_waits_to_be_flushed_gets_its_lines() {
+    let (mut harness, clients) = harness_that_flushes(1, 3);
+    harness.source_sends(b"2|B\n");
+    harness.turn_at(1);
+    let newer = harness.client_sends(b"1\n");
+    harness.run_until_idle_at(2);
+    for (client, expected) in [(clients[0], &b"1|B\r\n2|B\r\n"[..]), (newer, b"")] {
+        harness.client_reads(client);
+        assert_eq!(harness.received(client), expected);
+    }
+}
+
+#[test]
+fn a_turn_accepts_no_more_clients_than_its_budget_and_nothing_is_applied_before_all_are_accepted() {
+    let budgets = Budgets { accepts: 2, ..Budgets::default() };
+    let mut harness = Harness::new(Config::default()).with_budgets(budgets);
+    let source = harness.source_sends(b"");
+    harness.run_until_idle_at(0);
+    let clients: Vec<SocketId> =
+        (1..=5).map(|user| harness.client_sends(format!("{user}\n").as_bytes())).collect();
+    harness.send(source, b"1|B\n");
+    for accepted in [2, 4] {
+        harness.turn_at(1);
+        assert_eq!(harness.hub.totals().clients_connected(), accepted);
+        assert_eq!(harness.awaited(), 1, "clients wait to be accepted");
+    }
+    harness.turn_at(1);
+    assert_eq!(harness.awaited(), 2);
+    harness.run_until_idle_at(1);
+    for client in clients {
+        harness.client_reads(client);
+        assert_eq!(harness.received(client), b"1|B\r\n");
+    }
+}
+
+#[test]
+fn between_two_turns_of_a_flush_timeouts_expire_and_a_stop_begins() {
+    let identify_timeout = Duration::from_millis(10);
+    let budgets = Budgets { flush_writes: 1, ..Budgets::default() };
+    let mut harness =
+        Harness::new(Config { identify_timeout, ..Config::default() }).with_budgets(budgets);
+    let clients = [1, 2, 3, 4].map(|user| harness.client_sends(format!("{user}\n").as_bytes()));
+    let silent = harness.client_sends(b"");
+    harness.run_until_idle_at(0);
+    harness.source_sends(b"1|B\n");
+    harness.turn_at(9);
+    assert_eq!(served(&harness).len(), 1);
+    harness.turn_at(10);
+    assert_eq!(served(&harness)[0], silent);
+    harness.stop_at(11);
+    harness.run_until_idle_at(11);
+    for client in clients {
+        harness.client_reads(client);
+        assert_eq!(harness.received(client), b"1|B\r\n");
+    }
+}
+
 #[test]
 fn nothing_is_read_from_a_source_after_a_stop() {
     let mut harness = Harness::new(Config { client_queue_bytes: 1000, ..Config::default() });

@@ -13,7 +13,7 @@ use super::{
 const WIDTH: usize = 80;
 
 /// The column of descriptions. The longest flag with its value ends before it.
-const COLUMN: usize = 31;
+const COLUMN: usize = 34;
 
 /// Returns the text of `--help`, in groups.
 pub(crate) fn help() -> String {

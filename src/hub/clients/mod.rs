@@ -8,6 +8,7 @@ mod lingering;
 mod read_list;
 mod table;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -39,6 +40,10 @@ use crate::protocol::UserId;
 /// of the reserve.
 const MAX_UNDECIDED: usize = 8;
 
+/// The maximum number of connections accepted before events are applied, in one turn or several: one listen
+/// backlog.
+const MAX_ACCEPTS_IN_DRAIN: usize = BACKLOG as usize;
+
 /// The client connections, from the accept to the close.
 ///
 /// Before a client is rejected for a limit, the disconnects known to the kernel are read: a poll
@@ -52,7 +57,9 @@ pub(super) struct Clients<A: Acceptor> {
     candidates: Vec<Candidate>,
     read_list: ReadList,
     /// Connections that may still be accepted in this turn.
-    accepts_left: i32,
+    accepts_left: usize,
+    /// Connections that may still be accepted until events are applied.
+    accepts_left_in_drain: usize,
     handshake_timeouts: HandshakeTimeouts,
     linger_timeouts: LingerTimeouts,
 }
@@ -66,6 +73,7 @@ impl<A: Acceptor> Clients<A> {
             candidates: Vec::new(),
             read_list: ReadList::default(),
             accepts_left: 0,
+            accepts_left_in_drain: MAX_ACCEPTS_IN_DRAIN,
             handshake_timeouts: HandshakeTimeouts::new(config.identify_timeout),
             linger_timeouts: LingerTimeouts::new(),
         }
@@ -166,7 +174,7 @@ impl<A: Acceptor> Clients<A> {
 impl<A: Acceptor> Clients<A> {
     /// Renews the budgets for a turn.
     pub(super) fn begin_turn(&mut self, cx: &Context) {
-        self.accepts_left = BACKLOG;
+        self.accepts_left = cx.budgets.accepts.min(self.accepts_left_in_drain);
         self.read_list.discard_budget = cx.budgets.discarded_bytes;
     }
 
@@ -174,6 +182,7 @@ impl<A: Acceptor> Clients<A> {
     pub(super) fn accept(&mut self, cx: &mut Context) {
         while self.accepts_left > 0 && self.candidates.len() < MAX_UNDECIDED {
             self.accepts_left -= 1;
+            self.accepts_left_in_drain -= 1;
             match self.listener.accept(self.table.vacant_key().token(), cx.now) {
                 Ok(Some((stream, peer))) => self.add(stream, peer, cx),
                 Ok(None) => return,
@@ -285,9 +294,15 @@ impl<A: Acceptor> Clients<A> {
         }
     }
 
-    /// Ends reading for this turn: what is left is read in the next one.
-    pub(super) fn end_reading(&mut self) {
+    /// Ends reading for this turn: what is left is read in the next one. Returns whether events may be applied:
+    /// the kernel holds no more connections, or a backlog of them was accepted since that was last so.
+    pub(super) fn end_reading(&mut self) -> bool {
         self.read_list.end_turn();
+        let is_drained = !self.listener.is_ready() || self.accepts_left_in_drain == 0;
+        if is_drained {
+            self.accepts_left_in_drain = MAX_ACCEPTS_IN_DRAIN;
+        }
+        is_drained
     }
 
     fn list_for_reading(&mut self, key: ClientKey) {
@@ -360,7 +375,13 @@ impl<A: Acceptor> Clients<A> {
     }
 
     /// Unregisters a client whose peer has disconnected, and schedules its close.
-    fn on_disconnected(&mut self, key: ClientKey, end: Disconnect, registry: &mut Registry<'_>) {
+    fn on_disconnected(&mut self, key: ClientKey, end: Disconnect, registry: &mut Registry<'_>)
+    where
+        A::Stream: Write,
+    {
+        if end.error.is_none() {
+            registry.outbound.flush_ended(&mut self.table, key);
+        }
         registry.unregister(&mut self.table, key);
         self.table.schedule_close(key, end);
     }
@@ -408,6 +429,8 @@ impl<A: Acceptor> Clients<A> {
     }
 
     fn close(&mut self, key: ClientKey, end: &Disconnect, registry: &mut Registry<'_>) {
+        // Its connection is not written to any more; what it was not flushed for counts as unwritten.
+        registry.outbound.flush_ended(&mut self.table, key);
         registry.unregister(&mut self.table, key);
         let Some(mut client) = self.table.take(key) else { return };
         self.admission.release(client.peer);

@@ -56,6 +56,12 @@ impl ByteBuffer {
         self.end = 0;
     }
 
+    /// Drops the first `bytes`.
+    pub(crate) fn drop_front(&mut self, bytes: usize) {
+        self.bytes.copy_within(bytes..self.end, 0);
+        self.end -= bytes;
+    }
+
     /// Appends a line and its terminator.
     // inline(always): a call would cost as much as the copy.
     #[inline(always)]

@@ -169,6 +169,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, SlowClient};
+    use crate::hub::budgets::Budgets;
     use crate::hub::test_stream::TestStream;
 
     const STALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -212,7 +213,7 @@ mod tests {
         fn accept(&mut self, key: u32, bytes: usize) {
             self.stream(key).capacity = bytes;
             self.outbound.on_writable(&mut self.clients, ClientKey(key));
-            self.outbound.flush_pending(&mut self.clients);
+            self.outbound.flush_pending(&mut self.clients, &Budgets::default(), 0);
             self.outbound.check(&self.clients);
         }
 
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(queues.outbound.queued_total(), 90);
         assert_eq!(queues.offer_to_first(), Err(Full), "102 bytes are too many");
         assert!(queues.outbound.is_paused() && !queues.outbound.may_accept());
-        queues.outbound.flush_pending(&mut queues.clients);
+        queues.outbound.flush_pending(&mut queues.clients, &Budgets::default(), 0);
 
         queues.now = start + STALL_TIMEOUT / 2;
         queues.unregister(2);
@@ -283,7 +284,7 @@ mod tests {
         let mut queues = Queues::new(&Config::default(), Instant::now());
         assert_eq!(queues.offer(Recipients::All, 8), Ok(()));
         assert_eq!(queues.offer(Recipients::One(Recipient(1)), 3), Ok(()));
-        queues.outbound.flush_pending(&mut queues.clients);
+        queues.outbound.flush_pending(&mut queues.clients, &Budgets::default(), 0);
         queues.outbound.check(&queues.clients);
         assert_eq!((queues.outbound.queued_total(), queues.outbound.bytes_written()), (35, 0));
         queues.accept(1, 12);
@@ -306,7 +307,7 @@ mod tests {
                 assert_eq!(queues.offer_line(audience, line.as_bytes()), Ok(()));
                 expected.extend_from_slice(format!("{line}\r\n").as_bytes());
             }
-            queues.outbound.flush_pending(&mut queues.clients);
+            queues.outbound.flush_pending(&mut queues.clients, &Budgets::default(), 0);
             queues.outbound.check(&queues.clients);
             queues.accept(0, usize::MAX);
             assert!(queues.stream(0).written == expected, "first accepts {capacity} bytes");
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(queues.offer(Recipients::All, 28), Ok(()));
         let offer_large = |queues: &mut Queues| queues.offer(Recipients::One(Recipient(0)), 78);
         assert_eq!(offer_large(&mut queues), Err(Full), "the total has to fall to 20 bytes");
-        queues.outbound.flush_pending(&mut queues.clients);
+        queues.outbound.flush_pending(&mut queues.clients, &Budgets::default(), 0);
         queues.unregister(2);
         assert_eq!(offer_large(&mut queues), Err(Full));
         queues.accept(0, 20);

@@ -1,12 +1,16 @@
-//! One turn's output, stored once and indexed per client.
+//! Lines that are not flushed yet, stored once and indexed per client.
+
+use std::collections::VecDeque;
 
 use crate::hub::outbound::byte_buffer::{ByteBuffer, wire_len};
+use crate::hub::outbound::flush_queue::FlushQueue;
+use crate::hub::outbound::line_stream::{LineStream, Position};
 use crate::hub::outbound::vec_pool::VecPool;
 use crate::hub::token::ClientKey;
 use crate::protocol::Line;
 
-/// The offset of an addressed line, with its header, in the buffer of addressed lines.
-type LineOffset = u32;
+/// The position of an addressed line, with its header, in the stream of addressed lines.
+type LineOffset = Position;
 
 /// Typical maximum size of a line with its terminator.
 const TYPICAL_LINE_BYTES: usize = 32;
@@ -24,8 +28,13 @@ const MAX_STAGING_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
 /// The maximum capacity that each buffer keeps while the server is idle.
 const MAX_IDLE_BYTES: usize = 1 << 20;
 
-/// The output of one turn. Every line is stored once, with its terminator: broadcasts in one
-/// buffer, addressed lines in another. Each client has only a list of the lines addressed to it.
+/// The lines that are not flushed to all their recipients yet. Every line is stored once, with its
+/// terminator: broadcasts in one stream, addressed lines in another. Each client has only a list of the
+/// lines addressed to it.
+///
+/// A turn flushes so many clients, and more lines may be queued before the next flushes the others: each
+/// client is at a position of its own. Lines are dropped once all clients have been flushed that waited when
+/// the turn of these lines ended, and all at once where nobody waits any more, the usual case.
 ///
 /// The bytes of a client are assembled when it is flushed, all at once: the lines are read from the
 /// cache, and all clients share one staging buffer. Appending each line to the buffers of a hundred
@@ -36,18 +45,37 @@ const MAX_IDLE_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct FanoutBatch {
     /// Lines for all clients.
-    broadcasts: ByteBuffer,
+    broadcasts: LineStream,
     /// Lines for some clients, each after its [`Header`].
-    addressed: ByteBuffer,
+    addressed: LineStream,
     /// The batch of each client, by recipient number.
     clients: Vec<ClientBatch>,
-    /// Recipients to flush: those with new addressed lines, or with a socket that became writable.
-    pending_flush: Vec<u32>,
+    /// Recipients to flush: those with new lines, or with a socket that became writable.
+    flush_queue: FlushQueue,
+    /// Broadcasts were queued since all clients were listed for them.
+    has_new_broadcasts: bool,
+    /// The ends of earlier turns whose lines are not flushed to all clients, in order.
+    marks: VecDeque<Mark>,
+    /// The awaited sequence of the last turn whose lines are flushed to all clients.
+    flushed: u64,
     /// Lists of emptied batches.
     pool: VecPool<LineOffset>,
+    /// Offsets drained or dropped so far.
+    drained_offsets: u64,
 }
 
-/// The lines of a turn for one client, in order.
+/// The end of a turn after which clients still waited to be flushed.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// The number of removals from the flush queue after which all of these clients are flushed.
+    removals: u64,
+    broadcasts: Position,
+    addressed: Position,
+    /// The awaited sequence.
+    awaited: u64,
+}
+
+/// The lines for one client, in order.
 #[derive(Debug, Default)]
 struct ClientBatch {
     offsets: Vec<LineOffset>,
@@ -55,11 +83,13 @@ struct ClientBatch {
     drained: u32,
     /// Bytes of the addressed lines not drained yet.
     addressed_bytes: u32,
-    /// Bytes of the broadcasts already drained.
-    broadcast_cursor: u32,
+    /// The position after the broadcasts already drained.
+    broadcast_cursor: Position,
     /// The client's key; `None` if no client has this recipient number.
     client: Option<ClientKey>,
     state: FlushState,
+    /// The client was not taken from the flush queue since it registered.
+    is_newcomer: bool,
 }
 
 /// Whether a [`ClientBatch`] accepts lines, and whether its client is listed for flushing.
@@ -77,8 +107,8 @@ enum FlushState {
 /// The header stored before each addressed line.
 #[derive(Clone, Copy, Debug)]
 struct Header {
-    /// Bytes of broadcasts queued before the line.
-    broadcast_end: u32,
+    /// The position after the broadcasts queued before the line.
+    broadcast_end: Position,
     /// Bytes of the line with its terminator.
     size: u32,
 }
@@ -101,20 +131,28 @@ impl Header {
 
 impl ClientBatch {
     /// Appends the addressed lines and the broadcasts between them to `buffer`. If `IS_BOUNDED`,
-    /// stops at [`MAX_STAGING_BYTES`], exceeded by at most the last line.
-    fn append_to<const IS_BOUNDED: bool>(
+    /// stops at [`MAX_STAGING_BYTES`], exceeded by at most the last line. Unless `HAS_BASE`, both streams
+    /// begin at position 0, which saves almost a nanosecond per line.
+    fn append_to<const IS_BOUNDED: bool, const HAS_BASE: bool>(
         &mut self,
         buffer: &mut ByteBuffer,
-        (broadcasts, addressed): (&[u8], &[u8]),
+        (broadcasts, addressed): (&LineStream, &LineStream),
     ) {
-        let (start, first) = (buffer.len(), self.broadcast_cursor as usize);
+        let (broadcast_base, addressed_base) = match HAS_BASE {
+            true => (broadcasts.base(), addressed.base()),
+            false => (0, 0),
+        };
+        let (broadcasts, addressed) = (broadcasts.as_slice(), addressed.as_slice());
+        let index_of = |position: Position| position.wrapping_sub(broadcast_base) as usize;
+        let (start, first) = (buffer.len(), index_of(self.broadcast_cursor));
         let (mut cursor, mut drained) = (first, 0);
         for &offset in &self.offsets[self.drained as usize..] {
-            let Some((header, line)) = addressed[offset as usize..].split_first_chunk() else {
+            let index = offset.wrapping_sub(addressed_base) as usize;
+            let Some((header, line)) = addressed[index..].split_first_chunk() else {
                 break;
             };
             let Header { broadcast_end, size } = Header::from_bytes(*header);
-            let broadcast_end = broadcast_end as usize;
+            let broadcast_end = index_of(broadcast_end);
             if IS_BOUNDED {
                 let space = MAX_STAGING_BYTES.saturating_sub(buffer.len());
                 if broadcast_end - cursor >= space {
@@ -134,7 +172,7 @@ impl ClientBatch {
             drained += 1;
         }
         self.drained += drained;
-        self.broadcast_cursor = cursor as u32;
+        self.broadcast_cursor = broadcast_base.wrapping_add(cursor as u32);
         self.addressed_bytes -= (buffer.len() - start - (cursor - first)) as u32;
     }
 }
@@ -146,10 +184,13 @@ impl FanoutBatch {
         if index >= self.clients.len() {
             self.clients.resize_with(index + 1, ClientBatch::default);
         }
-        let broadcast_cursor = self.broadcasts.len() as u32;
-        let state = FlushState::Clean;
-        self.clients[index] =
-            ClientBatch { client: Some(key), broadcast_cursor, state, ..ClientBatch::default() };
+        self.clients[index] = ClientBatch {
+            client: Some(key),
+            broadcast_cursor: self.broadcasts.end(),
+            state: FlushState::Clean,
+            is_newcomer: true,
+            ..ClientBatch::default()
+        };
     }
 
     /// Returns the key of the client with a recipient number.
@@ -167,6 +208,7 @@ impl FanoutBatch {
     /// Removes the batch of a client, with its lines.
     pub(crate) fn unregister(&mut self, recipient: u32) {
         if let Some(client_batch) = self.clients.get_mut(recipient as usize) {
+            self.drained_offsets += client_batch.offsets.len() as u64;
             *client_batch = ClientBatch::default();
         }
     }
@@ -175,21 +217,25 @@ impl FanoutBatch {
     #[inline]
     pub(crate) fn queued(&self, recipient: u32) -> usize {
         self.clients.get(recipient as usize).map_or(0, |client_batch| {
-            client_batch.addressed_bytes as usize + self.broadcasts.len()
-                - client_batch.broadcast_cursor as usize
+            client_batch.addressed_bytes as usize
+                + self.broadcasts.bytes_after(client_batch.broadcast_cursor)
         })
     }
 
-    /// Returns how many more lines fit until the lines of the turn take `bytes` of memory. The
-    /// first line always fits.
+    /// Returns the memory of the lines that are not dropped yet, in bytes.
+    pub(crate) fn line_bytes(&self) -> usize {
+        self.broadcasts.len() + self.addressed.len()
+    }
+
+    /// Returns how many more lines fit until the lines take `bytes` of memory. The first line always fits.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
-        let used = self.broadcasts.len() + self.addressed.len();
+        let used = self.line_bytes();
         (bytes.saturating_sub(used) / MAX_LINE_BYTES).max(usize::from(used == 0))
     }
 
-    /// Returns whether a broadcast is queued.
-    pub(crate) fn has_broadcasts(&self) -> bool {
-        !self.broadcasts.is_empty()
+    /// Returns how many offsets were drained or dropped so far.
+    pub(crate) fn drained_offsets(&self) -> u64 {
+        self.drained_offsets
     }
 
     /// Lists the client for flushing.
@@ -198,35 +244,87 @@ impl FanoutBatch {
             && client_batch.state == FlushState::Clean
         {
             client_batch.state = FlushState::Pending;
-            self.pending_flush.push(recipient);
+            self.flush_queue.push(recipient, client_batch.is_newcomer);
         }
     }
 
-    /// Removes a client from the list for flushing, and returns its key.
-    pub(crate) fn pop_pending(&mut self) -> Option<ClientKey> {
-        loop {
-            let recipient = self.pending_flush.pop()?;
-            let client_batch = &mut self.clients[recipient as usize];
-            if client_batch.state == FlushState::Pending {
-                client_batch.state = FlushState::Clean;
+    /// Lists all clients for flushing, those with the last numbers first, if there are broadcasts that they
+    /// are not listed for.
+    pub(crate) fn list_for_broadcasts(&mut self) {
+        if !std::mem::take(&mut self.has_new_broadcasts) {
+            return;
+        }
+        for (recipient, client_batch) in self.clients.iter_mut().enumerate().rev() {
+            match client_batch.state {
+                FlushState::Pending => continue,
+                FlushState::Clean => client_batch.state = FlushState::Pending,
+                // It accepted broadcasts until it was closed.
+                FlushState::Closed if client_batch.client.is_some() => {}
+                FlushState::Closed => continue,
             }
-            if client_batch.client.is_some() {
-                return client_batch.client;
+            self.flush_queue.push(recipient as u32, client_batch.is_newcomer);
+        }
+    }
+
+    /// Removes the next newcomer from the list for flushing, and returns its key.
+    pub(crate) fn pop_newcomer(&mut self) -> Option<ClientKey> {
+        loop {
+            let recipient = self.flush_queue.pop_newcomer()?;
+            if let Some(key) = self.unlist(recipient) {
+                return Some(key);
             }
         }
+    }
+
+    /// Lists the newcomers that are left after all other clients.
+    pub(crate) fn requeue_newcomers(&mut self) {
+        self.flush_queue.requeue_newcomers();
+    }
+
+    /// Removes the next client from the list for flushing, and returns its key.
+    pub(crate) fn pop_pending(&mut self) -> Option<ClientKey> {
+        loop {
+            let recipient = self.flush_queue.pop()?;
+            if let Some(key) = self.unlist(recipient) {
+                return Some(key);
+            }
+        }
+    }
+
+    /// Records that a client is not listed any more, and returns its key.
+    fn unlist(&mut self, recipient: u32) -> Option<ClientKey> {
+        let client_batch = &mut self.clients[recipient as usize];
+        client_batch.is_newcomer = false;
+        if client_batch.state == FlushState::Pending {
+            client_batch.state = FlushState::Clean;
+        }
+        client_batch.client
+    }
+
+    /// Returns whether clients are listed for flushing.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.flush_queue.is_empty()
+    }
+
+    /// Returns whether a client is listed for flushing.
+    pub(crate) fn is_pending(&self, recipient: u32) -> bool {
+        let client_batch = self.clients.get(recipient as usize);
+        client_batch.is_some_and(|client_batch| client_batch.state == FlushState::Pending)
     }
 
     /// Queues a line for all clients.
     pub(crate) fn enqueue_broadcast(&mut self, line: &Line<'_>) {
         self.broadcasts.push_line(line);
+        self.has_new_broadcasts = true;
     }
 
     /// Queues a line for some clients. Returns how many of them accepted it.
     #[inline]
     pub(crate) fn queue(&mut self, recipients: &[u32], line: &Line<'_>) -> u64 {
-        let offset = self.addressed.len() as LineOffset;
+        let offset = self.addressed.end();
         let size = wire_len(line) as u32;
-        let header = Header { broadcast_end: self.broadcasts.len() as u32, size };
+        let header = Header { broadcast_end: self.broadcasts.end(), size };
         self.addressed.extend_from_slice(&header.to_bytes());
         self.addressed.push_line(line);
         let mut accepted = 0;
@@ -237,7 +335,7 @@ impl FanoutBatch {
                 FlushState::Closed => continue,
                 FlushState::Clean => {
                     client_batch.state = FlushState::Pending;
-                    self.pending_flush.push(recipient);
+                    self.flush_queue.push(recipient, client_batch.is_newcomer);
                     if client_batch.offsets.capacity() == 0 {
                         client_batch.offsets = self.pool.get();
                     }
@@ -258,19 +356,23 @@ impl FanoutBatch {
         if client_batch.offsets.is_empty() {
             return true;
         }
-        let lines = (self.broadcasts.as_slice(), self.addressed.as_slice());
-        let bytes = client_batch.addressed_bytes as usize + lines.0.len()
-            - client_batch.broadcast_cursor as usize;
+        let lines = (&self.broadcasts, &self.addressed);
+        let bytes = client_batch.addressed_bytes as usize
+            + self.broadcasts.bytes_after(client_batch.broadcast_cursor);
         if buffer.len() + bytes <= MAX_STAGING_BYTES {
             buffer.reserve(bytes);
-            client_batch.append_to::<false>(buffer, lines);
+            match (lines.0.base(), lines.1.base()) {
+                (0, 0) => client_batch.append_to::<false, false>(buffer, lines),
+                _ => client_batch.append_to::<false, true>(buffer, lines),
+            }
         } else {
             buffer.reserve(MAX_STAGING_BYTES.saturating_sub(buffer.len()));
-            client_batch.append_to::<true>(buffer, lines);
+            client_batch.append_to::<true, true>(buffer, lines);
         }
         let is_last = client_batch.drained as usize == client_batch.offsets.len();
         if is_last {
             client_batch.drained = 0;
+            self.drained_offsets += client_batch.offsets.len() as u64;
             self.pool.put(std::mem::take(&mut client_batch.offsets));
         }
         is_last
@@ -278,37 +380,82 @@ impl FanoutBatch {
 
     /// Returns the broadcasts not drained yet for the client.
     pub(crate) fn unsent_broadcasts(&self, recipient: u32) -> &[u8] {
-        let cursor = self
-            .clients
-            .get(recipient as usize)
-            .map(|client_batch| client_batch.broadcast_cursor as usize);
-        &self.broadcasts.as_slice()[cursor.unwrap_or(self.broadcasts.len())..]
+        let Some(client_batch) = self.clients.get(recipient as usize) else { return &[] };
+        let lines = self.broadcasts.as_slice();
+        &lines[lines.len() - self.broadcasts.bytes_after(client_batch.broadcast_cursor)..]
     }
 
     /// Marks all broadcasts as drained for the client.
     pub(crate) fn mark_broadcasts_sent(&mut self, recipient: u32) {
         if let Some(client_batch) = self.clients.get_mut(recipient as usize) {
-            client_batch.broadcast_cursor = self.broadcasts.len() as u32;
+            client_batch.broadcast_cursor = self.broadcasts.end();
         }
     }
 
-    /// Clears the lines, after the batches of all clients are drained.
-    pub(crate) fn end_turn(&mut self) {
-        if self.has_broadcasts() {
-            self.clients.iter_mut().for_each(|client_batch| client_batch.broadcast_cursor = 0);
+    /// Drops the lines that all their recipients have been flushed for. `awaited` is the awaited sequence.
+    ///
+    /// Whoever has lines waits in the flush queue, so the lines of a turn are flushed once all are removed
+    /// that waited at its end.
+    pub(crate) fn end_turn(&mut self, awaited: u64) {
+        if self.flush_queue.is_empty() {
+            if self.broadcasts.end() != 0 {
+                self.clients.iter_mut().for_each(|client_batch| client_batch.broadcast_cursor = 0);
+            }
             self.broadcasts.clear();
+            self.addressed.clear();
+            self.marks.clear();
+            self.flushed = awaited;
+            return;
         }
-        self.addressed.clear();
+        let mut passed = None;
+        while let Some(mark) = self.marks.front()
+            && mark.removals <= self.flush_queue.removed()
+        {
+            passed = self.marks.pop_front();
+        }
+        if let Some(Mark { broadcasts, addressed, awaited, .. }) = passed {
+            self.broadcasts.drop_before(broadcasts);
+            self.addressed.drop_before(addressed);
+            self.flushed = awaited;
+        }
+        self.marks.push_back(Mark {
+            removals: self.flush_queue.appended(),
+            broadcasts: self.broadcasts.end(),
+            addressed: self.addressed.end(),
+            awaited,
+        });
+    }
+
+    /// Returns the awaited sequence of the last turn whose lines are flushed to all clients.
+    pub(crate) fn flushed(&self) -> u64 {
+        self.flushed
+    }
+
+    /// Forgets the awaited sequences of earlier turns, because the stream was reset.
+    pub(crate) fn reset_stream(&mut self) {
+        self.flushed = 0;
+        self.marks.iter_mut().for_each(|mark| mark.awaited = 0);
+    }
+
+    /// Panics unless the lines that the client was not flushed for are kept, and the client is listed if
+    /// there are any.
+    pub(crate) fn check(&self, recipient: u32) {
+        let client_batch = &self.clients[recipient as usize];
+        assert!(
+            self.broadcasts.bytes_after(client_batch.broadcast_cursor) <= self.broadcasts.len()
+        );
+        for &offset in &client_batch.offsets[client_batch.drained as usize..] {
+            assert!(self.addressed.bytes_after(offset) <= self.addressed.len());
+        }
+        let is_listed = client_batch.state != FlushState::Clean || self.has_new_broadcasts;
+        assert!(is_listed || self.queued(recipient) == 0, "lines of {recipient} are forgotten");
     }
 
     /// Frees memory beyond the limits of an idle server.
     pub(crate) fn shrink(&mut self) {
         self.pool.shrink();
-        for lines in [&mut self.broadcasts, &mut self.addressed] {
-            if lines.is_empty() && lines.capacity() > MAX_IDLE_BYTES {
-                *lines = ByteBuffer::default();
-            }
-        }
+        self.broadcasts.shrink(MAX_IDLE_BYTES);
+        self.addressed.shrink(MAX_IDLE_BYTES);
     }
 }
 
@@ -327,7 +474,8 @@ mod tests {
         Close(u32),
         /// Another client gets the recipient number of a removed one.
         Replace(u32),
-        EndTurn,
+        /// The end of a turn that flushes up to this many newcomers, and up to this many others.
+        EndTurn(usize, usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -339,7 +487,7 @@ mod tests {
             2 => (0..CLIENTS).prop_map(Step::Take),
             1 => (0..CLIENTS).prop_map(Step::Close),
             1 => (0..CLIENTS).prop_map(Step::Replace),
-            2 => Just(Step::EndTurn),
+            2 => (0..3_usize, 0..8_usize).prop_map(|(newcomers, others)| Step::EndTurn(newcomers, others)),
         ];
         proptest::collection::vec(step, 0..100)
     }
@@ -371,6 +519,7 @@ mod tests {
             let mut batch = FanoutBatch::default();
             let mut reference: Vec<Vec<u8>> = vec![Vec::new(); CLIENTS as usize];
             let mut closed = [false; CLIENTS as usize];
+            let mut turns = 0;
             let registered: Vec<u32> = (0..CLIENTS).collect();
             registered.iter().for_each(|&key| batch.register(key, ClientKey(key)));
             for step in steps {
@@ -404,27 +553,31 @@ mod tests {
                         reference[key as usize].clear();
                         closed[key as usize] = false;
                     }
-                    Step::EndTurn => {
-                        let mut left: Vec<u32> = match batch.has_broadcasts() {
-                            true => registered.clone(),
-                            false => {
-                                std::iter::from_fn(|| batch.pop_pending()).map(|key| key.0).collect()
-                            },
-                        };
-                        while batch.pop_pending().is_some() {}
-                        left.retain(|&key| batch.queued(key) > 0);
-                        for key in left {
-                            let expected = std::mem::take(&mut reference[key as usize]);
-                            prop_assert_eq!(take(&mut batch, key), expected);
+                    Step::EndTurn(newcomers, others) => {
+                        batch.list_for_broadcasts();
+                        let mut flushed: Vec<ClientKey> =
+                            (0..newcomers).map_while(|_| batch.pop_newcomer()).collect();
+                        batch.requeue_newcomers();
+                        flushed.extend((0..others).map_while(|_| batch.pop_pending()));
+                        for key in flushed {
+                            let expected = std::mem::take(&mut reference[key.0 as usize]);
+                            prop_assert_eq!(take(&mut batch, key.0), expected);
                         }
-                        batch.end_turn();
+                        turns += 1;
+                        batch.end_turn(turns);
+                        prop_assert_eq!(batch.has_pending(), batch.flushed() < turns);
                         prop_assert!(
-                            reference.iter().all(Vec::is_empty),
+                            batch.has_pending() || batch.line_bytes() == 0,
+                            "lines that everybody got are dropped"
+                        );
+                        prop_assert!(
+                            batch.has_pending() || reference.iter().all(Vec::is_empty),
                             "every client with lines was flushed"
                         );
                     }
                 }
                 for (key, reference) in (0..).zip(&reference) {
+                    batch.check(key);
                     prop_assert_eq!(batch.queued(key), reference.len());
                 }
             }

@@ -1,13 +1,14 @@
 //! Outbound queues: registration, fan-out, flushing and queue limits.
 //!
 //! The engine offers events to a [`Delivery`]. The line of an event is queued for all of its
-//! recipients or for none. The lines of a turn are stored once, in a [`FanoutBatch`]; the bytes of a
-//! client are assembled when it is flushed, and its send queue holds those that its socket does not
-//! accept.
+//! recipients or for none. Lines are stored once, in a [`FanoutBatch`]; the bytes of a client are assembled
+//! when it is flushed, and its send queue holds those that its socket does not accept. A turn flushes a
+//! limited number of clients. The others wait in the order of a queue, each with all that was queued for it
+//! when its time comes.
 //!
 //! Invariants between any two calls:
 //!
-//! - the bytes queued for a client are those in its send queue and in the turn's batch;
+//! - the bytes queued for a client are those in its send queue and in the batch;
 //! - `queued_total` is their sum over the registered clients;
 //! - `max_queue_bound` is an upper bound on the bytes queued for any client that gets live events.
 
@@ -17,13 +18,15 @@ mod block_pool;
 mod byte_buffer;
 mod delivery;
 mod fanout;
+mod flush_queue;
+mod line_stream;
 mod output;
 mod replay;
 mod send_queue;
 mod vec_pool;
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Instant;
 
 use log::Level;
@@ -33,6 +36,7 @@ use self::backpressure::Backpressure;
 use self::output::{NOT_LISTED, REPLAYING, Registered};
 use crate::config::Config;
 use crate::engine::{Recipient, Recipients};
+use crate::hub::budgets::Budgets;
 use crate::hub::clients::ClientTable;
 use crate::hub::close_reason::CloseReason;
 use crate::hub::connection::Disconnect;
@@ -61,7 +65,7 @@ pub(crate) struct Outbound {
     replaying: usize,
     /// Those of them whose sockets have become writable, until they are flushed.
     writable_replays: VecDeque<ClientKey>,
-    /// The output of this turn.
+    /// The lines that are not flushed yet.
     batch: FanoutBatch,
     backpressure: Backpressure,
     /// Whether applying was paused when pauses were last logged.
@@ -70,6 +74,8 @@ pub(crate) struct Outbound {
     departed: Vec<ClientKey>,
     backlog: Backlog,
     queued_total: u64,
+    /// The part of `queued_total` that is in send queues.
+    send_queued: u64,
     max_queue_bound: u64,
     /// Memory of the send queues.
     pool: BlockPool,
@@ -79,6 +85,8 @@ pub(crate) struct Outbound {
     lines_queued: u64,
     /// Bytes written to sockets so far.
     bytes_written: u64,
+    /// Addressed deliveries before this turn.
+    addressed_before: u64,
     /// Addressed deliveries in this turn: non-broadcast lines, counted once per recipient.
     addressed_this_turn: u64,
     /// Bytes queued in this turn.
@@ -98,11 +106,13 @@ impl Outbound {
             departed: Vec::new(),
             backlog: Backlog::default(),
             queued_total: 0,
+            send_queued: 0,
             max_queue_bound: 0,
             pool: BlockPool::default(),
             staging: ByteBuffer::default(),
             lines_queued: 0,
             bytes_written: 0,
+            addressed_before: 0,
             addressed_this_turn: 0,
             queued_this_turn: 0,
         }
@@ -134,7 +144,6 @@ impl Outbound {
         key: ClientKey,
         Recipient(recipient): Recipient,
     ) {
-        debug_assert!(!self.batch.has_broadcasts(), "clients register before anything is applied");
         let index = self.registered.len() as u32;
         if let Some(output) = clients.output_mut(key) {
             output.registration = Some(Registered { index, recipient });
@@ -157,6 +166,7 @@ impl Outbound {
         };
         self.queued_total -= (output.queue.len() + self.batch.queued(recipient)) as u64;
         self.replaying -= usize::from(recipient == REPLAYING);
+        self.send_queued -= output.queue.len() as u64;
         self.batch.unregister(recipient);
         self.backpressure.end_stall(output);
         self.backlog.remove(clients, key);
@@ -192,7 +202,7 @@ impl Outbound {
 
     /// Schedules the close of the clients whose queue is empty, and of all others once the drain
     /// timeout has expired. Clients for which more is to be queued are not drained.
-    pub(crate) fn close_drained<S>(
+    pub(crate) fn close_drained<S: Write>(
         &mut self,
         clients: &mut ClientTable<S>,
         is_expired: bool,
@@ -200,9 +210,12 @@ impl Outbound {
     ) {
         for index in 0..self.registered.len() {
             let key = self.registered[index];
-            match clients.output(key).is_some_and(ClientOutput::is_empty) && !has_more(key) {
+            match self.queued(clients, key) == 0 && !has_more(key) {
                 true => self.schedule_close(clients, key, CloseReason::Stopped),
-                false if is_expired => self.schedule_close(clients, key, CloseReason::DrainTimeout),
+                false if is_expired => {
+                    self.flush(clients, key);
+                    self.schedule_close(clients, key, CloseReason::DrainTimeout);
+                }
                 false => {}
             }
         }
@@ -221,6 +234,7 @@ impl Outbound {
 impl Outbound {
     /// Starts a turn.
     pub(crate) fn begin_turn(&mut self) {
+        self.addressed_before += self.addressed_this_turn;
         self.addressed_this_turn = 0;
         self.queued_this_turn = 0;
     }
@@ -283,7 +297,22 @@ impl Outbound {
         self.lines_queued += clients;
     }
 
-    /// Returns how many more lines fit until the lines of the turn take `bytes` of memory.
+    /// Returns the memory of the lines that are not flushed to all their recipients, in bytes.
+    pub(crate) fn line_bytes(&self) -> usize {
+        self.batch.line_bytes()
+    }
+
+    /// Returns the number of bytes that wait to be flushed, for all clients together.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        self.queued_total - self.send_queued
+    }
+
+    /// Returns the number of addressed deliveries that wait to be flushed.
+    pub(crate) fn unflushed_lines(&self) -> u64 {
+        self.addressed_before + self.addressed_this_turn - self.batch.drained_offsets()
+    }
+
+    /// Returns how many more lines fit until the lines take `bytes` of memory.
     pub(crate) fn lines_that_fit(&self, bytes: usize) -> usize {
         self.batch.lines_that_fit(bytes)
     }
@@ -348,20 +377,31 @@ impl Outbound {
         }
     }
 
-    /// Flushes every client with new lines or a socket that became writable, and ends the batch of
-    /// the turn.
-    pub(crate) fn flush_pending<S: Write>(&mut self, clients: &mut ClientTable<S>) {
-        if self.batch.has_broadcasts() {
-            // Flush newest clients first: they already waited a full turn for their first event.
-            // (swap_remove makes the order approximate.)
-            for index in (0..self.registered.len()).rev() {
-                self.flush(clients, self.registered[index]);
-            }
+    /// Flushes clients with new lines or a socket that became writable, within the budget of a turn: up to
+    /// half of it clients that have not received anything, then others in the order in which they wait.
+    /// `awaited` is the awaited sequence.
+    pub(crate) fn flush_pending<S: Write>(
+        &mut self,
+        clients: &mut ClientTable<S>,
+        budgets: &Budgets,
+        awaited: u64,
+    ) {
+        self.batch.list_for_broadcasts();
+        let mut writes = budgets.flush_writes;
+        let max_written = self.bytes_written + budgets.flush_bytes;
+        while writes > budgets.flush_writes.div_ceil(2)
+            && let Some(key) = self.batch.pop_newcomer()
+        {
+            writes -= usize::from(self.flush(clients, key));
         }
-        while let Some(key) = self.batch.pop_pending() {
-            self.flush(clients, key);
+        self.batch.requeue_newcomers();
+        while writes > 0
+            && self.bytes_written < max_written
+            && let Some(key) = self.batch.pop_pending()
+        {
+            writes -= usize::from(self.flush(clients, key));
         }
-        self.batch.end_turn();
+        self.batch.end_turn(awaited);
         self.resume_if_below(clients);
         if self.queued_total == 0 {
             self.max_queue_bound = 0;
@@ -383,15 +423,38 @@ impl Outbound {
         self.flush(clients, key);
     }
 
-    /// Writes the lines of one client until its socket would block. Its send queue keeps the rest.
-    fn flush<S: Write>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
-        let Some(client) = clients.get_mut(key) else { return };
+    /// Writes what waits to be flushed for a client whose peer has closed its sending side, and may still
+    /// read. An error means that it does not.
+    pub(crate) fn flush_ended<S: Write>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
+        let _ = self.try_flush(clients, key);
+    }
+
+    /// Writes the lines of one client until its socket would block. Its send queue keeps the rest. Schedules
+    /// the close of the client if its connection has failed. Returns whether anything was queued for it.
+    fn flush<S: Write>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) -> bool {
+        match self.try_flush(clients, key) {
+            Ok(had_bytes) => had_bytes,
+            Err(error) => {
+                self.schedule_close(clients, key, error);
+                true
+            }
+        }
+    }
+
+    /// Does the same, and returns the error of a connection that has failed.
+    fn try_flush<S: Write>(
+        &mut self,
+        clients: &mut ClientTable<S>,
+        key: ClientKey,
+    ) -> io::Result<bool> {
+        let Some(client) = clients.get_mut(key) else { return Ok(false) };
         let is_closing = client.is_closing();
         let (stream, output) = client.stream_and_output();
-        let Some(recipient) = output.recipient() else { return };
-        let before = output.queue.len() + self.batch.queued(recipient);
+        let Some(recipient) = output.recipient() else { return Ok(false) };
+        let send_queued = output.queue.len();
+        let before = send_queued + self.batch.queued(recipient);
         if before == 0 {
-            return;
+            return Ok(false);
         }
         let mut outcome = match is_closing || !output.writable {
             true => Ok(FlushOutcome::WouldBlock),
@@ -416,6 +479,7 @@ impl Outbound {
         output.writable &= !matches!(outcome, Ok(FlushOutcome::WouldBlock));
         let written = (before - output.queue.len()) as u64;
         self.queued_total -= written;
+        self.send_queued = self.send_queued - send_queued as u64 + output.queue.len() as u64;
         self.bytes_written += written;
         if output.is_stall_over() {
             self.backpressure.end_stall(output);
@@ -423,9 +487,23 @@ impl Outbound {
         if output.is_empty() == (output.backlog_index != NOT_LISTED) {
             self.backlog.update(clients, key);
         }
-        if let Err(error) = outcome {
-            self.schedule_close(clients, key, error);
-        }
+        outcome.map(|_| true)
+    }
+
+    /// Returns whether clients wait to be flushed.
+    #[inline]
+    pub(crate) fn has_pending_flush(&self) -> bool {
+        self.batch.has_pending()
+    }
+
+    /// Returns the awaited sequence of the last turn whose lines are flushed to all clients.
+    pub(crate) fn flushed(&self) -> u64 {
+        self.batch.flushed()
+    }
+
+    /// Forgets the awaited sequences of earlier turns, because the stream was reset.
+    pub(crate) fn reset_stream(&mut self) {
+        self.batch.reset_stream();
     }
 
     /// Returns how many clients have a full queue, for which applying waits.
@@ -494,8 +572,9 @@ impl Outbound {
     }
 
     /// Schedules the close of clients whose stall timeout has expired.
-    pub(crate) fn expire_stalls<S>(&mut self, clients: &mut ClientTable<S>, now: Instant) {
+    pub(crate) fn expire_stalls<S: Write>(&mut self, clients: &mut ClientTable<S>, now: Instant) {
         for key in self.backpressure.take_expired(now, |key| clients.output(key)) {
+            self.flush(clients, key);
             self.schedule_close(clients, key, CloseReason::Stalled);
         }
     }
@@ -542,6 +621,9 @@ impl Outbound {
             queued.clone().sum::<u64>(),
             "the total is the sum over the registered clients"
         );
+        let send_queues = self.registered.iter().filter_map(|&key| clients.output(key));
+        let send_queued: usize = send_queues.map(|output| output.queue.len()).sum();
+        assert_eq!(self.send_queued, send_queued as u64, "the total of the send queues");
         let queues = clients.iter().map(|(_, client)| client.output().queue.blocks());
         let blocks: usize = queues.sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
@@ -561,6 +643,15 @@ impl Outbound {
             let registration = output.registration;
             let stored_index = registration.map(|registered| registered.index as usize);
             assert_eq!(stored_index, Some(index), "a registered client stores its index");
+            let live = output.recipient().filter(|_| !output.is_replaying());
+            if let Some(recipient) = live {
+                self.batch.check(recipient);
+            }
+            let is_pending = live.is_some_and(|recipient| self.batch.is_pending(recipient));
+            assert!(
+                is_pending || !output.is_flush_missing(),
+                "bytes stay queued only after WouldBlock, or until the client is flushed"
+            );
         }
     }
 }

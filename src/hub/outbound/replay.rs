@@ -61,7 +61,6 @@ impl Outbound {
         key: ClientKey,
         Recipient(recipient): Recipient,
     ) {
-        debug_assert!(!self.batch.has_broadcasts(), "clients join before anything is applied");
         if let Some(output) = clients.output_mut(key)
             && let Some(registered) = &mut output.registration
             && registered.recipient == REPLAYING
@@ -113,6 +112,7 @@ impl Outbound {
         let Some(output) = clients.output_mut(key).filter(|_| !bytes.is_empty()) else { return };
         output.queue.extend(Tail(bytes, &[]), &mut self.pool);
         self.queued_total += bytes.len() as u64;
+        self.send_queued += bytes.len() as u64;
         self.lines_queued += lines;
         self.flush(clients, key);
     }

@@ -16,7 +16,7 @@ use crate::hub::connection::Disconnect;
 use crate::hub::context::Context;
 use crate::hub::log_limiter::{Escaped, LogKind};
 use crate::hub::log_line::{LogLine, log_line};
-use crate::hub::outbound::{Delivery, OFFSET_BYTES};
+use crate::hub::outbound::{Delivery, OFFSET_BYTES, Outbound};
 use crate::hub::recorder::Recorder;
 use crate::protocol::{
     Decoded, ParseError, ParseErrorKind, Sequence, is_host_field, is_http_request_line,
@@ -35,26 +35,43 @@ struct TurnBudget {
     addressed: u64,
     /// The limit on bytes queued in the turn.
     queued_bytes: u64,
-    /// The limit on memory for the turn's lines.
+    /// The limit on memory for the lines that are not flushed to all their recipients.
     line_bytes: usize,
 }
 
 impl TurnBudget {
-    /// Returns the budget of a turn with this many registered clients.
-    fn new(cx: &Context, registered: usize) -> TurnBudget {
-        let (budgets, clients) = (&cx.budgets, registered as u64);
+    /// Returns the budget of a turn.
+    ///
+    /// A turn queues what one flush can take. With more clients than that, what waits to be flushed is
+    /// limited to what one turn for all of them would queue. Until the first clients of the queue have been
+    /// flushed, a turn takes at most half of the memory for lines that is left, so that some is left for
+    /// each turn and newcomers need not wait until all others are flushed.
+    fn new(cx: &Context, outbound: &Outbound) -> TurnBudget {
+        let budgets = &cx.budgets;
+        let clients = outbound.registered().len() as u64;
+        let flushed = clients.min(budgets.flush_writes as u64);
         let batch_bytes = budgets.batch_bytes(cx.config.total_queue_bytes);
+        let max_addressed = (batch_bytes / OFFSET_BYTES).max(1);
+        let queued_bytes = |clients: u64| {
+            budgets
+                .queued_bytes
+                .max(budgets.queued_bytes_per_client * clients)
+                .min(Budgets::MAX_QUEUED_BYTES)
+        };
+        let max_unflushed = queued_bytes(clients).saturating_sub(outbound.unflushed_bytes());
+        let line_bytes = outbound.line_bytes();
+        let free_line_bytes = (batch_bytes as usize).saturating_sub(line_bytes);
         TurnBudget {
             events: budgets.events,
             addressed: budgets
                 .addressed
-                .max(budgets.addressed_per_client * clients)
-                .min((batch_bytes / OFFSET_BYTES).max(1)),
-            queued_bytes: budgets
-                .queued_bytes
-                .max(budgets.queued_bytes_per_client * clients)
-                .min(Budgets::MAX_QUEUED_BYTES),
-            line_bytes: batch_bytes as usize,
+                .max(budgets.addressed_per_client * flushed)
+                .min(max_addressed.saturating_sub(outbound.unflushed_lines())),
+            queued_bytes: queued_bytes(flushed).min(max_unflushed),
+            line_bytes: match line_bytes {
+                0 => batch_bytes as usize,
+                _ => line_bytes + free_line_bytes / 2,
+            },
         }
     }
 }
@@ -89,7 +106,7 @@ impl<'a, S: Write> Applier<'a, S> {
         recorder: &'a mut Option<Box<dyn Recorder>>,
         cx: &'a mut Context,
     ) -> Applier<'a, S> {
-        let budget = TurnBudget::new(cx, delivery.outbound.registered().len());
+        let budget = TurnBudget::new(cx, delivery.outbound);
         Applier { engine, delivery, commits, recorder, cx, budget }
     }
 

@@ -199,11 +199,13 @@ impl<A: Acceptor> Sources<A> {
         let share = (total_source_bytes / self.len().max(1)).clamp(min_source_bytes, source_bytes);
         let resets = cx.config.on_source_disconnect == OnSourceDisconnect::Reset;
         let mut is_reset_pending = self.is_reset_pending(cx);
+        // A source that begins may have come after the end of another one, which resets the stream first.
+        let seeks_end = resets && self.table.iter().any(|source| !source.has_sent_line());
         let mut bytes_read = 0;
         self.table.for_each_mut(|source| {
             let may_read = source.has_sent_line() || !is_reset_pending;
             if source.is_readable() && may_read {
-                bytes_read += source.read(share, cx.now);
+                bytes_read += source.read(share, cx.now, seeks_end);
                 is_reset_pending |= resets && source.closed_after_line();
             }
         });

@@ -9,6 +9,10 @@ use crate::hub::connection::{Disconnect, ReadOutcome, try_read};
 use crate::hub::readiness::Readiness;
 use crate::protocol::{CompactEvent, Decoded, EventDecoder, Line, Sequence};
 
+/// After this many bytes a short read is not taken for the last one: another read costs little beside them, and
+/// may bring lines that share the writes of the turn.
+const MIN_BYTES_TO_READ_ON: usize = 64 << 10;
+
 /// A connection that sends events.
 #[derive(Debug)]
 pub(super) struct Source<S> {
@@ -183,9 +187,10 @@ impl<S> Source<S> {
         self.lines_received > 0 || self.decoder.buffer().has_line()
     }
 
-    /// Returns whether it has sent a complete line, and its stream has ended.
+    /// Returns whether it has sent a complete line, and is known to have ended, whether or not the end was
+    /// read.
     pub(super) fn closed_after_line(&self) -> bool {
-        self.end.is_some() && self.has_sent_line()
+        self.has_ended() && self.has_sent_line()
     }
 
     /// Returns whether the peer is known to have closed the connection.
@@ -243,11 +248,12 @@ impl<S: Read> Source<S> {
     /// Reads until `max_bytes` have arrived, or none are available. Returns how many arrived.
     ///
     /// A read that returns fewer bytes than were asked for has emptied the socket: another read, only to
-    /// hear `WouldBlock`, is spared. Whatever arrives after it, bytes or the end, is a new edge, which the
+    /// hear `WouldBlock`, is spared where little was read. Whatever arrives after it, bytes or the end, is a new edge, which the
     /// next poll reports. Two things are no new edge, and are read on for until `WouldBlock`: an end that the
-    /// poll has reported already, and bytes after urgent data, at which the kernel cuts a read short.
-    pub(super) fn read(&mut self, max_bytes: usize, now: Instant) -> usize {
-        let is_short_read_last = !self.peer_closed && !self.urgent;
+    /// poll has reported already, and bytes after urgent data, at which the kernel cuts a read short. The
+    /// caller may have a reason of its own to hear of an end at once: `seeks_end`.
+    pub(super) fn read(&mut self, max_bytes: usize, now: Instant, seeks_end: bool) -> usize {
+        let is_short_read_last = !self.peer_closed && !self.urgent && !seeks_end;
         let mut left = max_bytes;
         while left > 0 {
             let buffer = self.decoder.buffer_mut();
@@ -257,7 +263,8 @@ impl<S: Read> Source<S> {
                 ReadOutcome::Data(bytes) => {
                     buffer.advance(bytes);
                     left -= bytes;
-                    if bytes < requested && is_short_read_last {
+                    let has_little = max_bytes - left < MIN_BYTES_TO_READ_ON;
+                    if bytes < requested && is_short_read_last && has_little {
                         self.readable = false;
                         break;
                     }
@@ -302,10 +309,10 @@ mod tests {
     #[test]
     fn a_source_that_has_sent_a_partial_line_has_sent_no_line() {
         let mut source = source(b"1|");
-        assert!(source.read(100, Instant::now()) > 0);
+        assert!(source.read(100, Instant::now(), false) > 0);
         assert!(source.may_have_lines() && !source.has_sent_line());
         source.stream.input.extend(b"B\n");
-        assert!(source.read(100, Instant::now()) > 0 && source.has_sent_line());
+        assert!(source.read(100, Instant::now(), false) > 0 && source.has_sent_line());
     }
 
     #[test]
@@ -313,7 +320,7 @@ mod tests {
         let mut source = source(b"1|B\nrest");
         source.stream.is_closed_by_peer = true;
         source.set_ready(&readable(true));
-        assert!(source.read(100, Instant::now()) > 0);
+        assert!(source.read(100, Instant::now(), false) > 0);
         assert!(source.closed_after_line() && source.take_end().is_none());
         assert!(matches!(source.next_line(), Some(Decoded::Event(..))));
         source.on_line(true);
@@ -327,13 +334,13 @@ mod tests {
     #[test]
     fn a_short_read_drains_a_source_whose_end_arrives_later() {
         let mut source = source(b"1|B\n");
-        assert_eq!(source.read(100, Instant::now()), 4);
+        assert_eq!(source.read(100, Instant::now(), false), 4);
         assert_eq!(source.stream.reads, 1, "WouldBlock is not waited for");
         source.set_may_have_lines(false);
         assert!(source.is_drained());
         source.stream.is_closed_by_peer = true;
         source.set_ready(&readable(true));
-        assert_eq!(source.read(100, Instant::now()), 0);
+        assert_eq!(source.read(100, Instant::now(), false), 0);
         assert_eq!(source.take_end().map(|end| end.reason), Some(CloseReason::ClosedByPeer));
     }
 
@@ -342,7 +349,7 @@ mod tests {
         let mut source = source(b"1|B\n");
         source.stream.is_closed_by_peer = true;
         source.set_ready(&readable(true));
-        assert_eq!(source.read(100, Instant::now()), 4);
+        assert_eq!(source.read(100, Instant::now(), false), 4);
         assert!(source.closed_after_line(), "no other edge reports the end");
     }
 
@@ -351,18 +358,18 @@ mod tests {
         let mut source = source(b"1|B\n2|B\n");
         source.stream.max_read = 4;
         source.set_ready(&Readiness { urgent: true, ..readable(false) });
-        assert_eq!(source.read(100, Instant::now()), 8);
+        assert_eq!(source.read(100, Instant::now(), false), 8);
         assert_eq!(source.stream.reads, 3);
         source.stream.input.extend(b"3|B\n");
         source.set_ready(&readable(false));
-        assert_eq!(source.read(100, Instant::now()), 4);
+        assert_eq!(source.read(100, Instant::now(), false), 4);
         assert_eq!(source.stream.reads, 4, "the urgent data was passed");
     }
 
     #[test]
     fn a_source_is_not_read_again_until_its_lines_are_decoded() {
         let mut source = source(b"1|B\n2|B\n");
-        assert!(source.read(4, Instant::now()) > 0);
+        assert!(source.read(4, Instant::now(), false) > 0);
         assert!(!source.is_readable() && !source.is_drained(), "a line is left");
         source.set_may_have_lines(false);
         assert!(source.is_readable() && !source.is_drained(), "bytes are left in the kernel");
@@ -371,7 +378,7 @@ mod tests {
     #[test]
     fn an_aborted_source_has_no_input() {
         let mut source = source(b"1|B\n");
-        source.read(100, Instant::now());
+        source.read(100, Instant::now(), false);
         source.abort(CloseReason::WindowExceeded);
         source.set_ready(&readable(false));
         assert!(source.is_empty() && !source.is_readable() && source.next_line().is_none());

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 const FILE: &str = "fuzz.json";
 
 /// The documented ranges of the settings.
-const RANGES: [(&str, RangeInclusive<u64>); 15] = [
+const RANGES: [(&str, RangeInclusive<u64>); 16] = [
     ("eventListenerPort", 0..=65_535),
     ("clientListenerPort", 0..=65_535),
     ("firstSequence", 0..=u64::MAX - 1),
@@ -23,6 +23,7 @@ const RANGES: [(&str, RangeInclusive<u64>); 15] = [
     ("identifyTimeoutMs", 10..=3_600_000),
     ("clientQueueBytes", 4096..=1 << 32),
     ("totalQueueBytes", 4096..=1 << 40),
+    ("clientSendBufferBytes", 4096..=1 << 30),
     ("peerTimeoutMs", 1000..=3_600_000),
     ("stallTimeoutMs", 10..=3_600_000),
     ("drainTimeoutMs", 0..=3_600_000),

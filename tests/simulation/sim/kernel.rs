@@ -84,7 +84,7 @@ pub(crate) struct Kernel {
     pub(crate) config: KernelConfig,
     pub(crate) is_out_of_descriptors: bool,
     pub(crate) calls: Vec<Call>,
-    /// Clients whose complete ID line was here when a source was read in this turn.
+    /// Clients whose complete ID line was here when a source was read last, until they are checked.
     pub(crate) to_be_registered: Vec<SocketId>,
     listeners: [Listener; 2],
 }

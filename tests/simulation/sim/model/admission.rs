@@ -108,7 +108,9 @@ impl Model {
             return;
         }
         let has_ended = self.ended.contains(&id);
-        if has_ended && self.clients[&id].expected_close.is_none() {
+        // A write to a client that has ended may fail before it is shut down. A failed one is closed at once.
+        let reason = self.clients[&id].expected_close;
+        if has_ended && reason.is_none_or(|reason| reason == CloseReason::IoError) {
             self.client(id).expected_close = Some(CloseReason::ClosedByPeer);
             self.unregister(id);
         }

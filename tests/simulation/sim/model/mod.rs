@@ -7,8 +7,8 @@
 //!   whatever the order in which the sources were read. The server's counters show how far it has
 //!   applied them; all of them must match one moment of the model's own run.
 //! - A client is registered from the turn on in which its ID line was read. A client whose ID line
-//!   was in the kernel when a source was read is registered by the end of that turn, and so before
-//!   the source's bytes can be applied.
+//!   was in the kernel when a source was read is registered by the end of the next turn that applies
+//!   anything, and so before the source's bytes can be applied.
 //! - So the recipients of each event are known. What a client's socket has accepted is always a
 //!   prefix of what the client must receive; the rest is its queue, to which the limits apply.
 //! - A turn ends idle only if there is nothing to do: no client has bytes that its socket has not
@@ -27,7 +27,7 @@ use eventserver::hub::{Capacity, CloseReason, Stats};
 
 use super::client::{Client, IdLine, Stall};
 use super::kernel::{Call, Kernel, SocketId};
-use super::sequencer::Sequencer;
+use super::sequencer::{Counts, Sequencer};
 use super::socket::Side;
 use super::source::Source;
 
@@ -203,7 +203,10 @@ impl Model {
         }
         self.check_candidates(&closed);
         self.check_limits(&closed);
-        self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
+        // Accepting may take several turns. Nothing is applied meanwhile, and the server does not sleep.
+        if snapshot.is_idle || Counts::of(&snapshot.totals) != self.sequencer.counts() {
+            self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
+        }
         let was_paused = self.is_surely_paused();
         let awaited = self.sequencer.awaited();
         self.advance_sequencer(snapshot, &closed, was_paused);

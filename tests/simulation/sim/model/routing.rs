@@ -71,12 +71,14 @@ impl Model {
                 .then_some(SequencerRun { sequencer, reset_at: None });
         }
         // With several sources only a full queue ends a turn's work, not a budget; a void needs no
-        // queue space.
+        // queue space. Nothing is done in a turn that has not accepted all clients.
+        let is_deferred = !snapshot.is_idle && sequencer.counts() == self.sequencer.counts();
         let is_through = match sequencer.due() {
             Some(event) => event.is_some(),
             None => sequencer.sources_with_lines().is_empty(),
         };
-        (is_through || sources.len() < 2).then_some(SequencerRun { sequencer, reset_at: None })
+        (is_through || is_deferred || sources.len() < 2)
+            .then_some(SequencerRun { sequencer, reset_at: None })
     }
 
     /// Returns whether the last source that had sent a line was closed in this turn. Everything
