@@ -441,8 +441,9 @@ impl Session {
         for client in &mut self.clients {
             client.cursor = client.starts_at.take().unwrap_or_default();
         }
-        let streams = self.clients.iter().zip(&segment.deliveries.clients);
-        streams.filter(|(client, due)| client.mismatch.is_none() && due.len() > 0).count()
+        // A client that has come back may have its whole part already.
+        let clients = self.clients.iter().enumerate();
+        clients.filter(|(index, client)| client.is_waiting(segment, *index)).count()
     }
 
     /// Returns the timeout of the next poll.
