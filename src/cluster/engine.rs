@@ -55,7 +55,7 @@ pub struct SnapshotPointer {
     pub id: u64,
     /// The number of chunks.
     pub chunks: u32,
-    /// The [chain](super::history::Chain) at the position.
+    /// The [chain](super::Link::chain) at the position.
     pub chain: u64,
     /// The fingerprint of the entry at the position.
     pub fingerprint: u64,

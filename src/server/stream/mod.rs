@@ -1,7 +1,7 @@
 //! The stream that several servers share, over Redis or Valkey.
 //!
 //! Calls of the engine may block, so threads make them: one appends, one reads, one publishes snapshots. Each
-//! has a connection of its own. What the first two share is a [`Replica`](crate::cluster::Replica), which
+//! has a connection of its own. What the first two share is a [`Replica`], which
 //! decides what they do.
 
 mod log;
