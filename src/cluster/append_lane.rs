@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::engine::{Appended, EngineError, Position, StreamInfo};
+use super::entry::Entry;
 use super::replica::{GRACE, Next, RECHECK, Replica, Request, Response, Trouble};
 
 /// What the connection knows of the stream.
@@ -64,8 +65,11 @@ impl AppendLane {
 
     /// Looks at the stream again before anything else is appended.
     pub(super) fn doubt(&mut self) {
-        if matches!(self.phase, Phase::Ready | Phase::Holding) {
-            self.phase = Phase::Unknown;
+        match self.phase {
+            Phase::Probing(_) | Phase::Holding | Phase::Settling(_) | Phase::Ready => {
+                self.phase = Phase::Unknown;
+            }
+            Phase::Unknown | Phase::Cut(_) | Phase::Lost(_) => {}
         }
     }
 
@@ -119,16 +123,22 @@ impl Replica {
     fn next_repair(&mut self, end: Option<Position>, now: Duration) -> Next {
         let is_missing = |next: Position| end.is_none_or(|end| next > end);
         let entry = self.retained.iter().find(|entry| is_missing(entry.next));
+        // Where it begins does not tell: entries before it that are not kept may have covered its first part.
+        let applied_after = |entry: &Entry| self.history.predecessor(entry.next);
         match (entry, end) {
             (Some(entry), None) if entry.first == entry.next.0 => {
                 Next::Call(Request::Create(entry.clone()))
             }
-            (Some(entry), Some(end)) if entry.first <= end.0 => {
+            (Some(entry), Some(end))
+                if applied_after(entry).is_some_and(|known| known.link.position == end) =>
+            {
                 Next::Call(Request::Append(entry.clone()))
             }
             (entry, end) => {
                 let awaited = self.position().0;
-                let kept = entry.map_or(awaited, |entry| entry.first);
+                let kept = entry.map_or(awaited, |entry| {
+                    applied_after(entry).map_or(entry.first, |known| known.link.position.0)
+                });
                 let trouble = match end {
                     None => Trouble::Missing { awaited },
                     Some(Position(first)) => Trouble::Lost { first, kept },
@@ -167,8 +177,14 @@ impl Replica {
             (&Request::EntryAt(position), Response::EntryAt(found)) => {
                 self.on_end_found(position, found, now);
             }
-            (Request::Settle(_, true), Response::Settled) => self.append.phase = Phase::Ready,
-            (Request::Settle(_, false), Response::Settled) => {
+            (&Request::Settle(epoch, true), Response::Settled)
+                if self.append.phase == Phase::Settling(epoch) =>
+            {
+                self.append.phase = Phase::Ready;
+            }
+            (&Request::Settle(epoch, false), Response::Settled)
+                if self.append.phase == Phase::Probing(epoch) =>
+            {
                 self.append.must_hold = false;
                 self.append.hold_until = now + GRACE;
                 self.append.phase = Phase::Holding;

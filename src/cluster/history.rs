@@ -123,6 +123,13 @@ impl History {
         self.older.get(index).or(newest)
     }
 
+    /// Returns the last entry before a position, if it is remembered.
+    #[must_use]
+    pub fn predecessor(&self, position: Position) -> Option<&Remembered> {
+        let index = self.older.partition_point(|known| known.link.position < position);
+        self.older.get(index.checked_sub(1)?)
+    }
+
     /// Returns the number of bytes of the entries after a position, as far as they are remembered.
     #[must_use]
     pub fn bytes_after(&self, position: Position) -> u64 {

@@ -43,7 +43,7 @@ fn malformed_void_and_repeated_lines_are_counted() {
 #[test]
 fn a_file_without_an_event_is_refused() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    assert_rejects(&root.join("README.md"), "lines is an event such as `1|B`");
+    assert_rejects(&root.join("Cargo.toml"), "lines is an event such as `1|B`");
     let (_directory, empty) = capture("");
     assert_rejects(&empty, "the file is empty");
     let (_directory, cut_short) = capture("1|B");

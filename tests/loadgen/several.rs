@@ -50,7 +50,7 @@ fn what_one_of_the_servers_does_wrong() {
         (SharedBug::DoubleLine, "instead of `"),
         (SharedBug::OtherEvent, "instead of `"),
         (SharedBug::StopApplying, "is missing"),
-        (SharedBug::AwaitTooMuch, "were sent"),
+        (SharedBug::AwaitTooMuch, "awaits sequence 1"),
         (SharedBug::OtherHash, "the servers differ at sequence"),
         (SharedBug::NoHash, "shows no state_hash"),
         (SharedBug::ExtraAtEnd, "after the last expected event"),

@@ -65,7 +65,8 @@ fn check_served(sent: &[u8], piece: usize, leaves: bool, may_resume: bool) {
     let client = Wire::new(sent, piece, leaves);
     let received = Rc::clone(&client.written);
     let event = format!("1|P|1|{user}");
-    let source = Wire::new(format!("{event}\n").as_bytes(), event.len(), false);
+    // In one piece: a short read of a source counts as its last.
+    let source = Wire::new(format!("{event}\n").as_bytes(), event.len() + 1, false);
     let now = Instant::now();
     let resume_events = usize::from(may_resume);
     let config = Config { resume_events, ..Config::default() };

@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) user: Option<u64>,
     /// It gets no live events yet.
     pub(crate) replay: Option<Replay>,
+    /// It has resumed, and its queue was not empty since. It may fill while the order waits for others.
+    pub(crate) fills_alone: bool,
     /// All bytes that it must receive.
     pub(crate) expected: Vec<u8>,
     /// How many of them its socket has accepted.

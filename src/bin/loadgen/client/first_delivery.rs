@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::sys::sockets;
 
-/// Time that a server has for its first delivery.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time that a server has for its first delivery. One with a journal may wait for a busy disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Maximum time between two checks that counts as waiting; clients are read in between.
 const MAX_STEP: Duration = Duration::from_millis(200);
 /// More bytes than socket buffers hold: the server has read the first of them.

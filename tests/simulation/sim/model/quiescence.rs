@@ -82,8 +82,10 @@ impl Model {
             client.stall = client.stall.filter(|stall| !is_over(stall));
             let is_blocking = has_ready && client.queued() > 0;
             client.blocking_since = is_blocking.then(|| client.blocking_since.unwrap_or(self.now));
+            client.fills_alone &= client.queued() > 0;
             if self.limits.pauses && full.contains(id) {
-                merge_stall(&mut client.stall, latest);
+                let is_certain = latest.is_certain && !client.fills_alone;
+                merge_stall(&mut client.stall, Stall { is_certain, ..latest });
             }
         }
         let queued = self.queued_total();

@@ -192,6 +192,7 @@ impl Model {
         assert!(!replay.is_ahead(awaited), "client {id} has events that are not applied");
         self.deliveries.0 += replay.pieces.len() as u64;
         assert!(self.limits.resume_events > 0, "clients may not resume");
+        self.client(id).fills_alone = true;
     }
 
     /// Checks that clients that resume wait for nothing but their sockets, or for later sequences.
