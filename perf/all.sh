@@ -126,7 +126,7 @@ step_replay() {
     perf/replay.sh --name replay --runs "$(pick 5 1)"
 }
 step_soak() {
-    perf/soak.sh --name soak --minutes "$(pick 8 0.1)" --every "$(pick 5 0.5)"
+    perf/soak.sh --name soak --minutes "$(pick 5 0.1)" --every "$(pick 5 0.5)"
 }
 step_faults() {
     if [ -n "$smoke" ]; then
