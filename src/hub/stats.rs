@@ -275,17 +275,15 @@ impl fmt::Display for Stats {
             self.sources_connected, counters.sources_accepted,
         )?;
         counters.sources_closed.write("sources_closed", f)?;
-        if counters.resumes > 0 {
-            write!(
-                f,
-                " resumes={} resumes_completed={} resume_gaps={} lines_replayed={}",
-                counters.resumes,
-                counters.resumes_completed,
-                counters.resume_gaps,
-                counters.lines_replayed,
-            )?;
-        }
-        write!(f, " accept_errors={}", counters.accept_errors)
+        write!(
+            f,
+            " resumes={} resumes_completed={} resume_gaps={} lines_replayed={} accept_errors={}",
+            counters.resumes,
+            counters.resumes_completed,
+            counters.resume_gaps,
+            counters.lines_replayed,
+            counters.accept_errors
+        )
     }
 }
 

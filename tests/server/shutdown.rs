@@ -203,7 +203,8 @@ const EXPECTED_TOTALS: [&str; 6] = [
     " lines_queued=8 bytes_written=51 queued_bytes=0",
     " clients_connected=1 clients_accepted=3 clients_closed=2 clients_closed.closed_by_peer=1 \
      clients_closed.bad_id=1",
-    " sources_connected=1 sources_accepted=1 sources_closed=0 accept_errors=0",
+    " sources_connected=1 sources_accepted=1 sources_closed=0 resumes=0 resumes_completed=0 \
+     resume_gaps=0 lines_replayed=0 accept_errors=0",
     " awaited=11 buffered_events=1 max_buffered_events=3 users=",
 ];
 
