@@ -53,12 +53,14 @@ fn curves_move_under_load_and_nothing_is_reported_on_the_console() {
 #[ignore = "needs Chromium and ChromeDriver"]
 fn curves_begin_with_what_happened_before_the_page_was_opened() {
     let server = Server::start(&ADMIN);
-    Source::connect(&server).sends(messages(1..10_001, 7));
-    let is_in_history = || {
+    let is_in_history = |expected: u64| {
         let history = Http::connect(&server).gets("/history").json();
-        history["applied"].as_array()?.iter().any(|count| *count == 10_000).then_some(())
+        history["applied"].as_array()?.iter().any(|count| *count == expected).then_some(())
     };
-    server.wait_until("a sample shows the events", is_in_history);
+    // A rate takes a sample before the events.
+    server.wait_until("a sample is there", || is_in_history(0));
+    Source::connect(&server).sends(messages(1..10_001, 7));
+    server.wait_until("a sample shows the events", || is_in_history(10_000));
     let browser = open(&server, 1400);
     browser.wait_until("samples.some(sample => sample.rates && sample.rates[0] > 1000)");
     browser.wait_until("samples.filter(sample => sample.rates).length >= 4");
