@@ -46,12 +46,14 @@ pub(crate) fn write_number(text: &mut Vec<u8>, mut number: u64) {
     text.extend_from_slice(&digits[first..]);
 }
 
+/// Returns the sequence of a line: the number before its first `|`.
+pub(crate) fn sequence_of(line: &[u8]) -> Option<u64> {
+    line.split(|&byte| byte == b'|').next().and_then(read_number)
+}
+
 /// Returns the lines of `wire` from a sequence on, in the same order.
 pub(crate) fn lines_from(wire: &[u8], sequence: u64) -> Vec<u8> {
-    let is_left = |line: &&[u8]| {
-        let digits = line.split(|&byte| byte == b'|').next().unwrap_or_default();
-        read_number(digits).is_some_and(|number| number >= sequence)
-    };
+    let is_left = |line: &&[u8]| sequence_of(line).is_some_and(|number| number >= sequence);
     wire.split_inclusive(|&byte| byte == b'\n').filter(is_left).flatten().copied().collect()
 }
 

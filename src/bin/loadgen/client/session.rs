@@ -16,7 +16,9 @@ use crate::client::reconnects::{Reconnects, Way};
 use crate::client::run_end::{END_TIMEOUT, SILENCE_PERIOD, source_failed, warn_of_open_source};
 use crate::client::source::{Source, sync_handshake};
 use crate::client::sync::Answers;
-use crate::oracle::expected::{Cursor, ExpectedLine};
+use crate::codec::sequence_of;
+use crate::oracle::comparison::Comparison;
+use crate::oracle::expected::Cursor;
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::sys::interrupt::{self, MAX_WAIT};
 use crate::target::server::Addresses;
@@ -107,17 +109,12 @@ pub(crate) struct Session {
 }
 
 struct Client {
-    user: u64,
+    comparison: Comparison,
     stream: TcpStream,
-    cursor: Cursor,
     /// Where the next segment starts, unless at its beginning.
     starts_at: Option<Cursor>,
     /// The sequence of the last line of the earlier segments, while clients come back.
     last_sequence: u64,
-    /// Lines and bytes of the earlier segments.
-    events_before: u64,
-    bytes_before: u64,
-    mismatch: Option<Mismatch>,
     /// Whether it is in `readable`.
     in_ready_list: bool,
     /// Closed by the peer: read until the end of file.
@@ -359,7 +356,7 @@ impl Session {
             self.wait(if self.readable.is_empty() { MAX_WAIT } else { Duration::ZERO })?;
             self.read_clients(segment);
         }
-        let received = self.clients.iter().map(|client| client.cursor.offset).collect();
+        let received = self.clients.iter().map(|client| client.comparison.cursor.offset).collect();
         let clients = self.clients.iter_mut().enumerate();
         let positions = clients.map(|(index, client)| client.rewind(segment, index)).collect();
         let answers = self.source.answers().map(|answers| answers.continued());
@@ -428,7 +425,10 @@ impl Session {
     /// Returns the mismatches so far, in the order of detection.
     pub(crate) fn into_mismatches(mut self) -> Vec<Mismatch> {
         let clients = &mut self.clients;
-        self.mismatched.iter().filter_map(|&index| clients[index].mismatch.take()).collect()
+        self.mismatched
+            .iter()
+            .filter_map(|&index| clients[index].comparison.mismatch.take())
+            .collect()
     }
 
     pub(crate) fn has_mismatches(&self) -> bool {
@@ -439,7 +439,7 @@ impl Session {
     fn start(&mut self, segment: &Segment) -> usize {
         self.source.start();
         for client in &mut self.clients {
-            client.cursor = client.starts_at.take().unwrap_or_default();
+            client.comparison.cursor = client.starts_at.take().unwrap_or_default();
         }
         // A client that has come back may have its whole part already.
         let clients = self.clients.iter().enumerate();
@@ -488,13 +488,13 @@ impl Session {
             (&mut self.clients, &mut self.buffer, &mut self.mismatched);
         self.readable.retain(|&index| {
             let client = &mut clients[index];
-            let was_right = client.mismatch.is_none();
+            let was_right = client.comparison.mismatch.is_none();
             let was_waiting = client.is_waiting(segment, index);
-            let before = client.cursor.offset;
+            let before = client.comparison.cursor.offset;
             client.in_ready_list = client.read(buffer, segment, index);
-            total.matched_bytes += client.cursor.offset - before;
+            total.matched_bytes += client.comparison.cursor.offset - before;
             total.finished += usize::from(was_waiting && !client.is_waiting(segment, index));
-            if was_right && client.mismatch.is_some() {
+            if was_right && client.comparison.mismatch.is_some() {
                 mismatched.push(index);
             }
             client.in_ready_list
@@ -509,7 +509,7 @@ impl Session {
             return Ok(false);
         };
         let client = &mut self.clients[index];
-        if client.mismatch.is_some() || client.ended {
+        if client.comparison.mismatch.is_some() || client.ended {
             return Ok(false);
         }
         let was_waiting = client.is_waiting(segment, index);
@@ -520,7 +520,7 @@ impl Session {
             &mut self.buffer,
             (segment, index),
         )?;
-        if client.mismatch.is_some() {
+        if client.comparison.mismatch.is_some() {
             self.mismatched.push(index);
         }
         Ok(was_waiting && !client.is_waiting(segment, index))
@@ -599,9 +599,7 @@ impl Session {
     fn report_missing(&mut self, segment: &Segment) -> io::Result<()> {
         for (index, client) in self.clients.iter_mut().enumerate() {
             if client.is_waiting(segment, index) {
-                let received = client.line_due(segment, index).map_or(0, |line| line.number);
-                let missing = segment.deliveries.clients[index].lines() - received;
-                client.fail(MismatchKind::Missing(missing), segment, index);
+                client.comparison.fail_for_missing(segment, index);
                 self.mismatched.push(index);
             }
         }
@@ -615,14 +613,14 @@ impl Session {
 
     /// Adds the expected totals of `segment` to every client.
     fn commit_segment(&mut self, segment: &Segment) {
-        for (client, due) in self.clients.iter_mut().zip(&segment.deliveries.clients) {
+        for (index, client) in self.clients.iter_mut().enumerate() {
             if self.reconnects.is_some()
-                && let Some(line) = due.last_line(&segment.deliveries.broadcasts)
+                && let Some(line) =
+                    segment.deliveries.clients[index].last_line(&segment.deliveries.broadcasts)
             {
-                client.last_sequence = sequence_of(line);
+                client.last_sequence = sequence_of(line).unwrap_or_default();
             }
-            client.events_before += due.lines();
-            client.bytes_before += due.len();
+            client.comparison.end_segment(segment, index);
         }
     }
 }
@@ -639,14 +637,10 @@ impl Client {
     fn new(user: u64, mut stream: TcpStream, token: Token, poll: &Poll) -> io::Result<Client> {
         poll.registry().register(&mut stream, token, Interest::READABLE)?;
         Ok(Client {
-            user,
+            comparison: Comparison::of(user),
             stream,
-            cursor: Cursor::default(),
             starts_at: None,
             last_sequence: 0,
-            events_before: 0,
-            bytes_before: 0,
-            mismatch: None,
             in_ready_list: false,
             ending: false,
             ended: false,
@@ -654,7 +648,8 @@ impl Client {
     }
 
     fn is_waiting(&self, segment: &Segment, index: usize) -> bool {
-        self.mismatch.is_none() && self.cursor.offset < segment.deliveries.clients[index].len()
+        self.comparison.mismatch.is_none()
+            && self.comparison.cursor.offset < segment.deliveries.clients[index].len()
     }
 
     /// Reads once and compares; returns whether more may be available.
@@ -662,7 +657,7 @@ impl Client {
         match self.stream.read(buffer) {
             Ok(0) => self.end("end of file", segment, index),
             Ok(count) => {
-                self.check(&buffer[..count], segment, index);
+                self.comparison.check(&buffer[..count], segment, index);
                 // A short read means that the socket is drained; the next edge will report more.
                 return count == buffer.len() || self.ending;
             }
@@ -676,8 +671,10 @@ impl Client {
     /// Forgets the incomplete last line, and returns where the client is.
     fn rewind(&mut self, segment: &Segment, index: usize) -> Position {
         let expected = &segment.deliveries.clients[index];
-        let line = self.cursor.rewind_to_line(expected, &segment.deliveries.broadcasts);
-        Position { sequence: line.map_or(self.last_sequence, sequence_of), cursor: self.cursor }
+        let line = self.comparison.cursor.rewind_to_line(expected, &segment.deliveries.broadcasts);
+        let sequence =
+            line.map_or(self.last_sequence, |line| sequence_of(line).unwrap_or_default());
+        Position { sequence, cursor: self.comparison.cursor }
     }
 
     /// Leaves, and comes back with the sequence of the last complete line.
@@ -690,13 +687,13 @@ impl Client {
         (segment, index): (&Segment, usize),
     ) -> io::Result<()> {
         if way.reads_first {
-            while self.mismatch.is_none() && self.read(buffer, segment, index) {}
+            while self.comparison.mismatch.is_none() && self.read(buffer, segment, index) {}
         }
-        if self.mismatch.is_some() {
+        if self.comparison.mismatch.is_some() {
             return Ok(());
         }
         let Position { sequence, .. } = self.rewind(segment, index);
-        let handshake = Handshake::of_returning_user(self.user, sequence);
+        let handshake = Handshake::of_returning_user(self.comparison.user(), sequence);
         if !way.takes_over {
             self.stream.shutdown(Shutdown::Both).or_else(|error| match error.kind() {
                 ErrorKind::NotConnected => Ok(()),
@@ -711,55 +708,10 @@ impl Client {
         Ok(())
     }
 
-    fn check(&mut self, received: &[u8], segment: &Segment, index: usize) {
-        if let Some(mismatch) = &mut self.mismatch {
-            mismatch.add_received(received);
-            return;
-        }
-        let expected = &segment.deliveries.clients[index];
-        let Err(matched) = self.cursor.check(received, expected, &segment.deliveries.broadcasts)
-        else {
-            return;
-        };
-        let line = self.line_due(segment, index);
-        let known = line.as_ref().map_or(0, |line| (self.cursor.offset - line.start) as usize);
-        let kind = if line.is_some() { MismatchKind::Different } else { MismatchKind::Extra };
-        let head = line.map_or(Vec::new(), |line| line.text[..known].to_vec());
-        let mismatch = self.fail(kind, segment, index);
-        mismatch.add_received(&head);
-        mismatch.add_received(&received[matched..]);
-    }
-
     fn end(&mut self, why: &str, segment: &Segment, index: usize) {
         self.ended = true;
-        if self.mismatch.is_none() {
-            self.fail(MismatchKind::ClosedEarly(why.to_owned()), segment, index);
+        if self.comparison.mismatch.is_none() {
+            self.comparison.fail(MismatchKind::ClosedEarly(why.to_owned()), segment, index);
         }
     }
-
-    /// Returns the line that contains the next expected byte.
-    fn line_due(&self, segment: &Segment, index: usize) -> Option<ExpectedLine> {
-        let expected = &segment.deliveries.clients[index];
-        expected.line_at(self.cursor.offset, &segment.deliveries.broadcasts)
-    }
-
-    fn fail(&mut self, kind: MismatchKind, segment: &Segment, index: usize) -> &mut Mismatch {
-        let line = self.line_due(segment, index);
-        let number =
-            line.as_ref().map_or(segment.deliveries.clients[index].lines(), |line| line.number);
-        let mismatch = Mismatch::new(
-            self.user,
-            kind,
-            self.events_before + number + 1,
-            self.bytes_before + self.cursor.offset,
-        );
-        let text = line.map_or(Vec::new(), |line| line.text);
-        self.mismatch.insert(mismatch.expecting(text))
-    }
-}
-
-/// Returns the sequence of a line. 0 if it has none, which no expected line is.
-fn sequence_of(line: &[u8]) -> u64 {
-    let digits = line.split(|&byte| byte == b'|').next().unwrap_or_default();
-    str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }

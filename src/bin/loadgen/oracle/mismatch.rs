@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::codec::sequence_of;
+
 /// The first difference in the output of one user.
 #[derive(Clone, Debug)]
 pub(crate) struct Mismatch {
@@ -70,12 +72,8 @@ impl Mismatch {
         if self.got.starts_with(b"gap ") {
             return Some(GAP_HINT);
         }
-        let sequence = |line: &[u8]| -> Option<u64> {
-            let digits = line.split(|&byte| byte == b'|').next()?;
-            std::str::from_utf8(digits).ok()?.parse().ok()
-        };
-        let is_later = sequence(&self.got)
-            .zip(sequence(&self.expected))
+        let is_later = sequence_of(&self.got)
+            .zip(sequence_of(&self.expected))
             .is_some_and(|(got, expected)| got > expected);
         (self.kind == MismatchKind::Different && self.event == 1 && is_later).then_some(RESET_HINT)
     }

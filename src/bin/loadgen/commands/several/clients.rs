@@ -12,8 +12,9 @@ use super::RETRY_INTERVAL;
 use crate::client::connection::Connecting;
 use crate::client::source::sync_handshake;
 use crate::client::sync::Answers;
-use crate::codec::read_number;
-use crate::oracle::expected::{Cursor, ExpectedLine};
+use crate::codec::sequence_of;
+use crate::oracle::comparison::Comparison;
+use crate::oracle::expected::Cursor;
 use crate::oracle::mismatch::{Mismatch, MismatchKind};
 use crate::target::server::Addresses;
 use crate::workload::handshake::Handshake;
@@ -41,7 +42,6 @@ pub(super) struct Clients {
 }
 
 struct Client {
-    user: u64,
     /// The server at which it begins, and begins again.
     home: usize,
     /// The server that it is connected to, or will be.
@@ -53,11 +53,7 @@ struct Client {
     /// The first sequence that is certainly due on this connection: what was sent before it was registered
     /// may have been applied before.
     due_from: u64,
-    cursor: Cursor,
-    /// Lines and bytes of the earlier chunks.
-    lines_before: u64,
-    bytes_before: u64,
-    mismatch: Option<Mismatch>,
+    comparison: Comparison,
     /// Whether it is in `readable`.
     in_ready_list: bool,
 }
@@ -98,16 +94,12 @@ impl Clients {
             let home = index % clients.servers.len();
             let stream = connect(clients.servers[home].clients, user, index, registry)?;
             clients.all.push(Client {
-                user,
                 home,
                 at: home,
                 stream: Some(stream),
                 first_line: None,
                 due_from: 0,
-                cursor: Cursor::default(),
-                lines_before: 0,
-                bytes_before: 0,
-                mismatch: None,
+                comparison: Comparison::of(user),
                 in_ready_list: false,
             });
         }
@@ -117,22 +109,21 @@ impl Clients {
     /// Begins the next chunk. All have received the last one.
     pub(super) fn start_chunk(&mut self) {
         for client in &mut self.all {
-            client.cursor = Cursor::default();
+            client.comparison.cursor = Cursor::default();
         }
     }
 
     /// Adds the expected totals of the chunk to every client.
     pub(super) fn end_chunk(&mut self, segment: &Segment) {
-        for (client, due) in self.all.iter_mut().zip(&segment.deliveries.clients) {
-            client.lines_before += due.lines();
-            client.bytes_before += due.len();
+        for (index, client) in self.all.iter_mut().enumerate() {
+            client.comparison.end_segment(segment, index);
         }
     }
 
     /// Adapts to a chunk that has become longer.
     pub(super) fn on_longer_chunk(&mut self, segment: &Segment) {
         for (client, due) in self.all.iter_mut().zip(&segment.deliveries.clients) {
-            client.cursor = Cursor::at(client.cursor.offset, due);
+            client.comparison.cursor = Cursor::at(client.comparison.cursor.offset, due);
         }
     }
 
@@ -140,7 +131,9 @@ impl Clients {
     pub(super) fn are_complete(&self, segment: &Segment, last: u64) -> bool {
         let mut all = self.all.iter().zip(&segment.deliveries.clients);
         all.all(|(client, due)| {
-            client.stream.is_some() && client.due_from <= last && client.cursor.offset == due.len()
+            client.stream.is_some()
+                && client.due_from <= last
+                && client.comparison.cursor.offset == due.len()
         })
     }
 
@@ -156,7 +149,7 @@ impl Clients {
     /// Returns the mismatches, in the order of detection.
     pub(super) fn take_mismatches(&mut self) -> Vec<Mismatch> {
         let all = &mut self.all;
-        self.mismatched.iter().filter_map(|&index| all[index].mismatch.take()).collect()
+        self.mismatched.iter().filter_map(|&index| all[index].comparison.mismatch.take()).collect()
     }
 
     pub(super) fn are_readable(&self) -> bool {
@@ -190,11 +183,11 @@ impl Clients {
         let (all, mismatched, lost) = (&mut self.all, &mut self.mismatched, &mut self.lost);
         self.readable.retain(|&index| {
             let client = &mut all[index];
-            let was_right = client.mismatch.is_none();
+            let was_right = client.comparison.mismatch.is_none();
             let read = client.read(buffer, segment, index);
             bytes += read.unwrap_or(0) as u64;
             *lost += usize::from(client.stream.is_none());
-            if was_right && client.mismatch.is_some() {
+            if was_right && client.comparison.mismatch.is_some() {
                 mismatched.push(index);
             }
             client.in_ready_list = read.is_some();
@@ -261,20 +254,23 @@ impl Clients {
         let to = self.servers[server].clients;
         let mut connected = Vec::new();
         for (index, client) in self.all.iter_mut().enumerate() {
-            if client.stream.is_some() || client.at != server || client.mismatch.is_some() {
+            if client.stream.is_some()
+                || client.at != server
+                || client.comparison.mismatch.is_some()
+            {
                 continue;
             }
-            match connect(to, client.user, index, &self.registry) {
+            match connect(to, client.comparison.user(), index, &self.registry) {
                 Ok(stream) => {
                     client.stream = Some(stream);
                     client.first_line = Some(Vec::new());
-                    client.cursor = Cursor::default();
+                    client.comparison.cursor = Cursor::default();
                     self.reconnects += 1;
                     self.lost -= 1;
                     connected.push(index);
                 }
                 Err(error) => {
-                    debug!("user {} at {to}: {error}", client.user);
+                    debug!("user {} at {to}: {error}", client.comparison.user());
                     client.at = (server + 1) % self.servers.len();
                 }
             }
@@ -296,17 +292,16 @@ impl Clients {
     pub(super) fn report_missing(&mut self, segment: &Segment) {
         for (index, client) in self.all.iter_mut().enumerate() {
             let due = &segment.deliveries.clients[index];
-            if client.mismatch.is_some()
-                || (client.stream.is_some() && client.cursor.offset == due.len())
+            if client.comparison.mismatch.is_some()
+                || (client.stream.is_some() && client.comparison.cursor.offset == due.len())
             {
                 continue;
             }
             if client.stream.is_none() {
                 let why = "and no server takes it again".to_owned();
-                client.fail(MismatchKind::ClosedEarly(why), segment, index);
+                client.comparison.fail(MismatchKind::ClosedEarly(why), segment, index);
             } else {
-                let received = client.line_due(segment, index).map_or(0, |line| line.number);
-                client.fail(MismatchKind::Missing(due.lines() - received), segment, index);
+                client.comparison.fail_for_missing(segment, index);
             }
             self.mismatched.push(index);
         }
@@ -358,18 +353,18 @@ impl Client {
     }
 
     fn on_lost(&mut self, why: &str) {
-        debug!("user {}: {why}", self.user);
+        debug!("user {}: {why}", self.comparison.user());
         self.stream = None;
         self.at = self.home;
     }
 
     fn take(&mut self, received: &[u8], segment: &Segment, index: usize) {
-        if let Some(mismatch) = &mut self.mismatch {
+        if let Some(mismatch) = &mut self.comparison.mismatch {
             mismatch.add_received(received);
             return;
         }
         let Some(mut first_line) = self.first_line.take() else {
-            return self.check(received, segment, index);
+            return self.comparison.check(received, segment, index);
         };
         first_line.extend_from_slice(received);
         if !first_line.contains(&b'\n') {
@@ -383,50 +378,17 @@ impl Client {
             due.clients[index].lines_with_offsets(&due.broadcasts),
         ) {
             Ok(offset) => {
-                self.cursor = Cursor::at(offset, &due.clients[index]);
-                self.check(&first_line, segment, index);
+                self.comparison.cursor = Cursor::at(offset, &due.clients[index]);
+                self.comparison.check(&first_line, segment, index);
             }
             // The rest is compared with the line that would have been right.
             Err(offset) => {
-                self.cursor = Cursor::at(offset, &due.clients[index]);
-                self.fail(MismatchKind::Different, segment, index).add_received(&first_line);
+                self.comparison.cursor = Cursor::at(offset, &due.clients[index]);
+                self.comparison
+                    .fail(MismatchKind::Different, segment, index)
+                    .add_received(&first_line);
             }
         }
-    }
-
-    fn check(&mut self, received: &[u8], segment: &Segment, index: usize) {
-        let expected = &segment.deliveries.clients[index];
-        let Err(matched) = self.cursor.check(received, expected, &segment.deliveries.broadcasts)
-        else {
-            return;
-        };
-        let line = self.line_due(segment, index);
-        let known = line.as_ref().map_or(0, |line| (self.cursor.offset - line.start) as usize);
-        let kind = if line.is_some() { MismatchKind::Different } else { MismatchKind::Extra };
-        let head = line.map_or(Vec::new(), |line| line.text[..known].to_vec());
-        let mismatch = self.fail(kind, segment, index);
-        mismatch.add_received(&head);
-        mismatch.add_received(&received[matched..]);
-    }
-
-    /// Returns the line that contains the next expected byte.
-    fn line_due(&self, segment: &Segment, index: usize) -> Option<ExpectedLine> {
-        let expected = &segment.deliveries.clients[index];
-        expected.line_at(self.cursor.offset, &segment.deliveries.broadcasts)
-    }
-
-    fn fail(&mut self, kind: MismatchKind, segment: &Segment, index: usize) -> &mut Mismatch {
-        let line = self.line_due(segment, index);
-        let number =
-            line.as_ref().map_or(segment.deliveries.clients[index].lines(), |line| line.number);
-        let mismatch = Mismatch::new(
-            self.user,
-            kind,
-            self.lines_before + number + 1,
-            self.bytes_before + self.cursor.offset,
-        );
-        let text = line.map_or(Vec::new(), |line| line.text);
-        self.mismatch.insert(mismatch.expecting(text))
     }
 }
 
@@ -441,11 +403,10 @@ fn first_offset<'a>(
     due_from: u64,
     expected: impl Iterator<Item = (u64, &'a [u8])>,
 ) -> Result<u64, u64> {
-    let sequence = |line: &[u8]| line.split(|&byte| byte == b'|').next().and_then(read_number);
-    let first = sequence(received);
+    let first = sequence_of(received);
     let mut end = 0;
     for (offset, line) in expected {
-        let number = sequence(line);
+        let number = sequence_of(line);
         if first.is_some() && number == first {
             return Ok(offset);
         }
