@@ -87,13 +87,6 @@ runs_of() {
     done
 }
 
-# middle NAME JSON...: the median of a figure.
-middle() {
-    local figure=$1 file
-    shift
-    for file in "$@"; do figure "$file" "$figure"; done | median
-}
-
 throughput() { # MIX
     local mix=$1 mode base="" rate
     runs_of "throughput-$mix" verify --mix "$mix" --total-events "$events"

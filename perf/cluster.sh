@@ -89,13 +89,6 @@ run_with() {
         --json "$json" >"$SCRATCH/out" || die "$*: $(cat "$SCRATCH/out")"
 }
 
-# middle NAME JSON...: the median of a figure.
-middle() {
-    local figure=$1 file
-    shift
-    for file in "$@"; do figure "$file" "$figure"; done | median
-}
-
 figures=()
 # record NAME VALUE: one figure of the result.
 record() { figures+=("\"$1\": $2"); }

@@ -63,13 +63,6 @@ loadgen() { # JSON ARGUMENT...: a run against a pinned server with FLAGS
         "${FLAGS[@]}" --json "$json" >"$SCRATCH/out" || die "$*: $(cat "$SCRATCH/out")"
 }
 
-# middle NAME JSON...: the median of a figure.
-middle() {
-    local figure=$1 file
-    shift
-    for file in "$@"; do figure "$file" "$figure"; done | median
-}
-
 keep_runs() { # SUFFIX JSON...: the results as one file
     local suffix=$1
     shift

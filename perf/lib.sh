@@ -91,6 +91,13 @@ clean_commit() {
 # The middle one of the numbers on standard input; of two, the lower.
 median() { sort -g | awk '{ n[NR] = $1 } END { print NR ? n[int((NR + 1) / 2)] : "nan" }'; }
 
+# middle NAME FILE...: the median of the figure of that name in several results.
+middle() {
+    local name=$1 file
+    shift
+    for file in "$@"; do figure "$file" "$name"; done | median
+}
+
 # within FILE OBJECT NAME: the number of that name in the object of a result's JSON.
 within() { sed -n "/^ *\"$2\": {/,/^ *}/s/^ *\"$3\": \([0-9.e+-]*\),\{0,1\}\$/\1/p" "$1" | head -n 1; }
 

@@ -42,10 +42,9 @@ measure() { # MIX
         # shellcheck disable=SC2086 # several words
         verify "$1" "$SCRATCH/with-$run.json" $KEEP
     done
-    middle() { for run in $(seq "$runs"); do figure "$SCRATCH/$1-$run.json" "$2"; done | median; }
     local without with before after
-    without=$(middle without eventsPerSecond) with=$(middle with eventsPerSecond)
-    before=$(middle without serverPeakBytes) after=$(middle with serverPeakBytes)
+    without=$(middle eventsPerSecond "$SCRATCH"/without-*.json) with=$(middle eventsPerSecond "$SCRATCH"/with-*.json)
+    before=$(middle serverPeakBytes "$SCRATCH"/without-*.json) after=$(middle serverPeakBytes "$SCRATCH"/with-*.json)
     one_array "$SCRATCH"/with-*.json >"$OUT/${name:-resume}-$1.json"
     printf '| %s | %s | %s | %s | %s |\n' "$1" "$(human "$without")" "$(human "$with")" \
         "$(ratio "$with" "$without")" "$(awk -v a="$after" -v b="$before" 'BEGIN { printf "%.0f MB", (a - b) / 1e6 }')"

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::cluster::{Remainder, ReplicaStatus};
-use crate::engine::{Batch, Engine, LogEntry, StateHash};
+use crate::engine::{Batch, Engine, FollowerGraph, History, LogEntry, StateHash};
 use crate::hub::budgets::Budgets;
 use crate::protocol::EventDecoder;
 
@@ -52,6 +52,19 @@ pub trait CommitLog: Debug {
 
     /// Completes the log, within `timeout`.
     fn finish(self: Box<Self>, timeout: Duration);
+}
+
+/// A log, and the state that its entries lead to.
+#[derive(Debug)]
+pub struct RestoredLog<L> {
+    /// The log, ready to be continued.
+    pub log: L,
+    /// The follower graph.
+    pub graph: FollowerGraph,
+    /// The awaited sequence.
+    pub awaited: u64,
+    /// The newest events before it, if clients may resume.
+    pub history: Option<History>,
 }
 
 /// An entry of the log that was committed.
@@ -326,7 +339,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::engine::{FollowerGraph, Full, Progress, Recipients, Sink};
+    use crate::engine::{Full, Progress, Recipients, Sink};
     use crate::protocol::{Event, Line, Sequence, UserId};
 
     /// A log whose progress the test decides.

@@ -50,7 +50,7 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
-pub use commits::{CommitLog, Committed};
+pub use commits::{CommitLog, Committed, RestoredLog};
 pub(crate) use listener::Listener;
 pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
@@ -77,7 +77,7 @@ use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
 use crate::cluster::ReplicaStatus;
 use crate::config::{Config, OnSourceDisconnect};
-use crate::engine::{Engine, FollowerGraph, History, Recipient, StateHash};
+use crate::engine::{Engine, History, Recipient, StateHash};
 use crate::protocol::Sequence;
 
 /// The complete server state.
@@ -126,17 +126,10 @@ impl<A: Acceptor> Hub<A> {
         }
     }
 
-    /// Continues the stream that `log` contains, and passes events to it before they are applied. The
-    /// log leads to the follows of `graph` and the sequence `awaited`. `history` are the newest events before
-    /// it, if clients may resume.
+    /// Continues the stream that a log contains, and passes events to it before they are applied.
     #[must_use]
-    pub fn with_log(
-        mut self,
-        log: Box<dyn CommitLog>,
-        graph: FollowerGraph,
-        awaited: u64,
-        history: Option<History>,
-    ) -> Hub<A> {
+    pub fn with_log(mut self, restored: RestoredLog<impl CommitLog + 'static>) -> Hub<A> {
+        let RestoredLog { log, graph, awaited, history } = restored;
         let window = self.cx.config.reorder_window;
         self.engine = Engine::with_log(self.engine.first(), awaited, graph, window);
         if log.is_shared() {
@@ -145,7 +138,7 @@ impl<A: Acceptor> Hub<A> {
         if let Some(history) = history {
             self.engine.keep_history(history);
         }
-        self.commits = Commits::new(log, awaited);
+        self.commits = Commits::new(Box::new(log), awaited);
         self
     }
 

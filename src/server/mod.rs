@@ -29,15 +29,13 @@ pub use activation::{ActivationError, InheritedListeners};
 use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
+use journal::RecoveryThread;
 pub use journal::{JournalError, ToolError, run_tool as run_journal_tool};
-use journal::{OpenJournal, RecoveryThread};
 use reload::Reloader;
 use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
 use start_error::ListenHint;
 use startup::{Port, Startup};
-#[cfg(feature = "cluster")]
-use stream::OpenStream;
 #[cfg(feature = "cluster")]
 pub use stream::StreamError;
 use tcp::TcpAcceptor;
@@ -292,12 +290,12 @@ impl Server {
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
-        if let Some(OpenJournal { thread, graph, awaited, history }) = journal {
-            hub = hub.with_log(Box::new(thread), graph, awaited, history);
+        if let Some(journal) = journal {
+            hub = hub.with_log(journal);
         }
         #[cfg(feature = "cluster")]
-        if let Some(OpenStream { log, graph, awaited, history }) = stream {
-            hub = hub.with_log(Box::new(log), graph, awaited, history);
+        if let Some(stream) = stream {
+            hub = hub.with_log(stream);
         }
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));

@@ -65,16 +65,21 @@ fn the_server_does_what_the_model_says() {
         Simulation::run(Random::new(&script, 0), true);
         return;
     }
-    let seeds = variable("SIMULATION_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
-        parse_range(&seeds)
-            .unwrap_or_else(|| panic!("SIMULATION_SEEDS must be a count or FROM..TO, not {seeds}"))
-    });
+    let seeds = seeds_of("SIMULATION_SEEDS", DEFAULT_SEEDS);
     let replay = |seed| format!("SIMULATION_SEED={seed}");
     run_each_seed(seeds, replay, |seed| Simulation::run(Random::new(&[], seed), false));
 }
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Returns the seeds that a variable names, if it is set.
+fn seeds_of(name: &str, default: Range<u64>) -> Range<u64> {
+    variable(name).map_or(default, |seeds| {
+        parse_range(&seeds)
+            .unwrap_or_else(|| panic!("{name} must be a count or FROM..TO, not {seeds}"))
+    })
 }
 
 /// `FROM..TO`, or a count.

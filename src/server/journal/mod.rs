@@ -25,7 +25,7 @@ use self::directory::Directory;
 use self::lock::DirectoryLock;
 use self::recovery_thread::ProgressReport;
 use crate::config::{Config, SyncMode};
-use crate::engine::{FollowerGraph, History};
+use crate::hub::RestoredLog;
 use crate::journal::{
     self, CommitPoint, Recovery, SEGMENT_BYTES, SnapshotName, snapshot_recovered,
 };
@@ -62,18 +62,8 @@ impl JournalError {
     }
 }
 
-/// A recovered journal, ready to be continued.
-#[derive(Debug)]
-pub(super) struct OpenJournal {
-    /// The thread that continues the journal.
-    pub(super) thread: JournalThread,
-    /// The restored follower graph.
-    pub(super) graph: FollowerGraph,
-    /// The restored awaited sequence.
-    pub(super) awaited: u64,
-    /// The newest events before it, if clients may resume.
-    pub(super) history: Option<History>,
-}
+/// A recovered journal, with the thread that continues it.
+pub(super) type OpenJournal = RestoredLog<JournalThread>;
 
 /// Locks the directory, restores the state from the journal in it, and starts its threads. `waker` wakes the
 /// loop when entries are committed.
@@ -107,11 +97,11 @@ fn open(
     // The end of the last run may have left complete segments.
     snapshots.on_segment_complete();
     let writer = journal::Writer::new(storage, recovery.position, commit_point);
-    let thread = JournalThread::start(writer, sync_interval, snapshots, lock, waker)
+    let log = JournalThread::start(writer, sync_interval, snapshots, lock, waker)
         .map_err(|error| with_name(error.to_string()))?;
     let awaited = recovery.state.awaited;
     let history = recovery.state.history.take();
-    Ok(OpenJournal { thread, graph: recovery.state.graph, awaited, history })
+    Ok(OpenJournal { log, graph: recovery.state.graph, awaited, history })
 }
 
 fn open_storage(directory: &Path) -> Result<Directory, JournalError> {

@@ -22,7 +22,7 @@ use self::redis_engine::RedisEngine;
 use self::threads::Shared;
 use crate::cluster::{EngineError, Progress, Replica, RestoreError, restore};
 use crate::config::{Config, StreamUrl};
-use crate::engine::{FollowerGraph, History};
+use crate::hub::RestoredLog;
 
 /// How long a start tries to reach the engine.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,18 +43,8 @@ pub struct StreamError {
     error: RestoreError,
 }
 
-/// The stream, ready to be continued.
-#[derive(Debug)]
-pub(super) struct OpenStream {
-    /// The loop's end of the stream.
-    pub(super) log: StreamLog,
-    /// The follower graph at the end of the stream.
-    pub(super) graph: FollowerGraph,
-    /// The awaited sequence there.
-    pub(super) awaited: u64,
-    /// The newest events before it, if clients may resume.
-    pub(super) history: Option<History>,
-}
+/// The stream, with the loop's end of it.
+pub(super) type OpenStream = RestoredLog<StreamLog>;
 
 /// Restores the state from the stream, and starts the threads. `waker` wakes the loop when entries were read.
 ///

@@ -14,16 +14,13 @@ mod world;
 use std::ops::Range;
 
 use self::world::World;
-use crate::{parse_range, run_each_seed, variable};
+use crate::{run_each_seed, seeds_of};
 
 /// The seeds of `cargo test`.
 const DEFAULT_SEEDS: Range<u64> = 0..100;
 
 #[test]
 fn all_servers_apply_the_same_stream() {
-    let seeds = variable("CLUSTER_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
-        parse_range(&seeds)
-            .unwrap_or_else(|| panic!("CLUSTER_SEEDS must be a count or FROM..TO, not {seeds}"))
-    });
+    let seeds = seeds_of("CLUSTER_SEEDS", DEFAULT_SEEDS);
     run_each_seed(seeds, |seed| format!("CLUSTER_SEEDS={seed}..{}", seed + 1), World::run);
 }

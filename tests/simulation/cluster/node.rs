@@ -9,7 +9,7 @@ use eventserver::cluster::{
     EngineError, Next, Position, Replica, Request, Response, Restored, StreamEngine,
 };
 use eventserver::config::Config;
-use eventserver::hub::{Budgets, Capacity, Hub, NextTurn};
+use eventserver::hub::{Budgets, Capacity, Hub, NextTurn, RestoredLog};
 
 use super::content::Content;
 use super::memory_engine::MemoryEngine;
@@ -117,7 +117,7 @@ impl Node {
         let log = SimulatedStream(Rc::clone(&replica));
         let hub = Hub::new(scenario.config.clone(), CAPACITY, sources, clients, clock)
             .with_budgets(scenario.budgets)
-            .with_log(Box::new(log), restored.state.graph, awaited, None);
+            .with_log(RestoredLog { log, graph: restored.state.graph, awaited, history: None });
         let connection = || Connection { call: Call::None, epoch };
         Node {
             hub,

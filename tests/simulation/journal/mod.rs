@@ -15,16 +15,13 @@ use std::ops::Range;
 
 use self::world::World;
 use crate::sim::prng;
-use crate::{parse_range, run_each_seed, variable};
+use crate::{run_each_seed, seeds_of};
 
 /// The seeds of `cargo test`.
 const DEFAULT_SEEDS: Range<u64> = 0..2000;
 
 #[test]
 fn a_restart_forgets_nothing_that_the_journal_promises() {
-    let seeds = variable("JOURNAL_SEEDS").map_or(DEFAULT_SEEDS, |seeds| {
-        parse_range(&seeds)
-            .unwrap_or_else(|| panic!("JOURNAL_SEEDS must be a count or FROM..TO, not {seeds}"))
-    });
+    let seeds = seeds_of("JOURNAL_SEEDS", DEFAULT_SEEDS);
     run_each_seed(seeds, |seed| format!("JOURNAL_SEEDS={seed}..{}", seed + 1), World::run);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eventserver::config::{Config, OnSourceDisconnect};
 use eventserver::engine::{FollowerGraph, History, LogEntry, StateHash};
-use eventserver::hub::{Budgets, Capacity, Hub, NextTurn};
+use eventserver::hub::{Budgets, Capacity, Hub, NextTurn, RestoredLog};
 use eventserver::journal::{
     CommitPoint, Recovery, SnapshotName, Storage, maintain, snapshot_recovered,
 };
@@ -514,9 +514,15 @@ impl Life {
         let kernel = Rc::new(RefCell::new(kernel));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let (sources, clients) = (acceptor(Side::Source), acceptor(Side::Client));
+        let restored = RestoredLog {
+            log: log.clone(),
+            graph: recovery.state.graph,
+            awaited: start.1,
+            history: recovery.state.history,
+        };
         let hub = Hub::new(scenario.config.clone(), CAPACITY, sources, clients, clock)
             .with_budgets(scenario.budgets)
-            .with_log(Box::new(log.clone()), recovery.state.graph, start.1, recovery.state.history);
+            .with_log(restored);
         let (stream, awaited) = start;
         Life {
             hub,
