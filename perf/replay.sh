@@ -44,10 +44,9 @@ measure() { # FILE
     local stream
     stream=$(basename "$1")
     one_array "${results[@]}" >"$OUT/${name:-replay}-${stream%%.*}.json"
-    middle() { for run in $(seq "$runs"); do figure "$SCRATCH/$run.json" "$1"; done | median; }
     printf '| %s | %s | %s | %s | %s |\n' "$stream" "$(figure "$SCRATCH/1.json" events)" \
-        "$(figure "$SCRATCH/1.json" users)" "$(human "$(middle eventsPerSecond)")" \
-        "$(human "$(middle deliveriesPerSecond)")"
+        "$(figure "$SCRATCH/1.json" users)" "$(human "$(middle eventsPerSecond "${results[@]}")")" \
+        "$(human "$(middle deliveriesPerSecond "${results[@]}")")"
 }
 
 report() {

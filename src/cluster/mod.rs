@@ -20,7 +20,7 @@
 //! - An entry that begins after the awaited sequence leaves a hole. The reader has diverged.
 //! - After each connection the newest entry that was read must still be in the stream. After a restart or a
 //!   failover of the engine (a new *epoch*) all entries that are kept are compared with the stream: others may
-//!   have appended something else in the place of what was lost.
+//!   have appended something else instead of what was lost.
 //! - Each entry names the last entry that its server had read, and a fingerprint of everything up to it (a
 //!   [`Link`]). A reader that has read something else there compares what it has kept with the stream. If that
 //!   is in order, the other server is the one that has diverged, and its entry counts as it is: the stream is

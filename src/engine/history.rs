@@ -117,7 +117,7 @@ impl History {
     /// Appends an applied event. `has_changed` is whether it changed the follower graph.
     #[inline]
     pub fn push(&mut self, sequence: u64, kind: EventKind, line: Line<'_>, has_changed: bool) {
-        const NOBODY: UserId = UserId(0);
+        const NO_USER: UserId = UserId(0);
         let (kind, subject, follower) = match kind {
             EventKind::Follow { follower, followed } if has_changed => {
                 (Kind::Follow, followed, follower)
@@ -128,11 +128,11 @@ impl History {
             EventKind::Unfollow { follower, followed } if has_changed => {
                 (Kind::Unfollow, followed, follower)
             }
-            // Nobody is told, and nothing has changed.
+            // It has no recipient, and nothing has changed.
             EventKind::Unfollow { .. } => return,
-            EventKind::Broadcast => (Kind::Broadcast, NOBODY, NOBODY),
-            EventKind::PrivateMessage { to, .. } => (Kind::PrivateMessage, to, NOBODY),
-            EventKind::StatusUpdate { from } => (Kind::StatusUpdate, from, NOBODY),
+            EventKind::Broadcast => (Kind::Broadcast, NO_USER, NO_USER),
+            EventKind::PrivateMessage { to, .. } => (Kind::PrivateMessage, to, NO_USER),
+            EventKind::StatusUpdate { from } => (Kind::StatusUpdate, from, NO_USER),
         };
         if (self.end - self.start).is_multiple_of(self.chunk_events) {
             self.add_chunk();

@@ -173,10 +173,9 @@ impl Engine {
         self.reorder.share_log();
     }
 
-    /// Puts the sequences from `first` to before `next`, which others have committed, in the place of what is
-    /// buffered there, and allows them to be applied. `lines` holds their lines in order, each ended by LF;
-    /// sequences without a line are void. `decoder` has nothing left from before, and its lines are not
-    /// limited.
+    /// Replaces what is buffered from `first` to before `next` by what others have committed there, and allows it
+    /// to be applied. `lines` holds their lines in order, each ended by LF; sequences without a line are void.
+    /// `decoder` has nothing left from before, and its lines are not limited.
     pub fn commit_other(
         &mut self,
         first: u64,

@@ -165,8 +165,8 @@ impl ReorderBuffer {
         }
     }
 
-    /// Puts a committed event in the place of what is buffered. Its sequence must be one that
-    /// [`begin_replacing`](Self::begin_replacing) has made room for.
+    /// Replaces what is buffered by a committed event. Its sequence must be one that
+    /// [`begin_replacing`](Self::begin_replacing) has reserved.
     #[inline]
     pub fn replace_fast(&mut self, event: &CompactEvent, line: Line<'_>) {
         let at = self.vacate(event.sequence.get());
@@ -175,7 +175,7 @@ impl ReorderBuffer {
         }
     }
 
-    /// Puts a committed event in the place of what is buffered, whatever its line is like.
+    /// Replaces what is buffered by a committed event with any line.
     pub fn replace(&mut self, event: &Event, line: Line<'_>) {
         let at = self.vacate(event.sequence.get());
         let compact = CompactEvent::try_from(event).ok();

@@ -32,9 +32,9 @@ const MAX_IDLE_BYTES: usize = 1 << 20;
 /// terminator: broadcasts in one stream, addressed lines in another. Each client has only a list of the
 /// lines addressed to it.
 ///
-/// A turn flushes so many clients, and more lines may be queued before the next flushes the others: each
-/// client is at a position of its own. Lines are dropped once all clients have been flushed that waited when
-/// the turn of these lines ended, and all at once where nobody waits any more, the usual case.
+/// A turn flushes a limited number of clients, and more lines may be queued before the next turn flushes the
+/// others: each client is at a position of its own. The lines of a turn are dropped once all clients have been
+/// flushed that waited when it ended. If no client waits any more, the usual case, all lines are dropped at once.
 ///
 /// The bytes of a client are assembled when it is flushed, all at once: the lines are read from the
 /// cache, and all clients share one staging buffer. Appending each line to the buffers of a hundred
@@ -394,7 +394,7 @@ impl FanoutBatch {
 
     /// Drops the lines that all their recipients have been flushed for. `awaited` is the awaited sequence.
     ///
-    /// Whoever has lines waits in the flush queue, so the lines of a turn are flushed once all are removed
+    /// A client with lines waits in the flush queue, so the lines of a turn are flushed once all are removed
     /// that waited at its end.
     pub(crate) fn end_turn(&mut self, awaited: u64) {
         if self.flush_queue.is_empty() {

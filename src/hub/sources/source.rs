@@ -247,11 +247,11 @@ impl<S: Write> Source<S> {
 impl<S: Read> Source<S> {
     /// Reads until `max_bytes` have arrived, or none are available. Returns how many arrived.
     ///
-    /// A read that returns fewer bytes than were asked for has emptied the socket: another read, only to
-    /// hear `WouldBlock`, is spared where little was read. Whatever arrives after it, bytes or the end, is a new edge, which the
-    /// next poll reports. Two things are no new edge, and are read on for until `WouldBlock`: an end that the
-    /// poll has reported already, and bytes after urgent data, at which the kernel cuts a read short. The
-    /// caller may have a reason of its own to hear of an end at once: `seeks_end`.
+    /// A read that returns fewer bytes than were asked for has emptied the socket. After a short one no other
+    /// read follows that would only return `WouldBlock`, if little was read. Bytes and an end that arrive later
+    /// are a new edge, which the next poll reports. Two things cause no new edge, so reading goes on until
+    /// `WouldBlock`: an end that the poll has reported already, and bytes after urgent data, at which the
+    /// kernel cuts a read short. With `seeks_end` it goes on, too, so that an end is found at once.
     pub(super) fn read(&mut self, max_bytes: usize, now: Instant, seeks_end: bool) -> usize {
         let is_short_read_last = !self.peer_closed && !self.urgent && !seeks_end;
         let mut left = max_bytes;

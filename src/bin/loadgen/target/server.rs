@@ -144,8 +144,8 @@ impl ServerCommand {
     pub(crate) fn listening_on(mut self, addresses: Addresses) -> ServerCommand {
         let Addresses { events, clients } = addresses;
         for (flag, address) in [("--event-listen", events), ("--client-listen", clients)] {
-            let place = self.arguments.iter().position(|argument| argument == flag);
-            if let Some(value) = place.and_then(|place| self.arguments.get_mut(place + 1)) {
+            let index = self.arguments.iter().position(|argument| argument == flag);
+            if let Some(value) = index.and_then(|index| self.arguments.get_mut(index + 1)) {
                 *value = address.to_string().into();
             }
         }

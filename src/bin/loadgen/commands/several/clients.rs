@@ -37,7 +37,7 @@ pub(super) struct Clients {
     first_probe: usize,
     /// Clients with a mismatch, in the order of detection.
     mismatched: Vec<usize>,
-    /// Connections that took the place of a lost one.
+    /// Connections that replaced a lost one.
     pub(super) reconnects: u64,
 }
 
