@@ -161,14 +161,6 @@ impl Remainder {
     pub fn lines(&self) -> &[u8] {
         self.bytes.get(self.lines.clone()).unwrap_or_default()
     }
-
-    /// Copies it into a batch.
-    #[must_use]
-    pub fn to_batch(&self) -> Batch {
-        let lines = self.lines().to_vec();
-        let count = memchr::memchr_iter(b'\n', &lines).count() as u32;
-        Batch { first: self.first, next: self.next, count, lines }
-    }
 }
 
 /// Returns the sequence at the start of a line of an entry.

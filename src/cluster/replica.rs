@@ -131,12 +131,6 @@ pub enum Trouble {
 pub const TROUBLES: [&str; 5] = ["unreachable", "missing", "lost", "trimmed", "diverged"];
 
 impl Trouble {
-    /// Returns whether other events may have been applied elsewhere than here.
-    #[must_use]
-    pub fn is_divergence(&self) -> bool {
-        matches!(self, Trouble::Lost { .. } | Trouble::Diverged { .. })
-    }
-
     /// Returns a name for metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -107,15 +107,6 @@ impl<T> PagedSlab<T> {
         }
     }
 
-    /// Returns all values in ascending order of their keys.
-    #[cfg(test)]
-    pub(super) fn into_values(self) -> impl Iterator<Item = T> {
-        self.pages.into_iter().flat_map(|page| page.entries).filter_map(|entry| match entry {
-            Entry::Occupied(value) => Some(value),
-            Entry::Vacant(_) => None,
-        })
-    }
-
     fn add_page(&mut self) -> u32 {
         let number = self.pages.len() as u32;
         self.pages.push(Page::default());
@@ -255,7 +246,7 @@ mod tests {
                 let used: BTreeSet<u32> = reference.keys().map(|key| key >> PAGE_BITS).collect();
                 prop_assert!(slab.pages_with_memory() <= used.len() + 1, "at most one idle page");
             }
-            prop_assert!(slab.into_values().eq(reference.into_values()));
+            prop_assert!(slab.values().eq(reference.values()));
         }
     }
 

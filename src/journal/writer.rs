@@ -239,11 +239,6 @@ impl<S: Storage> Writer<S> {
         self.free_buffers.drain(..)
     }
 
-    /// Returns the storage.
-    pub fn storage_mut(&mut self) -> &mut S {
-        &mut self.storage
-    }
-
     /// Writes pending entries to the open segment, or to a new one if there is none or the next entry does
     /// not fit.
     fn write_group(&mut self) -> Result<(), Error> {
