@@ -96,8 +96,9 @@ fn soak_detects_every_injected_bug() {
 
 #[test]
 fn fairness_detects_every_injected_bug() {
-    // The receivers, and the write-interval probe.
-    let arguments = "--mix 1:1:2:2:1 --clients 4 --duration 0.2 --bound-ms 20000 --timeout 2000";
+    // The receivers, and the write-interval probe. A run ends at the first difference, and is long enough to get
+    // there on a busy machine.
+    let arguments = "--mix 1:1:2:2:1 --clients 4 --duration 2 --bound-ms 20000 --timeout 2000";
     assert_detects_all("fairness", |bug| run_against("fairness", arguments, 5, None, bug));
 }
 
