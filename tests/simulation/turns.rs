@@ -236,6 +236,60 @@ fn a_turn_accepts_no_more_clients_than_its_budget_and_nothing_is_applied_before_
     }
 }
 
+/// Returns a harness that closes so many connections a turn, with registered clients of the users 1 to `clients`.
+fn harness_that_closes(closes: usize, clients: u64, config: Config) -> (Harness, Vec<SocketId>) {
+    let budgets = Budgets { closes, ..Budgets::default() };
+    let mut harness = Harness::new(config).with_budgets(budgets);
+    let ids =
+        (1..=clients).map(|user| harness.client_sends(format!("{user}\n").as_bytes())).collect();
+    harness.run_until_idle_at(0);
+    harness.take_calls();
+    (harness, ids)
+}
+
+fn closed(harness: &Harness) -> Vec<SocketId> {
+    let calls = harness.take_calls().into_iter();
+    calls.filter_map(|call| if let Call::Closed(id) = call { Some(id) } else { None }).collect()
+}
+
+#[test]
+fn a_turn_closes_no_more_connections_than_its_budget_and_all_that_ended_count_as_closed_at_once() {
+    let (mut harness, clients) = harness_that_closes(2, 5, Config::default());
+    for &client in &clients {
+        harness.ends(client);
+    }
+    let mut all = Vec::new();
+    for count in [2, 2, 1, 0] {
+        harness.turn_at(1);
+        assert_eq!(harness.hub.totals().clients_connected(), 0);
+        let now = closed(&harness);
+        assert_eq!(now.len(), count);
+        all.extend(now);
+    }
+    all.sort_unstable();
+    assert_eq!(all, clients);
+}
+
+#[test]
+fn a_connection_that_is_still_to_be_closed_takes_nobodys_place() {
+    let config = Config { max_clients: Some(6), ..Config::default() };
+    let (mut harness, clients) = harness_that_closes(1, 6, config);
+    for &client in &clients {
+        harness.ends(client);
+    }
+    harness.turn_at(1);
+    let newcomers: Vec<SocketId> =
+        (11..=16).map(|user| harness.client_sends(format!("{user}\n").as_bytes())).collect();
+    harness.turn_at(1);
+    assert_eq!(harness.hub.totals().clients_connected(), 6);
+    harness.source_sends(b"1|B\n");
+    harness.run_until_idle_at(1);
+    for client in newcomers {
+        harness.client_reads(client);
+        assert_eq!(harness.received(client), b"1|B\r\n");
+    }
+}
+
 #[test]
 fn between_two_turns_of_a_flush_timeouts_expire_and_a_stop_begins() {
     let identify_timeout = Duration::from_millis(10);

@@ -5,6 +5,7 @@ mod client;
 mod handshake;
 mod ip_limiter;
 mod lingering;
+mod put_off;
 mod read_list;
 mod table;
 
@@ -20,6 +21,7 @@ pub(crate) use self::table::ClientTable;
 use self::admission::{Admission, Candidate};
 use self::handshake::{Handshake, HandshakeTimeouts};
 use self::lingering::{LingerTimeouts, Lingering};
+use self::put_off::PutOffCloses;
 use self::read_list::ReadList;
 use super::Readiness;
 use crate::config::Config;
@@ -62,6 +64,7 @@ pub(super) struct Clients<A: Acceptor> {
     accepts_left_in_drain: usize,
     handshake_timeouts: HandshakeTimeouts,
     linger_timeouts: LingerTimeouts,
+    put_off_closes: PutOffCloses,
 }
 
 impl<A: Acceptor> Clients<A> {
@@ -76,6 +79,7 @@ impl<A: Acceptor> Clients<A> {
             accepts_left_in_drain: MAX_ACCEPTS_IN_DRAIN,
             handshake_timeouts: HandshakeTimeouts::new(config.identify_timeout),
             linger_timeouts: LingerTimeouts::new(),
+            put_off_closes: PutOffCloses::default(),
         }
     }
 
@@ -114,9 +118,9 @@ impl<A: Acceptor> Clients<A> {
         self.table.is_empty()
     }
 
-    /// Returns whether another turn has clients to accept or to read without new readiness.
+    /// Returns whether another turn has clients to accept, to read or to close without new readiness.
     pub(super) fn has_work_left(&self) -> bool {
-        !self.read_list.is_empty() || self.listener.is_ready()
+        !self.read_list.is_empty() || self.listener.is_ready() || !self.put_off_closes.is_empty()
     }
 
     /// Returns when the next timeout of a client may expire, if ever.
@@ -172,8 +176,9 @@ impl<A: Acceptor> Clients<A> {
 
 /// Accepting and admitting.
 impl<A: Acceptor> Clients<A> {
-    /// Renews the budgets for a turn.
+    /// Renews the budgets for a turn, and closes connections that the turns before have put off.
     pub(super) fn begin_turn(&mut self, cx: &Context) {
+        self.put_off_closes.begin_turn(&mut self.table, cx.budgets.closes);
         self.accepts_left = cx.budgets.accepts.min(self.accepts_left_in_drain);
         self.read_list.discard_budget = cx.budgets.discarded_bytes;
     }
@@ -399,14 +404,18 @@ impl<A: Acceptor> Clients<A> {
         self.linger_timeouts.expire(&mut self.table, now);
     }
 
-    /// Closes all lingering connections.
+    /// Closes all lingering connections, and those whose close was put off.
     pub(super) fn close_lingering(&mut self) {
+        self.put_off_closes.close_down_to(&mut self.table, 0);
         self.linger_timeouts.evict_all(&mut self.table);
     }
 
-    /// Closes the oldest lingering connections if open clients need their descriptors.
+    /// Closes connections whose close was put off, then the oldest lingering ones, if open clients need their
+    /// descriptors.
     fn evict_lingering(&mut self, capacity: Capacity) {
-        self.linger_timeouts.evict(&mut self.table, self.admission.unused(capacity));
+        let unused = self.admission.unused(capacity);
+        self.put_off_closes.close_down_to(&mut self.table, unused);
+        self.linger_timeouts.evict(&mut self.table, unused);
     }
 
     /// Closes the listener, and schedules the close of clients that have not identified themselves.
@@ -438,9 +447,13 @@ impl<A: Acceptor> Clients<A> {
         log_closed(&client, end, unwritten, registry.cx);
         let may_linger =
             client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end;
-        match may_linger {
-            true => self.linger(key, client.stream, registry.cx),
-            false => self.table.remove(key),
+        if may_linger {
+            self.linger(key, client.stream, registry.cx);
+        } else if self.put_off_closes.take_from_budget() {
+            self.table.remove(key);
+        } else {
+            self.put_off_closes.push(&mut self.table, key, client.stream, registry.cx.now);
+            self.evict_lingering(registry.cx.capacity);
         }
     }
 

@@ -121,6 +121,8 @@ fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         addressed_per_client: 0,
         queued_bytes_per_client: 0,
         accepts: *random.pick(&[1, 3, default.accepts]),
+        // The model expects that a connection that ends is closed in the same turn; see turns.rs for others.
+        closes: default.closes,
         index_steps: *random.pick(&[1, 3, 10]),
         discarded_bytes_per_client: *random.pick(&[1, 5, 50]),
         discarded_bytes: *random.pick(&[1, 10, 100]),

@@ -11,7 +11,7 @@ fn low_watermark(limit: u64, size: u64) -> u64 {
 
 impl Model {
     /// Checks that every client whose ID line was in the kernel when a source was read is
-    /// registered or closed.
+    /// registered or closed, or was refused with its listener.
     pub(super) fn check_registered(&self, whole_id_lines: &[SocketId], kernel: &Kernel) {
         for id in whole_id_lines {
             let is_outside = self.is_backing_off(Side::Client);
@@ -21,6 +21,7 @@ impl Model {
                     self.closed_clients.contains_key(id)
                         || is_outside
                         || kernel.sockets[*id].is_reset
+                        || kernel.sockets[*id].is_closed
                 }
             };
             assert!(is_settled, "client {id} had sent its ID before a source was read");
