@@ -53,7 +53,7 @@ mod tail_lane;
 
 pub use append_lane::AppendLane;
 pub use engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
-pub use entry::{BadEntry, Entry, Origin, Remainder};
+pub use entry::{BadEntry, Entry, Origin};
 pub use history::{History, Link, Remembered};
 pub use replica::{
     Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, Replica, ReplicaStatus,

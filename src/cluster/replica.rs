@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::append_lane::AppendLane;
 use super::engine::{Appended, EngineError, Position, StreamEngine, StreamInfo};
-use super::entry::{Entry, Origin, Remainder};
+use super::entry::{Entry, Origin};
 use super::history::{History, Link};
 use super::tail_lane::TailLane;
-use crate::engine::Batch;
+use crate::engine::{Batch, Remainder};
 
 /// The maximum number of bytes of entries that are kept to be appended again, if the engine loses them.
 pub const MAX_RETAINED_BYTES: usize = 64 << 20;

@@ -50,7 +50,7 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
-pub use commits::{CommitLog, Committed, RestoredLog};
+pub use commits::{CommitLog, Committed, RestoredLog, StreamStatus};
 pub(crate) use listener::Listener;
 pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
@@ -75,7 +75,6 @@ use self::resumes::Resumes;
 use self::shutdown::Shutdown;
 use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
-use crate::cluster::ReplicaStatus;
 use crate::config::{Config, OnSourceDisconnect};
 use crate::engine::{Engine, History, Recipient, StateHash};
 use crate::protocol::Sequence;
@@ -155,7 +154,7 @@ impl<A: Acceptor> Hub<A> {
 
     /// Returns what operators see of a log that others append to, too.
     #[must_use]
-    pub fn stream_status(&self) -> Option<ReplicaStatus> {
+    pub fn stream_status(&self) -> Option<StreamStatus> {
         self.commits.stream_status()
     }
 

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::threads::Shared;
-use crate::cluster::{Commit, ReplicaStatus};
+use crate::cluster::Commit;
 use crate::engine::{LogEntry, StateHash};
-use crate::hub::{CommitLog, Committed};
+use crate::hub::{CommitLog, Committed, StreamStatus};
 
 /// The time between two looks whether everything was read back, at the end.
 const FINISH_POLL: Duration = Duration::from_millis(10);
@@ -83,8 +83,19 @@ impl CommitLog for StreamLog {
         ))
     }
 
-    fn stream_status(&self) -> Option<ReplicaStatus> {
-        Some(self.shared.replica().status())
+    fn stream_status(&self) -> Option<StreamStatus> {
+        let status = self.shared.replica().status();
+        Some(StreamStatus {
+            position: status.position,
+            end: status.end,
+            own_entries: status.own_entries,
+            other_entries: status.other_entries,
+            covered_batches: status.covered_batches,
+            repaired_entries: status.repaired_entries,
+            errors: status.errors,
+            retained_bytes: status.retained_bytes,
+            trouble: status.trouble,
+        })
     }
 
     /// Waits until everything was read back.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use eventserver::cluster::{Commit, Replica, ReplicaStatus};
+use eventserver::cluster::{Commit, Replica};
 use eventserver::engine::{LogEntry, StateHash};
 use eventserver::hub::{CommitLog, Committed};
 
@@ -51,10 +51,6 @@ impl CommitLog for SimulatedStream {
 
     fn problem(&self) -> Option<String> {
         self.0.borrow().trouble().map(ToString::to_string)
-    }
-
-    fn stream_status(&self) -> Option<ReplicaStatus> {
-        Some(self.0.borrow().status())
     }
 
     fn finish(self: Box<Self>, _: Duration) {}
