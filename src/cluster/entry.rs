@@ -73,6 +73,12 @@ impl Entry {
         Entry::encode(origin, &batch)
     }
 
+    /// Returns whether it is the first entry of a stream, whose ID is that of the server.
+    #[must_use]
+    pub fn is_genesis(&self) -> bool {
+        self.first == self.next.0
+    }
+
     /// Decodes the entry at a position, and checks its checksums.
     ///
     /// # Errors

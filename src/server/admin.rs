@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use super::StartError;
 use super::fd_limit::DescriptorBudget;
-use super::journal::Progress;
 use super::process;
+use super::restore_thread::Progress;
 use super::startup::Port;
 use super::tcp::TcpAcceptor;
 use crate::admin::histogram::Histograms;
