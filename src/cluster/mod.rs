@@ -59,6 +59,8 @@ mod journaled;
 mod replica;
 mod snapshot;
 mod tail_lane;
+#[cfg(test)]
+mod tests;
 
 pub use append_lane::AppendLane;
 pub(crate) use backoff::Backoff;

@@ -371,14 +371,24 @@ fn unexpected(command: &str, value: &Value) -> EngineError {
 /// The codes of answers that stay the same until an operator acts.
 const FINAL_CODES: [&str; 4] = ["NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE"];
 
+/// What rustls says of a certificate that it does not accept.
+const UNTRUSTED: &str = "invalid peer certificate";
+
 /// Describes an error without credentials, and with the way out where there is one.
 fn describe(url: &StreamUrl, error: &RedisError) -> EngineError {
     let is_denied = error.kind() == ErrorKind::AuthenticationFailed;
-    let hint = if is_denied { " (user and password are those of --stream)" } else { "" };
+    let text = error.to_string();
+    let is_untrusted = text.contains(UNTRUSTED);
+    let hint = match (is_denied, is_untrusted) {
+        (true, _) => " (user and password are those of --stream)",
+        (_, true) => " (SSL_CERT_FILE names a file with the certificates of more authorities)",
+        _ => "",
+    };
     let is_final = is_denied
+        || is_untrusted
         || error.kind() == ErrorKind::InvalidClientConfig
         || error.code().is_some_and(|code| FINAL_CODES.contains(&code));
-    EngineError { reason: url.redact(&format!("{error}{hint}")), is_final }
+    EngineError { reason: url.redact(&format!("{text}{hint}")), is_final }
 }
 
 #[cfg(test)]
