@@ -7,7 +7,7 @@ use super::engine::{EngineError, Position, StreamEngine, StreamInfo};
 use super::entry::Entry;
 use super::history::{History, Link};
 use super::replica::MAX_RETAINED_BYTES;
-use super::snapshot::{Progress, RestoreError, Restored, base, open_or_create};
+use super::snapshot::{Progress, RestoreError, Restored, restore};
 use crate::journal::{
     self, EntryPayload, Header, Kind, Recovery, Replay, Storage, StreamEntry, StreamLink, begin_at,
     begin_with,
@@ -99,9 +99,8 @@ impl JournaledEntries {
 }
 
 /// Finds the place from which a server with a journal reads the stream: `journaled` is what it has recovered.
-/// Returns the state from which the journal has to begin, at the newest snapshot of the stream or its first
-/// entry, or `None` if the journal is continued. Creates a stream that does not exist, as
-/// [`restore`](super::restore) does, if the journal is empty.
+/// Returns `None` if the journal is continued, or the state at the end of the stream, as
+/// [`restore`](super::restore) does, from which the journal has to begin.
 ///
 /// A journal that has gone further than the stream is continued, because its server appends again what the
 /// engine has lost.
@@ -114,12 +113,12 @@ pub fn resume(
     engine: &mut impl StreamEngine,
     first_sequence: u64,
     create: Option<u64>,
+    max_events: usize,
     journaled: Option<&Restored>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Option<Restored>, RestoreError> {
     let Some(journaled) = journaled else {
-        let info = open_or_create(engine, first_sequence, create, &mut progress)?;
-        return begin(engine, first_sequence, info.epoch, &mut progress).map(Some);
+        return restore(engine, first_sequence, create, max_events, progress).map(Some);
     };
     let position = journaled.position();
     for is_last in [false, true] {
@@ -139,7 +138,7 @@ pub fn resume(
             None if info.oldest.is_none() && info.end == position => return Ok(None),
             None if is_trimmed => {
                 progress(Progress::Behind { position });
-                return begin(engine, first_sequence, info.epoch, &mut progress).map(Some);
+                return restore(engine, first_sequence, None, max_events, progress).map(Some);
             }
             // It may just have been trimmed.
             None if !is_last => {}
@@ -147,20 +146,6 @@ pub fn resume(
         }
     }
     Err(EngineError::passing("the stream changes too fast").into())
-}
-
-fn begin(
-    engine: &mut impl StreamEngine,
-    first_sequence: u64,
-    epoch: u64,
-    progress: &mut impl FnMut(Progress),
-) -> Result<Restored, RestoreError> {
-    let mut restored = base(engine, first_sequence)?.with_first_sequence(first_sequence)?;
-    restored.epoch = epoch;
-    if let Some(snapshot) = restored.snapshot {
-        progress(Progress::Loaded { position: snapshot.position });
-    }
-    Ok(restored)
 }
 
 /// Begins the journal that a [`Recovery`] has left at `position` from a state to which [`resume`] has led.
@@ -177,7 +162,7 @@ pub fn begin_journal<S: Storage>(
     let link = restored.link();
     restored.state.stream = Some(link);
     match restored.kept.front() {
-        Some(genesis) if restored.snapshot.is_none() && position.previous.is_none() => {
+        Some(genesis) if is_new(genesis, restored) && position.previous.is_none() => {
             let before = StreamLink { chain: 0, fingerprint: 0, ..link };
             let entry = StreamEntry {
                 first: genesis.first,
@@ -191,6 +176,11 @@ pub fn begin_journal<S: Storage>(
         }
         _ => begin_at(storage, &restored.state),
     }
+}
+
+/// Returns whether the stream contains nothing but its first entry.
+fn is_new(oldest: &Entry, restored: &Restored) -> bool {
+    oldest.is_genesis() && oldest.next == restored.position()
 }
 
 fn is_newest(journaled: &Restored, found: &Entry) -> bool {

@@ -42,7 +42,7 @@
 //! A server may keep the entries that it has read in a [journal](crate::journal) of its own, and applies each only
 //! after it is committed there. A start continues at the end of the journal ([`resume`]), if the stream holds the
 //! same entry there or ends before: what the engine has lost is then read from the journal and appended again,
-//! however much it is. If the stream was trimmed beyond that end, the journal begins again at the newest snapshot
+//! however much it is. A new journal, and one beyond whose end the stream was trimmed, begins at the end of the stream
 //! ([`begin_journal`]).
 //!
 //! # State

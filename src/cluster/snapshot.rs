@@ -195,7 +195,7 @@ pub fn restore(
 
 /// Returns what is known of the stream. Creates one that does not exist, with the random number `create` as its
 /// ID, if there is one.
-pub(super) fn open_or_create(
+fn open_or_create(
     engine: &mut impl StreamEngine,
     first_sequence: u64,
     create: Option<u64>,
@@ -218,10 +218,7 @@ pub(super) fn open_or_create(
 }
 
 /// Returns the state at the newest snapshot, or before the first event if there is none.
-pub(super) fn base(
-    engine: &mut impl StreamEngine,
-    first_sequence: u64,
-) -> Result<Restored, RestoreError> {
+fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored, RestoreError> {
     for attempt in 1.. {
         let Some(pointer) = engine.newest_snapshot()? else { break };
         match load(engine, &pointer) {
@@ -276,7 +273,7 @@ impl Restored {
     }
 
     /// Checks that the stream starts with the configured first sequence.
-    pub(super) fn with_first_sequence(self, configured: u64) -> Result<Restored, RestoreError> {
+    fn with_first_sequence(self, configured: u64) -> Result<Restored, RestoreError> {
         match self.state.first_sequence {
             recorded if recorded == configured => Ok(self),
             recorded => Err(RestoreError::FirstSequence { configured, recorded }),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::Batch;
+use crate::journal::{State, StreamPart};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -33,6 +34,24 @@ impl Server {
             server.reads(&entry);
         }
         server
+    }
+
+    /// Creates a server with a journal that has read the same, and keeps nothing that is in the journal.
+    fn with_journal_that_has_read(entries: u64) -> Server {
+        let mut server = Server::that_has_read(0);
+        server.replica = server.replica.with_journal(7).with_max_retained_bytes(0);
+        for sequence in 1..=entries {
+            let entry = server.entry_of_another(sequence, "B");
+            server.reads(&entry);
+        }
+        server
+    }
+
+    /// Returns what the journal contains after an entry.
+    fn journaled_after(&self, index: usize) -> StreamPart {
+        let entries = self.entries[index + 1..].iter();
+        let entries = entries.map(|entry| (entry.first, entry.next.0, entry.bytes.to_vec()));
+        StreamPart { after: Some(self.entries[index].fingerprint), entries: entries.collect() }
     }
 
     /// Returns the entry of another server that has read the same.
@@ -266,5 +285,218 @@ fn a_base_that_contradicts_what_was_read_makes_the_server_compare() {
         // The other server is the one that has diverged, and its entry counts as it is.
         server.reads(&entry);
         assert_eq!((server.end(), server.replica.trouble()), (Position(5), None));
+    }
+}
+
+#[test]
+fn entries_that_are_not_in_the_journal_stay_in_memory() {
+    let mut server = Server::with_journal_that_has_read(3);
+    let journaled: Vec<u64> =
+        std::iter::from_fn(|| server.replica.take_unjournaled()).map(|entry| entry.next).collect();
+    assert_eq!(journaled, [2, 3, 4]);
+    let bytes = |range: std::ops::Range<usize>, server: &Server| -> u64 {
+        server.entries[range].iter().map(|entry| entry.bytes.len() as u64).sum()
+    };
+    // The loop takes what the journal has committed.
+    for committed in 0..=3 {
+        assert_eq!(server.replica.status().retained_bytes, bytes(1 + committed..4, &server));
+        assert_eq!(server.replica.take_commit().is_some(), committed < 3);
+    }
+}
+
+#[test]
+fn what_memory_lacks_is_read_from_the_journal_and_appended_again() {
+    let mut server = Server::with_journal_that_has_read(4);
+    while server.replica.take_commit().is_some() {}
+    server.append_gets(info(Position(2), 2, false));
+    server.append_gets(Response::EntryAt(Some(server.entries[1].bytes.to_vec())));
+    assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(2))));
+    let mut part = server.journaled_after(1);
+    // A part may end anywhere.
+    part.entries.truncate(2);
+    server.replica.on_recalled(Ok(part), server.now);
+    for index in [2, 3] {
+        let request = server.append_gets(Response::Appended(Appended::Accepted));
+        assert_eq!(request, Request::Append(server.entries[index].clone()), "the same bytes");
+    }
+    assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(4))));
+    // Nothing is appended that does not continue the stream.
+    let part = StreamPart { entries: server.journaled_after(1).entries, ..StreamPart::default() };
+    let wrong = StreamPart { entries: vec![part.entries[0].clone()], ..part };
+    server.replica.on_recalled(Ok(wrong), server.now);
+    assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("lost"));
+    // A disk that refuses is no journal without entries.
+    server.now += SECOND;
+    server.append_gets(info(Position(4), 2, false));
+    server.append_gets(Response::EntryAt(Some(server.entries[3].bytes.to_vec())));
+    assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(4))));
+    server.replica.on_recalled(Err("EIO".to_owned()), server.now);
+    assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("journal"));
+    server.now += SECOND;
+    server.append_gets(info(Position(4), 2, false));
+    server.append_gets(Response::EntryAt(Some(server.entries[3].bytes.to_vec())));
+    assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(4))));
+    let part = server.journaled_after(3);
+    server.replica.on_recalled(Ok(part), server.now);
+    assert_eq!(server.append_calls(), Request::Append(server.entries[4].clone()));
+}
+
+#[test]
+fn a_vanished_stream_is_created_again_from_the_journal_if_that_begins_with_it() {
+    for is_whole in [false, true] {
+        let mut server = Server::with_journal_that_has_read(2);
+        while server.replica.take_commit().is_some() {}
+        server.append_gets(Response::Info(None));
+        assert_eq!(server.replica.next_append(server.now), Next::Recall(None));
+        let genesis = server.entries[0].clone();
+        let mut part = StreamPart { after: None, ..server.journaled_after(0) };
+        if is_whole {
+            part.entries.insert(0, (1, 1, genesis.bytes.to_vec()));
+        }
+        server.replica.on_recalled(Ok(part), server.now);
+        match is_whole {
+            true => assert_eq!(server.append_calls(), Request::Create(genesis)),
+            false => {
+                assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("missing"));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_before_what_is_remembered_is_compared_with_the_journal() {
+    for is_replaced in [false, true] {
+        let mut server = Server::that_has_read(3);
+        // A restart that has loaded a snapshot remembers the newest entry alone.
+        let (link, fingerprint) = server.replica.newest();
+        let history = History::starting_at(link, fingerprint);
+        server.replica = Replica::new(1, history, VecDeque::new(), 1).with_journal(7);
+        server.append_gets(info(Position(2), 2, false));
+        let other = server.entry_of_another(1, "S|1");
+        let found = if is_replaced { &other } else { &server.entries[1] };
+        let found = Response::EntryAt(Some(found.bytes.to_vec()));
+        assert_eq!(server.append_gets(found), Request::EntryAt(Position(2)));
+        assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(2))));
+        let part = server.journaled_after(1);
+        server.replica.on_recalled(Ok(part), server.now);
+        match is_replaced {
+            true => server.has_diverged(),
+            false => {
+                assert_eq!(server.append_calls(), Request::Append(server.entries[2].clone()));
+            }
+        }
+    }
+}
+
+/// An engine that holds some entries, and can only be read.
+struct Engine<'a>(&'a [Entry]);
+
+impl StreamEngine for Engine<'_> {
+    fn info(&mut self) -> Result<Option<StreamInfo>, EngineError> {
+        let oldest = self.0.first().map(|entry| entry.next);
+        Ok(self.0.last().map(|newest| StreamInfo {
+            end: newest.next,
+            oldest,
+            epoch: 3,
+            is_settled: true,
+        }))
+    }
+
+    fn entry_at(&mut self, position: Position) -> Result<Option<Vec<u8>>, EngineError> {
+        let found = self.0.iter().find(|entry| entry.next == position);
+        Ok(found.map(|entry| entry.bytes.to_vec()))
+    }
+
+    fn read(
+        &mut self,
+        after: Option<Position>,
+        _: Duration,
+    ) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
+        let entries = self.0.iter().filter(|entry| Some(entry.next) > after);
+        Ok(entries.map(|entry| (entry.next, entry.bytes.to_vec())).collect())
+    }
+
+    fn newest_snapshot(&mut self) -> Result<Option<SnapshotPointer>, EngineError> {
+        Ok(None)
+    }
+
+    fn append(&mut self, _: Position, _: &[u8]) -> Result<Appended, EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn create(&mut self, _: Position, _: &[u8]) -> Result<Appended, EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn settle(&mut self, _: u64, _: bool) -> Result<(), EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn trim(&mut self, _: Position) -> Result<(), EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn lock_snapshots(&mut self, _: u64, _: Duration) -> Result<bool, EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn unlock_snapshots(&mut self, _: u64) -> Result<(), EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn put_chunk(&mut self, _: u64, _: u32, _: &[u8]) -> Result<(), EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+
+    fn chunk(&mut self, _: u64, _: u32) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(None)
+    }
+
+    fn publish(&mut self, _: &SnapshotPointer) -> Result<(), EngineError> {
+        Err(EngineError::lasting("it can only be read"))
+    }
+}
+
+/// Returns what a start with a journal of all entries of `server` makes of a stream.
+fn resumed(server: &Server, stream: &[Entry]) -> Result<Option<Restored>, RestoreError> {
+    let (link, fingerprint) = server.replica.newest();
+    let mut state = State::new(1);
+    state.awaited = link.position.0;
+    let history = History::starting_at(link, fingerprint);
+    let journaled = Restored::new(state, history, None, 7);
+    resume(&mut Engine(stream), 1, None, 0, Some(&journaled), |_| {})
+}
+
+#[test]
+fn a_start_with_a_journal_goes_on_in_the_stream_that_contains_it_or_lacks_its_tail() {
+    let server = Server::that_has_read(3);
+    let mut longer = server.entries.clone();
+    longer.push(server.entry_of_another(4, "B"));
+    for stream in [&longer[..], &longer[..4], &longer[..2], &longer[..1], &[]] {
+        assert!(resumed(&server, stream).unwrap().is_none(), "{} entries", stream.len());
+    }
+    // Trimmed beyond its end, which takes a snapshot to start from.
+    let error = resumed(&server, &longer[4..]).unwrap_err();
+    assert!(matches!(error, RestoreError::NoSnapshot { .. }), "{error}");
+}
+
+#[test]
+fn a_start_with_a_journal_refuses_a_stream_that_says_something_else() {
+    let server = Server::that_has_read(3);
+    let mut other = server.entries.clone();
+    other[3] = server.entry_of_another(3, "S|1");
+    other.push(server.entry_of_another(4, "B"));
+    let error = resumed(&server, &other).unwrap_err();
+    assert!(matches!(error, RestoreError::Diverged { .. }), "{error}");
+    // An entry that goes beyond the journal's end in place of the one there.
+    other[3] = server.entry_of_another(4, "B");
+    let error = resumed(&server, &other[..4]).unwrap_err();
+    assert!(matches!(error, RestoreError::Diverged { .. }), "{error}");
+    // Another stream, shorter and longer.
+    let genesis = Entry::genesis(1, 8);
+    let entries = [genesis, server.entries[1].clone(), server.entries[2].clone(), other[4].clone()];
+    for stream in [&entries[..1], &entries[..3], &entries[..]] {
+        let error = resumed(&server, stream).unwrap_err();
+        assert!(matches!(error, RestoreError::OtherStream), "{error}");
     }
 }

@@ -112,7 +112,8 @@ impl Start<'_> {
         self.run(engine, restored, None)
     }
 
-    /// Goes on where the journal ends, and reads the rest of the stream while the server runs.
+    /// Goes on where the journal ends, and reads the rest of the stream while the server runs. A journal that has
+    /// to begin does so at the end of the stream.
     fn restore_from_journal(
         &self,
         directory: &Path,
@@ -129,11 +130,10 @@ impl Start<'_> {
             let create = self.config.stream_create.then(random);
             let mut progress = ProgressLog::new(self.url, report);
             let on_step = |step| progress.log(step);
-            resume(&mut engine, first_sequence, create, journaled.as_ref(), on_step)
+            resume(&mut engine, first_sequence, create, resume_events, journaled.as_ref(), on_step)
         });
         let restored = match (begun.map_err(StartError::Stream)?, journaled) {
             (Some(mut restored), _) => {
-                restored.state.keep_history(resume_events);
                 journal
                     .begin(|storage, position| begin_journal(storage, position, &mut restored))
                     .map_err(StartError::Journal)?;
@@ -234,7 +234,7 @@ impl<'a> ProgressLog<'a> {
             ),
             Progress::Behind { position } => ::log::warn!(
                 "stream {url}: it was trimmed beyond the end of the journal at sequence {position}, and the \
-                 journal begins again at the newest snapshot"
+                 journal begins again at the end of the stream"
             ),
             Progress::Loaded { position } => {
                 ::log::info!("stream {url}: loaded the snapshot at sequence {position}");

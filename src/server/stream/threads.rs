@@ -46,7 +46,8 @@ impl Shared {
             waker,
             start: Instant::now(),
             has_commit: AtomicBool::new(false),
-            is_behind: AtomicBool::new(false),
+            // A start from a journal has not seen where the stream ends.
+            is_behind: AtomicBool::new(journal.is_some()),
             is_stopped: AtomicBool::new(false),
             journal: Mutex::new(journal),
         }

@@ -442,7 +442,7 @@ impl World {
         assert!(awaited >= floor, "the journal of {server} ends at {awaited}, not {floor}");
         let mut content = content.clone();
         let journaled = entries.restored(&mut recovery).unwrap();
-        match resume(&mut self.engine, first, create, journaled.as_ref(), |_| {}) {
+        match resume(&mut self.engine, first, create, 0, journaled.as_ref(), |_| {}) {
             Ok(None) => {
                 content.truncate(awaited);
                 let journal = Journal::at(disk, recovery.position, point);
