@@ -320,25 +320,31 @@ fn what_memory_lacks_is_read_from_the_journal_and_appended_again() {
         assert_eq!(request, Request::Append(server.entries[index].clone()), "the same bytes");
     }
     assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(4))));
-    // Nothing is appended that does not continue the stream.
-    let part = StreamPart { entries: server.journaled_after(1).entries, ..StreamPart::default() };
-    let wrong = StreamPart { entries: vec![part.entries[0].clone()], ..part };
-    server.replica.on_recalled(Ok(wrong), server.now);
-    assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("lost"));
-    // A disk that refuses is no journal without entries.
-    server.now += SECOND;
-    server.append_gets(info(Position(4), 2, false));
-    server.append_gets(Response::EntryAt(Some(server.entries[3].bytes.to_vec())));
-    assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(4))));
-    server.replica.on_recalled(Err("EIO".to_owned()), server.now);
-    assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("journal"));
-    server.now += SECOND;
-    server.append_gets(info(Position(4), 2, false));
-    server.append_gets(Response::EntryAt(Some(server.entries[3].bytes.to_vec())));
-    assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(4))));
     let part = server.journaled_after(3);
     server.replica.on_recalled(Ok(part), server.now);
     assert_eq!(server.append_calls(), Request::Append(server.entries[4].clone()));
+}
+
+#[test]
+fn a_journal_that_does_not_continue_the_stream_repairs_nothing() {
+    let mut server = Server::with_journal_that_has_read(4);
+    while server.replica.take_commit().is_some() {}
+    let (earlier, later) = (server.journaled_after(0), server.journaled_after(2));
+    let earlier = StreamPart { entries: vec![earlier.entries[0].clone()], ..earlier };
+    for (part, trouble) in [
+        (Ok(StreamPart::default()), "lost"),
+        (Ok(earlier), "lost"),
+        (Ok(later), "lost"),
+        (Err("EIO".to_owned()), "journal"),
+    ] {
+        server.append_gets(info(Position(2), 2, false));
+        server.append_gets(Response::EntryAt(Some(server.entries[1].bytes.to_vec())));
+        assert_eq!(server.replica.next_append(server.now), Next::Recall(Some(Position(2))));
+        server.replica.on_recalled(part, server.now);
+        assert_eq!(server.replica.append_trouble().map(Trouble::name), Some(trouble));
+        assert!(matches!(server.replica.next_append(server.now), Next::WaitUntil(_)));
+        server.now += SECOND;
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use eventserver::cluster::{Entry, Link, Origin, Position};
 use eventserver::engine::{Batch, LogEntry};
 use eventserver::journal::{
     CommitPoint, Recovery, State, Storage, StreamEntry, StreamLink, StreamPart, begin_at,
-    begin_with, dump, inspect, maintain, read_entries,
+    begin_with, dump, inspect, maintain, plan_repair, read_entries, snapshot_recovered,
 };
 
 use crate::history::{read, start, writer_at};
@@ -247,8 +247,7 @@ fn snapshots_keep_the_place_in_the_stream() {
     // Restarts add the state hashes, without which there are no snapshots.
     let mut recovery = read(&disk, 1).unwrap();
     recovery.complete(&mut disk.clone()).unwrap();
-    let written =
-        eventserver::journal::snapshot_recovered(&mut disk.clone(), &mut recovery, 0).unwrap();
+    let written = snapshot_recovered(&mut disk.clone(), &mut recovery, 0).unwrap();
     assert!(written.is_some());
     let last = stream.entries.last().unwrap();
     let recovery: Recovery = read(&disk, 1).unwrap();
@@ -258,6 +257,46 @@ fn snapshots_keep_the_place_in_the_stream() {
     let position = Position(last.next);
     let part = read_entries(&disk, Some(position.0), usize::MAX).unwrap();
     assert_eq!(part, StreamPart { after: Some(last.link.fingerprint), entries: Vec::new() });
+}
+
+#[test]
+fn a_repair_that_goes_back_to_a_snapshot_keeps_the_place_in_the_stream() {
+    let disk = MemoryDisk::default();
+    let stream = Stream::random(&mut Prng::announced(25), 60);
+    stream.write(&disk);
+    let mut recovery = read(&disk, 1).unwrap();
+    recovery.complete(&mut disk.clone()).unwrap();
+    snapshot_recovered(&mut disk.clone(), &mut recovery, 0).unwrap().unwrap();
+    // All segments after the snapshot are gone, and that to which it belongs.
+    let names = disk.list().unwrap();
+    let segments = names.iter().filter(|name| name.ends_with(".segment"));
+    segments.for_each(|name| disk.clone().remove(name).unwrap());
+    assert!(read(&disk, 1).unwrap_err().is_corruption());
+    let repair = plan_repair(&mut disk.clone()).unwrap().unwrap();
+    repair.apply(&mut disk.clone()).unwrap();
+    let last = stream.entries.last().unwrap();
+    let recovery = read(&disk, 1).unwrap();
+    assert_eq!((recovery.state.awaited, recovery.state.stream), (last.next, Some(last.link)));
+}
+
+#[test]
+fn a_segment_that_names_another_place_in_the_stream_is_corrupt() {
+    let disk = MemoryDisk::default();
+    let stream = Stream::random(&mut Prng::announced(26), 5);
+    stream.write(&disk);
+    let recovery = read(&disk, 1).unwrap();
+    recovery.complete(&mut disk.clone()).unwrap();
+    let link = StreamLink { chain: 1, ..stream.entries.last().unwrap().link };
+    let position = eventserver::journal::Position { stream: Some(link), ..recovery.position };
+    let mut writer = writer_at(&disk, position, CommitPoint::Synced);
+    writer.append_stream(StreamEntry {
+        first: stream.awaited(),
+        next: stream.awaited(),
+        ..stream.entries[0].clone()
+    });
+    writer.finish().unwrap();
+    let error = read(&disk, 1).unwrap_err();
+    assert!(error.to_string().contains("another place in the stream"), "{error}");
 }
 
 #[test]
