@@ -1,8 +1,8 @@
 //! The cost of an event from the first byte to the last: through the engine alone, and through the
 //! hub with in-memory connections.
 //!
-//! Run with `cargo bench --bench end_to_end`, or a selection with `cargo bench --bench end_to_end
-//! -- hub`. Every bench checks its deliveries.
+//! Run with `cargo bench -p eventserver-benches --bench end_to_end`, or a selection with `--
+//! hub` after it. Every bench checks its deliveries.
 #![allow(clippy::unwrap_used, reason = "a bench may panic on anything unexpected")]
 
 mod captured;

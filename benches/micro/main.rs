@@ -1,7 +1,7 @@
 //! The cost of each part of the data path.
 //!
-//! Run with `cargo bench --bench micro`, or a selection with `cargo bench --bench micro --
-//! reorder`. Every bench checks its result within the measured time; the checks are comparisons of
+//! Run with `cargo bench -p eventserver-benches --bench micro`, or a selection with `--
+//! reorder` after it. Every bench checks its result within the measured time; the checks are comparisons of
 //! sums.
 #![allow(clippy::unwrap_used, reason = "a bench may panic on anything unexpected")]
 

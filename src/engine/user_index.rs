@@ -6,9 +6,13 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::protocol::UserId;
 
-/// The number of dense ids: those below it are looked up by index. The array takes 4 MiB, of which the
+/// The number of dense ids: those below it are looked up by index. The array takes at most 4 MiB, of which the
 /// system commits only the pages in use, each for 1,024 ids.
 const DENSE_IDS: u64 = 1 << 20;
+
+/// The ids per page of memory, and the least length of the dense array. It doubles as larger ids come: a server
+/// of few users does not clear 4 MiB after each reset, which an allocator that reuses freed memory has to.
+const DENSE_PAGE: usize = 1024;
 
 /// The number of insertions after which memory without ids is freed. An id that is inserted and removed
 /// again and again therefore does not cost an allocation each time.
@@ -30,8 +34,8 @@ const MAX_SMALL_TABLE_BUCKETS: usize = 512;
 /// returns the id of the user with a key.
 #[derive(Debug, Default)]
 pub(super) struct UserIndex {
-    /// `key + 1`, or 0 for absent, so that a zeroed allocation is committed lazily, page by page. Empty
-    /// until the first dense id.
+    /// `key + 1`, or 0 for absent, so that a zeroed allocation is committed lazily, page by page. As long as the
+    /// largest dense id so far needs, in powers of two.
     dense: Vec<u32>,
     dense_ids: IdCount,
     /// Empty until the first sparse id.
@@ -86,10 +90,11 @@ impl UserIndex {
     pub(super) fn insert(&mut self, id: UserId, key: u32, id_of: impl Fn(u32) -> UserId) {
         debug_assert!(key < u32::MAX && self.get(id, &id_of).is_none());
         if id.0 < DENSE_IDS {
-            if self.dense.is_empty() {
-                self.dense = vec![0; DENSE_IDS as usize];
+            let index = id.0 as usize;
+            if index >= self.dense.len() {
+                self.grow_dense(index);
             }
-            self.dense[id.0 as usize] = key + 1;
+            self.dense[index] = key + 1;
             self.dense_ids.add();
             return;
         }
@@ -100,6 +105,19 @@ impl UserIndex {
         self.sparse[table_of(hash)]
             .insert_unique(hash, key, |&key| self.hasher.hash_one(id_of(key)));
         self.sparse_ids.add();
+    }
+
+    /// Makes the dense array long enough for `index`. Copies the pages in use into a zeroed allocation, so that no
+    /// others are committed.
+    #[cold]
+    fn grow_dense(&mut self, index: usize) {
+        let mut longer = vec![0; (index + 1).next_power_of_two().max(DENSE_PAGE)];
+        for (page, copy) in self.dense.chunks(DENSE_PAGE).zip(longer.chunks_mut(DENSE_PAGE)) {
+            if page.iter().any(|&key_plus_one| key_plus_one != 0) {
+                copy.copy_from_slice(page);
+            }
+        }
+        self.dense = longer;
     }
 
     /// Removes a present id.

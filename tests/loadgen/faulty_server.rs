@@ -92,7 +92,7 @@ impl ResumeBug {
 }
 
 /// Index over all users, from 1; in a shorter run the middle delivery.
-pub(crate) const FAULTY_DELIVERY: u64 = 700;
+pub(crate) const FAULTY_DELIVERY: u64 = 100;
 
 /// A pause of this length is the end of a stream of unknown length.
 const QUIET: Duration = Duration::from_millis(20);

@@ -24,6 +24,7 @@ mod soak;
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::thread;
 
 use faulty_server::{InjectedBug, Ports};
 
@@ -47,6 +48,18 @@ fn verify(bug: InjectedBug, seed: u64) -> (bool, String) {
         "--mix 3:1:1:3:6".to_owned(),
     ];
     run(&arguments.join(" "))
+}
+
+/// Runs what mostly waits for processes, some at a time; returns the results in order.
+fn some_at_a_time<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let run_all = |items: &[T]| items.iter().map(&run).collect::<Vec<R>>();
+    thread::scope(|scope| {
+        let lanes: Vec<_> = items
+            .chunks(items.len().div_ceil(4).max(1))
+            .map(|items| scope.spawn(|| run_all(items)))
+            .collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect()
+    })
 }
 
 /// Returns whether the command succeeded, and its output.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::faulty_server::{self, InjectedBug, Ports};
-use super::{loadgen, outcome};
+use super::{loadgen, outcome, some_at_a_time};
 
 /// Keys of every document, with the types that they may have.
 const KEYS: [(&str, &str); 16] = [
@@ -201,7 +201,7 @@ fn assert_reports(page: &str, document: &Value, must_have_chart: bool) {
 
 #[test]
 fn every_command_writes_the_same_document() {
-    for (kind, arguments, verdict) in RUNS {
+    some_at_a_time(&RUNS, |&(kind, arguments, verdict)| {
         println!("{arguments}");
         let (status, document, page) = results_of(arguments);
         let found = document["verdict"].as_str().unwrap();
@@ -211,7 +211,7 @@ fn every_command_writes_the_same_document() {
         assert_follows_schema(&document);
         assert!(document["figures"].is_object() || found == "inconclusive", "{arguments}");
         assert_reports(&page, &document, true);
-    }
+    });
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::sys::sockets;
 
-/// Time that a server has for its first delivery. One with a journal may wait for a busy disk.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a server has for its first delivery.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Maximum time between two checks that counts as waiting; clients are read in between.
 const MAX_STEP: Duration = Duration::from_millis(200);
 /// More bytes than socket buffers hold: the server has read the first of them.
@@ -34,7 +34,7 @@ impl FirstDelivery {
         FirstDelivery { server, waited: None, has_arrived: false }
     }
 
-    /// Notes that something has arrived at a client.
+    /// Notes that something has arrived at a client, or that the server has said what it awaits.
     pub(crate) fn arrived(&mut self) {
         self.has_arrived = true;
     }

@@ -304,6 +304,8 @@ impl Session {
         let deadline = Instant::now() + self.timeout;
         loop {
             if let Some(awaited) = self.source.answers().and_then(Answers::take_awaited) {
+                // What it awaits needs no guess.
+                self.first_delivery.arrived();
                 return Ok(awaited);
             }
             self.wait_for_answer(deadline, "does not answer SYNC")?;
