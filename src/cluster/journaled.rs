@@ -100,7 +100,7 @@ impl JournaledEntries {
 
 /// Finds the place from which a server with a journal reads the stream: `journaled` is what it has recovered.
 /// Returns `None` if the journal is continued, or the state at the end of the stream, as
-/// [`restore`](super::restore) does, from which the journal has to begin.
+/// [`restore`] does, from which the journal has to begin.
 ///
 /// A journal that has gone further than the stream is continued, because its server appends again what the
 /// engine has lost.

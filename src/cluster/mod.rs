@@ -63,6 +63,7 @@ mod tail_lane;
 mod tests;
 
 pub use append_lane::AppendLane;
+#[cfg(feature = "cluster")]
 pub(crate) use backoff::Backoff;
 pub use engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
 pub use entry::{BadEntry, Entry, Origin};

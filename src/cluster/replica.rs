@@ -442,9 +442,7 @@ impl Replica {
         let way_out = match (trouble, self.has_journal()) {
             (Trouble::Unreachable(_) | Trouble::Journal(_), _) => return trouble.to_string(),
             (Trouble::Missing { .. }, _) => "restore the engine from its backup",
-            (Trouble::Trimmed { .. }, _) => {
-                "restart this server, so that it loads the newest snapshot"
-            }
+            (Trouble::Trimmed { .. }, _) => "a new start loads the newest snapshot",
             (_, false) => "restart this server to follow the stream as it is",
             (_, true) => {
                 "to follow the stream as it is, stop this server, move its data_dir away, which holds what \

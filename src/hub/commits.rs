@@ -31,6 +31,11 @@ pub trait CommitLog: Debug {
         false
     }
 
+    /// Returns whether what comes next was removed from the log, so that only a new start can go on.
+    fn is_outrun(&self) -> bool {
+        false
+    }
+
     /// Returns the number of entries after which the log wants to know the state hash, if any. It must not
     /// rise to a number of entries that were taken before.
     fn stamp_point(&self) -> Option<u64>;
@@ -241,6 +246,11 @@ impl Commits {
     #[inline]
     pub(crate) fn is_behind(&self) -> bool {
         self.log.as_ref().is_some_and(|log| log.is_behind())
+    }
+
+    /// Returns whether only a new start can go on.
+    pub(crate) fn is_outrun(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_outrun())
     }
 
     /// Lets the engine apply what the log has committed since, up to the next sequence at which the log

@@ -152,6 +152,12 @@ impl<A: Acceptor> Hub<A> {
         self.commits.problem()
     }
 
+    /// Returns whether what comes next was removed from the log, so that only a new start can go on.
+    #[must_use]
+    pub fn is_outrun(&self) -> bool {
+        self.commits.is_outrun()
+    }
+
     /// Returns what operators see of a log that others append to, too.
     #[must_use]
     pub fn stream_status(&self) -> Option<StreamStatus> {

@@ -105,6 +105,8 @@ pub enum Shutdown {
     Graceful,
     /// Immediate, after a second signal.
     Forced,
+    /// After a drain, because only a new start can go on: the stream was trimmed beyond this server.
+    Outrun,
 }
 
 /// The poll and its pending signals.
@@ -216,6 +218,8 @@ pub struct Server {
     event_address: SocketAddr,
     client_address: SocketAddr,
     admin: Option<Admin>,
+    /// Whether the server drains because only a new start can go on.
+    is_outrun: bool,
 }
 
 impl std::fmt::Debug for Server {
@@ -316,6 +320,7 @@ impl Server {
             event_address,
             client_address,
             admin,
+            is_outrun: false,
         }))
     }
 
@@ -363,7 +368,7 @@ impl Server {
         let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             if self.hub.is_stopped() {
-                return Ok(Shutdown::Graceful);
+                return Ok(if self.is_outrun { Shutdown::Outrun } else { Shutdown::Graceful });
             }
             ready.clear();
             let mut timeout = self.poll_timeout();
@@ -379,6 +384,7 @@ impl Server {
                 return Ok(Shutdown::Forced);
             }
             self.turn(&ready)?;
+            self.stop_if_outrun();
             self.report_to_service_manager();
         }
     }
@@ -395,6 +401,19 @@ impl Server {
             self.poller.admin_ready.clear();
         }
         result.map(|_| ())
+    }
+
+    /// Begins a drain if only a new start can go on. Clients are closed, because they would miss events without
+    /// being told.
+    fn stop_if_outrun(&mut self) {
+        if self.hub.is_outrun() && !self.hub.is_draining() {
+            log::warn!(
+                "starting again, because the stream was trimmed beyond this server: {}",
+                self.hub.log_problem().unwrap_or_default()
+            );
+            self.is_outrun = true;
+            self.hub.stop(Instant::now());
+        }
     }
 
     /// Returns the timeout of the next poll. `None`: no timeout.
@@ -431,6 +450,7 @@ impl Server {
                 Request::Stop => {
                     log::info!("stopping: delivering received events first");
                     self.service_manager.stopping(self.config.drain_timeout);
+                    self.is_outrun = false;
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,

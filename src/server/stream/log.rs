@@ -66,6 +66,10 @@ impl CommitLog for StreamLog {
         self.shared.is_behind()
     }
 
+    fn is_outrun(&self) -> bool {
+        self.shared.is_outrun()
+    }
+
     fn stamp_point(&self) -> Option<u64> {
         self.journal.as_ref().and_then(CommitLog::stamp_point)
     }

@@ -32,6 +32,8 @@ pub(super) struct Shared {
     has_commit: AtomicBool,
     /// Whether the stream may contain what this server lacks.
     is_behind: AtomicBool,
+    /// Whether the stream was trimmed beyond this server.
+    is_outrun: AtomicBool,
     is_stopped: AtomicBool,
     /// Where entries go that were read, if there is a journal, until the end.
     journal: Mutex<Option<JournalFeed>>,
@@ -48,6 +50,7 @@ impl Shared {
             has_commit: AtomicBool::new(false),
             // A start from a journal has not seen where the stream ends.
             is_behind: AtomicBool::new(journal.is_some()),
+            is_outrun: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             journal: Mutex::new(journal),
         }
@@ -64,6 +67,10 @@ impl Shared {
 
     pub(super) fn is_behind(&self) -> bool {
         self.is_behind.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_outrun(&self) -> bool {
+        self.is_outrun.load(Ordering::Acquire)
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -108,11 +115,14 @@ impl Shared {
         let is_behind = replica.trouble().is_some() || replica.lag() > MAX_LAG;
         self.is_behind.store(is_behind, Ordering::Release);
         self.append_wakeup.notify_one();
+        let is_outrun = matches!(replica.trouble(), Some(Trouble::Trimmed { .. }));
+        let was_outrun = self.is_outrun.swap(is_outrun, Ordering::Release);
         if replica.has_commit() {
             self.has_commit.store(true, Ordering::Release);
-            if let Err(error) = self.waker.wake() {
-                log::error!("stream: cannot wake the loop: {error}");
-            }
+        }
+        let is_news = replica.has_commit() || is_outrun != was_outrun;
+        if is_news && let Err(error) = self.waker.wake() {
+            log::error!("stream: cannot wake the loop: {error}");
         }
     }
 }
