@@ -27,7 +27,7 @@
 //! | [`config`] | every setting with its bounds | who uses it |
 //! | [`logging`] | writes log lines without blocking | who logs |
 //!
-//! Arrows point one way: `main → server → {admin, hub} → cluster → journal → engine → protocol`; `admin` takes from `hub`
+//! Arrows point one way: `main → server → {admin, hub, cluster → journal} → engine → protocol`; `admin` takes from `hub`
 //! what a connection is, and a reload in `server` changes the form of the log. The load generator is a program
 //! of its own (`src/bin/loadgen`) with its own codec and model, so that one mistake cannot cancel another.
 //!

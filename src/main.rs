@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -86,6 +87,7 @@ fn use_journal(arguments: &[&str]) -> ExitCode {
 }
 
 fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) -> ExitCode {
+    let is_activated = !inherited.is_empty();
     let server = match Server::bind(config, source, inherited) {
         Ok(Some(server)) => server,
         // A signal asked to stop before the journal was replayed.
@@ -106,8 +108,24 @@ fn serve(config: Config, source: ConfigSource, inherited: InheritedListeners) ->
     match server.run() {
         Ok(Shutdown::Graceful) => ExitCode::SUCCESS,
         Ok(Shutdown::Forced) => ExitCode::from(FAILED),
+        // Only the manager can pass its listeners again.
+        Ok(Shutdown::Outrun) if is_activated => fail(
+            FAILED,
+            &"only a new start can go on, for which the service manager is left to pass its sockets",
+        ),
+        Ok(Shutdown::Outrun) => start_again(),
         Err(reason) => fail(FAILED, &reason),
     }
+}
+
+/// Replaces the process by a new one with the same arguments. Returns only if that fails.
+fn start_again() -> ExitCode {
+    log::logger().flush();
+    let error = match std::env::current_exe() {
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    fail(FAILED, &format!("cannot start again: {error}"))
 }
 
 /// Prints why the program ends, after what is logged.

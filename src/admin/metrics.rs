@@ -509,5 +509,7 @@ mod tests {
     fn promtool_accepts_the_alerts() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin/alerts.yml");
         promtool(&["check", "rules", path], "");
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin/alerts_test.yml");
+        promtool(&["test", "rules", tests], "");
     }
 }

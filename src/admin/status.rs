@@ -63,7 +63,7 @@ pub enum State {
     /// Events are read and applied.
     #[default]
     Running,
-    /// The journal is replayed, before sources and clients are listened to.
+    /// The journal is replayed or the stream read, before sources and clients are listened to.
     Replaying,
     /// Slow clients pause applying and reading.
     Paused,

@@ -1,11 +1,13 @@
 //! The connection that appends: it repairs the stream after a loss, then appends own batches.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::engine::{Appended, EngineError, Position, StreamInfo};
 use super::entry::Entry;
 use super::replica::{GRACE, Next, RECHECK, Replica, Request, Response, Trouble};
+use crate::journal::StreamPart;
 
 /// What the connection knows of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,13 @@ enum Phase {
     /// The stream ends with this entry, which this server has read, or does not exist. What follows is to be
     /// appended again.
     Lost(Option<Position>),
+    /// The entries after the end of the stream are to be read from the journal, because they are not kept in
+    /// memory. If the entry there is older than what this server remembers, it is to be compared, too.
+    Recalling {
+        end: Option<Position>,
+        /// The fingerprint of the entry at the end, if it is to be compared.
+        found: Option<u64>,
+    },
     /// The stream reaches as far as this server has read, but may lack what others have. The time that they
     /// need counts from the first write that the engine accepts.
     Probing(u64),
@@ -69,7 +78,7 @@ impl AppendLane {
             Phase::Probing(_) | Phase::Holding | Phase::Settling(_) | Phase::Ready => {
                 self.phase = Phase::Unknown;
             }
-            Phase::Unknown | Phase::Cut(_) | Phase::Lost(_) => {}
+            Phase::Unknown | Phase::Cut(_) | Phase::Lost(_) | Phase::Recalling { .. } => {}
         }
     }
 
@@ -96,6 +105,7 @@ impl Replica {
             Phase::Unknown => self.ask_for_end(),
             Phase::Cut(end) => Next::Call(Request::EntryAt(end)),
             Phase::Lost(end) => self.next_repair(end, now),
+            Phase::Recalling { end, .. } => Next::Recall(end),
             Phase::Holding if now < self.append.hold_until => {
                 Next::WaitUntil(self.append.hold_until)
             }
@@ -122,31 +132,90 @@ impl Replica {
     /// Returns the call that appends the next entry again that the stream has lost.
     fn next_repair(&mut self, end: Option<Position>, now: Duration) -> Next {
         let is_missing = |next: Position| end.is_none_or(|end| next > end);
-        let entry = self.retained.iter().find(|entry| is_missing(entry.next));
+        let kept = self.retained.iter().find(|entry| is_missing(entry.next));
         // Where it begins does not tell: entries before it that are not kept may have covered its first part.
-        let applied_after = |entry: &Entry| self.history.predecessor(entry.next);
-        match (entry, end) {
-            (Some(entry), None) if entry.first == entry.next.0 => {
-                Next::Call(Request::Create(entry.clone()))
+        let after = kept.and_then(|entry| self.history.predecessor(entry.next));
+        let after = after.map(|known| known.link.position);
+        match (kept, end) {
+            (Some(entry), None) if entry.is_genesis() => {
+                return Next::Call(Request::Create(entry.clone()));
             }
-            (Some(entry), Some(end))
-                if applied_after(entry).is_some_and(|known| known.link.position == end) =>
-            {
-                Next::Call(Request::Append(entry.clone()))
+            (Some(entry), Some(end)) if after == Some(end) => {
+                return Next::Call(Request::Append(entry.clone()));
             }
-            (entry, end) => {
-                let awaited = self.position().0;
-                let kept = entry.map_or(awaited, |entry| {
-                    applied_after(entry).map_or(entry.first, |known| known.link.position.0)
-                });
-                let trouble = match end {
-                    None => Trouble::Missing { awaited },
-                    Some(Position(first)) => Trouble::Lost { first, kept },
-                };
+            _ => {}
+        }
+        let kept = kept.map_or(self.position().0, |entry| after.map_or(entry.first, |at| at.0));
+        if let Some(next) = self.next_recalled(end) {
+            return next;
+        }
+        if self.has_journal() {
+            self.append.phase = Phase::Recalling { end, found: None };
+            return Next::Recall(end);
+        }
+        let trouble = self.lost_since(end, kept);
+        self.append.retry(now + RECHECK, Some(trouble));
+        Next::WaitUntil(self.append.retry_at)
+    }
+
+    /// Returns the call that appends the next entry again that was read from the journal.
+    fn next_recalled(&mut self, end: Option<Position>) -> Option<Next> {
+        let is_before = |after: Position| end.is_some_and(|end| after < end);
+        while self.recalled.front().is_some_and(|&(after, _)| is_before(after)) {
+            self.recalled.pop_front();
+        }
+        let (after, entry) = self.recalled.front()?;
+        Some(Next::Call(match end {
+            None if entry.is_genesis() => Request::Create(entry.clone()),
+            Some(end) if *after == end && !entry.is_genesis() => Request::Append(entry.clone()),
+            _ => return None,
+        }))
+    }
+
+    /// Takes what was read from the journal for [`Next::Recall`].
+    pub fn on_recalled(&mut self, recalled: Result<StreamPart, String>, now: Duration) {
+        let Phase::Recalling { end, found } = self.append.phase else { return };
+        let part = match recalled {
+            Ok(part) => part,
+            Err(reason) => {
+                self.append.retry(now + RECHECK, Some(Trouble::Journal(reason)));
+                return;
+            }
+        };
+        if let (Some(found), Some(known), Some(end)) = (found, part.after, end)
+            && found != known
+        {
+            let trouble = self.replaced(end, end);
+            self.append.retry(now + RECHECK, Some(trouble));
+            return;
+        }
+        self.recalled = part
+            .entries
+            .into_iter()
+            .map_while(|(after, next, bytes)| {
+                let entry = Entry::decode(Position(next), bytes).ok()?;
+                Some((Position(after), entry))
+            })
+            .collect();
+        match self.next_recalled(end) {
+            Some(_) => self.append.phase = Phase::Lost(end),
+            None => {
+                let trouble = self.lost_since(end, self.first_kept());
                 self.append.retry(now + RECHECK, Some(trouble));
-                Next::WaitUntil(self.append.retry_at)
             }
         }
+    }
+
+    /// Returns the first sequence of the entries in memory.
+    fn first_kept(&self) -> u64 {
+        self.retained.front().map_or(self.position().0, |entry| entry.first)
+    }
+
+    /// Returns the trouble of a stream whose lost entries this server has not kept, except those from the
+    /// sequence `kept` on.
+    fn lost_since(&self, end: Option<Position>, kept: u64) -> Trouble {
+        let awaited = self.position().0;
+        end.map_or(Trouble::Missing { awaited }, |end| Trouble::Lost { first: end.0, kept })
     }
 
     /// Takes the answer to a call of the appending connection.
@@ -164,7 +233,7 @@ impl Replica {
                 // The others may have been without a connection for as long as this one.
                 self.append.must_hold = true;
                 let at = now + self.append.backoff.next_delay(random);
-                self.append.retry(at, Some(Trouble::Unreachable(error.0)));
+                self.append.retry(at, Some(Trouble::Unreachable(error.reason)));
                 return;
             }
         };
@@ -223,18 +292,27 @@ impl Replica {
 
     /// Takes the last entry of a stream that ends before what this server has read.
     fn on_end_found(&mut self, end: Position, found: Option<Vec<u8>>, now: Duration) {
-        match found.map(|found| self.matches(end, found)) {
-            Some(Some(true)) => self.append.phase = Phase::Lost(Some(end)),
-            Some(Some(false)) => {
+        let found =
+            found.map(|found| Entry::decode(end, found).map(|entry| entry.fingerprint).ok());
+        let known = self.history.find(end).map(|known| known.fingerprint);
+        match (found, known) {
+            (Some(found), Some(known)) if found == Some(known) => {
+                self.append.phase = Phase::Lost(Some(end));
+            }
+            (Some(_), Some(_)) => {
                 let trouble = self.replaced(end, end);
                 self.append.retry(now + RECHECK, Some(trouble));
             }
+            // It is older than what this server remembers.
+            (Some(found), None) if self.has_journal() && !self.history.is_recent(end) => {
+                let found = Some(found.unwrap_or_default());
+                self.append.phase = Phase::Recalling { end: Some(end), found };
+            }
             // The entry was trimmed, or is older than what this server remembers.
-            None | Some(None) => {
-                let kept = self.retained.front().map_or(self.position().0, |entry| entry.first);
+            _ => {
                 let trouble = match self.history.is_recent(end) {
                     true => self.replaced(end, end),
-                    false => Trouble::Lost { first: end.0, kept },
+                    false => self.lost_since(Some(end), self.first_kept()),
                 };
                 self.append.retry(now + RECHECK, Some(trouble));
             }
@@ -252,7 +330,10 @@ impl Replica {
                 // What follows is appended again, then the stream is looked at once more.
                 self.append.phase = match next < self.position() {
                     true => Phase::Lost(Some(next)),
-                    false => Phase::Unknown,
+                    false => {
+                        self.recalled = VecDeque::new();
+                        Phase::Unknown
+                    }
                 };
             }
             (Phase::Lost(_), Appended::Covered) => self.append.phase = Phase::Unknown,

@@ -10,13 +10,13 @@ const MAX: Duration = Duration::from_secs(1);
 
 /// Delays that double after each failure, with jitter, so that servers do not connect all at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Returns the next delay: between half of the doubled one and all of it, as `random` says.
-    pub(super) fn next_delay(&mut self, random: u64) -> Duration {
+    pub(crate) fn next_delay(&mut self, random: u64) -> Duration {
         let full = FIRST.saturating_mul(1 << self.failures.min(10)).min(MAX);
         self.failures += 1;
         let half = full / 2;

@@ -43,8 +43,34 @@ pub enum Appended {
 /// Why an engine did not answer as it should. The connection is dropped afterwards, because it is unknown
 /// what took effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EngineError(pub String);
+#[error("{reason}")]
+pub struct EngineError {
+    /// The reason, without credentials.
+    pub reason: String,
+    /// Whether it is no use to try again, because the engine has answered that it refuses: a wrong password, a
+    /// key of another kind.
+    pub is_final: bool,
+}
+
+impl EngineError {
+    /// Creates the error of an engine that may answer later.
+    #[must_use]
+    pub fn passing(reason: impl Into<String>) -> EngineError {
+        EngineError { reason: reason.into(), is_final: false }
+    }
+
+    /// Creates the error of an engine that refuses for good.
+    #[must_use]
+    pub fn lasting(reason: impl Into<String>) -> EngineError {
+        EngineError { reason: reason.into(), is_final: true }
+    }
+
+    /// Returns whether the same call may succeed later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        !self.is_final
+    }
+}
 
 /// The pointer to a published snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +85,8 @@ pub struct SnapshotPointer {
     pub chain: u64,
     /// The fingerprint of the entry at the position.
     pub fingerprint: u64,
+    /// The random ID of the stream. 0 if an older version has published the snapshot.
+    pub stream: u64,
 }
 
 /// An engine that keeps one ordered stream, and a place for snapshots beside it.

@@ -1,11 +1,10 @@
 //! The entry of the stream: a batch with its origin.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::engine::Position;
 use super::history::Link;
-use crate::engine::Batch;
+use crate::engine::{Batch, Remainder};
 use crate::journal::{HEADER_BYTES, Header, Kind, MAX_PAYLOAD_BYTES, append_record};
 
 /// The length of an [`Origin`], in bytes.
@@ -74,6 +73,12 @@ impl Entry {
         Entry::encode(origin, &batch)
     }
 
+    /// Returns whether it is the first entry of a stream, whose ID is that of the server.
+    #[must_use]
+    pub fn is_genesis(&self) -> bool {
+        self.first == self.next.0
+    }
+
     /// Decodes the entry at a position, and checks its checksums.
     ///
     /// # Errors
@@ -135,31 +140,8 @@ impl Entry {
             }
         }
         let offset = ORIGIN_BYTES + HEADER_BYTES;
-        Remainder {
-            first,
-            next: self.next.0,
-            lines: offset + start..self.bytes.len(),
-            bytes: Arc::clone(&self.bytes),
-        }
-    }
-}
-
-/// The part of an entry that is applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remainder {
-    /// The first sequence.
-    pub first: u64,
-    /// The sequence after the last.
-    pub next: u64,
-    lines: Range<usize>,
-    bytes: Arc<Vec<u8>>,
-}
-
-impl Remainder {
-    /// Returns the lines, in order, each ended by LF. Sequences without a line are void or were given up.
-    #[must_use]
-    pub fn lines(&self) -> &[u8] {
-        self.bytes.get(self.lines.clone()).unwrap_or_default()
+        let lines = offset + start..self.bytes.len();
+        Remainder::new(first, self.next.0, Arc::clone(&self.bytes), lines)
     }
 }
 

@@ -37,6 +37,14 @@
 //! What was committed can be lost only if no server that still has it reaches the engine within that time.
 //! Servers that have applied it report that they have diverged.
 //!
+//! # Journals
+//!
+//! A server may keep the entries that it has read in a [journal](crate::journal) of its own, and applies each only
+//! after it is committed there. A start continues at the end of the journal ([`resume`]), if the stream holds the
+//! same entry there or ends before: what the engine has lost is then read from the journal and appended again,
+//! however much it is. A new journal, and one beyond whose end the stream was trimmed, begins at the end of the stream
+//! ([`begin_journal`]).
+//!
 //! # State
 //!
 //! A [`Replica`] is the state of one server. Two connections drive it: one appends, one reads. Each asks for
@@ -47,17 +55,23 @@ mod backoff;
 mod engine;
 mod entry;
 mod history;
+mod journaled;
 mod replica;
 mod snapshot;
 mod tail_lane;
+#[cfg(test)]
+mod tests;
 
 pub use append_lane::AppendLane;
+#[cfg(feature = "cluster")]
+pub(crate) use backoff::Backoff;
 pub use engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
-pub use entry::{BadEntry, Entry, Origin, Remainder};
+pub use entry::{BadEntry, Entry, Origin};
 pub use history::{History, Link, Remembered};
+pub use journaled::{JournaledEntries, begin_journal, resume};
 pub use replica::{
-    Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, Replica, ReplicaStatus,
-    Request, Response, TROUBLES, Trouble,
+    Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, RECALL_BYTES, Replica,
+    ReplicaStatus, Request, Response, TROUBLES, Trouble,
 };
 pub use snapshot::{Progress, Published, RestoreError, Restored, publish, restore};
 pub use tail_lane::TailLane;

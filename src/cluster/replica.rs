@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::append_lane::AppendLane;
 use super::engine::{Appended, EngineError, Position, StreamEngine, StreamInfo};
-use super::entry::{Entry, Origin, Remainder};
+use super::entry::{Entry, Origin};
 use super::history::{History, Link};
 use super::tail_lane::TailLane;
-use crate::engine::Batch;
+use crate::engine::{Batch, Remainder};
+use crate::journal::{StreamEntry, StreamLink};
 
 /// The maximum number of bytes of entries that are kept to be appended again, if the engine loses them.
 pub const MAX_RETAINED_BYTES: usize = 64 << 20;
@@ -26,6 +28,9 @@ pub(super) const RECHECK: Duration = Duration::from_millis(200);
 
 /// How long a read waits for entries.
 pub const READ_WAIT: Duration = Duration::from_secs(1);
+
+/// The number of bytes of entries that are read from the journal at once.
+pub const RECALL_BYTES: usize = 16 << 20;
 
 /// A call of the engine that a connection makes next. Between two calls nothing is locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,9 @@ pub enum Response {
 pub enum Next {
     /// It makes a call.
     Call(Request),
+    /// It reads the entries after a position from the journal, or the oldest ones, up to [`RECALL_BYTES`], and
+    /// passes them to [`Replica::on_recalled`].
+    Recall(Option<Position>),
     /// It waits until this time, or until it is woken.
     WaitUntil(Duration),
     /// It waits until it is woken.
@@ -96,6 +104,8 @@ impl Request {
 pub enum Trouble {
     /// The engine does not answer as it should.
     Unreachable(String),
+    /// The journal cannot be read, which has entries that the engine has lost.
+    Journal(String),
     /// The stream does not exist, and this server cannot restore it.
     Missing {
         /// What this server awaits.
@@ -128,9 +138,16 @@ pub enum Trouble {
 }
 
 /// The [names](Trouble::name) of all kinds of trouble.
-pub const TROUBLES: [&str; 5] = ["unreachable", "missing", "lost", "trimmed", "diverged"];
+pub const TROUBLES: [&str; 6] =
+    ["unreachable", "missing", "lost", "trimmed", "diverged", "journal"];
 
 impl Trouble {
+    /// Returns whether it ends by itself as soon as the engine or the disk works again.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Trouble::Unreachable(_) | Trouble::Journal(_))
+    }
+
     /// Returns a name for metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -140,6 +157,7 @@ impl Trouble {
             Trouble::Lost { .. } => TROUBLES[2],
             Trouble::Trimmed { .. } => TROUBLES[3],
             Trouble::Diverged { .. } => TROUBLES[4],
+            Trouble::Journal(_) => TROUBLES[5],
         }
     }
 }
@@ -148,28 +166,31 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Unreachable(error) => write!(f, "stream unreachable: {error}"),
+            Trouble::Journal(error) => write!(
+                f,
+                "paused by the disk: the engine has lost entries, and those in the journal cannot be read: \
+                 {error}"
+            ),
             Trouble::Missing { awaited } => write!(
                 f,
                 "the stream is gone: it does not exist any more, {awaited} is awaited, and this server has \
-                 not kept all entries; restore the engine from its backup"
+                 not kept all entries"
             ),
             Trouble::Lost { first, kept } => write!(
                 f,
                 "diverged: the engine has lost sequences {first} to {}, which this server has applied and \
-                 not kept; nothing is applied until another server appends them again, or this server is \
-                 restarted",
+                 not kept; nothing is applied until another server appends them again",
                 kept.saturating_sub(1)
             ),
             Trouble::Trimmed { first, next } => write!(
                 f,
                 "too far behind: the stream has been trimmed, sequences {first} to {} are not in it any \
-                 more; restart this server, so that it loads the newest snapshot",
+                 more",
                 next.saturating_sub(1)
             ),
             Trouble::Diverged { first, next, reason } => write!(
                 f,
-                "diverged at sequences {first} to {}: {reason}; nothing more is applied, restart this \
-                 server to follow the stream as it is",
+                "diverged at sequences {first} to {}: {reason}; nothing more is applied",
                 next.saturating_sub(1)
             ),
         }
@@ -236,6 +257,16 @@ pub struct ReplicaStatus {
     pub trouble: Option<&'static str>,
 }
 
+/// The entries that were read and not passed to the journal.
+#[derive(Debug)]
+struct JournalFeed {
+    /// The random ID of the stream.
+    stream: u64,
+    entries: VecDeque<StreamEntry>,
+    /// The position up to which the journal is known to have everything.
+    committed: Position,
+}
+
 /// The state of one server in the stream. Two connections drive it: the [`AppendLane`] and the
 /// [`TailLane`]. Both ask it for the next call, make the call without holding it, and pass it the answer.
 #[derive(Debug)]
@@ -248,6 +279,10 @@ pub struct Replica {
     pub(super) retained: VecDeque<Entry>,
     retained_bytes: usize,
     max_retained_bytes: usize,
+    /// What is to be journaled, if this server has a journal.
+    journal: Option<JournalFeed>,
+    /// Entries that were read from the journal to be appended again, each with the position before it.
+    pub(super) recalled: VecDeque<(Position, Entry)>,
     pub(super) pending: VecDeque<Pending>,
     commits: VecDeque<Commit>,
     untaken_bytes: usize,
@@ -273,6 +308,8 @@ impl Replica {
             retained: kept,
             retained_bytes,
             max_retained_bytes: MAX_RETAINED_BYTES,
+            journal: None,
+            recalled: VecDeque::new(),
             pending: VecDeque::new(),
             commits: VecDeque::new(),
             untaken_bytes: 0,
@@ -292,6 +329,26 @@ impl Replica {
         self.max_retained_bytes = bytes;
         self.forget_old();
         self
+    }
+
+    /// Returns the replica of a server with a journal, which takes the entries of the stream with this ID from
+    /// [`take_unjournaled`](Self::take_unjournaled) and applies none before.
+    #[must_use]
+    pub fn with_journal(mut self, stream: u64) -> Replica {
+        let committed = self.position();
+        self.journal = Some(JournalFeed { stream, entries: VecDeque::new(), committed });
+        self
+    }
+
+    /// Returns whether the server has a journal.
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Takes the oldest entry that was read and not passed to the journal.
+    pub fn take_unjournaled(&mut self) -> Option<StreamEntry> {
+        self.journal.as_mut()?.entries.pop_front()
     }
 
     /// Returns the last position that was read.
@@ -324,11 +381,19 @@ impl Replica {
         self.pending.push_back(Pending { next, bytes, content: Content::Batch(batch) });
     }
 
-    /// Returns the next entry to be applied.
+    /// Returns the next entry to be applied. If the server has a journal, the entry has to be committed there.
     pub fn take_commit(&mut self) -> Option<Commit> {
         let commit = self.commits.pop_front()?;
-        if let Commit::Other(remainder) = &commit {
-            self.untaken_bytes -= remainder.lines().len();
+        let next = match &commit {
+            Commit::Own { next } => *next,
+            Commit::Other(remainder) => {
+                self.untaken_bytes -= remainder.lines().len();
+                remainder.next
+            }
+        };
+        if let Some(journal) = &mut self.journal {
+            journal.committed = Position(next);
+            self.forget_old();
         }
         Some(commit)
     }
@@ -356,7 +421,7 @@ impl Replica {
     pub fn trouble(&self) -> Option<&Trouble> {
         let troubles = [self.tail_trouble(), self.append_trouble()];
         let troubles = || troubles.iter().copied().flatten();
-        troubles().find(|trouble| !matches!(trouble, Trouble::Unreachable(_))).or(troubles().next())
+        troubles().find(|trouble| !trouble.is_passing()).or(troubles().next())
     }
 
     /// Returns why this server cannot append.
@@ -369,6 +434,22 @@ impl Replica {
     #[must_use]
     pub fn tail_trouble(&self) -> Option<&Trouble> {
         self.tail.trouble()
+    }
+
+    /// Describes a trouble, with the way out.
+    #[must_use]
+    pub fn describe(&self, trouble: &Trouble) -> String {
+        let way_out = match (trouble, self.has_journal()) {
+            (Trouble::Unreachable(_) | Trouble::Journal(_), _) => return trouble.to_string(),
+            (Trouble::Missing { .. }, _) => "restore the engine from its backup",
+            (Trouble::Trimmed { .. }, _) => "a new start loads the newest snapshot",
+            (_, false) => "restart this server to follow the stream as it is",
+            (_, true) => {
+                "to follow the stream as it is, stop this server, move its data_dir away, which holds what \
+                 was lost, and start it again"
+            }
+        };
+        format!("{trouble}; {way_out}")
     }
 
     /// Returns how far the stream is ahead of this server, in sequences.
@@ -434,6 +515,8 @@ impl Replica {
             return Err(Refusal::Contradiction);
         }
         self.history.admit(&entry).map_err(Refusal::Trouble)?;
+        let remainder = entry.remainder(awaited);
+        self.journal(&entry, &remainder);
         let is_own = self.cover(&entry);
         match is_own {
             true => {
@@ -442,7 +525,6 @@ impl Replica {
             }
             false => {
                 self.status.other_entries += 1;
-                let remainder = entry.remainder(awaited);
                 self.untaken_bytes += remainder.lines().len();
                 self.commits.push_back(Commit::Other(remainder));
             }
@@ -452,6 +534,24 @@ impl Replica {
         self.retained.push_back(entry);
         self.forget_old();
         Ok(())
+    }
+
+    /// Passes an entry to the journal, if there is one.
+    fn journal(&mut self, entry: &Entry, remainder: &Remainder) {
+        let Some(JournalFeed { stream, entries, .. }) = &mut self.journal else { return };
+        let link = StreamLink {
+            stream: *stream,
+            epoch: self.tail.epoch().unwrap_or_default(),
+            chain: self.history.newest().link.chain,
+            fingerprint: entry.fingerprint,
+        };
+        entries.push_back(StreamEntry {
+            first: remainder.first,
+            next: remainder.next,
+            count: memchr::memchr_iter(b'\n', remainder.lines()).count() as u32,
+            link,
+            bytes: Arc::clone(&entry.bytes),
+        });
     }
 
     /// Removes the own batches that an entry covers. Returns whether the entry is the last of them.
@@ -471,10 +571,16 @@ impl Replica {
 
     fn forget_old(&mut self) {
         while self.retained_bytes > self.max_retained_bytes
+            && self.retained.front().is_some_and(|oldest| self.is_journaled(oldest))
             && let Some(entry) = self.retained.pop_front()
         {
             self.retained_bytes -= entry.bytes.len();
         }
+    }
+
+    /// Returns whether an entry is in the journal, if there is one.
+    fn is_journaled(&self, entry: &Entry) -> bool {
+        self.journal.as_ref().is_none_or(|journal| entry.next <= journal.committed)
     }
 
     fn recycle(&mut self, mut lines: Vec<u8>) {

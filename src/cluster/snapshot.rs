@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine};
+use super::engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
 use super::entry::{BadEntry, Entry};
 use super::history::{History, Link};
 use super::replica::{MAX_RETAINED_BYTES, Trouble};
@@ -72,6 +72,41 @@ pub enum RestoreError {
     /// The entries do not continue each other.
     #[error("{0}")]
     Trouble(Box<Trouble>),
+    /// The journal cannot be used.
+    #[error("{0}: move the directory away, so that this server reads the stream from its start")]
+    Journal(String),
+    /// The journal does not follow a stream.
+    #[error(
+        "the journal is that of a server without --stream: name another data_dir, or leave --stream out"
+    )]
+    NoStream,
+    /// The journal follows another stream.
+    #[error(
+        "the journal follows another stream than this one: name the stream that it belongs to, or another \
+         data_dir"
+    )]
+    OtherStream,
+    /// The stream does not contain what the journal does.
+    #[error(
+        "diverged: the journal ends at sequence {position} with something else than the stream, which goes on \
+         to {end}, because the engine has lost what this server had applied, and others have appended \
+         something else; to follow the stream as it is, move the directory away, which then holds what was \
+         lost (eventserver journal dump)"
+    )]
+    Diverged {
+        /// The end of the journal.
+        position: Position,
+        /// The end of the stream.
+        end: Position,
+    },
+}
+
+impl RestoreError {
+    /// Returns whether the same attempt may succeed later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, RestoreError::Engine(error) if error.may_pass())
+    }
 }
 
 /// The state that a stream leads to.
@@ -85,8 +120,10 @@ pub struct Restored {
     pub kept: VecDeque<Entry>,
     /// The snapshot from which it was restored.
     pub snapshot: Option<SnapshotPointer>,
-    /// The epoch of the engine.
+    /// The epoch of the engine in which the stream contained these entries.
     pub epoch: u64,
+    /// The random ID of the stream. 0 if it is not known.
+    pub stream: u64,
     kept_bytes: usize,
 }
 
@@ -95,6 +132,18 @@ pub struct Restored {
 pub enum Progress {
     /// The stream was created.
     Created,
+    /// The journal has gone further than the stream, whose end is `None` if it does not exist.
+    Ahead {
+        /// The end of the journal.
+        position: Position,
+        /// The end of the stream.
+        end: Option<Position>,
+    },
+    /// The stream was trimmed beyond the end of the journal.
+    Behind {
+        /// The end of the journal.
+        position: Position,
+    },
     /// A snapshot was loaded.
     Loaded {
         /// Its position.
@@ -123,32 +172,13 @@ pub fn restore(
     max_events: usize,
     mut progress: impl FnMut(Progress),
 ) -> Result<Restored, RestoreError> {
-    let missing = RestoreError::Missing { first_sequence };
-    let info = match (engine.info()?, create) {
-        (Some(info), _) => info,
-        (None, None) => return Err(missing),
-        (None, Some(id)) => {
-            let genesis = Entry::genesis(first_sequence, id);
-            if engine.create(genesis.next, &genesis.bytes)? == Appended::Accepted {
-                progress(Progress::Created);
-                let info = engine.info()?;
-                engine.settle(info.map_or(0, |info| info.epoch), true)?;
-            }
-            engine.info()?.ok_or(missing)?
-        }
-    };
+    let info = open_or_create(engine, first_sequence, create, &mut progress)?;
     let end = info.end;
-    let mut restored = base(engine, first_sequence)?;
+    let mut restored = base(engine, first_sequence)?.with_first_sequence(first_sequence)?;
     restored.epoch = info.epoch;
     restored.state.keep_history(max_events);
     if let Some(SnapshotPointer { position, .. }) = restored.snapshot {
         progress(Progress::Loaded { position });
-    }
-    if restored.state.first_sequence != first_sequence {
-        return Err(RestoreError::FirstSequence {
-            configured: first_sequence,
-            recorded: restored.state.first_sequence,
-        });
     }
     while restored.position() < end {
         let entries = engine.read(Some(restored.position()), Duration::ZERO)?;
@@ -163,6 +193,30 @@ pub fn restore(
     Ok(restored)
 }
 
+/// Returns what is known of the stream. Creates one that does not exist, with the random number `create` as its
+/// ID, if there is one.
+fn open_or_create(
+    engine: &mut impl StreamEngine,
+    first_sequence: u64,
+    create: Option<u64>,
+    progress: &mut impl FnMut(Progress),
+) -> Result<StreamInfo, RestoreError> {
+    let missing = RestoreError::Missing { first_sequence };
+    match (engine.info()?, create) {
+        (Some(info), _) => Ok(info),
+        (None, None) => Err(missing),
+        (None, Some(id)) => {
+            let genesis = Entry::genesis(first_sequence, id);
+            if engine.create(genesis.next, &genesis.bytes)? == Appended::Accepted {
+                progress(Progress::Created);
+                let info = engine.info()?;
+                engine.settle(info.map_or(0, |info| info.epoch), true)?;
+            }
+            engine.info()?.ok_or(missing)
+        }
+    }
+}
+
 /// Returns the state at the newest snapshot, or before the first event if there is none.
 fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored, RestoreError> {
     for attempt in 1.. {
@@ -171,7 +225,7 @@ fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored,
             Ok(state) => {
                 let link = Link { position: pointer.position, chain: pointer.chain };
                 let history = History::starting_at(link, pointer.fingerprint);
-                return Ok(Restored::new(state, history, Some(pointer)));
+                return Ok(Restored::new(state, history, Some(pointer), pointer.stream));
             }
             // It was replaced while it was loaded.
             Err(_) if attempt < MAX_LOADS && engine.newest_snapshot()? != Some(pointer) => {}
@@ -182,12 +236,13 @@ fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored,
         Some((position, bytes)) => Entry::decode(position, bytes)?,
         None => return Err(RestoreError::Missing { first_sequence }),
     };
-    if genesis.first != genesis.next.0 {
+    if !genesis.is_genesis() {
         return Err(RestoreError::NoSnapshot { oldest: genesis.next });
     }
     let link = Link::default().then(genesis.next, genesis.fingerprint);
     let history = History::starting_at(link, genesis.fingerprint);
-    let mut restored = Restored::new(State::new(genesis.first), history, None);
+    let stream = genesis.origin.server;
+    let mut restored = Restored::new(State::new(genesis.first), history, None, stream);
     restored.keep(genesis);
     Ok(restored)
 }
@@ -207,11 +262,25 @@ fn load(engine: &mut impl StreamEngine, pointer: &SnapshotPointer) -> Result<Sta
 }
 
 impl Restored {
-    fn new(state: State, history: History, snapshot: Option<SnapshotPointer>) -> Restored {
-        Restored { state, history, kept: VecDeque::new(), snapshot, epoch: 0, kept_bytes: 0 }
+    pub(super) fn new(
+        state: State,
+        history: History,
+        snapshot: Option<SnapshotPointer>,
+        stream: u64,
+    ) -> Restored {
+        let kept = VecDeque::new();
+        Restored { state, history, kept, snapshot, epoch: 0, stream, kept_bytes: 0 }
     }
 
-    fn position(&self) -> Position {
+    /// Checks that the stream starts with the configured first sequence.
+    fn with_first_sequence(self, configured: u64) -> Result<Restored, RestoreError> {
+        match self.state.first_sequence {
+            recorded if recorded == configured => Ok(self),
+            recorded => Err(RestoreError::FirstSequence { configured, recorded }),
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
         self.history.newest().link.position
     }
 
@@ -287,7 +356,7 @@ fn publish_locked(
     first_sequence: u64,
     id: u64,
 ) -> Result<Published, RestoreError> {
-    let Restored { state, history, snapshot, .. } =
+    let Restored { state, history, snapshot, stream, .. } =
         restore(engine, first_sequence, None, 0, |_| {})?;
     let newest = *history.newest();
     let position = newest.link.position;
@@ -305,6 +374,7 @@ fn publish_locked(
         chunks,
         chain: newest.link.chain,
         fingerprint: newest.fingerprint,
+        stream,
     };
     if !engine.lock_snapshots(id, LOCK_TTL)? {
         return Err(lost_lock().into());
@@ -318,7 +388,7 @@ fn publish_locked(
 }
 
 fn lost_lock() -> EngineError {
-    EngineError("another server has begun a snapshot, because this one took too long".to_owned())
+    EngineError::passing("another server has begun a snapshot, because this one took too long")
 }
 
 /// A snapshot that is written to the engine in chunks, in order.

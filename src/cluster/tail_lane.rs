@@ -49,6 +49,11 @@ impl TailLane {
         self.trouble.as_ref()
     }
 
+    /// Returns the epoch of the engine in which the stream contained what was read.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
     /// Creates the state for a server that has read the stream in this epoch of the engine.
     pub(super) fn new(epoch: u64) -> TailLane {
         TailLane { epoch: Some(epoch), ..TailLane::default() }
@@ -102,7 +107,7 @@ impl Replica {
             Err(error) => {
                 self.status.errors += 1;
                 let at = now + self.tail.backoff.next_delay(random);
-                self.tail.retry(at, Some(Trouble::Unreachable(error.0)));
+                self.tail.retry(at, Some(Trouble::Unreachable(error.reason)));
                 return;
             }
         };

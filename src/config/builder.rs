@@ -84,14 +84,6 @@ fn check_stream(config: &Config, origins: &Origins) -> Result<(), Error> {
             origins.stream
         )));
     }
-    if let Some(directory) = &config.data_dir {
-        return Err(Error::Conflict(format!(
-            "--stream ({}) and --data-dir {} ({}) exclude each other: the stream keeps what the journal would",
-            origins.stream,
-            directory.display(),
-            origins.data_dir
-        )));
-    }
     if config.on_source_disconnect == OnSourceDisconnect::Reset {
         return Err(Error::Conflict(format!(
             "--stream ({}) and --on-source-disconnect reset ({}) exclude each other, because a reset would \

@@ -205,7 +205,7 @@ settings! {
     data_dir: Option<PathBuf> = None,
         Journal, Restart, "data-dir" "DIR",
         "keep sequence and follows in a journal in this directory, so that a restart continues where the \
-         server stopped",
+         server stopped; with --stream, what was read from there",
         "dataDir" => OptionalPath;
 
     /// When the journal is forced to disk.

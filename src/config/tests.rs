@@ -644,6 +644,8 @@ fn a_stream_excludes_resets_and_its_password_is_shown_nowhere() {
     let reset = read(&format!(r#"{{"stream": "{url}", "onSourceDisconnect": "reset"}}"#));
     let message = reset.unwrap_err().to_string();
     assert!(message.contains("exclude each other"), "{message}");
+    let journaled = read(&format!(r#"{{"stream": "{url}", "dataDir": "d", "sync": 5}}"#)).unwrap();
+    assert!(journaled.stream.is_some() && journaled.data_dir.is_some());
     // A misspelt URL is shown, its password is not.
     for text in ["redis://me:hidden@127.0.0.1:6379/0", "rdis://me:hidden@h/0?stream=e"] {
         let message = read(&format!(r#"{{"stream": "{text}"}}"#)).unwrap_err().to_string();

@@ -1,5 +1,8 @@
 //! The changes of the state, as they are written to a log before they are applied.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 /// The size of its lines from which a batch is complete, in bytes. It may exceed it by one line.
 const BATCH_BYTES: usize = 256 << 10;
 
@@ -46,6 +49,31 @@ impl Batch {
             self.lines.push(b'\n');
             self.count += 1;
         }
+    }
+}
+
+/// A batch of others that shares its bytes with the log, without the sequences that were covered before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remainder {
+    /// The first sequence.
+    pub first: u64,
+    /// The sequence after the last.
+    pub next: u64,
+    bytes: Arc<Vec<u8>>,
+    lines: Range<usize>,
+}
+
+impl Remainder {
+    /// Creates the batch whose lines are this range of `bytes`.
+    #[must_use]
+    pub fn new(first: u64, next: u64, bytes: Arc<Vec<u8>>, lines: Range<usize>) -> Remainder {
+        Remainder { first, next, bytes, lines }
+    }
+
+    /// Returns the lines, in order, each ended by LF. Sequences without a line are void or were given up.
+    #[must_use]
+    pub fn lines(&self) -> &[u8] {
+        self.bytes.get(self.lines.clone()).unwrap_or_default()
     }
 }
 

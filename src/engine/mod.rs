@@ -32,7 +32,7 @@ use std::ops::Range;
 
 pub use graph::{FollowerGraph, Recipient, Registration};
 pub use history::History;
-pub use log_entry::{Batch, LogEntry};
+pub use log_entry::{Batch, LogEntry, Remainder};
 pub use reorder::{Head, InsertOutcome, ReorderBuffer};
 pub use resume::{Missed, Resume, ResumeProgress};
 pub use state_hash::StateHash;

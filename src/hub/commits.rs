@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::cluster::{Remainder, ReplicaStatus};
-use crate::engine::{Batch, Engine, FollowerGraph, History, LogEntry, StateHash};
+use crate::engine::{Batch, Engine, FollowerGraph, History, LogEntry, Remainder, StateHash};
 use crate::hub::budgets::Budgets;
 use crate::protocol::EventDecoder;
 
@@ -32,6 +31,11 @@ pub trait CommitLog: Debug {
         false
     }
 
+    /// Returns whether what comes next was removed from the log, so that only a new start can go on.
+    fn is_outrun(&self) -> bool {
+        false
+    }
+
     /// Returns the number of entries after which the log wants to know the state hash, if any. It must not
     /// rise to a number of entries that were taken before.
     fn stamp_point(&self) -> Option<u64>;
@@ -46,12 +50,35 @@ pub trait CommitLog: Debug {
     fn problem(&self) -> Option<String>;
 
     /// Returns what operators see of a log that others append to, too.
-    fn stream_status(&self) -> Option<ReplicaStatus> {
+    fn stream_status(&self) -> Option<StreamStatus> {
         None
     }
 
     /// Completes the log, within `timeout`.
     fn finish(self: Box<Self>, timeout: Duration);
+}
+
+/// What operators see of a log that several servers share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// The last position that was read.
+    pub position: u64,
+    /// The last position of the stream, as far as it is known.
+    pub end: u64,
+    /// Own entries that were read back.
+    pub own_entries: u64,
+    /// Entries of other servers that were read.
+    pub other_entries: u64,
+    /// Own batches that others had covered when they were appended.
+    pub covered_batches: u64,
+    /// Entries that were appended again, because the engine had lost them.
+    pub repaired_entries: u64,
+    /// The number of connections that were dropped after an error.
+    pub errors: u64,
+    /// Bytes of entries that are kept to be appended again.
+    pub retained_bytes: u64,
+    /// Why this server does not follow the stream at present: a short name.
+    pub trouble: Option<&'static str>,
 }
 
 /// A log, and the state that its entries lead to.
@@ -138,7 +165,7 @@ impl Commits {
     }
 
     /// Returns what operators see of a log that others append to, too.
-    pub(crate) fn stream_status(&self) -> Option<ReplicaStatus> {
+    pub(crate) fn stream_status(&self) -> Option<StreamStatus> {
         self.log.as_ref().and_then(|log| log.stream_status())
     }
 
@@ -219,6 +246,11 @@ impl Commits {
     #[inline]
     pub(crate) fn is_behind(&self) -> bool {
         self.log.as_ref().is_some_and(|log| log.is_behind())
+    }
+
+    /// Returns whether only a new start can go on.
+    pub(crate) fn is_outrun(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_outrun())
     }
 
     /// Lets the engine apply what the log has committed since, up to the next sequence at which the log

@@ -50,7 +50,7 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
-pub use commits::{CommitLog, Committed, RestoredLog};
+pub use commits::{CommitLog, Committed, RestoredLog, StreamStatus};
 pub(crate) use listener::Listener;
 pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
@@ -75,7 +75,6 @@ use self::resumes::Resumes;
 use self::shutdown::Shutdown;
 use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
-use crate::cluster::ReplicaStatus;
 use crate::config::{Config, OnSourceDisconnect};
 use crate::engine::{Engine, History, Recipient, StateHash};
 use crate::protocol::Sequence;
@@ -153,9 +152,15 @@ impl<A: Acceptor> Hub<A> {
         self.commits.problem()
     }
 
+    /// Returns whether what comes next was removed from the log, so that only a new start can go on.
+    #[must_use]
+    pub fn is_outrun(&self) -> bool {
+        self.commits.is_outrun()
+    }
+
     /// Returns what operators see of a log that others append to, too.
     #[must_use]
-    pub fn stream_status(&self) -> Option<ReplicaStatus> {
+    pub fn stream_status(&self) -> Option<StreamStatus> {
         self.commits.stream_status()
     }
 

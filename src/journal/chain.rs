@@ -1,9 +1,9 @@
 //! The segments of a journal that belong together, and their replay.
 
 use super::error::{Corruption, Error};
-use super::names::{SegmentName, SnapshotName};
+use super::names::{SUPERSEDED, SegmentName, SnapshotName};
 use super::reader::{BadRecord, LaterRecords, RecordReader, Step, find_later_records};
-use super::record::{HEADER_BYTES, Header, HeaderError, Kind, MAX_PAYLOAD_BYTES, read_u128};
+use super::record::{HEADER_BYTES, Header, HeaderError, Kind, MAX_RECORD_PAYLOAD_BYTES, read_u128};
 use super::segment::{SegmentEnd, SegmentStart};
 use super::snapshot::{SnapshotError, SnapshotPoint, read_snapshot};
 use super::state::State;
@@ -63,7 +63,7 @@ pub(super) struct Replayed {
 
 /// Observes a replay.
 pub trait Replay {
-    /// Called after each batch and each reset.
+    /// Called after each batch, each reset, each entry of a stream and each place in one.
     fn on_record(&mut self, header: &Header, payload: &[u8]);
 }
 
@@ -81,7 +81,13 @@ impl Chain {
             names.iter().filter_map(|name| SnapshotName::parse(name)).collect();
         segments.sort_unstable();
         snapshots.sort_unstable_by(|a, b| b.cmp(a));
-        let next_generation = segments.last().map_or(1, |name| name.generation + 1);
+        let newest = segments.last().map(|name| name.generation);
+        let newest = newest.max(snapshots.first().map(|name| name.generation));
+        let next_generation = newest.map_or(1, |newest| newest + 1);
+        if names.iter().any(|name| name == SUPERSEDED) {
+            segments.clear();
+            snapshots.clear();
+        }
         let mut chain = Chain {
             segments: Vec::new(),
             broken: None,
@@ -386,7 +392,7 @@ impl<F: ReadAt> Segment<'_, F> {
         }
         let length = self.file.size().map_err(read_error())?;
         let left = length.saturating_sub(offset) as usize;
-        let mut tail = vec![0; left.min(HEADER_BYTES + MAX_PAYLOAD_BYTES)];
+        let mut tail = vec![0; left.min(HEADER_BYTES + MAX_RECORD_PAYLOAD_BYTES)];
         let read = read_full(self.file, offset, &mut tail).map_err(read_error())?;
         let last = tail[..read].iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let bytes = (end.min(length).saturating_sub(offset)).max(last as u64);

@@ -8,6 +8,7 @@ use super::error::Error;
 use super::record::{Header, Kind};
 use super::state::State;
 use super::storage::Storage;
+use super::stream::applied_lines;
 
 /// What a dump contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,9 +128,9 @@ impl<'a, W: io::Write> Printer<'a, W> {
         }
     }
 
-    fn print_batch(&mut self, header: &Header, payload: &[u8]) {
+    fn print_batch(&mut self, header: &Header, lines: &[u8]) {
         let mut awaited = header.first;
-        for line in payload.split_inclusive(|&byte| byte == b'\n') {
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
             // The replay has checked that the lines are events in order.
             let sequence = sequence_of(line).unwrap_or(awaited);
             self.print_voids(awaited..sequence);
@@ -166,7 +167,7 @@ impl<W: io::Write> Replay for Printer<'_, W> {
             self.resets_left -= 1;
             (self.dumped.first, self.dumped.next) = (header.next, header.next);
         } else if self.resets_left == 0 {
-            self.print_batch(header, payload);
+            self.print_batch(header, applied_lines(header, payload));
         }
     }
 }

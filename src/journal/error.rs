@@ -20,7 +20,7 @@ pub enum Error {
     Corrupt(Corruption),
     /// A file was written in another version of the format.
     #[error(
-        "{file} has journal format version {version}, this program reads and writes version \
+        "{file} has journal format version {version}, this program reads versions up to \
          {FORMAT_VERSION}: run the {} of eventserver that wrote it",
         if *version > FORMAT_VERSION { "newer version" } else { "older version" }
     )]

@@ -80,6 +80,7 @@ impl Replay for Totals {
         self.bytes += header.record_bytes();
         match header.kind {
             Kind::Reset => self.resets += 1,
+            Kind::Stream => {}
             _ => {
                 self.batches += 1;
                 self.lines += u64::from(header.count);

@@ -20,6 +20,7 @@ mod segment;
 mod snapshot;
 mod state;
 mod storage;
+mod stream;
 mod writer;
 
 pub use chain::Replay;
@@ -38,4 +39,7 @@ pub(crate) use snapshot::write_records;
 pub use snapshot::{SnapshotError, SnapshotPoint, read_snapshot, write_snapshot};
 pub use state::State;
 pub use storage::{ReadAt, Storage, StorageFile};
+pub use stream::{
+    EntryPayload, StreamEntry, StreamLink, StreamPart, begin_at, begin_with, read_entries,
+};
 pub use writer::{CommitPoint, Position, SEGMENT_BYTES, Writer, is_disk_full};

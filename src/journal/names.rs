@@ -11,6 +11,9 @@ pub(super) const UNFINISHED_SEGMENT: &str = "segment.unfinished";
 /// The snapshot that is being written.
 pub(super) const UNFINISHED_SNAPSHOT: &str = "snapshot.unfinished";
 
+/// The empty file that marks all segments and snapshots beside it as superseded by a journal that is being begun.
+pub(super) const SUPERSEDED: &str = "superseded.unfinished";
+
 const SEGMENT_SUFFIX: &str = ".segment";
 const SNAPSHOT_SUFFIX: &str = ".snapshot";
 

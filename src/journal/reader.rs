@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use memchr::memmem;
 
-use super::record::{HEADER_BYTES, Header, HeaderError, MAX_PAYLOAD_BYTES};
+use super::record::{HEADER_BYTES, Header, HeaderError, MAX_RECORD_PAYLOAD_BYTES};
 use super::storage::{ReadAt, read_full};
 
 /// The number of bytes read at once.
@@ -109,7 +109,7 @@ impl<F: ReadAt> RecordReader<'_, F> {
         if header.previous != self.checksum {
             return Ok(Step::Bad(BadRecord::Chain));
         }
-        if header.bytes as usize > MAX_PAYLOAD_BYTES {
+        if header.bytes as usize > MAX_RECORD_PAYLOAD_BYTES {
             return Ok(Step::Bad(BadRecord::TooLong(header.bytes)));
         }
         let record_bytes = HEADER_BYTES + header.bytes as usize;

@@ -2,15 +2,20 @@
 
 use std::fmt;
 
+use super::stream::MAX_ENTRY_OVERHEAD;
+
 /// The length of a record's header, in bytes. The same in all versions of the format.
 pub const HEADER_BYTES: usize = 64;
 
-/// The version of the format that is written and read.
-pub const FORMAT_VERSION: u16 = 1;
+/// The newest version of the format. All older ones are read, too.
+pub const FORMAT_VERSION: u16 = 2;
 
 /// The maximum length of a record's payload, in bytes. A batch is closed at 256 KiB, before it takes a line
 /// (of up to 64 KiB) that exceeds this.
 pub const MAX_PAYLOAD_BYTES: usize = 512 << 10;
+
+/// The maximum length of any record's payload, in bytes: an entry of a stream has more than its lines.
+pub(super) const MAX_RECORD_PAYLOAD_BYTES: usize = MAX_PAYLOAD_BYTES + MAX_ENTRY_OVERHEAD;
 
 const MAGIC: [u8; 4] = *b"EVJR";
 
@@ -34,10 +39,16 @@ pub enum Kind {
     Follows,
     /// The last record of a snapshot.
     SnapshotEnd,
+    /// The second record of each file of a journal that follows a stream. Its payload is a
+    /// [`StreamLink`](super::StreamLink).
+    Stream,
+    /// An entry of the stream that several servers share. Its payload is a
+    /// [`StreamEntry`](super::StreamEntry).
+    Entry,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 9] = [
         Kind::SegmentStart,
         Kind::Batch,
         Kind::Reset,
@@ -45,7 +56,18 @@ impl Kind {
         Kind::SnapshotStart,
         Kind::Follows,
         Kind::SnapshotEnd,
+        Kind::Stream,
+        Kind::Entry,
     ];
+
+    /// Returns the version of the format that introduced the kind, so that older programs refuse no more
+    /// than what they cannot read.
+    fn version(self) -> u16 {
+        match self {
+            Kind::Stream | Kind::Entry => 2,
+            _ => 1,
+        }
+    }
 
     fn code(self) -> u8 {
         1 + self as u8
@@ -99,7 +121,7 @@ impl fmt::Display for HeaderError {
             HeaderError::Checksum => f.write_str("the checksum of the header does not match"),
             HeaderError::Version(version) => write!(
                 f,
-                "format version {version}, this program reads and writes version {FORMAT_VERSION}"
+                "format version {version}, this program reads versions up to {FORMAT_VERSION}"
             ),
             HeaderError::Kind(kind) => write!(f, "unknown kind of record {kind}"),
         }
@@ -112,7 +134,7 @@ impl Header {
     pub fn encode(&self) -> ([u8; HEADER_BYTES], u32) {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[4..6].copy_from_slice(&self.kind.version().to_le_bytes());
         bytes[6] = self.kind.code();
         bytes[8..16].copy_from_slice(&self.file_id.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.first.to_le_bytes());
@@ -141,7 +163,7 @@ impl Header {
             return Err(HeaderError::Checksum);
         }
         let version = u16::from_le_bytes([bytes[4], bytes[5]]);
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             return Err(HeaderError::Version(version));
         }
         let kind = Kind::from_code(bytes[6]).ok_or(HeaderError::Kind(bytes[6]))?;
@@ -251,15 +273,15 @@ mod tests {
             bytes[60..].copy_from_slice(&checksum.to_le_bytes());
             Header::decode(&bytes)
         };
-        assert_eq!(with(4, 2), Err(HeaderError::Version(2)));
+        assert_eq!(with(4, 3), Err(HeaderError::Version(3)));
         assert_eq!(with(6, 0), Err(HeaderError::Kind(0)));
-        assert_eq!(with(6, 8), Err(HeaderError::Kind(8)));
+        assert_eq!(with(6, 10), Err(HeaderError::Kind(10)));
     }
 
     proptest! {
         #[test]
         fn roundtrip(
-            kind in 0..7_usize,
+            kind in 0..9_usize,
             numbers in any::<[u64; 4]>(),
             words in any::<[u32; 4]>(),
         ) {

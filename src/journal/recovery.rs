@@ -5,11 +5,14 @@ use std::ops::Range;
 
 use super::chain::{Chain, Replay};
 use super::error::Error;
-use super::names::{SegmentName, SnapshotName, UNFINISHED_SEGMENT, UNFINISHED_SNAPSHOT};
+use super::names::{
+    SUPERSEDED, SegmentName, SnapshotName, UNFINISHED_SEGMENT, UNFINISHED_SNAPSHOT,
+};
 use super::record::{Header, Kind, append_record};
 use super::segment::{SegmentEnd, SegmentStart};
 use super::state::State;
 use super::storage::{ReadAt, Storage, StorageFile, read_full, write_once};
+use super::stream::{StreamEntry, remove_marker, remove_superseded};
 use super::writer::Position;
 
 /// The minimum number of bytes between two notices of progress.
@@ -96,15 +99,17 @@ pub struct Recovery {
 }
 
 /// Counts what is replayed and reports progress.
-struct Counter<'a, N> {
+struct Counter<'a, N, R> {
     on_notice: &'a mut N,
+    observer: &'a mut R,
     bytes: u64,
     total: u64,
     lines: u64,
 }
 
-impl<N: FnMut(Notice)> Replay for Counter<'_, N> {
-    fn on_record(&mut self, header: &Header, _: &[u8]) {
+impl<N: FnMut(Notice), R: Replay> Replay for Counter<'_, N, R> {
+    fn on_record(&mut self, header: &Header, payload: &[u8]) {
+        self.observer.on_record(header, payload);
         let before = self.bytes / PROGRESS_BYTES;
         self.bytes += header.record_bytes();
         self.lines += u64::from(header.count);
@@ -127,11 +132,11 @@ impl Recovery {
         first_sequence: u64,
         on_notice: impl FnMut(Notice),
     ) -> Result<Recovery, Error> {
-        Recovery::read_with_history(storage, first_sequence, 0, on_notice)
+        Recovery::read_with_history(storage, first_sequence, 0, &mut (), on_notice)
     }
 
     /// The same, and keeps at least the newest `max_events` events, if that is not 0 and the journal reaches back that
-    /// far. It then starts at an older snapshot if it has to.
+    /// far. It then starts at an older snapshot if it has to. Passes what is replayed to `observer`.
     ///
     /// # Errors
     ///
@@ -140,6 +145,7 @@ impl Recovery {
         storage: &S,
         first_sequence: u64,
         max_events: usize,
+        observer: &mut impl Replay,
         mut on_notice: impl FnMut(Notice),
     ) -> Result<Recovery, Error> {
         let chain = Chain::load(storage)?;
@@ -152,7 +158,13 @@ impl Recovery {
             let recorded = newest.first_sequence;
             return Err(Error::FirstSequence { configured: first_sequence, recorded });
         }
-        Recovery::replay(storage, &chain, max_events, &mut on_notice)
+        Recovery::replay(storage, &chain, max_events, observer, &mut on_notice)
+    }
+
+    /// Removes the restored state. What remains to be done must be [done](Self::complete) before.
+    pub fn take_state(&mut self) -> State {
+        let State { first_sequence, .. } = self.state;
+        std::mem::replace(&mut self.state, State::new(first_sequence))
     }
 
     /// The same as [`read`](Self::read), with the first sequence that is recorded.
@@ -163,13 +175,18 @@ impl Recovery {
         let chain = Chain::load(storage)?;
         match chain.segments.is_empty() {
             true => Ok(Recovery::empty(0, chain.next_generation)),
-            false => Recovery::replay(storage, &chain, 0, &mut on_notice),
+            false => Recovery::replay(storage, &chain, 0, &mut (), &mut on_notice),
         }
     }
 
     fn empty(first_sequence: u64, next_generation: u64) -> Recovery {
-        let position =
-            Position { previous: None, next_generation, awaited: first_sequence, first_sequence };
+        let position = Position {
+            previous: None,
+            next_generation,
+            awaited: first_sequence,
+            first_sequence,
+            stream: None,
+        };
         Recovery {
             state: State::new(first_sequence),
             position,
@@ -187,6 +204,7 @@ impl Recovery {
         storage: &S,
         chain: &Chain,
         max_events: usize,
+        observer: &mut impl Replay,
         on_notice: &mut impl FnMut(Notice),
     ) -> Result<Recovery, Error> {
         let base = chain.load_base_for(storage, max_events, |bytes, total| {
@@ -200,7 +218,7 @@ impl Recovery {
         state.keep_history(max_events);
         on_notice(Notice::Base { snapshot: base.snapshot, awaited: state.awaited, segments });
         let total = (0..segments).map(|index| segment_bytes(storage, chain, index)).sum();
-        let mut counter = Counter { on_notice, bytes: 0, total, lines: 0 };
+        let mut counter = Counter { on_notice, observer, bytes: 0, total, lines: 0 };
         let mut recovery = Recovery::empty(state.first_sequence, chain.next_generation);
         let mut bytes_before = 0;
         // An older base may have been chosen for the sake of the history.
@@ -228,7 +246,7 @@ impl Recovery {
                 reason,
             });
         }
-        recovery.position.awaited = state.awaited;
+        (recovery.position.awaited, recovery.position.stream) = (state.awaited, state.stream);
         (recovery.lines, recovery.bytes) = (counter.lines, counter.bytes - bytes_before);
         recovery.damaged_snapshots = base.damaged.into_iter().map(|(name, _)| name).collect();
         Ok(Recovery { state, ..recovery })
@@ -242,6 +260,11 @@ impl Recovery {
     ///
     /// The storage refused.
     pub fn complete<S: Storage>(&self, storage: &mut S) -> Result<(), Error> {
+        let names = list(storage)?;
+        if names.iter().any(|name| name == SUPERSEDED) {
+            remove_superseded(storage)?;
+            remove_marker(storage)?;
+        }
         if let Some(torn) = &self.torn {
             copy_aside(storage, torn)?;
         }
@@ -259,7 +282,6 @@ impl Recovery {
             let renamed = storage.rename(&name, &format!("{name}.damaged"));
             renamed.map_err(Error::io("rename", &name))?;
         }
-        let names = storage.list().map_err(Error::io("list", "the directory of the journal"))?;
         for name in [UNFINISHED_SEGMENT, UNFINISHED_SNAPSHOT] {
             if names.iter().any(|each| each == name) {
                 storage.remove(name).map_err(Error::io("remove", name))?;
@@ -273,45 +295,68 @@ impl Recovery {
         &mut self,
         storage: &mut S,
     ) -> Result<(), Error> {
-        let Position { previous, next_generation, awaited, first_sequence } = self.position;
-        // A generation is used once, whatever becomes of the file.
-        self.position.next_generation += 1;
-        let name =
-            SegmentName { generation: next_generation, first: awaited, id: storage.random_id() };
-        let mut record = Vec::new();
-        let checksum = SegmentStart { name, first_sequence, previous }.append_to(&mut record);
-        let offset = record.len() as u64;
-        let end = SegmentEnd { generation: next_generation, id: name.id, offset, checksum };
-        let created = storage.create(UNFINISHED_SEGMENT, 0).and_then(|mut file| {
-            write_once(&mut file, 0, &record)?;
-            self.append_hash(&mut file, end)?;
-            file.sync()?;
-            storage.rename(UNFINISHED_SEGMENT, &name.to_string())?;
-            storage.sync()
-        });
-        created.map_err(Error::io("create", &name.to_string()))?;
-        self.position.previous = Some(end);
-        Ok(())
+        append_segment(storage, &mut self.position, None, &self.state)
     }
 
     fn append_hash(&self, file: &mut impl StorageFile, end: SegmentEnd) -> io::Result<()> {
-        let awaited = self.position.awaited;
-        let header = Header {
-            kind: Kind::SegmentEnd,
-            file_id: end.id,
-            first: awaited,
-            next: awaited,
-            count: 0,
-            bytes: 0,
-            synced: end.offset,
-            payload_checksum: 0,
-            previous: end.checksum,
-        };
-        let mut record = Vec::new();
-        append_record(&mut record, header, &self.state.hash().0.to_le_bytes());
-        file.truncate(end.offset)?;
-        write_once(file, end.offset, &record)
+        append_hash(file, end, &self.state)
     }
+}
+
+/// Continues a journal by a segment that holds at most one entry and leads to `state`, on the disk before it
+/// gets its name.
+pub(super) fn append_segment<S: Storage>(
+    storage: &mut S,
+    position: &mut Position,
+    entry: Option<&StreamEntry>,
+    state: &State,
+) -> Result<(), Error> {
+    let Position { previous, next_generation, awaited, first_sequence, stream } = *position;
+    // A generation is used once, whatever becomes of the file.
+    position.next_generation += 1;
+    let name = SegmentName { generation: next_generation, first: awaited, id: storage.random_id() };
+    let mut record = Vec::new();
+    let start = SegmentStart { name, first_sequence, previous };
+    let mut checksum = start.append_with_link(&mut record, stream);
+    if let Some(entry) = entry {
+        checksum = entry.append_to(&mut record, name.id, checksum);
+        (position.awaited, position.stream) = (entry.next, Some(entry.link));
+    }
+    let offset = record.len() as u64;
+    let end = SegmentEnd { generation: next_generation, id: name.id, offset, checksum };
+    let created = storage.create(UNFINISHED_SEGMENT, 0).and_then(|mut file| {
+        write_once(&mut file, 0, &record)?;
+        append_hash(&mut file, end, state)?;
+        file.sync()?;
+        storage.rename(UNFINISHED_SEGMENT, &name.to_string())?;
+        storage.sync()
+    });
+    created.map_err(Error::io("create", &name.to_string()))?;
+    position.previous = Some(end);
+    Ok(())
+}
+
+/// Appends the hash of the state to which a segment leads, and cuts off what follows.
+fn append_hash(file: &mut impl StorageFile, end: SegmentEnd, state: &State) -> io::Result<()> {
+    let header = Header {
+        kind: Kind::SegmentEnd,
+        file_id: end.id,
+        first: state.awaited,
+        next: state.awaited,
+        count: 0,
+        bytes: 0,
+        synced: end.offset,
+        payload_checksum: 0,
+        previous: end.checksum,
+    };
+    let mut record = Vec::new();
+    append_record(&mut record, header, &state.hash().0.to_le_bytes());
+    file.truncate(end.offset)?;
+    write_once(file, end.offset, &record)
+}
+
+fn list<S: Storage>(storage: &S) -> Result<Vec<String>, Error> {
+    storage.list().map_err(Error::io("list", "the directory of the journal"))
 }
 
 /// Writes bytes again that the file holds already. A sync that failed before a restart may have left them

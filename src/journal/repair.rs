@@ -225,7 +225,7 @@ impl<S: Storage> Planner<'_, S> {
             previous: Some(previous),
         };
         let mut content = Vec::new();
-        start.append_to(&mut content);
+        start.append_with_link(&mut content, state.stream);
         let segment = segment.to_string();
         self.overlay.add(&segment, content.clone());
         self.repair.steps.push(RepairStep::Continue { snapshot: text, segment, content });

@@ -2,6 +2,7 @@
 
 use super::names::SegmentName;
 use super::record::{Header, Kind, append_record, read_u32, read_u64};
+use super::stream::StreamLink;
 
 /// The length of the payload of a [`SegmentStart`], in bytes.
 const PAYLOAD_BYTES: usize = 44;
@@ -33,7 +34,7 @@ pub struct SegmentStart {
 
 impl SegmentStart {
     /// Appends the record to `out`. Returns the checksum of its header.
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) -> u32 {
+    fn append_to(&self, out: &mut Vec<u8>) -> u32 {
         let SegmentStart { name, first_sequence, previous } = *self;
         let none = SegmentEnd { generation: 0, id: 0, offset: 0, checksum: 0 };
         let previous = previous.unwrap_or(none);
@@ -54,6 +55,14 @@ impl SegmentStart {
             previous: 0,
         };
         append_record(out, header, &payload)
+    }
+
+    /// Appends the record and, in a journal that follows a stream, the one of the place there. Returns the
+    /// checksum of the last header.
+    pub(super) fn append_with_link(&self, out: &mut Vec<u8>, stream: Option<StreamLink>) -> u32 {
+        let checksum = self.append_to(out);
+        let SegmentName { id, first, .. } = self.name;
+        stream.map_or(checksum, |link| link.append_to(out, id, first, checksum))
     }
 
     /// Decodes the record of the segment `name`. Returns `None` if it is not one of this segment.

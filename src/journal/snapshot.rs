@@ -10,6 +10,7 @@ use super::record::{read_u32, read_u64, read_u128};
 use super::segment::SegmentEnd;
 use super::state::State;
 use super::storage::{ReadAt, Storage, StorageFile, read_full, write_once};
+use super::stream::StreamLink;
 use crate::protocol::UserId;
 
 /// The size at which a record of follows is written, in bytes.
@@ -124,6 +125,9 @@ pub(crate) fn write_records(
     };
     let start = [point.generation, point.id, state.first_sequence].map(u64::to_le_bytes);
     out.append(Kind::SnapshotStart, 0, start.as_flattened())?;
+    if let Some(link) = state.stream {
+        out.append(Kind::Stream, 0, &link.encode())?;
+    }
     let follows = write_follows(&mut out, state)?;
     let mut end = follows.to_le_bytes().to_vec();
     end.extend_from_slice(&state.hash().0.to_le_bytes());
@@ -212,6 +216,9 @@ pub fn read_snapshot(
                 }
                 follows += u64::from(count);
                 on_bytes(records.offset());
+            }
+            Step::Record(Header { kind: Kind::Stream, .. }, payload) if state.stream.is_none() => {
+                state.stream = StreamLink::decode(payload);
             }
             Step::Record(Header { kind: Kind::SnapshotEnd, .. }, payload) => {
                 let is_complete = payload.len() == END_BYTES

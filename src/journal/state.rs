@@ -2,6 +2,7 @@
 
 use crate::engine::{FollowerGraph, History, StateHash};
 use crate::journal::record::{Header, Kind};
+use crate::journal::stream::{EntryPayload, StreamLink};
 use crate::protocol::{Decoded, Event, EventDecoder, EventKind, Line};
 
 /// The limit for a line, which has passed `max_line_bytes` of any configuration.
@@ -18,6 +19,8 @@ pub struct State {
     pub first_sequence: u64,
     /// The newest events, if they are kept.
     pub history: Option<History>,
+    /// The place in the stream that several servers share, if the events are from there.
+    pub stream: Option<StreamLink>,
     /// Whether the graph contains all follows.
     knows_follows: bool,
     /// Decodes batches. Its buffer is reused.
@@ -33,6 +36,7 @@ impl State {
             awaited: first_sequence,
             first_sequence,
             history: None,
+            stream: None,
             knows_follows: true,
             decoder: EventDecoder::new(MAX_LINE_BYTES),
         }
@@ -76,18 +80,30 @@ impl State {
             ));
         }
         match header.kind {
-            Kind::Batch => {
-                let State { graph, history, decoder, .. } = self;
-                for_each_event(decoder, header, payload, |event, line| {
-                    let has_changed = apply_event(graph, event);
-                    if let Some(history) = history {
-                        history.push(event.sequence.get(), event.kind, line, has_changed);
-                    }
-                })?;
-                self.awaited = header.next;
+            Kind::Batch if self.stream.is_none() => self.apply_lines(header, payload),
+            Kind::Entry => {
+                let entry = EntryPayload::decode(payload).ok_or("the entry is too short")?;
+                let StreamLink { stream, .. } =
+                    self.stream.ok_or("an entry of a stream whose place is not known")?;
+                self.apply_lines(header, entry.lines_from(header.first))?;
+                let EntryPayload { epoch, chain, fingerprint, .. } = entry;
+                self.stream = Some(StreamLink { stream, epoch, chain, fingerprint });
                 Ok(())
             }
-            Kind::Reset if header.next == self.first_sequence && payload.is_empty() => {
+            Kind::Stream if header.next == header.first => {
+                let link =
+                    StreamLink::decode(payload).ok_or("the place in the stream is malformed")?;
+                if self.stream.is_some_and(|known| known != link) {
+                    return Err("it continues at another place in the stream".to_owned());
+                }
+                self.stream = Some(link);
+                Ok(())
+            }
+            Kind::Reset
+                if self.stream.is_none()
+                    && header.next == self.first_sequence
+                    && payload.is_empty() =>
+            {
                 self.graph.clear_follows();
                 if let Some(history) = &mut self.history {
                     history.clear();
@@ -98,6 +114,20 @@ impl State {
             }
             kind => Err(format!("a record of the kind {kind:?} does not belong here")),
         }
+    }
+}
+
+impl State {
+    fn apply_lines(&mut self, header: &Header, lines: &[u8]) -> Result<(), String> {
+        let State { graph, history, decoder, .. } = self;
+        for_each_event(decoder, header, lines, |event, line| {
+            let has_changed = apply_event(graph, event);
+            if let Some(history) = history {
+                history.push(event.sequence.get(), event.kind, line, has_changed);
+            }
+        })?;
+        self.awaited = header.next;
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use super::names::{SPARE, SegmentName, UNFINISHED_SEGMENT};
 use super::record::{HEADER_BYTES, Header, Kind, append_record};
 use super::segment::{SegmentEnd, SegmentStart};
 use super::storage::{Storage, StorageFile, write_once};
+use super::stream::{StreamEntry, StreamLink};
 use crate::engine::{Batch, LogEntry, StateHash};
 
 /// The size of a segment, in bytes.
@@ -16,13 +17,23 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// The size from which a group of records is written, in bytes.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// Returns the length of the record of an entry, in bytes.
-fn record_bytes(entry: &LogEntry) -> u64 {
-    let payload = match entry {
-        LogEntry::Batch(batch) => batch.lines.len(),
-        LogEntry::Reset { .. } => 0,
-    };
-    (HEADER_BYTES + payload) as u64
+/// Something to be written: what this server has put in order, or what it has read from a stream.
+#[derive(Debug)]
+enum Pending {
+    Log(LogEntry),
+    Stream(StreamEntry),
+}
+
+impl Pending {
+    /// Returns the length of its record, in bytes.
+    fn record_bytes(&self) -> u64 {
+        let payload = match self {
+            Pending::Log(LogEntry::Batch(batch)) => batch.lines.len(),
+            Pending::Log(LogEntry::Reset { .. }) => 0,
+            Pending::Stream(entry) => entry.payload_bytes(),
+        };
+        (HEADER_BYTES + payload) as u64
+    }
 }
 
 /// Whether an entry counts as committed once it is written, or once it is also on the disk.
@@ -40,6 +51,8 @@ struct Mark {
     offset: u64,
     checksum: u32,
     awaited: u64,
+    /// The place in the stream, in a journal that follows one.
+    stream: Option<StreamLink>,
 }
 
 /// The segment that records are appended to.
@@ -49,7 +62,7 @@ struct OpenSegment<F> {
     name: SegmentName,
     /// Whether the file has its name, after everything in it was synced.
     is_named: bool,
-    /// The first record, which is all that a segment contains that holds no entry.
+    /// The end of the first records, which are all that a segment contains that holds no entry.
     start: Mark,
     synced: Mark,
     written: Mark,
@@ -79,16 +92,17 @@ pub struct Writer<S: Storage> {
     next_generation: u64,
     /// The end of the last segment before the open one.
     previous: Option<SegmentEnd>,
-    /// The awaited sequence at that end.
+    /// The awaited sequence and the place in the stream at that end.
     previous_awaited: u64,
+    previous_stream: Option<StreamLink>,
     segment: Option<OpenSegment<S::File>>,
     closed: VecDeque<ClosedSegment<S::File>>,
     /// The segment that was given up and the end of what counts of it, until the next one is created.
     given_up: Option<(S::File, u64)>,
     /// Entries that are not written.
-    pending: VecDeque<LogEntry>,
+    pending: VecDeque<Pending>,
     /// Entries that are written to the open segment and not synced.
-    unsynced: VecDeque<LogEntry>,
+    unsynced: VecDeque<Pending>,
     /// The number of entries that were synced.
     synced_entries: u64,
     /// The number of entries that are committed. It never falls.
@@ -109,6 +123,8 @@ pub struct Position {
     pub awaited: u64,
     /// The first sequence of the stream.
     pub first_sequence: u64,
+    /// The place in the stream that several servers share, if the journal follows one.
+    pub stream: Option<StreamLink>,
 }
 
 impl<S: Storage> Writer<S> {
@@ -122,6 +138,7 @@ impl<S: Storage> Writer<S> {
             next_generation: position.next_generation,
             previous: position.previous,
             previous_awaited: position.awaited,
+            previous_stream: position.stream,
             segment: None,
             closed: VecDeque::new(),
             given_up: None,
@@ -143,7 +160,12 @@ impl<S: Storage> Writer<S> {
 
     /// Adds an entry, to be written by [`flush`](Self::flush).
     pub fn append(&mut self, entry: LogEntry) {
-        self.pending.push_back(entry);
+        self.pending.push_back(Pending::Log(entry));
+    }
+
+    /// Adds an entry of the stream that the journal follows, to be written by [`flush`](Self::flush).
+    pub fn append_stream(&mut self, entry: StreamEntry) {
+        self.pending.push_back(Pending::Stream(entry));
     }
 
     /// Writes all pending entries, and syncs them if they are committed only then.
@@ -267,7 +289,7 @@ impl<S: Storage> Writer<S> {
         let mut count = 0;
         for entry in &self.pending {
             let is_first = end.offset == segment.start.offset;
-            let fits = is_first || end.offset + record_bytes(entry) <= self.segment_bytes;
+            let fits = is_first || end.offset + entry.record_bytes() <= self.segment_bytes;
             if !fits || self.group.len() >= GROUP_BYTES {
                 break;
             }
@@ -323,9 +345,11 @@ impl<S: Storage> Writer<S> {
         let start =
             SegmentStart { name, first_sequence: self.first_sequence, previous: self.previous };
         let mut record = Vec::new();
-        let checksum = start.append_to(&mut record);
+        let stream = self.previous_stream;
+        let checksum = start.append_with_link(&mut record, stream);
         write_once(&mut file, 0, &record)?;
-        let start = Mark { offset: record.len() as u64, checksum, awaited: name.first };
+        let offset = record.len() as u64;
+        let start = Mark { offset, checksum, awaited: name.first, stream };
         let mut segment =
             OpenSegment { file, name, is_named: false, start, synced: start, written: start };
         // What was committed has to be in the segment, because the one given up no longer counts.
@@ -396,7 +420,7 @@ impl<S: Storage> Writer<S> {
         self.synced_entries += self.unsynced.len() as u64;
         self.committed = self.committed.max(self.synced_entries);
         for entry in self.unsynced.drain(..) {
-            if let LogEntry::Batch(Batch { mut lines, .. }) = entry {
+            if let Pending::Log(LogEntry::Batch(Batch { mut lines, .. })) = entry {
                 lines.clear();
                 self.free_buffers.push(lines);
             }
@@ -411,28 +435,38 @@ impl<S: Storage> Writer<S> {
             checksum: end.checksum,
         });
         self.previous_awaited = end.awaited;
+        self.previous_stream = end.stream;
     }
 }
 
 /// Appends the record of an entry. Returns the end after it.
 fn append_entry<F>(
     out: &mut Vec<u8>,
-    entry: &LogEntry,
+    entry: &Pending,
     segment: &OpenSegment<F>,
     end: Mark,
 ) -> Mark {
     let id = segment.name.id;
-    let (header, payload) = match entry {
-        LogEntry::Batch(batch) => {
-            (header(Kind::Batch, id, entry.range(), batch.count), &batch.lines[..])
+    let mut payload = Vec::new();
+    let (header, payload, stream) = match entry {
+        Pending::Log(log @ LogEntry::Batch(batch)) => {
+            (header(Kind::Batch, id, log.range(), batch.count), &batch.lines[..], end.stream)
         }
-        LogEntry::Reset { .. } => (header(Kind::Reset, id, entry.range(), 0), &[][..]),
+        Pending::Log(log @ LogEntry::Reset { .. }) => {
+            (header(Kind::Reset, id, log.range(), 0), &[][..], end.stream)
+        }
+        Pending::Stream(entry) => {
+            entry.append_payload(&mut payload);
+            let range = (entry.first, entry.next);
+            (header(Kind::Entry, id, range, entry.count), &payload[..], Some(entry.link))
+        }
     };
     // An unnamed segment is synced before it can be found.
     let synced = if segment.is_named { segment.synced.offset } else { end.offset };
     let header = Header { synced, previous: end.checksum, ..header };
     let checksum = append_record(out, header, payload);
-    Mark { offset: end.offset + record_bytes(entry), checksum, awaited: header.next }
+    let offset = end.offset + entry.record_bytes();
+    Mark { offset, checksum, awaited: header.next, stream }
 }
 
 fn header(kind: Kind, file_id: u64, (first, next): (u64, u64), count: u32) -> Header {

@@ -32,6 +32,12 @@ pub struct InheritedListeners {
 pub struct ActivationError(String);
 
 impl InheritedListeners {
+    /// Returns whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_none() && self.clients.is_none() && self.admin.is_none()
+    }
+
     /// Takes the listeners that `LISTEN_FDS` and `LISTEN_FDNAMES` describe, if `LISTEN_PID` is this process.
     /// Must be called once, before any thread starts, because it changes the environment.
     ///

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use super::StartError;
 use super::fd_limit::DescriptorBudget;
-use super::journal::Progress;
 use super::process;
+use super::restore_thread::Progress;
 use super::startup::Port;
 use super::tcp::TcpAcceptor;
 use crate::admin::histogram::Histograms;
@@ -20,10 +20,9 @@ use crate::admin::status::{
     Status, Traffic,
 };
 use crate::admin::{ADMIN_LISTENER, AdminServer, MAX_CONNECTIONS, Monitored};
-use crate::cluster::ReplicaStatus;
 use crate::config::Config;
 use crate::engine::StateHash;
-use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
+use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats, StreamStatus};
 
 /// The time for which a peer of the admin port may be unreachable. Its requests time out before.
 const PEER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -343,18 +342,18 @@ fn sequence_status(
     }
 }
 
-fn stream_status(replica: &ReplicaStatus) -> status::Stream {
+fn stream_status(stream: &StreamStatus) -> status::Stream {
     status::Stream {
-        position: replica.position,
-        end: replica.end,
-        lag: replica.end - replica.position,
-        trouble: replica.trouble,
-        own_entries: replica.own_entries,
-        other_entries: replica.other_entries,
-        covered_batches: replica.covered_batches,
-        repaired_entries: replica.repaired_entries,
-        errors: replica.errors,
-        retained_bytes: replica.retained_bytes,
+        position: stream.position,
+        end: stream.end,
+        lag: stream.end - stream.position,
+        trouble: stream.trouble,
+        own_entries: stream.own_entries,
+        other_entries: stream.other_entries,
+        covered_batches: stream.covered_batches,
+        repaired_entries: stream.repaired_entries,
+        errors: stream.errors,
+        retained_bytes: stream.retained_bytes,
     }
 }
 

@@ -8,6 +8,7 @@ mod fd_limit;
 mod journal;
 mod process;
 mod reload;
+mod restore_thread;
 mod service_manager;
 mod signals;
 mod start_error;
@@ -29,9 +30,9 @@ pub use activation::{ActivationError, InheritedListeners};
 use admin::Admin;
 use capture::Capture;
 use fd_limit::DescriptorBudget;
-use journal::RecoveryThread;
 pub use journal::{JournalError, ToolError, run_tool as run_journal_tool};
 use reload::Reloader;
+use restore_thread::{OpenLog, RestoreThread};
 use service_manager::ServiceManager;
 use signals::{Request, SignalThread};
 use start_error::ListenHint;
@@ -81,6 +82,9 @@ pub enum StartError {
     #[cfg(feature = "cluster")]
     #[error("{0}")]
     Stream(StreamError),
+    /// The thread that restores the state has ended without a result.
+    #[error("the start ended unexpectedly, see above")]
+    Ended,
     /// The poll or the signal handlers cannot be set up.
     #[error("cannot set up the event loop: {0}")]
     Setup(io::Error),
@@ -101,6 +105,8 @@ pub enum Shutdown {
     Graceful,
     /// Immediate, after a second signal.
     Forced,
+    /// After a drain, because only a new start can go on: the stream was trimmed beyond this server.
+    Outrun,
 }
 
 /// The poll and its pending signals.
@@ -212,6 +218,8 @@ pub struct Server {
     event_address: SocketAddr,
     client_address: SocketAddr,
     admin: Option<Admin>,
+    /// Whether the server drains because only a new start can go on.
+    is_outrun: bool,
 }
 
 impl std::fmt::Debug for Server {
@@ -224,8 +232,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Installs the signal handlers, restores the state from the journal, if there is one, and opens the
-    /// listeners, except `inherited` ones. `source` is where a reload reads the settings.
+    /// Installs the signal handlers, restores the state from the journal or the stream, if there is one, and
+    /// opens the listeners, except `inherited` ones. `source` is where a reload reads the settings.
     ///
     /// Operators are served from the start. Returns `None` if a signal asked to stop before the state was
     /// restored.
@@ -250,9 +258,9 @@ impl Server {
         let events = Port::reserve("events", events, config.event_listen)?;
         let clients = Port::reserve("clients", clients, config.client_listen)?;
         let mut admin = Admin::start(admin, &config, poller.poll.registry(), descriptor_limit)?;
-        let journal = match config.data_dir.as_deref() {
-            Some(directory) => {
-                let recovery = RecoveryThread::start(directory, &config, Arc::clone(&waker));
+        let restoring = RestoreThread::start(&config, Arc::clone(&waker));
+        let log = match restoring.map_err(StartError::Setup)? {
+            Some(restoring) => {
                 let startup = Startup {
                     poller: &mut poller,
                     signals: &signals,
@@ -260,20 +268,13 @@ impl Server {
                     admin: admin.as_mut(),
                     config: &config,
                 };
-                match startup.wait_for(&recovery.map_err(StartError::Setup)?)? {
-                    Some(journal) => Some(journal),
+                match startup.wait_for(&restoring)? {
+                    Some(log) => Some(log),
                     None => return Ok(None),
                 }
             }
             None => None,
         };
-        #[cfg(feature = "cluster")]
-        let stream = config
-            .stream
-            .as_ref()
-            .map(|url| stream::open(url, &config, Arc::clone(&waker)).map_err(StartError::Stream));
-        #[cfg(feature = "cluster")]
-        let stream = stream.transpose()?;
         // Before the listeners, so that a server that cannot capture accepts no connection.
         let capture = config.capture.as_deref().map(Capture::start).transpose();
         let capture = capture.map_err(StartError::Capture)?;
@@ -290,13 +291,12 @@ impl Server {
         let mut fitted = config.clone();
         let capacity = fit_descriptors(descriptors, &mut fitted);
         let mut hub = Hub::new(fitted, capacity, sources, clients, Instant::now());
-        if let Some(journal) = journal {
-            hub = hub.with_log(journal);
-        }
-        #[cfg(feature = "cluster")]
-        if let Some(stream) = stream {
-            hub = hub.with_log(stream);
-        }
+        hub = match log {
+            Some(OpenLog::Journal(journal)) => hub.with_log(*journal),
+            #[cfg(feature = "cluster")]
+            Some(OpenLog::Stream(stream)) => hub.with_log(*stream),
+            None => hub,
+        };
         if let Some(capture) = capture {
             hub.record_to(Box::new(capture));
         }
@@ -320,6 +320,7 @@ impl Server {
             event_address,
             client_address,
             admin,
+            is_outrun: false,
         }))
     }
 
@@ -367,7 +368,7 @@ impl Server {
         let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             if self.hub.is_stopped() {
-                return Ok(Shutdown::Graceful);
+                return Ok(if self.is_outrun { Shutdown::Outrun } else { Shutdown::Graceful });
             }
             ready.clear();
             let mut timeout = self.poll_timeout();
@@ -383,6 +384,7 @@ impl Server {
                 return Ok(Shutdown::Forced);
             }
             self.turn(&ready)?;
+            self.stop_if_outrun();
             self.report_to_service_manager();
         }
     }
@@ -399,6 +401,19 @@ impl Server {
             self.poller.admin_ready.clear();
         }
         result.map(|_| ())
+    }
+
+    /// Begins a drain if only a new start can go on. Clients are closed, because they would miss events without
+    /// being told.
+    fn stop_if_outrun(&mut self) {
+        if self.hub.is_outrun() && !self.hub.is_draining() {
+            log::warn!(
+                "starting again, because the stream was trimmed beyond this server: {}",
+                self.hub.log_problem().unwrap_or_default()
+            );
+            self.is_outrun = true;
+            self.hub.stop(Instant::now());
+        }
     }
 
     /// Returns the timeout of the next poll. `None`: no timeout.
@@ -435,6 +450,7 @@ impl Server {
                 Request::Stop => {
                     log::info!("stopping: delivering received events first");
                     self.service_manager.stopping(self.config.drain_timeout);
+                    self.is_outrun = false;
                     self.hub.stop(Instant::now());
                 }
                 Request::ForcedStop => return Shutdown::Forced,

@@ -1,4 +1,4 @@
-//! The start of a server: what it listens on, and what it does while the journal is replayed.
+//! The start of a server: what it listens on, and what it does while the state is restored.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 
 use super::admin::Admin;
-use super::journal::{OpenJournal, Progress, RecoveryThread};
+use super::restore_thread::{OpenLog, Progress, RestoreThread};
 use super::service_manager::ServiceManager;
 use super::signals::SignalThread;
 use super::tcp::{ReservedPort, TcpAcceptor};
@@ -72,33 +72,32 @@ pub(super) struct Startup<'a> {
 }
 
 impl Startup<'_> {
-    /// Serves operators, and tells the service manager of the progress, until the journal is recovered.
+    /// Serves operators, and tells the service manager of the progress, until the state is restored.
     /// Returns `None` as soon as a signal asks to stop.
-    pub(super) fn wait_for(
-        mut self,
-        recovery: &RecoveryThread,
-    ) -> Result<Option<OpenJournal>, StartError> {
+    pub(super) fn wait_for(mut self, start: &RestoreThread) -> Result<Option<OpenLog>, StartError> {
+        let (verb, log) = match self.config.stream {
+            None => ("recovered", "journal"),
+            Some(_) => ("read", "stream"),
+        };
         if let Some(admin) = &self.admin {
-            log::info!(
-                "operators are served on {} while the journal is recovered",
-                admin.address()
-            );
+            log::info!("operators are served on {} while the {log} is {verb}", admin.address());
         }
         let mut reported: Option<(Instant, Progress)> = None;
         loop {
-            if let Some(result) = recovery.take_result() {
-                return result.map(Some).map_err(StartError::Journal);
+            if let Some(result) = start.take_result() {
+                return result.map(Some);
             }
-            let progress = recovery.progress();
+            let progress = start.progress();
             if self.signals.take_stop() {
-                log::info!("stopping: the journal is not recovered ({progress})");
+                log::info!("stopping: the {log} is not {verb} ({progress})");
                 self.service_manager.stopping(Duration::ZERO);
                 return Ok(None);
             }
-            if reported.is_none_or(|(at, _)| at.elapsed() >= REPORT_INTERVAL) {
-                let is_progress = reported.is_none_or(|(_, last)| last != progress);
+            if reported.as_ref().is_none_or(|(at, _)| at.elapsed() >= REPORT_INTERVAL) {
+                let is_progress =
+                    progress.is_waiting() || reported.is_none_or(|(_, last)| last != progress);
                 self.service_manager.starting(&progress.to_string(), is_progress);
-                reported = Some((Instant::now(), progress));
+                reported = Some((Instant::now(), progress.clone()));
             }
             self.turn(progress).map_err(StartError::Setup)?;
         }

@@ -13,6 +13,7 @@
 
 mod engine_faults;
 mod failover;
+mod journals;
 mod node;
 mod partitions;
 mod proxy;

@@ -40,6 +40,22 @@ impl Node {
         node
     }
 
+    /// Starts a server on free ports of the loopback interface that cannot listen to sources and clients yet.
+    /// Waits until it serves operators.
+    #[track_caller]
+    pub(crate) fn start_without_waiting(flags: &[&str]) -> Node {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let command = Command::new(env!("CARGO_BIN_EXE_eventserver"));
+        let mut node =
+            Node::spawn(command, [any; 3], flags.iter().map(|&it| it.to_owned()).collect());
+        node.admin_address = wait_until("the server serves operators", || {
+            let log = node.log();
+            let (_, rest) = log.split_once("operators are served on ")?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        node
+    }
+
     fn spawn(mut command: Command, addresses: [SocketAddr; 3], flags: Vec<String>) -> Node {
         let [event_address, client_address, admin_address] = addresses;
         command
@@ -57,7 +73,7 @@ impl Node {
 
     /// Takes the addresses from the ready line.
     #[track_caller]
-    fn wait_for_ready_line(&mut self) {
+    pub(crate) fn wait_for_ready_line(&mut self) {
         let (sender, receiver) = std::sync::mpsc::channel();
         let output = self.child.stdout.take().unwrap();
         thread::spawn(move || {

@@ -27,9 +27,14 @@ impl Redis {
     /// Starts it with these options, each as in its configuration file.
     #[track_caller]
     pub(crate) fn start(options: &[&str]) -> Redis {
+        Redis::start_at(free_port(), options)
+    }
+
+    /// Starts it on a port that is free.
+    #[track_caller]
+    pub(crate) fn start_at(port: u16, options: &[&str]) -> Redis {
         let folder = TempDir::new().unwrap();
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let port = free_port();
         let child = spawn(port, folder.path(), &options);
         let redis = Redis { child, port, folder, options };
         redis.wait_until_ready();
@@ -60,8 +65,14 @@ impl Redis {
     /// Starts it again after a kill, on the same port, with what it has in its folder.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, self.folder.path(), &self.options);
+        self.spawn_again();
         self.wait_until_ready();
+    }
+
+    /// The same, without waiting until it answers.
+    #[track_caller]
+    pub(crate) fn spawn_again(&mut self) {
+        self.child = spawn(self.port, self.folder.path(), &self.options);
     }
 
     #[track_caller]

@@ -11,7 +11,7 @@ const PASSWORD: &str = "correct-horse-battery";
 
 /// Runs a server that has to fail. Returns its exit status and its log.
 #[track_caller]
-fn fails(flags: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn fails(flags: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eventserver"));
     command.args(["--event-listen", "0", "--client-listen", "0"]).args(flags);
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
@@ -71,11 +71,35 @@ fn an_emptied_engine_is_noticed() {
 
 #[test]
 #[ignore = "needs redis-server"]
-fn an_engine_that_is_not_there() {
-    let engine = format!("redis://127.0.0.1:{}", free_port());
-    let (status, log) = fails(&[&stream_flags(&engine)[0]]);
-    assert_eq!(status, Some(1), "{log}");
-    assert!(log.contains(&engine["redis://".len()..]) && log.contains("refused"), "{log}");
+fn a_start_waits_for_an_engine_that_is_not_there() {
+    let port = free_port();
+    let engine = format!("redis://127.0.0.1:{port}");
+    let flags = stream_flags(&engine);
+    let flags = flags.each_ref().map(String::as_str);
+    let mut node = Node::start_without_waiting(&flags);
+    node.is_unready_because_of("stream unreachable");
+    node.logs(&["WARN", &format!("127.0.0.1:{port}"), "refused", "trying again"]);
+    // A stop does not wait.
+    assert_eq!(node.stop(), Some(0));
+    let mut node = Node::start_without_waiting(&flags);
+    node.is_unready_because_of("stream unreachable");
+    let _redis = Redis::start_at(port, &["appendonly no"]);
+    node.wait_for_ready_line();
+    node.is_ready();
+    commit(&node, &follows(1..11), 11);
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_start_waits_for_an_engine_that_loads_its_data() {
+    let mut redis = Redis::start_durable();
+    let mut node = start_servers(1, &redis.to_string()).pop().unwrap();
+    commit(&node, &follows(1..11), 11);
+    node.kill();
+    redis.kill();
+    redis.spawn_again();
+    node.restart();
+    assert_eq!(node.awaited(), 11);
 }
 
 #[test]

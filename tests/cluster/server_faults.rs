@@ -1,5 +1,7 @@
 //! Servers that are killed, suspended, or late.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
@@ -113,4 +115,57 @@ fn a_server_that_stops_has_committed_what_it_has_read() {
     nodes[1].awaits(1001);
     nodes[0].restart();
     are_in_one_state(&nodes.iter().collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_server_beyond_which_the_stream_was_trimmed_starts_again_by_itself() {
+    let redis = Redis::start_durable();
+    let [stream, create, level] = stream_flags(&redis.to_string());
+    let folder = tempfile::tempdir().unwrap();
+    let journal = ["--data-dir", folder.path().to_str().unwrap()];
+    let common = [&*stream, &*create, &*level, "--stream-max-bytes", "1MiB"];
+    for own in [&[][..], &journal] {
+        let first = redis.command("EXISTS events") == ["0"];
+        let busy = Node::start(&common);
+        let start = if first { 1 } else { busy.awaited() };
+        let mut late = Node::start(&[&[&*stream, &*level], own].concat());
+        // With addresses that it has to take again.
+        late.kill();
+        late.restart();
+        late.awaits(start);
+        let mut client = TcpStream::connect(late.client_address).unwrap();
+        client.write_all(b"1\n").unwrap();
+        crate::wait_until("the client is registered", || {
+            (late.status("/clients/connected") == 1).then_some(())
+        });
+        late.suspend();
+        let (middle, end) = (start + 100_000, start + 200_000);
+        let published = |node: &Node| node.log().matches("published a snapshot").count();
+        let removed = |node: &Node| node.log().matches("removed the entries before").count();
+        let (published_before, removed_before) = (published(&busy), removed(&busy));
+        commit(&busy, &follows(start..middle), middle);
+        crate::wait_until("a snapshot is published", || {
+            (published(&busy) > published_before).then_some(())
+        });
+        commit(&busy, &follows(middle..end), end);
+        crate::wait_until("entries are removed", || {
+            (removed(&busy) > removed_before.max(usize::from(!first))).then_some(())
+        });
+        late.signal(Signal::CONT);
+        late.logs(&["starting again", "too far behind"]);
+        // Its client is not left without what is missing: it is closed.
+        client.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert!(received.is_empty() || received.ends_with(b"\r\n"));
+        crate::wait_until("it serves again", || {
+            TcpStream::connect(late.client_address).is_ok().then_some(())
+        });
+        late.awaits(end);
+        are_in_one_state(&[&busy, &late]);
+        commit(&late, &follows(end..end + 100), end + 100);
+        are_in_one_state(&[&busy, &late]);
+        assert_eq!(late.stop(), Some(0));
+    }
 }

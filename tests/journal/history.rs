@@ -117,7 +117,13 @@ pub(crate) fn writer_at(
 
 /// Returns the position of an empty journal.
 pub(crate) fn start(first_sequence: u64) -> Position {
-    Position { previous: None, next_generation: 1, awaited: first_sequence, first_sequence }
+    Position {
+        previous: None,
+        next_generation: 1,
+        awaited: first_sequence,
+        first_sequence,
+        stream: None,
+    }
 }
 
 /// Recovers, without completing the journal.

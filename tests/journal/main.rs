@@ -12,4 +12,5 @@ mod memory_disk;
 #[allow(dead_code, reason = "other targets use the rest")]
 mod prng;
 mod recovery;
+mod streams;
 mod tools;

@@ -67,7 +67,8 @@ fn short_lives(min_bytes: u64, lives: usize, max_events: usize) -> (u64, usize) 
     let mut history = History::new(1);
     let (mut most_lines, mut count) = (0, 0);
     for _ in 0..lives {
-        let mut recovery = Recovery::read_with_history(&disk, 1, max_events, |_| {}).unwrap();
+        let mut recovery =
+            Recovery::read_with_history(&disk, 1, max_events, &mut (), |_| {}).unwrap();
         assert_eq!(state_of(&recovery), *history.last());
         most_lines = most_lines.max(recovery.lines);
         recovery.complete(&mut disk.clone()).unwrap();

@@ -89,7 +89,13 @@ impl Storage for Folder {
 /// Writes a journal of about this many bytes, with follows between random ones of `users` and without a snapshot.
 /// Numbers have at least `digits`. Returns the awaited sequence.
 fn write_journal(folder: &Path, bytes: u64, users: u64, digits: usize) -> u64 {
-    let position = Position { previous: None, next_generation: 1, awaited: 1, first_sequence: 1 };
+    let position = Position {
+        previous: None,
+        next_generation: 1,
+        awaited: 1,
+        first_sequence: 1,
+        stream: None,
+    };
     let mut writer = Writer::new(Folder(folder.to_owned()), position, CommitPoint::Written);
     let mut random = Prng::announced(bytes);
     let (mut next, mut written) = (1, 0);

@@ -12,7 +12,7 @@ use crate::journal::{ReadAt, Storage, StorageFile};
 
 /// A directory of files.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(in crate::server) struct Directory {
     path: PathBuf,
     /// The open directory, to sync it.
     handle: File,
@@ -27,7 +27,7 @@ impl Directory {
     }
 
     /// Opens an existing directory whose files are only read.
-    pub(super) fn open_read_only(path: &Path) -> io::Result<Directory> {
+    pub(in crate::server) fn open_read_only(path: &Path) -> io::Result<Directory> {
         Directory::with_options(path, OpenOptions::new().read(true))
     }
 
@@ -84,7 +84,7 @@ impl Storage for Directory {
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct DiskFile(File);
+pub(in crate::server) struct DiskFile(File);
 
 impl ReadAt for DiskFile {
     fn size(&self) -> io::Result<u64> {

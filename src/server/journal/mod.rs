@@ -5,29 +5,34 @@
 
 mod directory;
 mod lock;
-mod recovery_thread;
 mod snapshot_thread;
 mod tool;
 mod writer_thread;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use std::{fs, io};
 
 use mio::Waker;
 
-pub(super) use recovery_thread::{Progress, RecoveryThread};
+#[cfg(feature = "cluster")]
+pub(super) use directory::Directory;
 pub use tool::{ToolError, run as run_tool};
+#[cfg(feature = "cluster")]
+pub(super) use writer_thread::JournalFeed;
 pub(super) use writer_thread::JournalThread;
 
+#[cfg(not(feature = "cluster"))]
 use self::directory::Directory;
 use self::lock::DirectoryLock;
-use self::recovery_thread::ProgressReport;
+use super::restore_thread::ProgressReport;
 use crate::config::{Config, SyncMode};
 use crate::hub::RestoredLog;
+#[cfg(feature = "cluster")]
+use crate::journal::Position;
 use crate::journal::{
-    self, CommitPoint, Recovery, SEGMENT_BYTES, SnapshotName, snapshot_recovered,
+    self, CommitPoint, Recovery, Replay, SEGMENT_BYTES, SnapshotName, snapshot_recovered,
 };
 
 /// Why the journal cannot be opened.
@@ -49,9 +54,15 @@ pub enum JournalError {
         /// The reason.
         error: journal::Error,
     },
-    /// The thread that recovers the journal has ended without a result.
-    #[error("the recovery of the journal ended unexpectedly, see above")]
-    Ended,
+    /// The journal belongs to a stream.
+    #[error(
+        "cannot use the data_dir {directory}: its journal follows a stream that several servers share; name \
+         the stream with --stream, or another data_dir"
+    )]
+    FollowsStream {
+        /// The directory.
+        directory: String,
+    },
 }
 
 impl JournalError {
@@ -62,53 +73,112 @@ impl JournalError {
     }
 }
 
-/// A recovered journal, with the thread that continues it.
-pub(super) type OpenJournal = RestoredLog<JournalThread>;
-
-/// Locks the directory, restores the state from the journal in it, and starts its threads. `waker` wakes the
-/// loop when entries are committed.
+/// Restores the state from the journal in a directory, and starts its threads. `waker` wakes the loop when
+/// entries are committed.
 ///
 /// # Errors
 ///
 /// Another process uses the directory, or the journal cannot be recovered.
-fn open(
+pub(super) fn open(
     directory: &Path,
     config: &Config,
-    waker: Arc<Waker>,
+    waker: &Arc<Waker>,
     report: &mut ProgressReport,
-) -> Result<OpenJournal, JournalError> {
-    let name = || directory.display().to_string();
-    let with_name = |reason: String| JournalError::Directory { directory: name(), reason };
-    fs::create_dir_all(directory).map_err(|error| with_name(error.to_string()))?;
-    let lock = DirectoryLock::acquire(directory).map_err(with_name)?;
-    let mut storage = open_storage(directory)?;
-    let mut recovery = recover(&mut storage, directory, config, report)
-        .map_err(|error| JournalError::Recovery { directory: name(), error })?;
-    let commit_point = match config.sync {
-        SyncMode::Always => CommitPoint::Synced,
-        SyncMode::Every(_) | SyncMode::Never => CommitPoint::Written,
-    };
-    let sync_interval = match config.sync {
-        SyncMode::Every(interval) => Some(interval),
-        SyncMode::Always | SyncMode::Never => None,
-    };
-    let snapshots = snapshot_thread::start(open_storage(directory)?, config.journal_retain_bytes)
-        .map_err(|error| with_name(error.to_string()))?;
-    // The end of the last run may have left complete segments.
-    snapshots.on_segment_complete();
-    let writer = journal::Writer::new(storage, recovery.position, commit_point);
-    let log = JournalThread::start(writer, sync_interval, snapshots, lock, waker)
-        .map_err(|error| with_name(error.to_string()))?;
-    let awaited = recovery.state.awaited;
-    let history = recovery.state.history.take();
-    Ok(OpenJournal { log, graph: recovery.state.graph, awaited, history })
+) -> Result<RestoredLog<JournalThread>, JournalError> {
+    let mut journal = RecoveredJournal::open(directory, config, &mut (), report)?;
+    if journal.recovery.position.stream.is_some() {
+        return Err(JournalError::FollowsStream { directory: directory.display().to_string() });
+    }
+    let state = journal.recovery.take_state();
+    let log = journal.start(config, waker)?;
+    let (awaited, history) = (state.awaited, state.history);
+    Ok(RestoredLog { log, graph: state.graph, awaited, history })
 }
 
-fn open_storage(directory: &Path) -> Result<Directory, JournalError> {
-    Directory::open(directory).map_err(|error: io::Error| JournalError::Directory {
-        directory: directory.display().to_string(),
-        reason: error.to_string(),
-    })
+/// A journal that is locked, recovered and ready to be continued.
+#[derive(Debug)]
+pub(super) struct RecoveredJournal {
+    directory: PathBuf,
+    lock: DirectoryLock,
+    storage: Directory,
+    pub(super) recovery: Recovery,
+}
+
+impl RecoveredJournal {
+    /// Locks the directory, and restores the state from the journal in it. Passes what is replayed to
+    /// `observer`.
+    ///
+    /// # Errors
+    ///
+    /// Another process uses the directory, or the journal cannot be recovered.
+    pub(super) fn open(
+        directory: &Path,
+        config: &Config,
+        observer: &mut impl Replay,
+        report: &mut ProgressReport,
+    ) -> Result<RecoveredJournal, JournalError> {
+        fs::create_dir_all(directory).map_err(unusable(directory))?;
+        let lock = DirectoryLock::acquire(directory).map_err(unusable(directory))?;
+        let mut storage = Directory::open(directory).map_err(unusable(directory))?;
+        let recovery = recover(&mut storage, directory, config, observer, report)
+            .map_err(with_name(directory))?;
+        Ok(RecoveredJournal { directory: directory.to_owned(), lock, storage, recovery })
+    }
+
+    /// Begins the journal anew by a function that writes to the directory, from where the journal ends, and
+    /// returns where it continues.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    #[cfg(feature = "cluster")]
+    pub(super) fn begin(
+        &mut self,
+        begin: impl FnOnce(&mut Directory, Position) -> Result<Position, journal::Error>,
+    ) -> Result<(), JournalError> {
+        let begun = begin(&mut self.storage, self.recovery.position);
+        self.recovery.position = begun.map_err(with_name(&self.directory))?;
+        Ok(())
+    }
+
+    /// Starts the threads that continue it. `waker` wakes the loop when entries are committed.
+    ///
+    /// # Errors
+    ///
+    /// The threads cannot be started.
+    pub(super) fn start(
+        self,
+        config: &Config,
+        waker: &Arc<Waker>,
+    ) -> Result<JournalThread, JournalError> {
+        let RecoveredJournal { directory, lock, storage, recovery } = self;
+        let commit_point = match config.sync {
+            SyncMode::Always => CommitPoint::Synced,
+            SyncMode::Every(_) | SyncMode::Never => CommitPoint::Written,
+        };
+        let sync_interval = match config.sync {
+            SyncMode::Every(interval) => Some(interval),
+            SyncMode::Always | SyncMode::Never => None,
+        };
+        let maintained = Directory::open(&directory).map_err(unusable(&directory))?;
+        let snapshots = snapshot_thread::start(maintained, config.journal_retain_bytes)
+            .map_err(unusable(&directory))?;
+        // The end of the last run may have left complete segments.
+        snapshots.on_segment_complete();
+        let writer = journal::Writer::new(storage, recovery.position, commit_point);
+        JournalThread::start(writer, sync_interval, snapshots, lock, Arc::clone(waker))
+            .map_err(unusable(&directory))
+    }
+}
+
+fn unusable<E: ToString>(directory: &Path) -> impl Fn(E) -> JournalError {
+    let directory = directory.display().to_string();
+    move |error| JournalError::Directory { directory: directory.clone(), reason: error.to_string() }
+}
+
+fn with_name(directory: &Path) -> impl Fn(journal::Error) -> JournalError {
+    let directory = directory.display().to_string();
+    move |error| JournalError::Recovery { directory: directory.clone(), error }
 }
 
 /// Restores the state and prepares the journal to be continued.
@@ -116,12 +186,13 @@ fn recover(
     storage: &mut Directory,
     directory: &Path,
     config: &Config,
+    observer: &mut impl Replay,
     report: &mut ProgressReport,
 ) -> Result<Recovery, journal::Error> {
     let start = Instant::now();
     let &Config { first_sequence, resume_events, .. } = config;
     let mut recovery =
-        Recovery::read_with_history(storage, first_sequence, resume_events, |notice| {
+        Recovery::read_with_history(storage, first_sequence, resume_events, observer, |notice| {
             report.on_notice(&notice);
         })?;
     report.on_replayed(recovery.state.awaited);

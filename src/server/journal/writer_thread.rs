@@ -14,6 +14,8 @@ use super::lock::DirectoryLock;
 use super::snapshot_thread::SnapshotThread;
 use crate::engine::{LogEntry, StateHash};
 use crate::hub::{CommitLog, Committed};
+#[cfg(feature = "cluster")]
+use crate::journal::StreamEntry;
 use crate::journal::{Error, Writer, is_disk_full};
 
 /// The time between two attempts while the disk refuses.
@@ -26,6 +28,8 @@ const NO_STAMP_POINT: u64 = 0;
 #[derive(Debug)]
 enum Message {
     Entry(LogEntry),
+    #[cfg(feature = "cluster")]
+    Stream(StreamEntry),
     Stamp(StateHash),
 }
 
@@ -105,11 +109,31 @@ impl JournalThread {
         })
     }
 
+    /// Returns the end to which entries of a stream are passed. It has to be dropped before
+    /// [`finish`](CommitLog::finish).
+    #[cfg(feature = "cluster")]
+    pub(in crate::server) fn feed(&self) -> Option<JournalFeed> {
+        self.messages.clone().map(JournalFeed)
+    }
+
     fn send(&self, message: Message) {
         let sent = self.messages.as_ref().map(|messages| messages.send(message));
         if !matches!(sent, Some(Ok(()))) {
             self.shared.set_problem(Some("the thread of the journal has ended".to_owned()));
         }
+    }
+}
+
+/// Passes entries of a stream to the journal.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug)]
+pub(in crate::server) struct JournalFeed(Sender<Message>);
+
+#[cfg(feature = "cluster")]
+impl JournalFeed {
+    /// Passes the next entry. Without effect once the journal has ended.
+    pub(in crate::server) fn append(&self, entry: StreamEntry) {
+        let _ = self.0.send(Message::Stream(entry));
     }
 }
 
@@ -211,6 +235,8 @@ impl WriterThread {
     fn take(&mut self, message: Message) {
         match message {
             Message::Entry(entry) => self.writer.append(entry),
+            #[cfg(feature = "cluster")]
+            Message::Stream(entry) => self.writer.append_stream(entry),
             Message::Stamp(hash) => {
                 if self.writer.stamp(hash) {
                     self.snapshots.on_segment_complete();

@@ -5,9 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::threads::Shared;
-use crate::cluster::{Commit, ReplicaStatus};
+use crate::cluster::Commit;
 use crate::engine::{LogEntry, StateHash};
-use crate::hub::{CommitLog, Committed};
+use crate::hub::{CommitLog, Committed, StreamStatus};
+use crate::server::journal::JournalThread;
 
 /// The time between two looks whether everything was read back, at the end.
 const FINISH_POLL: Duration = Duration::from_millis(10);
@@ -16,11 +17,13 @@ const FINISH_POLL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct StreamLog {
     shared: Arc<Shared>,
+    /// The journal of what was read, if there is one. Nothing is applied before it is committed there.
+    journal: Option<JournalThread>,
 }
 
 impl StreamLog {
-    pub(super) fn new(shared: Arc<Shared>) -> StreamLog {
-        StreamLog { shared }
+    pub(super) fn new(shared: Arc<Shared>, journal: Option<JournalThread>) -> StreamLog {
+        StreamLog { shared, journal }
     }
 }
 
@@ -35,8 +38,11 @@ impl CommitLog for StreamLog {
     }
 
     fn take_committed(&mut self) -> Option<Committed> {
-        if !self.shared.has_commit() {
+        if !self.has_committed() {
             return None;
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.take_committed();
         }
         let mut replica = self.shared.replica();
         let commit = replica.take_commit();
@@ -48,7 +54,8 @@ impl CommitLog for StreamLog {
     }
 
     fn has_committed(&self) -> bool {
-        self.shared.has_commit()
+        // Entries are passed to both in the same order.
+        self.shared.has_commit() && self.journal.as_ref().is_none_or(CommitLog::has_committed)
     }
 
     fn is_shared(&self) -> bool {
@@ -59,17 +66,28 @@ impl CommitLog for StreamLog {
         self.shared.is_behind()
     }
 
-    fn stamp_point(&self) -> Option<u64> {
-        None
+    fn is_outrun(&self) -> bool {
+        self.shared.is_outrun()
     }
 
-    fn stamp(&mut self, _: StateHash) {}
+    fn stamp_point(&self) -> Option<u64> {
+        self.journal.as_ref().and_then(CommitLog::stamp_point)
+    }
+
+    fn stamp(&mut self, hash: StateHash) {
+        if let Some(journal) = &mut self.journal {
+            journal.stamp(hash);
+        }
+    }
 
     fn take_buffer(&mut self) -> Vec<u8> {
         self.shared.replica().take_buffer()
     }
 
     fn problem(&self) -> Option<String> {
+        if let Some(problem) = self.journal.as_ref().and_then(CommitLog::problem) {
+            return Some(problem);
+        }
         if !self.shared.is_behind() {
             return None;
         }
@@ -79,12 +97,23 @@ impl CommitLog for StreamLog {
                 let status = replica.status();
                 format!("catching up: sequence {} of {}", status.position, status.end)
             },
-            ToString::to_string,
+            |trouble| replica.describe(trouble),
         ))
     }
 
-    fn stream_status(&self) -> Option<ReplicaStatus> {
-        Some(self.shared.replica().status())
+    fn stream_status(&self) -> Option<StreamStatus> {
+        let status = self.shared.replica().status();
+        Some(StreamStatus {
+            position: status.position,
+            end: status.end,
+            own_entries: status.own_entries,
+            other_entries: status.other_entries,
+            covered_batches: status.covered_batches,
+            repaired_entries: status.repaired_entries,
+            errors: status.errors,
+            retained_bytes: status.retained_bytes,
+            trouble: status.trouble,
+        })
     }
 
     /// Waits until everything was read back.
@@ -104,5 +133,8 @@ impl CommitLog for StreamLog {
         }
         drop(replica);
         self.shared.stop();
+        if let Some(journal) = self.journal {
+            Box::new(journal).finish(timeout);
+        }
     }
 }

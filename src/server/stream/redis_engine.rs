@@ -248,10 +248,12 @@ impl StreamEngine for RedisEngine {
         let old = self.newest_snapshot()?;
         let chunks = self.chunks_key(pointer.id);
         if text_of(&self.call(cmd("PERSIST").arg(&chunks))?) != "1" {
-            return Err(EngineError("the chunks of the snapshot are gone".to_owned()));
+            return Err(EngineError::passing("the chunks of the snapshot are gone"));
         }
-        let SnapshotPointer { position, id, chunks, chain, fingerprint } = pointer;
-        let text = format!("1 {position} {id:016x} {chunks} {chain:016x} {fingerprint:016x}");
+        let SnapshotPointer { position, id, chunks, chain, fingerprint, stream } = pointer;
+        let text = format!(
+            "2 {position} {id:016x} {chunks} {chain:016x} {fingerprint:016x} {stream:016x}"
+        );
         self.call(cmd("SET").arg(&key).arg(text))?;
         if let Some(old) = old.filter(|old| old.id != *id) {
             self.call(cmd("PEXPIRE").arg(self.chunks_key(old.id)).arg(CHUNK_TTL_MS))?;
@@ -266,7 +268,9 @@ impl StreamEngine for RedisEngine {
             value => {
                 let text = text_of(&value);
                 let pointer = parse_pointer(&text);
-                pointer.map(Some).ok_or_else(|| EngineError(format!("{key} holds {text:.100}")))
+                pointer
+                    .map(Some)
+                    .ok_or_else(|| EngineError::lasting(format!("{key} holds {text:.100}")))
             }
         }
     }
@@ -279,7 +283,14 @@ fn settled_text(epoch: u64, is_complete: bool) -> String {
 
 fn parse_pointer(text: &str) -> Option<SnapshotPointer> {
     let words: Vec<&str> = text.split(' ').collect();
-    let ["1", position, id, chunks, chain, fingerprint] = words[..] else { return None };
+    let (&[position, id, chunks, chain, fingerprint], stream) = match words[..] {
+        // Version 1 does not tell the stream.
+        ["1", ref words @ ..] => (words.first_chunk().filter(|_| words.len() == 5)?, "0"),
+        ["2", ref words @ .., stream] => {
+            (words.first_chunk().filter(|_| words.len() == 5)?, stream)
+        }
+        _ => return None,
+    };
     let hex = |word: &str| u64::from_str_radix(word, 16).ok();
     Some(SnapshotPointer {
         position: Position(position.parse().ok()?),
@@ -287,6 +298,7 @@ fn parse_pointer(text: &str) -> Option<SnapshotPointer> {
         chunks: chunks.parse().ok()?,
         chain: hex(chain)?,
         fingerprint: hex(fingerprint)?,
+        stream: hex(stream)?,
     })
 }
 
@@ -297,7 +309,9 @@ fn id_of(position: Position) -> String {
 
 fn position_of(id: &str) -> Result<Position, EngineError> {
     let position = id.split('-').next().and_then(|number| number.parse().ok()).map(Position);
-    position.ok_or_else(|| EngineError(format!("the engine answered {id:.50} instead of an ID")))
+    position.ok_or_else(|| {
+        EngineError::lasting(format!("the engine answered {id:.50} instead of an ID"))
+    })
 }
 
 /// Returns whether XADD was refused because the stream has reached the ID.
@@ -334,7 +348,9 @@ fn entries_of(value: Value) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
 
 fn entry_of(value: Value) -> Result<(Position, Vec<u8>), EngineError> {
     let foreign = |id: &str| {
-        EngineError(format!("the entry {id:.50} was not appended by a server of this kind"))
+        EngineError::lasting(format!(
+            "the entry {id:.50} was not appended by a server of this kind"
+        ))
     };
     let Value::Array(parts) = value else { return Err(foreign("without ID")) };
     let mut parts = parts.into_iter();
@@ -349,16 +365,30 @@ fn entry_of(value: Value) -> Result<(Position, Vec<u8>), EngineError> {
 
 fn unexpected(command: &str, value: &Value) -> EngineError {
     let shown: String = format!("{value:?}").chars().take(80).collect();
-    EngineError(format!("unexpected answer to {command}: {shown}"))
+    EngineError::lasting(format!("unexpected answer to {command}: {shown}"))
 }
+
+/// The codes of answers that stay the same until an operator acts.
+const FINAL_CODES: [&str; 4] = ["NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE"];
+
+/// What rustls says of a certificate that it does not accept.
+const UNTRUSTED: &str = "invalid peer certificate";
 
 /// Describes an error without credentials, and with the way out where there is one.
 fn describe(url: &StreamUrl, error: &RedisError) -> EngineError {
-    let hint = match error.kind() {
-        ErrorKind::AuthenticationFailed => " (user and password are those of --stream)",
+    let is_denied = error.kind() == ErrorKind::AuthenticationFailed;
+    let text = error.to_string();
+    let is_untrusted = text.contains(UNTRUSTED);
+    let hint = match (is_denied, is_untrusted) {
+        (true, _) => " (user and password are those of --stream)",
+        (_, true) => " (SSL_CERT_FILE names a file with the certificates of more authorities)",
         _ => "",
     };
-    EngineError(url.redact(&format!("{error}{hint}")))
+    let is_final = is_denied
+        || is_untrusted
+        || error.kind() == ErrorKind::InvalidClientConfig
+        || error.code().is_some_and(|code| FINAL_CODES.contains(&code));
+    EngineError { reason: url.redact(&format!("{text}{hint}")), is_final }
 }
 
 #[cfg(test)]
@@ -373,10 +403,15 @@ mod tests {
             chunks: 3,
             chain: u64::MAX,
             fingerprint: 0xB,
+            stream: 0xC,
         };
-        let text = "1 17 000000000000000a 3 ffffffffffffffff 000000000000000b";
+        let text = "2 17 000000000000000a 3 ffffffffffffffff 000000000000000b 000000000000000c";
         assert_eq!(parse_pointer(text), Some(pointer));
-        for bad in ["", "2 17 a 3 f b", "1 17 a 3 f", "1 x a 3 f b"] {
+        let old = "1 17 000000000000000a 3 ffffffffffffffff 000000000000000b";
+        assert_eq!(parse_pointer(old), Some(SnapshotPointer { stream: 0, ..pointer }));
+        let bad =
+            ["", "3 17 a 3 f b c", "2 17 a 3 f b", "2 17 a 3 f b c d", "1 17 a 3 f", "1 x a 3 f b"];
+        for bad in bad {
             assert_eq!(parse_pointer(bad), None, "{bad}");
         }
     }

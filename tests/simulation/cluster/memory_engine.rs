@@ -72,11 +72,11 @@ impl MemoryEngine {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 self.fail_in = None;
-                return Err(EngineError("failed".to_owned()));
+                return Err(EngineError::passing("failed"));
             }
         }
         match self.is_down {
-            true => Err(EngineError("down".to_owned())),
+            true => Err(EngineError::passing("down")),
             false => Ok(()),
         }
     }
@@ -84,7 +84,7 @@ impl MemoryEngine {
     fn write(&mut self) -> Result<(), EngineError> {
         self.call()?;
         match self.is_read_only {
-            true => Err(EngineError("read-only".to_owned())),
+            true => Err(EngineError::passing("read-only")),
             false => Ok(()),
         }
     }

@@ -10,10 +10,13 @@ use eventserver::cluster::{
 };
 use eventserver::config::Config;
 use eventserver::hub::{Budgets, Capacity, Hub, NextTurn, RestoredLog};
+use eventserver::journal::{self, CommitPoint, read_entries};
 
 use super::content::Content;
 use super::memory_engine::MemoryEngine;
 use super::stream_log::SimulatedStream;
+use crate::journal::commit_log::SimulatedLog;
+use crate::journal::memory_disk::MemoryDisk;
 use crate::journal::story::Story;
 use crate::sim::Random;
 use crate::sim::kernel::{Kernel, KernelConfig, SocketId};
@@ -32,6 +35,21 @@ pub(super) struct Scenario {
     pub(super) kernel_config: KernelConfig,
     pub(super) story: Story,
     pub(super) max_retained_bytes: usize,
+    /// The number of bytes that are read from a journal at once.
+    pub(super) recall_bytes: usize,
+}
+
+/// The journal of a server.
+pub(super) struct Journal {
+    pub(super) disk: MemoryDisk,
+    pub(super) log: SimulatedLog,
+}
+
+impl Journal {
+    /// Continues a journal.
+    pub(super) fn at(disk: MemoryDisk, position: journal::Position, point: CommitPoint) -> Journal {
+        Journal { log: SimulatedLog::new(disk.clone(), position, point), disk }
+    }
 }
 
 /// One of the two connections.
@@ -71,7 +89,9 @@ pub(super) struct Node {
     hub: Hub<SimulatedAcceptor>,
     pub(super) kernel: Rc<RefCell<Kernel>>,
     pub(super) replica: Rc<RefCell<Replica>>,
+    journal: Option<Journal>,
     connections: [Connection; 2],
+    recall_bytes: usize,
     clients: Vec<ClientPeer>,
     /// What this server has read.
     pub(super) content: Content,
@@ -99,6 +119,7 @@ impl Node {
     pub(super) fn start(
         scenario: &Scenario,
         restored: Restored,
+        journal: Option<Journal>,
         content: Content,
         clock: Instant,
         (life, epoch): (u64, u64),
@@ -107,14 +128,20 @@ impl Node {
         let awaited = restored.state.awaited;
         assert_eq!(content.next(), awaited);
         assert_eq!(content.hash(awaited), restored.state.hash(), "a restored state at {awaited}");
-        let replica = Replica::new(life, restored.history, restored.kept, restored.epoch)
+        let mut replica = Replica::new(life, restored.history, restored.kept, restored.epoch)
             .with_max_retained_bytes(scenario.max_retained_bytes);
+        if journal.is_some() {
+            replica = replica.with_journal(restored.stream);
+        }
         let replica = Rc::new(RefCell::new(replica));
         let kernel = Kernel::new(scenario.kernel_config.clone(), random.fork());
         let kernel = Rc::new(RefCell::new(kernel));
         let acceptor = |side| SimulatedAcceptor { kernel: Rc::clone(&kernel), side };
         let (sources, clients) = (acceptor(Side::Source), acceptor(Side::Client));
-        let log = SimulatedStream(Rc::clone(&replica));
+        let log = SimulatedStream {
+            replica: Rc::clone(&replica),
+            journal: journal.as_ref().map(|journal| journal.log.clone()),
+        };
         let hub = Hub::new(scenario.config.clone(), CAPACITY, sources, clients, clock)
             .with_budgets(scenario.budgets)
             .with_log(RestoredLog { log, graph: restored.state.graph, awaited, history: None });
@@ -123,7 +150,9 @@ impl Node {
             hub,
             kernel,
             replica,
+            journal,
             connections: [connection(), connection()],
+            recall_bytes: scenario.recall_bytes,
             clients: Vec::new(),
             content,
             awaited,
@@ -156,12 +185,19 @@ impl Node {
                     Lane::Append => replica.next_append(time),
                     Lane::Tail => replica.next_tail(time),
                 };
-                let Next::Call(request) = next else { return Step::Nothing };
-                connection.call = Call::Sent(request);
+                match (next, &self.journal) {
+                    (Next::Call(request), _) => connection.call = Call::Sent(request),
+                    (Next::Recall(after), Some(journal)) => {
+                        let after = after.map(|position| position.0);
+                        let part = read_entries(&journal.disk, after, self.recall_bytes);
+                        replica.on_recalled(part.map_err(|error| error.to_string()), time);
+                    }
+                    _ => return Step::Nothing,
+                }
                 Step::Other
             }
             Call::Sent(request) => {
-                let lost = || Err(EngineError("lost".to_owned()));
+                let lost = || Err(EngineError::passing("lost"));
                 let is_broken = connection.epoch != engine.epoch;
                 connection.epoch = engine.epoch;
                 if is_broken || self.is_cut || is_lost() {
@@ -193,6 +229,9 @@ impl Node {
                     Lane::Append => replica.on_appended(&request, response, time, random.next()),
                     Lane::Tail => replica.on_tail(&request, response, time, random.next()),
                 }
+                while let Some(entry) = replica.take_unjournaled() {
+                    self.journal.as_ref().unwrap().log.0.borrow_mut().append_stream(entry);
+                }
                 let after = replica.position();
                 for (position, bytes) in entries {
                     if position > before && position <= after {
@@ -205,6 +244,16 @@ impl Node {
                     false => Step::Other,
                 }
             }
+        }
+    }
+}
+
+/// The journal.
+impl Node {
+    /// Lets the thread of the journal, if there is one, write what has arrived.
+    pub(super) fn step_journal(&mut self, syncs: bool) {
+        if let Some(journal) = &self.journal {
+            journal.log.0.borrow_mut().step(syncs);
         }
     }
 }

@@ -4,31 +4,43 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use eventserver::cluster::{Commit, Replica, ReplicaStatus};
+use eventserver::cluster::{Commit, Replica};
 use eventserver::engine::{LogEntry, StateHash};
 use eventserver::hub::{CommitLog, Committed};
 
-/// A log over a replica that the simulation drives.
+use crate::journal::commit_log::SimulatedLog;
+
+/// A log over a replica that the simulation drives, and over a journal if the server has one.
 #[derive(Clone, Debug)]
-pub(crate) struct SimulatedStream(pub(crate) Rc<RefCell<Replica>>);
+pub(crate) struct SimulatedStream {
+    pub(crate) replica: Rc<RefCell<Replica>>,
+    pub(crate) journal: Option<SimulatedLog>,
+}
 
 impl CommitLog for SimulatedStream {
     fn append(&mut self, entry: LogEntry) {
         match entry {
-            LogEntry::Batch(batch) => self.0.borrow_mut().submit(batch),
+            LogEntry::Batch(batch) => self.replica.borrow_mut().submit(batch),
             LogEntry::Reset { .. } => panic!("a stream has no resets"),
         }
     }
 
     fn take_committed(&mut self) -> Option<Committed> {
-        self.0.borrow_mut().take_commit().map(|commit| match commit {
+        if !self.has_committed() {
+            return None;
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.take_committed();
+        }
+        self.replica.borrow_mut().take_commit().map(|commit| match commit {
             Commit::Own { next } => Committed::Before(next),
             Commit::Other(batch) => Committed::Other(batch),
         })
     }
 
     fn has_committed(&self) -> bool {
-        self.0.borrow().has_commit()
+        self.replica.borrow().has_commit()
+            && self.journal.as_ref().is_none_or(CommitLog::has_committed)
     }
 
     fn is_shared(&self) -> bool {
@@ -36,25 +48,25 @@ impl CommitLog for SimulatedStream {
     }
 
     fn is_behind(&self) -> bool {
-        self.0.borrow().trouble().is_some()
+        self.replica.borrow().trouble().is_some()
     }
 
     fn stamp_point(&self) -> Option<u64> {
-        None
+        self.journal.as_ref().and_then(CommitLog::stamp_point)
     }
 
-    fn stamp(&mut self, _: StateHash) {}
+    fn stamp(&mut self, hash: StateHash) {
+        if let Some(journal) = &mut self.journal {
+            journal.stamp(hash);
+        }
+    }
 
     fn take_buffer(&mut self) -> Vec<u8> {
-        self.0.borrow_mut().take_buffer()
+        self.replica.borrow_mut().take_buffer()
     }
 
     fn problem(&self) -> Option<String> {
-        self.0.borrow().trouble().map(ToString::to_string)
-    }
-
-    fn stream_status(&self) -> Option<ReplicaStatus> {
-        Some(self.0.borrow().status())
+        self.replica.borrow().trouble().map(ToString::to_string)
     }
 
     fn finish(self: Box<Self>, _: Duration) {}

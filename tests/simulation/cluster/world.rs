@@ -2,18 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use eventserver::cluster::{GRACE, Position, Trouble, publish};
+use eventserver::cluster::{
+    GRACE, JournaledEntries, Position, RestoreError, Restored, Trouble, begin_journal, publish,
+    resume,
+};
 use eventserver::config::Config;
 use eventserver::hub::Budgets;
+use eventserver::journal::{CommitPoint, Recovery, maintain, snapshot_recovered};
 
 use super::content::{Content, VARIANTS, line_of};
 use super::memory_engine::MemoryEngine;
-use super::node::{Lane, Node, Scenario, Step, restore};
+use super::node::{Journal, Lane, Node, Scenario, Step, restore};
+use crate::journal::memory_disk::{Fault, MemoryDisk};
 use crate::journal::story::{Line, Story};
 use crate::sim::Random;
 use crate::sim::kernel::{KernelConfig, SocketId};
+use crate::sim::prng::Prng;
 use crate::sim::socket::Side;
 use crate::variable;
+
+/// The restored state of a server, what leads to it, and the journal if there is one.
+type Started = (Restored, Content, Option<Journal>);
 
 const SERVERS: usize = 3;
 const SOURCES: usize = 3;
@@ -40,6 +49,16 @@ struct SourceConnection {
     last_committed: Option<u64>,
 }
 
+/// The disk of a server with a journal.
+struct ServerDisk {
+    disk: MemoryDisk,
+    commit_point: CommitPoint,
+    /// What the last life had read.
+    content: Content,
+    /// The sequence before which the journal must have everything.
+    floor: u64,
+}
+
 /// What the engine may do to its servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Losses {
@@ -57,6 +76,8 @@ pub(super) struct World {
     is_lossy: bool,
     engine: MemoryEngine,
     servers: [Option<Node>; SERVERS],
+    /// What the servers with a journal keep over their lives.
+    disks: [Option<ServerDisk>; SERVERS],
     sources: Vec<SourcePeer>,
     lives: u64,
     /// What the engine's stream says.
@@ -83,6 +104,7 @@ impl World {
         let story = Story { seed, has_holes: random.one_in(4) };
         let default = Budgets::default();
         let losses = *random.pick(&[Losses::None, Losses::Repairable, Losses::Any]);
+        let have_journals = random.one_in(2);
         let scenario = Scenario {
             config: Config {
                 first_sequence: *random.pick(&[1, 0, 1000]),
@@ -107,8 +129,11 @@ impl World {
             story,
             max_retained_bytes: match losses {
                 Losses::Any => *random.pick(&[500, 3000, 1 << 20]),
+                // Journals keep everything.
+                Losses::Repairable if have_journals => *random.pick(&[500, 1 << 26]),
                 _ => 1 << 26,
             },
+            recall_bytes: *random.pick(&[1, 1000, 1 << 20]),
         };
         let first = scenario.config.first_sequence;
         let sources = (0..SOURCES).map(|_| {
@@ -116,6 +141,16 @@ impl World {
             SourcePeer { connection: None, variant }
         });
         let sources = sources.collect();
+        let disks = [(); SERVERS].map(|()| {
+            // Repairs may depend on every journal.
+            let is_journaled = have_journals && (losses == Losses::Repairable || random.one_in(2));
+            is_journaled.then(|| ServerDisk {
+                disk: MemoryDisk::default(),
+                commit_point: *random.pick(&[CommitPoint::Synced, CommitPoint::Written]),
+                content: Content::new(first),
+                floor: first,
+            })
+        });
         let mut world = World {
             is_lossy: random.one_in(2),
             engine: MemoryEngine::new(*random.pick(&[1, 3, 100])),
@@ -123,6 +158,7 @@ impl World {
             scenario,
             losses,
             servers: [const { None }; SERVERS],
+            disks,
             sources,
             lives: 0,
             truth: Content::new(first),
@@ -165,7 +201,11 @@ impl World {
             (0..SERVERS).for_each(|server| self.step_connection(server));
         }
         let server = self.random.below(SERVERS);
-        match self.random.below(200) {
+        if self.random.one_in(2) {
+            let syncs = self.random.one_in(4);
+            self.with_node(server, |node, _| node.step_journal(syncs));
+        }
+        match self.random.below(201) {
             0..70 => self.step_connection(server),
             70..120 => self.turn(server),
             120..150 => self.source_sends(),
@@ -184,6 +224,8 @@ impl World {
             192..194 => self.fail_over(),
             194 => self.engine.restart(),
             195..198 => self.publish(),
+            198 => self.disk_will_fail(server),
+            _ if self.random.one_in(2) => self.maintain(server),
             _ => self.now += *self.random.pick(&[100, 1000]),
         }
     }
@@ -276,7 +318,8 @@ impl World {
     fn check_trouble(&self, server: usize) {
         let node = self.servers[server].as_ref().unwrap();
         match node.replica.borrow().trouble() {
-            None | Some(Trouble::Unreachable(_) | Trouble::Trimmed { .. }) => {}
+            None
+            | Some(Trouble::Unreachable(_) | Trouble::Journal(_) | Trouble::Trimmed { .. }) => {}
             Some(trouble) => assert!(
                 self.may_have_diverged,
                 "server {server} at {} of {} in {:?}: {trouble}",
@@ -352,22 +395,21 @@ impl World {
         let first = self.first();
         let create = creates.then_some(7);
         let had_stream = self.engine.end().is_some();
-        let Some(restored) = restore(&mut self.engine, first, create) else { return };
-        if !had_stream {
+        let started = match self.disks[server] {
+            None => self.start_without_journal(create),
+            Some(_) => self.start_with_journal(server, create),
+        };
+        let Some((restored, content, journal)) = started else { return };
+        if !had_stream && self.engine.end().is_some() {
             self.engine.replicate();
-        }
-        if restored.state.awaited > self.truth.next() {
-            // It was published before the engine lost what leads to it.
-            return;
         }
         self.lives += 1;
         self.print(|| format!("{server} starts at {}", restored.state.awaited));
-        let mut content = self.truth.clone();
-        content.truncate(restored.state.awaited);
         let ids = (self.lives, self.engine.epoch);
         let node = Node::start(
             &self.scenario,
             restored,
+            journal,
             content,
             self.clock + Duration::from_millis(self.now),
             ids,
@@ -378,13 +420,142 @@ impl World {
         self.on_read(server, first, next);
     }
 
+    fn start_without_journal(&mut self, create: Option<u64>) -> Option<Started> {
+        let restored = restore(&mut self.engine, self.scenario.config.first_sequence, create)?;
+        let content = self.content_at(restored.state.awaited)?;
+        Some((restored, content, None))
+    }
+
+    /// Recovers the journal, and goes on where it ends, or begins it anew.
+    fn start_with_journal(&mut self, server: usize, create: Option<u64>) -> Option<Started> {
+        let first = self.first();
+        let ServerDisk { disk, commit_point, content, floor } =
+            self.disks[server].as_ref().unwrap();
+        let (disk, point, floor) = (disk.clone(), *commit_point, *floor);
+        let mut entries = JournaledEntries::default();
+        let recovery = Recovery::read_with_history(&disk, first, 0, &mut entries, |_| {});
+        let mut recovery = recovery.unwrap_or_else(|error| panic!("{error}"));
+        recovery.complete(&mut disk.clone()).unwrap();
+        let min_bytes = *self.random.pick(&[0, 1000, u64::MAX]);
+        snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes).unwrap();
+        let awaited = recovery.state.awaited;
+        assert!(awaited >= floor, "the journal of {server} ends at {awaited}, not {floor}");
+        let mut content = content.clone();
+        let journaled = entries.restored(&mut recovery).unwrap();
+        match resume(&mut self.engine, first, create, 0, journaled.as_ref(), |_| {}) {
+            Ok(None) => {
+                content.truncate(awaited);
+                let journal = Journal::at(disk, recovery.position, point);
+                Some((journaled.unwrap(), content, Some(journal)))
+            }
+            Ok(Some(mut restored)) => {
+                let content = self.content_at(restored.state.awaited)?;
+                self.disks[server].as_mut().unwrap().floor = first;
+                if self.random.one_in(4) {
+                    disk.die(self.random.below(20) as u64);
+                }
+                let position = begin_journal(&mut disk.clone(), recovery.position, &mut restored);
+                let Ok(position) = position else {
+                    self.end_disk(&disk);
+                    return None;
+                };
+                disk.end_faults();
+                Some((restored, content, Some(Journal::at(disk, position, point))))
+            }
+            Err(error @ RestoreError::Diverged { .. }) => {
+                assert!(self.may_have_diverged, "{error}");
+                self.print(|| format!("{server} does not start: {error}"));
+                self.move_journal_away(server);
+                None
+            }
+            Err(RestoreError::Engine(_) | RestoreError::Missing { .. }) => None,
+            // A snapshot was published before the engine lost what leads to it.
+            Err(error) => {
+                assert_eq!(self.losses, Losses::Any, "{error}");
+                None
+            }
+        }
+    }
+
+    /// Does what an operator does about a journal that is not the beginning of the stream.
+    fn move_journal_away(&mut self, server: usize) {
+        let first = self.first();
+        if let Some(disk) = &mut self.disks[server] {
+            (disk.disk, disk.content, disk.floor) =
+                (MemoryDisk::default(), Content::new(first), first);
+        }
+    }
+
+    /// Returns what the stream says before a sequence. `None` if it has lost that.
+    fn content_at(&self, awaited: u64) -> Option<Content> {
+        let mut content = self.truth.clone();
+        (awaited <= content.next()).then(|| {
+            content.truncate(awaited);
+            content
+        })
+    }
+
     fn crash(&mut self, server: usize) {
         if self.is_calm() {
             return;
         }
-        if let Some(mut node) = self.servers[server].take() {
-            self.print(|| format!("{server} crashes"));
-            node.check_clients(false);
+        let Some(mut node) = self.servers[server].take() else { return };
+        self.print(|| format!("{server} crashes"));
+        node.check_clients(false);
+        self.end_journal(server, &mut node);
+    }
+
+    /// Ends the process of a server, or cuts its power.
+    fn end_journal(&mut self, server: usize, node: &mut Node) {
+        let Some(ServerDisk { disk, commit_point, content, floor }) = &mut self.disks[server]
+        else {
+            return;
+        };
+        let (disk, is_synced) = (disk.clone(), *commit_point == CommitPoint::Synced);
+        content.clone_from(&node.content);
+        *floor = node.awaited;
+        if self.random.one_in(2) {
+            disk.end_faults();
+            disk.die(self.random.below(8) as u64);
+            node.step_journal(true);
+        }
+        if self.end_disk(&disk) && !is_synced {
+            self.disks[server].as_mut().unwrap().floor = self.first();
+        }
+    }
+
+    /// Ends what uses a disk, or cuts its power. Returns whether it was the latter.
+    fn end_disk(&mut self, disk: &MemoryDisk) -> bool {
+        let is_power_cut = self.random.one_in(2);
+        match is_power_cut {
+            true => disk.cut_power(&mut Prng::new(self.random.next())),
+            false => disk.end_process(),
+        }
+        is_power_cut
+    }
+
+    /// Lets one of the next operations of a disk fail.
+    fn disk_will_fail(&mut self, server: usize) {
+        if let (Some(disk), Some(_)) = (&self.disks[server], &self.servers[server])
+            && !self.is_calm()
+        {
+            let fault = *self.random.pick(&[Fault::Error, Fault::Full, Fault::ShortWrite]);
+            disk.disk.fail(self.random.below(8) as u64, fault);
+        }
+    }
+
+    fn maintain(&mut self, server: usize) {
+        let Some(disk) = self.disks[server].as_ref().filter(|_| self.servers[server].is_some())
+        else {
+            return;
+        };
+        // A journal from which others are repaired keeps everything.
+        let retain_bytes = match self.losses {
+            Losses::Repairable => u64::MAX,
+            _ => *self.random.pick(&[0, 3000]),
+        };
+        if let Err(error) = maintain(&mut disk.disk.clone(), retain_bytes) {
+            assert!(!error.is_corruption(), "{error}");
         }
     }
 
@@ -560,6 +731,7 @@ impl World {
             node.is_cut = false;
             node.stands_still_until = 0;
         }
+        self.disks.iter().flatten().for_each(|disk| disk.disk.end_faults());
     }
 
     /// Lets everybody work for some rounds, with sources that send up to a sequence.
@@ -575,6 +747,7 @@ impl World {
                 }
                 let now = self.clock + Duration::from_millis(self.now);
                 if let Some(node) = &mut self.servers[server] {
+                    node.step_journal(true);
                     node.clients_read(usize::MAX);
                     self.turns += node.turn_until_idle(now);
                     let mut kernel = node.kernel.borrow_mut();
@@ -595,7 +768,7 @@ impl World {
     fn check_divergence(&self) {
         for node in self.servers.iter().flatten() {
             let replica = node.replica.borrow();
-            let says_so = !matches!(replica.trouble(), None | Some(Trouble::Unreachable(_)));
+            let says_so = replica.trouble().is_some_and(|trouble| !trouble.is_passing());
             let is_right =
                 node.content.agrees(&self.truth) && node.content.next() <= self.truth.next();
             assert!(
@@ -610,13 +783,19 @@ impl World {
 
     /// Restarts servers that say that they need it, as an operator does.
     fn restart_troubled(&mut self) {
-        for server in &mut self.servers {
-            let is_troubled = server.as_ref().is_some_and(|node| {
-                let replica = node.replica.borrow();
-                !matches!(replica.trouble(), None | Some(Trouble::Unreachable(_)))
-            });
-            if is_troubled && let Some(mut node) = server.take() {
+        for server in 0..SERVERS {
+            let trouble = self.servers[server]
+                .as_ref()
+                .and_then(|node| node.replica.borrow().trouble().cloned());
+            if trouble.as_ref().is_none_or(Trouble::is_passing) {
+                continue;
+            }
+            if let Some(mut node) = self.servers[server].take() {
                 node.check_clients(false);
+                self.end_journal(server, &mut node);
+                if !matches!(trouble, Some(Trouble::Trimmed { .. })) {
+                    self.move_journal_away(server);
+                }
             }
         }
     }

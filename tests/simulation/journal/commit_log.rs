@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use eventserver::engine::{LogEntry, StateHash};
 use eventserver::hub::{CommitLog, Committed};
-use eventserver::journal::{CommitPoint, Error, Position, Writer};
+use eventserver::journal::{CommitPoint, Error, Position, StreamEntry, Writer};
 
 use super::memory_disk::MemoryDisk;
 
@@ -18,6 +18,7 @@ const SEGMENT_BYTES: u64 = 2000;
 #[derive(Debug)]
 enum Message {
     Entry(LogEntry),
+    Stream(StreamEntry),
     Stamp(StateHash),
 }
 
@@ -34,6 +35,8 @@ pub(crate) struct DiskThread {
     problem: Option<String>,
     /// All entries so far.
     pub(crate) entries: Vec<LogEntry>,
+    /// The number of entries of a stream so far.
+    streamed: u64,
     /// The number of entries that a power cut must not take.
     pub(crate) durable: u64,
     commit_point: CommitPoint,
@@ -55,6 +58,7 @@ impl SimulatedLog {
             stamped: 0,
             problem: None,
             entries: Vec::new(),
+            streamed: 0,
             durable: 0,
             commit_point,
         })))
@@ -67,10 +71,11 @@ impl DiskThread {
         while let Some(message) = self.messages.pop_front() {
             match message {
                 Message::Entry(entry) => self.writer.append(entry),
+                Message::Stream(entry) => self.writer.append_stream(entry),
                 Message::Stamp(hash) => drop(self.writer.stamp(hash)),
             }
         }
-        let taken = self.entries.len() as u64;
+        let taken = self.passed();
         let written = self.writer.flush();
         let done = written.and_then(|()| if syncs { self.writer.sync() } else { Ok(()) });
         self.problem = done.err().map(|error: Error| error.to_string());
@@ -84,13 +89,24 @@ impl DiskThread {
         self.committed = self.writer.committed();
     }
 
+    /// Takes an entry of the stream that the journal follows.
+    pub(crate) fn append_stream(&mut self, entry: StreamEntry) {
+        self.streamed += 1;
+        self.messages.push_back(Message::Stream(entry));
+    }
+
+    /// Returns the number of entries so far.
+    fn passed(&self) -> u64 {
+        self.entries.len() as u64 + self.streamed
+    }
+
     pub(crate) fn committed(&self) -> u64 {
         self.committed
     }
 
     /// Returns whether everything that the loop has passed is committed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.committed == self.entries.len() as u64 && self.messages.is_empty()
+        self.committed == self.passed() && self.messages.is_empty()
     }
 }
 

@@ -4,10 +4,10 @@
 //! `JOURNAL_SEEDS=FROM..TO` runs other seeds than the two thousand of `cargo test`.
 #![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
-mod commit_log;
+pub(crate) mod commit_log;
 #[path = "../../support/memory_disk.rs"]
 #[allow(dead_code, reason = "other targets use the rest")]
-mod memory_disk;
+pub(crate) mod memory_disk;
 pub(crate) mod story;
 mod world;
 

@@ -501,7 +501,8 @@ impl Life {
     ) -> Life {
         let resume_events = scenario.config.resume_events;
         let mut recovery =
-            Recovery::read_with_history(disk, scenario.first(), resume_events, |_| {}).unwrap();
+            Recovery::read_with_history(disk, scenario.first(), resume_events, &mut (), |_| {})
+                .unwrap();
         recovery.complete(&mut disk.clone()).unwrap();
         let history = recovery.state.history.as_ref();
         let covered_from = history.map_or(0, History::covered_from);
