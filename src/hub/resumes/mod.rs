@@ -367,20 +367,23 @@ impl MissedLines {
     fn append(&mut self, missed: Missed<'_>, space: ReplaySpace) -> Result<(), Full> {
         let start = self.bytes.len();
         match missed {
-            Missed::Line(line) => self.bytes.extend_from_slice(line),
+            Missed::Lines { text, count } if !space.fits(start, start + text.len(), count) => {
+                return Err(Full);
+            }
+            Missed::Lines { text, count } => {
+                self.bytes.extend_from_slice(text);
+                self.count += count;
+            }
             Missed::Gap { first, last } => {
                 // Writing to a vector does not fail.
-                let _ = write!(self.bytes, "gap {first} {last}");
+                let _ = write!(self.bytes, "gap {first} {last}\r\n");
+                if !space.fits(start, self.bytes.len(), 1) {
+                    self.bytes.truncate(start);
+                    return Err(Full);
+                }
+                self.count += 1;
+                self.gap = Some((first, last));
             }
-        }
-        self.bytes.extend_from_slice(b"\r\n");
-        if !space.fits(start, self.bytes.len()) {
-            self.bytes.truncate(start);
-            return Err(Full);
-        }
-        self.count += 1;
-        if let Missed::Gap { first, last } = missed {
-            self.gap = Some((first, last));
         }
         Ok(())
     }
