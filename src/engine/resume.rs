@@ -303,10 +303,10 @@ impl Walk {
         while let Some(chunk) = history.chunk(self.cursor.chunk) {
             let is_full = history.is_full(self.cursor.chunk);
             let index = chunk.index().filter(|_| is_full);
-            let places = index.and_then(|index| self.places(reader, chunk, index, steps));
+            let places = index.and_then(|index| self.places(reader, chunk, index));
             let result = match (index, places) {
                 (Some(index), Some(places)) => {
-                    self.pass_on_places(&places, reader.from, chunk, index, steps, &mut sink)
+                    self.pass_on_places(&places, reader, chunk, index, steps, &mut sink)
                 }
                 _ => self.pass_on_records(reader, chunk, steps, &mut sink),
             };
@@ -370,15 +370,8 @@ impl Walk {
 
     /// Returns the places of the events to pass on in the rest of a chunk, in order, without broadcasts. `None` if
     /// its index does not help: the user follows others at its start and its end, or too many.
-    fn places(
-        &self,
-        reader: &Reader<'_>,
-        chunk: &Chunk,
-        index: &Index,
-        steps: &mut usize,
-    ) -> Option<Vec<Place>> {
+    fn places(&self, reader: &Reader<'_>, chunk: &Chunk, index: &Index) -> Option<Vec<Place>> {
         let followees = reader.few_followees.as_ref()?;
-        *steps = steps.saturating_sub(LOOKUP_STEPS);
         if self.changed.len() > MAX_LOOKUPS
             || changes_of(reader.user, chunk, index).next().is_some()
         {
@@ -396,7 +389,6 @@ impl Walk {
         let today = followees.iter().filter(|followee| !self.changed.contains(*followee));
         let former = self.changed.iter().filter(|&&user| !reader.followees.contains(user));
         for &from in today.chain(former) {
-            *steps = steps.saturating_sub(LOOKUP_STEPS);
             places.extend(
                 index
                     .places(from, Role::Author)
@@ -413,13 +405,20 @@ impl Walk {
     fn pass_on_places(
         &mut self,
         places: &[Place],
-        from: u64,
+        reader: &Reader<'_>,
         chunk: &Chunk,
         index: &Index,
         steps: &mut usize,
         sink: &mut impl FnMut(Missed<'_>) -> Result<(), Full>,
     ) -> Result<(), Stopped> {
-        let mut next = from.max(self.cursor.sequence);
+        let lookups = 1 + reader.few_followees.as_ref().map_or(0, Vec::len) + self.changed.len();
+        if *steps == 0 {
+            return Err(Stopped::BudgetExhausted);
+        }
+        // The lookups are for nothing unless at least one event is passed on.
+        let left = steps.saturating_sub(LOOKUP_STEPS * lookups);
+        *steps = left.max(1);
+        let mut next = reader.from.max(self.cursor.sequence);
         for &place in places {
             let sequence = index.sequence(place);
             self.pass_on_broadcasts(index.broadcasts(next, sequence), index, steps, sink)?;
@@ -432,7 +431,9 @@ impl Walk {
             }
             next = sequence + 1;
         }
-        self.pass_on_broadcasts(index.broadcasts(next, chunk.next()), index, steps, sink)
+        self.pass_on_broadcasts(index.broadcasts(next, chunk.next()), index, steps, sink)?;
+        *steps = left.min(*steps);
+        Ok(())
     }
 
     fn pass_on_broadcasts(

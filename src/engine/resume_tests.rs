@@ -119,7 +119,9 @@ impl World {
         match Event::parse(line.as_bytes()) {
             Err(_) => drop(self.engine.insert_void(Sequence::new(sequence).unwrap())),
             Ok(event) => {
-                self.engine.insert(&event, line.as_bytes().into());
+                // Followed by more bytes, as in a buffer.
+                let padded = format!("{line}\n{}", "1|B\n".repeat(20));
+                self.engine.insert(&event, Line::prefix_of(padded.as_bytes(), line.len()));
                 let follows = self.follows.clone();
                 match event.kind {
                     EventKind::Follow { .. } => drop(self.follows.insert((a, b))),
@@ -130,6 +132,7 @@ impl World {
             }
         }
         assert_eq!(self.engine.apply_next(&mut Anything), Progress::Applied);
+        self.engine.keep_applied();
     }
 
     fn come_back(&mut self, user: u64, back: i64) {
@@ -182,6 +185,7 @@ impl World {
         self.engine.insert_void(Sequence::new(sequence).unwrap());
         assert!(self.engine.skip_gap().is_some());
         self.engine.apply_next(&mut Anything);
+        self.engine.keep_applied();
     }
 
     fn reset(&mut self) {

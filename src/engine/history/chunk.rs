@@ -7,7 +7,8 @@ use super::record::{
     MAX_LINE_BYTES, MAX_RECORD_BYTES, Record, SKIP_BYTES, canonical_prefix, digits, first_byte,
     read_record, write_skip,
 };
-use crate::protocol::{Line, PADDED_LINE_BYTES};
+use crate::engine::slot::Slot;
+use crate::protocol::PADDED_LINE_BYTES;
 
 /// How much is copied at once: most texts.
 const COPY_BYTES: usize = 16;
@@ -97,36 +98,56 @@ impl Chunk {
         size_of::<Chunk>() + self.bytes.len() + self.index.get().map_or(0, |index| index.memory())
     }
 
-    /// Appends an event that follows the last one, with a short line: the common case. Otherwise returns `false`
-    /// without effect.
-    #[inline(always)]
-    pub(super) fn try_push(&mut self, sequence: u64, line: Line<'_>, has_changed: bool) -> bool {
-        let Line::Padded { bytes, len } = line else { return false };
-        if sequence != self.next || sequence >= self.limit {
-            return false;
+    /// Appends applied events that follow the last one and each other, up to the first one that needs a second look.
+    /// Returns their number.
+    #[inline]
+    pub(super) fn push_applied(&mut self, slots: &[Slot]) -> usize {
+        // With the length known in advance, half of the instructions are left.
+        match self.prefix {
+            2 => self.push_applied_of::<2>(slots),
+            3 => self.push_applied_of::<3>(slots),
+            4 => self.push_applied_of::<4>(slots),
+            5 => self.push_applied_of::<5>(slots),
+            6 => self.push_applied_of::<6>(slots),
+            7 => self.push_applied_of::<7>(slots),
+            8 => self.push_applied_of::<8>(slots),
+            9 => self.push_applied_of::<9>(slots),
+            10 => self.push_applied_of::<10>(slots),
+            11 => self.push_applied_of::<11>(slots),
+            12 => self.push_applied_of::<12>(slots),
+            13 => self.push_applied_of::<13>(slots),
+            14 => self.push_applied_of::<14>(slots),
+            _ => 0,
         }
-        let prefix = self.prefix;
-        let Some((_, fields)) = bytes.split_at_checked(prefix) else { return false };
-        let Some(fields) = fields.first_chunk::<COPY_BYTES>() else { return false };
-        let free = self.bytes.get_mut(self.used..).unwrap_or_default();
-        let Some(record) = free.first_chunk_mut::<{ 1 + PADDED_LINE_BYTES }>() else {
-            return false;
-        };
-        // Otherwise the sequence has leading zeros.
-        if bytes[prefix - 1] != b'|' || len <= prefix {
-            return false;
+    }
+
+    /// The same for sequences of a known length, with their `|`.
+    fn push_applied_of<const PREFIX: usize>(&mut self, slots: &[Slot]) -> usize {
+        let max = (self.limit - self.next).min(slots.len() as u64) as usize;
+        let Some(mut free) = self.bytes.get_mut(self.used..) else { return 0 };
+        let (mut count, space) = (0, free.len());
+        for slot in &slots[..max] {
+            let (bytes, len, has_changed) = slot.applied();
+            let length = len.wrapping_sub(PREFIX);
+            let Some(record) = free.first_chunk_mut::<{ 1 + PADDED_LINE_BYTES }>() else { break };
+            // Otherwise the sequence has leading zeros, or there is no line.
+            if bytes[PREFIX - 1] != b'|' || !(1..=PADDED_LINE_BYTES - PREFIX).contains(&length) {
+                break;
+            }
+            record[0] = first_byte(length, has_changed, false);
+            record[1..=COPY_BYTES].copy_from_slice(&bytes[PREFIX..PREFIX + COPY_BYTES]);
+            if length > COPY_BYTES {
+                // The two copies overlap.
+                let (source, target) = (len - COPY_BYTES, 1 + length - COPY_BYTES);
+                record[target..target + COPY_BYTES]
+                    .copy_from_slice(&bytes[source..source + COPY_BYTES]);
+            }
+            free = &mut std::mem::take(&mut free)[1 + length..];
+            count += 1;
         }
-        let length = len - prefix;
-        record[0] = first_byte(length, has_changed, false);
-        record[1..=COPY_BYTES].copy_from_slice(fields);
-        if length > COPY_BYTES {
-            // The two copies overlap.
-            let (source, target) = (len - COPY_BYTES, 1 + length - COPY_BYTES);
-            record[target..][..COPY_BYTES].copy_from_slice(&bytes[source..][..COPY_BYTES]);
-        }
-        self.used += 1 + length;
-        self.next += 1;
-        true
+        self.used += space - free.len();
+        self.next += count as u64;
+        count
     }
 
     /// Returns whether an event of any length can be appended.
