@@ -153,11 +153,13 @@ impl Resume {
     }
 
     /// Passes on what the client lacks in order, at most `steps` steps of constant time, which it lowers by
-    /// those it took. A refused piece is passed on again in the next call.
+    /// those it took. It may take those of one more chunk to index. A refused piece is passed on again in the next
+    /// call. `others` is the number of clients that are about to do the same.
     pub fn advance(
         &mut self,
         engine: &Engine,
         steps: &mut usize,
+        others: usize,
         mut sink: impl FnMut(Missed<'_>) -> Result<(), Full>,
     ) -> ResumeProgress {
         let Some(history) = engine.history() else { return ResumeProgress::CaughtUp };
@@ -165,7 +167,7 @@ impl Resume {
             return ResumeProgress::Ahead;
         }
         let mut walk = self.take_walk(history);
-        let progress = match walk.scan(self.user, history, steps) {
+        let progress = match walk.scan(self.user, history, steps, others) {
             false => ResumeProgress::BudgetExhausted,
             true => match self.tell_gap(&mut sink) {
                 Err(Full) => ResumeProgress::Blocked,
@@ -243,13 +245,13 @@ impl<'a> Reader<'a> {
 
 impl Walk {
     /// Collects the changes of follows up to the newest event. Returns whether it got there.
-    fn scan(&mut self, user: UserId, history: &History, steps: &mut usize) -> bool {
+    fn scan(&mut self, user: UserId, history: &History, steps: &mut usize, others: usize) -> bool {
         while *steps > 0
             && let Some(chunk) = history.chunk(self.scanned.chunk)
         {
             let is_full = history.is_full(self.scanned.chunk);
             if is_full && self.scanned.offset == 0 {
-                let indexed = chunk.begin_walk();
+                let indexed = chunk.begin_walk(others);
                 *steps = steps.saturating_sub((INDEX_STEPS * indexed) as usize);
             }
             match chunk.index() {

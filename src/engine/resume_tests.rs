@@ -154,10 +154,11 @@ impl World {
 
     fn advance(&mut self, steps: usize, space: usize) {
         let World { engine, applied, comebacks, .. } = self;
+        let others = comebacks.len().saturating_sub(1);
         for comeback in comebacks.iter_mut() {
             let (mut steps, mut space) = (steps, space);
             let Comeback { resume, lines, .. } = comeback;
-            let progress = resume.advance(engine, &mut steps, |missed| {
+            let progress = resume.advance(engine, &mut steps, others, |missed| {
                 let new = lines_of(missed);
                 space = space.checked_sub(new.len()).ok_or(Full)?;
                 lines.extend(new);
@@ -324,7 +325,7 @@ fn lines_of(missed: Missed<'_>) -> Vec<String> {
 fn resume_after(engine: &Engine, user: u64, sequence: u64) -> (Vec<String>, ResumeProgress) {
     let mut resume = Resume::after(Sequence::new(sequence).unwrap(), UserId(user));
     let mut lines = Vec::new();
-    let progress = resume.advance(engine, &mut 1_000_000, |missed| {
+    let progress = resume.advance(engine, &mut 1_000_000, 0, |missed| {
         lines.extend(lines_of(missed));
         Ok(())
     });
@@ -396,7 +397,7 @@ fn a_client_that_waits_in_vain_continues_with_the_awaited_sequence() {
     resume.give_up_waiting(world.engine.awaited());
     world.apply(('B', 0, 0));
     let mut pieces = Vec::new();
-    let progress = resume.advance(&world.engine, &mut 1000, |missed| {
+    let progress = resume.advance(&world.engine, &mut 1000, 0, |missed| {
         pieces.extend(lines_of(missed));
         Ok(())
     });

@@ -15,7 +15,7 @@ const COPY_BYTES: usize = 16;
 
 /// How many walks pass a full chunk before it is indexed: passing it costs a tenth to a fifth of the index, for
 /// each of two passes.
-const WALKS_BEFORE_INDEX: u8 = 2;
+const WALKS_BEFORE_INDEX: usize = 2;
 
 /// Consecutive events in packed form.
 #[derive(Debug)]
@@ -213,13 +213,12 @@ impl Chunk {
     }
 
     /// Counts a walk that begins to pass the chunk, which must not be appended to any more. Indexes the chunk if
-    /// that will be cheaper for the next walks. Returns the number of indexed events.
-    pub(in crate::engine) fn begin_walk(&self) -> u64 {
-        if self.index.get().is_some() {
-            return 0;
-        }
-        self.walks.set(self.walks.get() + 1);
-        if self.walks.get() <= WALKS_BEFORE_INDEX {
+    /// that will be cheaper, `others` being the number of walks that are about to follow. Returns the number of
+    /// events that were indexed.
+    pub(in crate::engine) fn begin_walk(&self, others: usize) -> u64 {
+        let walks = self.walks.get();
+        if self.index.get().is_some() || usize::from(walks) + others < WALKS_BEFORE_INDEX {
+            self.walks.set(walks.saturating_add(1));
             return 0;
         }
         self.index.get_or_init(|| Box::new(Index::of(self)));

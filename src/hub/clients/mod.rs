@@ -499,13 +499,23 @@ fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut 
                 user = user, peer = peer, reason = reason, bytes = unwritten
             ),
         ),
-        None => cx.log(
-            kind,
-            level,
-            log_line!(
-                "client {peer} closed before identifying: {reason}{cause}";
-                peer = peer, reason = reason
+        None => match (&end.input, &end.hint) {
+            (Some(input), Some(hint)) => cx.log(
+                kind,
+                level,
+                log_line!(
+                    "client {peer} closed before identifying: {reason}: {input}: {hint}";
+                    peer = peer, reason = reason
+                ),
             ),
-        ),
+            _ => cx.log(
+                kind,
+                level,
+                log_line!(
+                    "client {peer} closed before identifying: {reason}{cause}";
+                    peer = peer, reason = reason
+                ),
+            ),
+        },
     }
 }
