@@ -105,8 +105,23 @@ impl World {
         }
     }
 
-    fn apply(&mut self, (letter, a, b): (char, u64, u64)) {
-        let sequence = self.engine.awaited();
+    fn apply(&mut self, event: (char, u64, u64)) {
+        self.apply_all(&[event]);
+    }
+
+    /// Inserts events, applies them, and then keeps them.
+    fn apply_all(&mut self, events: &[(char, u64, u64)]) {
+        let awaited = self.engine.awaited();
+        for (sequence, &event) in (awaited..).zip(events) {
+            self.insert(sequence, event);
+        }
+        for _ in events {
+            assert_eq!(self.engine.apply_next(&mut Anything), Progress::Applied);
+        }
+        self.engine.keep_applied();
+    }
+
+    fn insert(&mut self, sequence: u64, (letter, a, b): (char, u64, u64)) {
         let line = match letter {
             'B' => format!("{sequence}|B"),
             'S' => format!("{sequence}|S|{a}"),
@@ -131,8 +146,6 @@ impl World {
                 self.applied.push(Applied { sequence, line, kind: event.kind, follows });
             }
         }
-        assert_eq!(self.engine.apply_next(&mut Anything), Progress::Applied);
-        self.engine.keep_applied();
     }
 
     fn come_back(&mut self, user: u64, back: i64) {
@@ -235,7 +248,7 @@ impl World {
 
     fn perform(&mut self, step: &Step) {
         match step {
-            Step::Apply(events) => events.iter().for_each(|&event| self.apply(event)),
+            Step::Apply(events) => self.apply_all(events),
             &Step::ComeBack(user, back) => self.come_back(user, back),
             &Step::Advance(steps, space) => self.advance(steps, space),
             &Step::Skip(count) => self.skip(count),
@@ -418,4 +431,16 @@ fn a_client_that_the_stream_outruns_is_told_and_reaches_the_end() {
         }
         (0..100).for_each(|_| world.apply(('B', 0, 0)));
     }
+}
+
+#[test]
+fn events_of_a_large_ring_are_kept_before_it_is_freed() {
+    let mut world = World::new(1, 100_000);
+    world.engine = Engine::new(Sequence::new(1).unwrap(), 1 << 20);
+    world.engine.keep_history(History::new(100_000, 0));
+    (1..10_001).rev().for_each(|sequence| world.insert(sequence, ('B', 0, 0)));
+    while world.engine.apply_next(&mut Anything) == Progress::Applied {}
+    world.engine.keep_applied();
+    let lines = resume_after(&world.engine, 1, 0).0;
+    assert_eq!((lines.len(), &*lines[9999]), (10_000, "10000|B"));
 }

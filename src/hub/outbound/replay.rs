@@ -46,9 +46,9 @@ impl ReplaySpace {
 impl Outbound {
     /// Registers a client that gets no live events before it [joins](Self::join).
     pub(crate) fn register_replaying<S>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
-        let index = self.registered.len() as u32;
+        let index = self.registered.len();
         if let Some(output) = clients.output_mut(key) {
-            output.registration = Some(Registered { index, recipient: REPLAYING });
+            output.registration = Some(Registered::new(index, REPLAYING));
             self.registered.push(key);
             self.replaying += 1;
         }
