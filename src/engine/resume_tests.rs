@@ -50,6 +50,11 @@ struct Comeback {
     is_caught_up: bool,
 }
 
+/// Returns the id of a user. Two of them share a key in the indexes.
+fn id_of(user: u64) -> u64 {
+    if user == 4 { 1 << 32 } else { user }
+}
+
 /// An engine that keeps events, and the model.
 struct World {
     engine: Engine,
@@ -122,11 +127,12 @@ impl World {
     }
 
     fn insert(&mut self, sequence: u64, (letter, a, b): (char, u64, u64)) {
+        let [a, b] = [a, b].map(id_of);
         let line = match letter {
             'B' => format!("{sequence}|B"),
             'S' => format!("{sequence}|S|{a}"),
             // Too long for a slot of the reorder buffer.
-            'P' if b == 4 => format!("{sequence}|P|{a:020}|{b:020}"),
+            'P' if b == id_of(4) => format!("{sequence}|P|{a:020}|{b:020}"),
             // Its sequence has leading zeros.
             'P' if b == 3 => format!("{sequence:05}|P|{a}|{b}"),
             _ => format!("{sequence}|{letter}|{a}|{b}"),
@@ -149,6 +155,7 @@ impl World {
     }
 
     fn come_back(&mut self, user: u64, back: i64) {
+        let user = id_of(user);
         let last = self.engine.awaited().saturating_sub(1);
         let sequence = last.saturating_add_signed(-back);
         let resume = Resume::after(Sequence::new(sequence).unwrap(), UserId(user));
@@ -443,4 +450,40 @@ fn events_of_a_large_ring_are_kept_before_it_is_freed() {
     world.engine.keep_applied();
     let lines = resume_after(&world.engine, 1, 0).0;
     assert_eq!((lines.len(), &*lines[9999]), (10_000, "10000|B"));
+}
+
+#[test]
+fn events_that_others_have_committed_do_not_replace_applied_ones_before_they_are_kept() {
+    let mut engine = Engine::with_log(Sequence::new(1).unwrap(), 1, FollowerGraph::new(), 1000);
+    engine.share_log();
+    engine.keep_history(History::new(1000, 0));
+    let mut decoder = EventDecoder::new(64);
+    // The ring has 128 slots, so the second batch uses those of the first.
+    for first in [1, 101, 201] {
+        let lines: String =
+            (first..first + 100).map(|sequence| format!("{sequence}|B\n")).collect();
+        engine.commit_other(first, first + 100, lines.as_bytes(), &mut decoder);
+        while engine.apply_next(&mut Anything) == Progress::Applied {}
+    }
+    engine.keep_applied();
+    let expected: Vec<String> = (1..301).map(|sequence| format!("{sequence}|B")).collect();
+    assert_eq!(resume_after(&engine, 1, 0).0, expected);
+}
+
+#[test]
+fn a_step_of_a_walk_over_indexes_is_bounded_too() {
+    let mut world = World::new(1, 6400);
+    (0..6400).for_each(|_| world.apply(('P', 1, 2)));
+    let mut steps_of = |user| {
+        let mut resume = Resume::after(Sequence::new(0).unwrap(), UserId(user));
+        let mut rounds = 0;
+        while resume.advance(&world.engine, &mut 100, 9, |_| Ok(())) != ResumeProgress::CaughtUp {
+            rounds += 1;
+            assert!(rounds < 10_000, "the resume does not end");
+        }
+        rounds
+    };
+    steps_of(3);
+    // 32 chunks are looked up twice each, at ten steps.
+    assert!((6..20).contains(&steps_of(3)), "{} rounds", steps_of(3));
 }
