@@ -78,6 +78,14 @@ pub(super) struct Followees<'a> {
 }
 
 impl Followees<'_> {
+    /// Returns the followees, unless they are more than `max`.
+    pub(super) fn at_most(self, max: usize) -> Option<Vec<UserId>> {
+        let Some(following) = self.following else { return Some(Vec::new()) };
+        let keys = following.iter().take(max + 1);
+        let ids: Vec<UserId> = keys.map(|key| self.graph.users[key as usize].id).collect();
+        (ids.len() <= max).then_some(ids)
+    }
+
     /// Returns whether the user follows `followed`.
     #[inline]
     pub(super) fn contains(self, followed: UserId) -> bool {

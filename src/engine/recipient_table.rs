@@ -19,8 +19,8 @@ pub(super) struct RecipientTable {
 struct Entry {
     /// The user's key in the graph.
     user: u32,
-    /// The position of the walk over the user's followees.
-    cursor: usize,
+    /// The position of the walk over the user's followees, of whom there are less than 2³².
+    cursor: u32,
 }
 
 /// A walk over the followees of one recipient, which updates their lists.
@@ -89,7 +89,7 @@ impl RecipientTable {
         };
         let &number = waiting.as_slice().first()?;
         let &Entry { user, cursor } = &self.entries[number as usize];
-        Some(Walk { recipient: Recipient(number), user, cursor })
+        Some(Walk { recipient: Recipient(number), user, cursor: cursor as usize })
     }
 
     /// Iterates over all recipients and the keys of their users.
@@ -111,7 +111,7 @@ impl RecipientTable {
 
     /// Saves the position of an unfinished walk.
     pub(super) fn save_cursor(&mut self, walk: &Walk) {
-        self.entries[walk.recipient.0 as usize].cursor = walk.cursor;
+        self.entries[walk.recipient.0 as usize].cursor = walk.cursor as u32;
     }
 
     /// Restarts a recipient's walk, because its user's followees have moved.

@@ -341,7 +341,8 @@ impl ReorderBuffer {
 
     /// Advances to the next sequence, whether the awaited one has arrived or not. Without effect after the
     /// largest sequence.
-    #[inline]
+    // inline(always): see `engine::apply`.
+    #[inline(always)]
     pub fn advance(&mut self) {
         if self.len > 0 {
             let at = slot_index(self.awaited, self.slots.len());
@@ -362,6 +363,48 @@ impl ReorderBuffer {
             }
         }
         self.awaited = self.awaited.saturating_add(1);
+    }
+
+    /// Returns whether the line of the awaited event does not fit its slot.
+    #[inline]
+    pub(super) fn has_long_head(&self) -> bool {
+        self.slots[slot_index(self.awaited, self.slots.len())].state == State::Overflow
+    }
+
+    /// Records that the awaited event, which has been applied, changed the follower graph. Its line becomes
+    /// unreadable.
+    #[inline]
+    pub(super) fn set_head_changed(&mut self) {
+        self.head_slot().set_changed();
+    }
+
+    /// Removes the line of the awaited sequence from those that [`applied`](Self::applied) returns.
+    #[inline]
+    pub(super) fn forget_head_line(&mut self) {
+        self.head_slot().forget_line();
+    }
+
+    fn head_slot(&mut self) -> &mut Slot {
+        let at = slot_index(self.awaited, self.slots.len());
+        &mut self.slots[at]
+    }
+
+    /// Returns the slots of the sequences before `end` from `first` on, which have been applied since the last
+    /// insertion, in two runs.
+    pub(super) fn applied(&self, first: u64, end: u64) -> [&[Slot]; 2] {
+        let count = (end - first) as usize;
+        if count == 0 {
+            return [&[]; 2];
+        }
+        let (wrapped, from_first) = self.slots.split_at(slot_index(first, self.slots.len()));
+        let in_first = count.min(from_first.len());
+        [&from_first[..in_first], &wrapped[..count - in_first]]
+    }
+
+    /// Returns whether the next sequence empties a large ring, which [`advance`](Self::advance) then frees.
+    #[inline]
+    pub(super) fn is_about_to_shrink(&self) -> bool {
+        self.len == 1 && self.slots.len() > MAX_IDLE_SLOTS
     }
 
     /// Returns the missing sequences before the first buffered one, or `None` if nothing is missing or

@@ -3,6 +3,9 @@
 use super::line_store::LineKey;
 use crate::protocol::{CompactEvent, EventKind, EventTag, Line, PADDED_LINE_BYTES, UserId};
 
+/// Marks the length of an applied line.
+const HAS_CHANGED: u8 = 0x80;
+
 /// A slot of the reorder buffer's ring: 40 bytes, which hold most events completely.
 ///
 /// Access fields in place. Building a slot elsewhere and copying it causes a store-forwarding stall
@@ -83,6 +86,23 @@ impl Slot {
     #[inline]
     pub(super) fn line(&self) -> Line<'_> {
         Line::Padded { bytes: &self.bytes, len: usize::from(self.len) }
+    }
+
+    /// Records that the event, which has been applied, changed the follower graph. Its line becomes unreadable.
+    pub(super) fn set_changed(&mut self) {
+        self.len |= HAS_CHANGED;
+    }
+
+    /// Makes the slot one without an event that is kept.
+    pub(super) fn forget_line(&mut self) {
+        self.len = 0;
+    }
+
+    /// Returns the line of an event that has been applied, followed by other bytes, its length, and whether it changed
+    /// the follower graph. The length is 0 of none that is kept.
+    #[inline(always)]
+    pub(super) fn applied(&self) -> (&[u8; PADDED_LINE_BYTES], usize, bool) {
+        (&self.bytes, usize::from(self.len & !HAS_CHANGED), self.len & HAS_CHANGED != 0)
     }
 
     /// Returns the kind of a compact event.

@@ -49,9 +49,10 @@ pub struct Budgets {
     /// reset are freed.
     pub index_steps: usize,
     /// Steps of sending clients that resume what they have missed; each step passes one event. The default
-    /// takes about a millisecond.
+    /// takes about four milliseconds: about as long as a turn of a flood, so that a crowd that comes back gets half of
+    /// the time and the stream does not outrun it.
     pub resume_steps: usize,
-    /// Bytes sent to clients that resume. The default takes about a millisecond.
+    /// Bytes sent to clients that resume. The default takes about four milliseconds.
     pub resume_bytes: usize,
     /// Bytes of input read and discarded from all identified clients together.
     pub discarded_bytes: usize,
@@ -93,8 +94,8 @@ impl Default for Budgets {
             accepts: 256,
             closes: 512,
             index_steps: 8192,
-            resume_steps: 1 << 18,
-            resume_bytes: 2 << 20,
+            resume_steps: 1 << 20,
+            resume_bytes: 8 << 20,
             discarded_bytes_per_client: 16 << 10,
             discarded_bytes: 256 << 10,
             in_flight_bytes: 16 << 20,

@@ -12,17 +12,19 @@ pub(crate) struct Disconnect {
     pub(crate) error: Option<io::Error>,
     /// The line of the peer that is the reason, escaped and truncated.
     pub(crate) input: Option<Box<str>>,
+    /// What is wrong with that line, where the reason does not say it.
+    pub(crate) hint: Option<Box<str>>,
 }
 
 impl From<CloseReason> for Disconnect {
     fn from(reason: CloseReason) -> Disconnect {
-        Disconnect { reason, error: None, input: None }
+        Disconnect { reason, error: None, input: None, hint: None }
     }
 }
 
 impl From<io::Error> for Disconnect {
     fn from(error: io::Error) -> Disconnect {
-        Disconnect { reason: CloseReason::IoError, error: Some(error), input: None }
+        Disconnect { reason: CloseReason::IoError, error: Some(error), input: None, hint: None }
     }
 }
 
@@ -30,7 +32,12 @@ impl Disconnect {
     /// Returns an end whose reason is this line.
     pub(crate) fn for_line(reason: CloseReason, line: &[u8]) -> Disconnect {
         let input = Escaped(line).to_string().into_boxed_str();
-        Disconnect { reason, error: None, input: Some(input) }
+        Disconnect { reason, error: None, input: Some(input), hint: None }
+    }
+
+    /// Says what is wrong with the line.
+    pub(crate) fn because(self, hint: String) -> Disconnect {
+        Disconnect { hint: Some(hint.into_boxed_str()), ..self }
     }
 
     /// Returns whether the peer has reset the connection.

@@ -395,6 +395,7 @@ impl<A: Acceptor> Hub<A> {
     /// Panics unless the invariants between two turns hold. Checks every connection.
     pub fn check_invariants(&self) {
         self.commits.check(&self.engine);
+        assert!(self.engine.has_kept_applied(), "clients that resume get all that was applied");
         self.sources.check();
         self.clients.check();
         self.outbound.check(self.clients.table());

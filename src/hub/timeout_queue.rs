@@ -10,7 +10,7 @@ const MIN_COMPACT_LEN: usize = 1024;
 /// cannot be cancelled: the owner checks whether an entry is stale.
 ///
 /// Stale entries are removed once the queue has more than twice as many entries as were live at the
-/// last compaction, and more than [`MIN_COMPACT_LEN`].
+/// last compaction, and more than [`MIN_COMPACT_LEN`]. A long queue frees its memory once it is empty.
 #[derive(Debug)]
 pub(crate) struct TimeoutQueue<T> {
     timeout: Duration,
@@ -49,7 +49,11 @@ impl<T> TimeoutQueue<T> {
     /// not stale.
     pub(crate) fn take_expired(&mut self, now: Instant, is_stale: impl Fn(&T) -> bool) -> Vec<T> {
         let removed = std::iter::from_fn(|| self.pop_expired(now, &is_stale));
-        removed.filter(|entry| !is_stale(entry)).collect()
+        let expired = removed.filter(|entry| !is_stale(entry)).collect();
+        if self.queue.is_empty() && self.queue.capacity() > MIN_COMPACT_LEN {
+            self.queue = VecDeque::new();
+        }
+        expired
     }
 
     /// Removes the first entry if it is expired or stale.
@@ -110,5 +114,14 @@ mod tests {
             assert_eq!(timeouts.pop_expired(start, |&number| number > 0), None);
         }
         assert!(timeouts.queue.len() <= MIN_COMPACT_LEN + 1);
+    }
+
+    #[test]
+    fn an_empty_queue_has_little_memory() {
+        let start = Instant::now();
+        let mut timeouts = TimeoutQueue::new(Duration::from_secs(1));
+        (0..10_000).for_each(|number| timeouts.push(start, number));
+        assert!(timeouts.take_expired(start, |_| true).is_empty());
+        assert!(timeouts.queue.capacity() <= MIN_COMPACT_LEN);
     }
 }

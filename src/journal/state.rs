@@ -122,8 +122,9 @@ impl State {
         let State { graph, history, decoder, .. } = self;
         for_each_event(decoder, header, lines, |event, line| {
             let has_changed = apply_event(graph, event);
-            if let Some(history) = history {
-                history.push(event.sequence.get(), event.kind, line, has_changed);
+            let is_kept = has_changed || !matches!(event.kind, EventKind::Unfollow { .. });
+            if let Some(history) = history.as_mut().filter(|_| is_kept) {
+                history.push(event.sequence.get(), line.as_bytes(), has_changed);
             }
         })?;
         self.awaited = header.next;

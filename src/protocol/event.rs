@@ -157,11 +157,18 @@ impl ParseError {
 impl EventKind {
     /// Parses the fields after the sequence, starting with their `|`.
     fn parse(fields: &[u8]) -> Result<EventKind, ParseErrorKind> {
+        match fields {
+            [] => Err(ParseErrorKind::WrongFieldCount),
+            [b'|', fields @ ..] => EventKind::parse_fields(fields),
+            _ => Err(ParseErrorKind::UnknownType),
+        }
+    }
+
+    /// Parses the fields after the sequence and its `|`, starting with the letter.
+    pub(crate) fn parse_fields(fields: &[u8]) -> Result<EventKind, ParseErrorKind> {
         use ParseErrorKind::{UnknownType, WrongFieldCount};
 
-        let [b'|', letter, fields @ ..] = fields else {
-            return Err(if fields.is_empty() { WrongFieldCount } else { UnknownType });
-        };
+        let [letter, fields @ ..] = fields else { return Err(UnknownType) };
         if !matches!(fields, [] | [b'|', ..]) {
             return Err(UnknownType);
         }

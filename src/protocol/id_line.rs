@@ -11,17 +11,33 @@ pub struct IdLine {
     pub after: Option<Sequence>,
 }
 
+/// Why a line is no id line.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdLineError {
+    /// The line, or its part before the first `|`, is no user id.
+    #[error("the user ID is not 1 to 20 digits that fit 64 bits")]
+    BadUserId,
+    /// The part after the first `|` is no sequence.
+    #[error("what follows the | is not a sequence: 1 to 20 digits, at most 18446744073709551614")]
+    BadSequence,
+}
+
 impl IdLine {
-    /// Parses an id line without its terminator. Returns `None` if it is malformed.
-    #[must_use]
-    pub fn parse(line: &[u8]) -> Option<IdLine> {
-        let Some(separator) = memchr::memchr(b'|', line) else {
-            return Some(IdLine { user: UserId::parse(line)?, after: None });
+    /// Parses an id line without its terminator.
+    ///
+    /// # Errors
+    ///
+    /// The line is malformed.
+    pub fn parse(line: &[u8]) -> Result<IdLine, IdLineError> {
+        let (user, after) = match memchr::memchr(b'|', line) {
+            None => (line, None),
+            Some(separator) => (&line[..separator], Some(&line[separator + 1..])),
         };
-        let user = UserId::parse(&line[..separator])?;
-        match split_sequence(&line[separator + 1..])? {
-            (sequence, []) => Some(IdLine { user, after: Some(sequence) }),
-            _ => None,
+        let user = UserId::parse(user).ok_or(IdLineError::BadUserId)?;
+        let Some(after) = after else { return Ok(IdLine { user, after: None }) };
+        match split_sequence(after) {
+            Some((sequence, [])) => Ok(IdLine { user, after: Some(sequence) }),
+            _ => Err(IdLineError::BadSequence),
         }
     }
 }
@@ -31,7 +47,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Option<(u64, Option<u64>)> {
-        let IdLine { user, after } = IdLine::parse(line.as_bytes())?;
+        let IdLine { user, after } = IdLine::parse(line.as_bytes()).ok()?;
         Some((user.0, after.map(Sequence::get)))
     }
 
@@ -63,6 +79,17 @@ mod tests {
             "1\t2",
         ] {
             assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_wrong_part() {
+        let error = |line: &str| IdLine::parse(line.as_bytes()).unwrap_err();
+        for line in ["", "x", "|", "x|1", "|1", "1 ", "18446744073709551616"] {
+            assert_eq!(error(line), IdLineError::BadUserId, "{line}");
+        }
+        for line in ["1|", "1|x", "1|2|", "1|2|3", "1|-2", "1|18446744073709551615"] {
+            assert_eq!(error(line), IdLineError::BadSequence, "{line}");
         }
     }
 }

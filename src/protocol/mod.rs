@@ -12,6 +12,6 @@ pub use decoder::{Decoded, EventDecoder};
 pub use event::{Event, EventKind, ParseError, ParseErrorKind, Sequence, UserId};
 pub use fast_path::{CompactEvent, EventTag};
 pub use http::{is_host_field, is_http_request_line};
-pub use id_line::IdLine;
+pub use id_line::{IdLine, IdLineError};
 pub use line::{Line, PADDED_LINE_BYTES};
 pub use line_buffer::{LineBuffer, LineFrame};

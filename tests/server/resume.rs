@@ -30,10 +30,14 @@ fn what_a_client_has_missed_precedes_what_comes() {
 fn a_sequence_is_a_bad_id_unless_clients_may_resume() {
     let server = Server::start(&[]);
     Client::connect(&server, "7|2").is_closed();
+    server.logs(&["bad_id", "7|2", "clients may not resume", "--resume-events"]);
     let server = Server::start(&KEEP);
-    for id in ["7|", "|2", "7|2|3", "7|x", "7|18446744073709551615"] {
+    for id in ["7|", "7|2|3", "7|x", "7|18446744073709551615"] {
         Client::connect(&server, id).is_closed();
+        server.logs(&["bad_id", id, "not a sequence"]);
     }
+    Client::connect(&server, "|2").is_closed();
+    server.logs(&["bad_id", "|2", "the user ID is not"]);
     assert_eq!(server.stat("clients_closed.bad_id"), 5);
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::handshake::Handshake;
+use super::peer::Peer;
 use crate::hub::connection::{DiscardOutcome, Disconnect, discard};
 use crate::hub::outbound::ClientOutput;
 use crate::hub::transport::Stream;
@@ -13,7 +14,7 @@ use crate::protocol::{IdLine, UserId};
 #[derive(Debug)]
 pub(crate) struct Client<S> {
     pub(super) stream: S,
-    pub(super) peer: SocketAddr,
+    peer: Peer,
     pub(super) state: ClientState,
     pub(super) input: ClientInput,
     output: ClientOutput,
@@ -48,7 +49,7 @@ impl<S> Client<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, since: Instant) -> Client<S> {
         Client {
             stream,
-            peer,
+            peer: peer.into(),
             state: ClientState::AwaitingId(Box::new(Handshake::new(since))),
             input: ClientInput { in_read_list: true, ..ClientInput::default() },
             output: ClientOutput::default(),
@@ -58,7 +59,7 @@ impl<S> Client<S> {
 
     /// Returns the peer's address.
     pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+        self.peer.address()
     }
 
     /// Returns the outbound half.
@@ -127,5 +128,17 @@ impl<S: Stream> Client<S> {
         let outcome = discard(&mut self.stream, share, budget);
         self.input.is_read_to_end |= matches!(outcome, DiscardOutcome::Closed(_));
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of::<ClientOutput>() <= 48, "{}", size_of::<ClientOutput>());
+        // A connection is a descriptor.
+        assert!(size_of::<Client<u32>>() <= 96, "{}", size_of::<Client<u32>>());
     }
 }

@@ -1,5 +1,6 @@
 //! Identification: the first line of a client is the id of its user.
 
+use std::fmt;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -74,9 +75,17 @@ fn parse_id_line(line: &[u8], is_prefix: bool, may_resume: bool) -> Result<IdLin
     if is_http_request_line(line, is_prefix) {
         return Err(Disconnect::for_line(CloseReason::HttpRequest, line));
     }
-    IdLine::parse(line)
-        .filter(|id| !is_prefix && (may_resume || id.after.is_none()))
-        .ok_or_else(|| Disconnect::for_line(CloseReason::BadId, line))
+    let refuse = |why: &dyn fmt::Display| {
+        Err(Disconnect::for_line(CloseReason::BadId, line).because(why.to_string()))
+    };
+    match IdLine::parse(line) {
+        _ if is_prefix => refuse(&"the line is longer than any user ID and sequence"),
+        Err(error) => refuse(&error),
+        Ok(IdLine { after: Some(_), .. }) if !may_resume => {
+            refuse(&"clients may not resume; --resume-events N keeps events for them")
+        }
+        Ok(id) => Ok(id),
+    }
 }
 
 /// The timeouts of clients that have to identify themselves.

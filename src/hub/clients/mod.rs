@@ -5,6 +5,7 @@ mod client;
 mod handshake;
 mod ip_limiter;
 mod lingering;
+mod peer;
 mod put_off;
 mod read_list;
 mod table;
@@ -250,7 +251,7 @@ impl<A: Acceptor> Clients<A> {
         if client.is_closing {
             return false;
         }
-        let (peer, is_peer_closed) = (client.peer, client.input.peer_closed);
+        let (peer, is_peer_closed) = (client.peer(), client.input.peer_closed);
         match id {
             Some(id) if registry.has_capacity_for(id.user) => {
                 registry.register(&mut self.table, key, id);
@@ -442,8 +443,8 @@ impl<A: Acceptor> Clients<A> {
         registry.outbound.flush_ended(&mut self.table, key);
         registry.unregister(&mut self.table, key);
         let Some(mut client) = self.table.take(key) else { return };
-        self.admission.release(client.peer);
-        let unwritten = registry.outbound.release(client.output_mut());
+        self.admission.release(client.peer());
+        let unwritten = registry.outbound.release(key, client.output_mut());
         log_closed(&client, end, unwritten, registry.cx);
         let may_linger =
             client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end;
@@ -499,10 +500,10 @@ fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut 
     // A reset before any bytes is what health checks do.
     let is_probe = end.is_reset() && client.handshake().is_some_and(Handshake::is_empty);
     let is_expected = reason.is_expected() || is_probe;
-    record_closed(client.peer, client.user(), end, (is_expected, unwritten), cx);
+    record_closed(client.peer(), client.user(), end, (is_expected, unwritten), cx);
     let level = if is_expected { Level::Info } else { Level::Warn };
     let (kind, peer, cause) =
-        (LogKind::ClientClosed(reason), client.peer, CausedBy(error.as_ref()));
+        (LogKind::ClientClosed(reason), client.peer(), CausedBy(error.as_ref()));
     match client.user() {
         Some(user) => cx.log(
             kind,
@@ -512,13 +513,23 @@ fn log_closed<S>(client: &Client<S>, end: &Disconnect, unwritten: u64, cx: &mut 
                 user = user, peer = peer, reason = reason, bytes = unwritten
             ),
         ),
-        None => cx.log(
-            kind,
-            level,
-            log_line!(
-                "client {peer} closed before identifying: {reason}{cause}";
-                peer = peer, reason = reason
+        None => match (&end.input, &end.hint) {
+            (Some(input), Some(hint)) => cx.log(
+                kind,
+                level,
+                log_line!(
+                    "client {peer} closed before identifying: {reason}: {input}: {hint}";
+                    peer = peer, reason = reason
+                ),
             ),
-        ),
+            _ => cx.log(
+                kind,
+                level,
+                log_line!(
+                    "client {peer} closed before identifying: {reason}{cause}";
+                    peer = peer, reason = reason
+                ),
+            ),
+        },
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Outbound {
     was_paused: bool,
     /// Clients that were disconnected for their queues and are not unregistered in the engine yet.
     departed: Vec<ClientKey>,
+    /// The bytes of queues that were dropped before their clients are closed, in the same turn.
+    dropped: Vec<(ClientKey, u64)>,
     backlog: Backlog,
     queued_total: u64,
     /// The part of `queued_total` that is in send queues.
@@ -104,6 +106,7 @@ impl Outbound {
             backpressure: Backpressure::new(config),
             was_paused: false,
             departed: Vec::new(),
+            dropped: Vec::new(),
             backlog: Backlog::default(),
             queued_total: 0,
             send_queued: 0,
@@ -144,9 +147,9 @@ impl Outbound {
         key: ClientKey,
         Recipient(recipient): Recipient,
     ) {
-        let index = self.registered.len() as u32;
+        let index = self.registered.len();
         if let Some(output) = clients.output_mut(key) {
-            output.registration = Some(Registered { index, recipient });
+            output.registration = Some(Registered::new(index, recipient));
             self.registered.push(key);
             self.batch.register(recipient, key);
         }
@@ -161,21 +164,20 @@ impl Outbound {
     /// Returns whether it was registered.
     pub(crate) fn unregister<S>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) -> bool {
         let Some(output) = clients.output_mut(key) else { return false };
-        let Some(Registered { index, recipient }) = output.registration.take() else {
-            return false;
-        };
+        let Some(registered) = output.registration.take() else { return false };
+        let (index, recipient) = (registered.index(), registered.recipient);
         self.queued_total -= (output.queue.len() + self.batch.queued(recipient)) as u64;
         self.replaying -= usize::from(recipient == REPLAYING);
         self.send_queued -= output.queue.len() as u64;
         self.batch.unregister(recipient);
         self.backpressure.end_stall(output);
         self.backlog.remove(clients, key);
-        self.registered.swap_remove(index as usize);
-        if let Some(&moved) = self.registered.get(index as usize)
+        self.registered.swap_remove(index);
+        if let Some(&moved) = self.registered.get(index)
             && let Some(output) = clients.output_mut(moved)
             && let Some(registered) = &mut output.registration
         {
-            registered.index = index;
+            registered.set_index(index);
         }
         self.backpressure.on_unregister();
         self.resume_if_below(clients);
@@ -223,8 +225,9 @@ impl Outbound {
 
     /// Frees the queue of a client that is about to be closed. Returns the number of its bytes that
     /// were never written.
-    pub(crate) fn release(&mut self, output: &mut ClientOutput) -> u64 {
-        let unwritten = output.dropped_bytes + output.queue.len() as u64;
+    pub(crate) fn release(&mut self, key: ClientKey, output: &mut ClientOutput) -> u64 {
+        let dropped = self.dropped.extract_if(.., |&mut (dropped, _)| dropped == key);
+        let unwritten = dropped.map(|(_, bytes)| bytes).sum::<u64>() + output.queue.len() as u64;
         output.queue.clear(&mut self.pool);
         unwritten
     }
@@ -641,7 +644,7 @@ impl Outbound {
                 panic!("a registered key is of a client")
             };
             let registration = output.registration;
-            let stored_index = registration.map(|registered| registered.index as usize);
+            let stored_index = registration.map(Registered::index);
             assert_eq!(stored_index, Some(index), "a registered client stores its index");
             let live = output.recipient().filter(|_| !output.is_replaying());
             if let Some(recipient) = live {

@@ -1,5 +1,7 @@
 //! The outbound half of one client.
 
+use std::num::NonZero;
+
 use super::backpressure::Stall;
 use super::send_queue::SendQueue;
 
@@ -13,8 +15,6 @@ pub(crate) struct ClientOutput {
     pub(super) stall: Option<Box<Stall>>,
     /// The index in the list of clients with queued bytes, or [`NOT_LISTED`].
     pub(super) backlog_index: u32,
-    /// Bytes of a queue that was dropped before the client is closed.
-    pub(super) dropped_bytes: u64,
 }
 
 /// The index of a client that is not in the list.
@@ -26,10 +26,26 @@ pub(super) const REPLAYING: u32 = u32::MAX;
 /// The recipient number of a registered client, and its index in the list of the registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Registered {
-    /// The index in the list of registered clients.
-    pub(super) index: u32,
+    /// The index in the list of registered clients, plus one: so `None` takes no memory of its own.
+    number: NonZero<u32>,
     /// The recipient number.
     pub(super) recipient: u32,
+}
+
+impl Registered {
+    pub(super) fn new(index: usize, recipient: u32) -> Registered {
+        // There are less than 2³¹ descriptors.
+        Registered { number: NonZero::<u32>::MIN.saturating_add(index as u32), recipient }
+    }
+
+    /// Returns the index in the list of registered clients.
+    pub(super) fn index(self) -> usize {
+        self.number.get() as usize - 1
+    }
+
+    pub(super) fn set_index(&mut self, index: usize) {
+        *self = Registered::new(index, self.recipient);
+    }
 }
 
 impl Default for ClientOutput {
@@ -40,7 +56,6 @@ impl Default for ClientOutput {
             registration: None,
             stall: None,
             backlog_index: NOT_LISTED,
-            dropped_bytes: 0,
         }
     }
 }

@@ -35,20 +35,20 @@ impl ReplaySpace {
         ReplaySpace { own: self.own.min(bytes as u64), ..self }
     }
 
-    /// Returns whether a line fits with which all new lines have `end` instead of `start` bytes.
-    pub(crate) fn fits(self, start: usize, end: usize) -> bool {
-        let (is_first, end) = (start == 0, end as u64);
-        (end <= self.own || (is_first && self.is_empty))
-            && (end <= self.total || (is_first && self.is_total_empty))
+    /// Returns whether so many lines fit with which all new lines have `end` instead of `start` bytes.
+    pub(crate) fn fits(self, start: usize, end: usize, lines: u64) -> bool {
+        let (is_first_line, end) = (start == 0 && lines == 1, end as u64);
+        (end <= self.own || (is_first_line && self.is_empty))
+            && (end <= self.total || (is_first_line && self.is_total_empty))
     }
 }
 
 impl Outbound {
     /// Registers a client that gets no live events before it [joins](Self::join).
     pub(crate) fn register_replaying<S>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
-        let index = self.registered.len() as u32;
+        let index = self.registered.len();
         if let Some(output) = clients.output_mut(key) {
-            output.registration = Some(Registered { index, recipient: REPLAYING });
+            output.registration = Some(Registered::new(index, REPLAYING));
             self.registered.push(key);
             self.replaying += 1;
         }

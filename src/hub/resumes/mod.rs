@@ -6,13 +6,14 @@
 //!
 //! Clients are served one after another in the order of their arrival, within a budget per turn: the first one
 //! is done soon and is passed over by no event, whereas many that advance alternately would fall behind the
-//! stream together. A client waits without holding up the others while its socket does not accept its queue.
+//! stream together. A client waits without holding up the others while its socket does not accept its queue, and
+//! comes before those that arrived later once it does.
 //!
 //! `src/protocol/RESUME.md` decides every case.
 
 mod ahead;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -34,17 +35,13 @@ use crate::protocol::{Sequence, UserId};
 /// The cost of serving a client besides its events, in steps.
 const CLIENT_STEPS: usize = 100;
 
-/// The number of entries of clients that have left, besides as many as there are clients, from which on they are
-/// removed.
-const MAX_STALE_ENTRIES: usize = 1024;
-
 /// The clients that have sent a sequence and do not get live events yet.
 #[derive(Debug)]
 pub(super) struct Resumes {
     sessions: HashMap<ClientKey, Session>,
     by_user: HashMap<UserId, ClientKey>,
-    /// The clients that can be served, in order. An entry is stale if the session has another number or waits.
-    ready: VecDeque<(ClientKey, u64)>,
+    /// The clients that can be served, by the numbers of their sessions.
+    ready: BTreeMap<u64, ClientKey>,
     /// The clients that wait for sequences that are not applied yet.
     ahead: AheadClients,
     /// The number of sessions so far.
@@ -98,7 +95,7 @@ impl Resumes {
         Resumes {
             sessions: HashMap::new(),
             by_user: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: BTreeMap::new(),
             ahead: AheadClients::new(identify_timeout),
             sessions_so_far: 0,
             lines: MissedLines::default(),
@@ -117,22 +114,18 @@ impl Resumes {
         let resume = Resume::after(sequence, user);
         self.sessions.insert(key, Session { number, user, resume, state: State::Ready });
         self.by_user.insert(user, key);
-        self.ready.push_back((key, number));
+        self.ready.insert(number, key);
     }
 
     /// Forgets a client, if it resumes.
     pub(super) fn remove(&mut self, key: ClientKey) {
         if let Some(Session { number, user, resume, state }) = self.sessions.remove(&key) {
             self.by_user.remove(&user);
-            if state == State::Ahead {
-                self.ahead.remove(resume.next(), (key, number));
+            match state {
+                State::Ready => drop(self.ready.remove(&number)),
+                State::Blocked => {}
+                State::Ahead => self.ahead.remove(resume.next(), (key, number)),
             }
-        }
-        if self.ready.len() > 2 * self.sessions.len() + MAX_STALE_ENTRIES {
-            let sessions = &self.sessions;
-            self.ready.retain(|(key, number)| {
-                sessions.get(key).is_some_and(|session| session.number == *number)
-            });
         }
     }
 
@@ -182,57 +175,54 @@ impl Resumes {
             budget.bytes = budget.bytes.saturating_sub(written);
             self.unblock(key);
         }
-        for (key, number) in self.ahead.take_reached(engine.awaited()) {
-            self.make_ready(key, number);
+        for (key, _) in self.ahead.take_reached(engine.awaited()) {
+            self.make_ready(key);
         }
         while budget.steps > 0
-            && let Some(&(key, number)) = self.ready.front()
+            && let Some((&number, &key)) = self.ready.first_key_value()
         {
-            match self.serve((key, number), engine, outbound, clients, &mut budget, cx) {
-                Some(Served::Exhausted) => return,
-                Some(Served::CaughtUp) => {
+            match self.serve(key, engine, outbound, clients, &mut budget, cx) {
+                Served::Exhausted => return,
+                Served::CaughtUp => {
                     self.let_join(key, engine, outbound, clients);
                     cx.counters.resumes_completed += 1;
                 }
-                Some(Served::Blocked) => self.set_state(key, State::Blocked),
-                Some(Served::Ahead) => {
+                // It is removed when it is closed.
+                Served::Blocked | Served::Closing => self.set_state(key, State::Blocked),
+                Served::Ahead => {
                     self.set_state(key, State::Ahead);
                     if let Some(session) = self.sessions.get(&key) {
                         self.ahead.insert(session.resume.next(), (key, number), cx.now);
                     }
                 }
-                Some(Served::Closing) | None => {}
             }
-            self.ready.pop_front();
+            self.ready.remove(&number);
             budget.steps = budget.steps.saturating_sub(CLIENT_STEPS);
         }
     }
 
-    /// Serves a client until it has everything, or cannot be served further in this turn. Returns `None` for a
-    /// stale entry.
+    /// Serves a client until it has everything, or cannot be served further in this turn.
     fn serve<S: Stream>(
         &mut self,
-        (key, number): (ClientKey, u64),
+        key: ClientKey,
         engine: &Engine,
         outbound: &mut Outbound,
         clients: &mut ClientTable<S>,
         budget: &mut Budget,
         cx: &mut Context,
-    ) -> Option<Served> {
-        let session = self.sessions.get_mut(&key)?;
-        if session.number != number || session.state != State::Ready {
-            return None;
-        }
+    ) -> Served {
+        let others = self.sessions.len().saturating_sub(1);
+        let Some(session) = self.sessions.get_mut(&key) else { return Served::Closing };
         loop {
             if clients.get(key).is_none_or(Client::is_closing) {
-                return Some(Served::Closing);
+                return Served::Closing;
             }
             self.lines.clear();
             let space = outbound.replay_space(clients, key).at_most(budget.bytes);
             let lines = &mut self.lines;
             let progress = session
                 .resume
-                .advance(engine, &mut budget.steps, |missed| lines.append(missed, space));
+                .advance(engine, &mut budget.steps, others, |missed| lines.append(missed, space));
             if let Some((first, last)) = self.lines.gap {
                 cx.counters.resume_gaps += 1;
                 log_gap(session.user, first, last, cx);
@@ -244,14 +234,14 @@ impl Resumes {
             cx.counters.lines_replayed += self.lines.count;
             outbound.replay(clients, key, &self.lines.bytes, self.lines.count);
             match progress {
-                ResumeProgress::CaughtUp => return Some(Served::CaughtUp),
-                ResumeProgress::Ahead => return Some(Served::Ahead),
-                ResumeProgress::BudgetExhausted => return Some(Served::Exhausted),
+                ResumeProgress::CaughtUp => return Served::CaughtUp,
+                ResumeProgress::Ahead => return Served::Ahead,
+                ResumeProgress::BudgetExhausted => return Served::Exhausted,
                 ResumeProgress::Blocked if outbound.has_unsent(clients, key) => {
-                    return Some(Served::Blocked);
+                    return Served::Blocked;
                 }
                 ResumeProgress::Blocked if self.lines.bytes.is_empty() || budget.bytes == 0 => {
-                    return Some(Served::Exhausted);
+                    return Served::Exhausted;
                 }
                 ResumeProgress::Blocked => {}
             }
@@ -283,34 +273,34 @@ impl Resumes {
 
     /// Lists a client whose socket has accepted bytes.
     fn unblock(&mut self, key: ClientKey) {
-        if let Some(session) = self.sessions.get(&key)
-            && session.state == State::Blocked
-        {
-            self.make_ready(key, session.number);
+        if self.sessions.get(&key).is_some_and(|session| session.state == State::Blocked) {
+            self.make_ready(key);
         }
     }
 
-    fn make_ready(&mut self, key: ClientKey, number: u64) {
-        self.set_state(key, State::Ready);
-        self.ready.push_back((key, number));
+    fn make_ready(&mut self, key: ClientKey) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.state = State::Ready;
+            self.ready.insert(session.number, key);
+        }
     }
 
     /// Tells the clients that have waited too long for sequences that are not applied: they continue with the
     /// awaited one. `is_drained` is whether nothing that was sent waits to be applied. Otherwise the clients get the
     /// timeout once more, because their sequences may be on the way.
     pub(super) fn expire(&mut self, engine: &Engine, is_drained: bool, now: Instant) {
-        for (key, number) in self.ahead.take_expired(now, is_drained) {
+        for (key, _) in self.ahead.take_expired(now, is_drained) {
             if let Some(session) = self.sessions.get_mut(&key) {
                 session.resume.give_up_waiting(engine.awaited());
             }
-            self.make_ready(key, number);
+            self.make_ready(key);
         }
     }
 
     /// Lets all clients continue in the stream that starts again, before `engine` is reset.
     pub(super) fn on_reset(&mut self, engine: &Engine) {
-        for (key, number) in self.ahead.take_reached(engine.awaited()) {
-            self.make_ready(key, number);
+        for (key, _) in self.ahead.take_reached(engine.awaited()) {
+            self.make_ready(key);
         }
         for session in self.sessions.values_mut() {
             session.resume.on_reset(engine);
@@ -321,15 +311,22 @@ impl Resumes {
     pub(super) fn check<S>(&self, clients: &ClientTable<S>) {
         assert_eq!(self.sessions.len(), self.by_user.len(), "each user resumes once");
         let is_in = |state: State| move |session: &&Session| session.state == state;
+        let ready = self.sessions.values().filter(is_in(State::Ready)).count();
+        assert_eq!(self.ready.len(), ready, "only clients that can be served are listed");
         let ahead = self.sessions.values().filter(is_in(State::Ahead)).count();
         assert_eq!(self.ahead.len(), ahead, "each client that is ahead is listed");
         for (&key, session) in &self.sessions {
             assert_eq!(self.client_of(session.user), Some(key));
             let Some(output) = clients.output(key) else { panic!("{key:?} is of a client") };
             assert!(output.is_replaying(), "{key:?} gets no live events");
-            let entries = self.ready.iter().filter(|&&entry| entry == (key, session.number));
+            let listed = self.ready.get(&session.number) == Some(&key);
+            assert_eq!(
+                listed,
+                session.state == State::Ready,
+                "{key:?} is listed if it can be served"
+            );
             match session.state {
-                State::Ready => assert_eq!(entries.count(), 1, "{key:?} is listed once"),
+                State::Ready => {}
                 State::Blocked => assert!(!output.is_empty(), "{key:?} waits for its socket"),
                 State::Ahead => {}
             }
@@ -367,20 +364,23 @@ impl MissedLines {
     fn append(&mut self, missed: Missed<'_>, space: ReplaySpace) -> Result<(), Full> {
         let start = self.bytes.len();
         match missed {
-            Missed::Line(line) => self.bytes.extend_from_slice(line),
+            Missed::Lines { text, count } if !space.fits(start, start + text.len(), count) => {
+                return Err(Full);
+            }
+            Missed::Lines { text, count } => {
+                self.bytes.extend_from_slice(text);
+                self.count += count;
+            }
             Missed::Gap { first, last } => {
                 // Writing to a vector does not fail.
-                let _ = write!(self.bytes, "gap {first} {last}");
+                let _ = write!(self.bytes, "gap {first} {last}\r\n");
+                if !space.fits(start, self.bytes.len(), 1) {
+                    self.bytes.truncate(start);
+                    return Err(Full);
+                }
+                self.count += 1;
+                self.gap = Some((first, last));
             }
-        }
-        self.bytes.extend_from_slice(b"\r\n");
-        if !space.fits(start, self.bytes.len()) {
-            self.bytes.truncate(start);
-            return Err(Full);
-        }
-        self.count += 1;
-        if let Missed::Gap { first, last } = missed {
-            self.gap = Some((first, last));
         }
         Ok(())
     }

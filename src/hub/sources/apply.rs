@@ -249,6 +249,17 @@ impl<'a, S: Write> Applier<'a, S> {
 
     #[inline]
     fn apply_committed(&mut self) -> StopReason {
+        if !self.engine.keeps_history() {
+            return self.apply_until_stopped::<false>();
+        }
+        let reason = self.apply_until_stopped::<true>();
+        self.engine.keep_applied();
+        reason
+    }
+
+    /// Applies what is committed. `KEEPS` is whether applied events are kept.
+    #[inline]
+    fn apply_until_stopped<const KEEPS: bool>(&mut self) -> StopReason {
         // This many lines fit whatever their length, so the memory need not be checked for each
         // event.
         let fitting = self.delivery.outbound.lines_that_fit(self.budget.line_bytes);
@@ -266,7 +277,7 @@ impl<'a, S: Write> Applier<'a, S> {
             {
                 return StopReason::BudgetExhausted;
             }
-            match self.engine.apply_next(&mut self.delivery) {
+            match self.engine.apply_next_of::<KEEPS>(&mut self.delivery) {
                 Progress::Applied => {
                     self.delivery.on_applied();
                     self.budget.events = self.budget.events.saturating_sub(cost);

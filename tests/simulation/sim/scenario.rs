@@ -71,7 +71,7 @@ fn random_config(random: &mut Random) -> Config {
     let stall_timeout = millis(&[10, 100, 1000]);
     let drain_timeout = millis(&[0, 10, 100, 1000]);
     let gap_timeout = millis(&[0, 0, 1, 10, 100]);
-    let resume_events = *random.pick(&[0, 0, 1, 3, 20, 50, 100_000]);
+    let resume_events = *random.pick(&[0, 0, 1, 3, 20, 50, 300, 100_000]);
     let client_queue_bytes = *random.pick(&[1, 12, 30, 100, 400, 4096, 1 << 20]);
     let total_queue_bytes = match resume_events {
         0 => client_queue_bytes * *random.pick(&[1, 2, 5, 1000]),
