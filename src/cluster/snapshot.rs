@@ -362,7 +362,7 @@ fn publish_locked(
     let position = newest.link.position;
     let point = SnapshotPoint { generation: 0, id: 0 };
     let mut file = ChunkWriter { engine, id, chunk: Vec::new(), chunks: 0, written: 0 };
-    let written = write_records(&mut file, id, &state, point).and_then(|bytes| {
+    let written = write_records(&mut file, id, &state, point, || {}).and_then(|bytes| {
         file.put_chunk()?;
         Ok((bytes, file.chunks))
     });

@@ -33,6 +33,12 @@ impl Batch {
         self.lines.len() >= BATCH_BYTES || self.next - self.first >= BATCH_BYTES as u64
     }
 
+    /// Returns whether the lines take less than a quarter of their buffer.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.lines.len() < self.lines.capacity() / 4
+    }
+
     /// Removes everything, and keeps the buffer.
     pub fn clear(&mut self) {
         let mut lines = std::mem::take(&mut self.lines);
@@ -40,15 +46,12 @@ impl Batch {
         *self = Batch { lines, ..Batch::default() };
     }
 
-    /// Appends the next sequence, with its line unless it is void.
-    #[inline]
-    pub(super) fn push(&mut self, line: Option<&[u8]>) {
+    /// Appends the next sequence and its line.
+    pub(super) fn push(&mut self, line: &[u8]) {
+        self.lines.extend_from_slice(line);
+        self.lines.push(b'\n');
         self.next += 1;
-        if let Some(line) = line {
-            self.lines.extend_from_slice(line);
-            self.lines.push(b'\n');
-            self.count += 1;
-        }
+        self.count += 1;
     }
 }
 

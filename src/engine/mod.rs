@@ -271,6 +271,11 @@ impl Engine {
         self.reorder.commit(next);
     }
 
+    /// Frees memory that an idle engine does not need.
+    pub fn trim(&mut self) {
+        self.reorder.shrink_if_empty();
+    }
+
     /// Returns whether [`stage`](Self::stage) has something to append.
     #[must_use]
     pub fn has_unstaged(&self) -> bool {

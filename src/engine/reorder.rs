@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::line_store::LineStore;
 use super::log_entry::Batch;
 use super::slot::{Slot, State};
-use crate::protocol::{CompactEvent, Event, EventKind, Line, Sequence};
+use crate::protocol::{CompactEvent, Event, EventKind, Line, PADDED_LINE_BYTES, Sequence};
 
 /// The initial size of the ring, in slots: enough for the batches of a well-behaved source.
 const MIN_SLOTS: usize = 128;
@@ -13,9 +13,15 @@ const MIN_SLOTS: usize = 128;
 /// The largest ring that is kept while it is empty, in slots.
 const MAX_IDLE_SLOTS: usize = 4096;
 
+/// The same with a log: the batches that wait for their commit.
+const MAX_IDLE_SLOTS_WITH_LOG: usize = 1 << 15;
+
 /// The largest ring without a bit per slot, in slots: it is searched and copied in a few tenths of a
 /// millisecond.
 const MAX_SLOTS_WITHOUT_BITS: usize = if cfg!(test) { 128 } else { 1 << 16 };
+
+/// The number of sequences whose lines are staged in one loop.
+const MAX_RUN: usize = 128;
 
 /// The number of slots per word of bits.
 const WORD_SLOTS: usize = u64::BITS as usize;
@@ -47,7 +53,8 @@ pub enum Head<'a> {
 /// A ring of slots for the sequences of the window, indexed by `sequence & mask`. The window starts at the
 /// awaited sequence.
 ///
-/// The ring doubles up to the power of two that holds the window. A large ring is freed once it is empty.
+/// The ring doubles up to the power of two that holds the window. A large ring is freed once it is empty, with
+/// a log by [`shrink_if_empty`](Self::shrink_if_empty) only.
 /// A slot takes 40 bytes, so a ring that is at least half full costs at most 80 bytes per event, in any
 /// order of arrival. A line of more than 30 bytes, or with a user id of more than 32 bits, takes 68 further
 /// bytes. A line of more than 64 bytes takes an allocation of its length and 16 bytes instead.
@@ -75,6 +82,8 @@ pub struct ReorderBuffer {
     staged: u64,
     /// The sequence after those that may be applied. 2⁶⁴−1 without a log.
     committed: u64,
+    /// The lines of a run that is staged. Empty before the first.
+    run: Vec<u8>,
     /// Of a large ring, one bit per slot: whether it is occupied. Else empty.
     occupied: Vec<u64>,
     /// The number of occupied slots.
@@ -98,6 +107,7 @@ impl ReorderBuffer {
             is_shared: false,
             staged: 0,
             committed: u64::MAX,
+            run: Vec::new(),
             occupied: Vec::new(),
             len: 0,
             voids: 0,
@@ -132,19 +142,43 @@ impl ReorderBuffer {
         }
         // A skipped gap comes first.
         batch.next = start;
-        while ((batch.next - start) as usize) < max
-            && !batch.is_full()
-            && self.is_occupied(batch.next)
-        {
-            let slot = &self.slots[slot_index(batch.next, self.slots.len())];
+        let mut left = max;
+        while left > 0 && !batch.is_full() && self.is_occupied(batch.next) {
+            let before = batch.next;
+            let slot = &self.slots[slot_index(before, self.slots.len())];
             match slot.state {
-                State::Empty | State::Void => batch.push(None),
-                State::Overflow => batch.push(Some(self.long_lines.get(slot.overflow_key()))),
-                _ => batch.push(Some(slot.line().as_bytes())),
+                State::Overflow => batch.push(self.long_lines.get(slot.overflow_key())),
+                _ => self.stage_run(batch, left.min(MAX_RUN)),
             }
+            left -= (batch.next - before) as usize;
         }
         self.staged = batch.next;
-        (batch.next - start) as usize
+        max - left
+    }
+
+    /// Appends up to `max` buffered sequences to `batch`, until one is missing or its line is not in its slot.
+    fn stage_run(&mut self, batch: &mut Batch, max: usize) {
+        let beyond = self.awaited + self.slots.len() as u64;
+        let max = max.min((beyond - batch.next) as usize);
+        // With space for the longest lines, each is copied in full size: that takes no call, and no branch
+        // that depends on the length. The space is small enough for the L1 cache, unlike the batch.
+        self.run.resize(MAX_RUN * (PADDED_LINE_BYTES + 1), 0);
+        let (mut end, mut sequences, mut lines) = (0, 0, 0);
+        while sequences < max {
+            let slot = &self.slots[slot_index(batch.next + sequences as u64, self.slots.len())];
+            match slot.state {
+                State::Empty | State::Overflow => break,
+                State::Void => {}
+                _ => {
+                    end = slot.write_line(&mut self.run, end);
+                    lines += 1;
+                }
+            }
+            sequences += 1;
+        }
+        batch.lines.extend_from_slice(&self.run[..end]);
+        batch.next += sequences as u64;
+        batch.count += lines;
     }
 
     /// Allows the staged sequences before `next` to be applied.
@@ -357,7 +391,8 @@ impl ReorderBuffer {
                     *word &= !(1 << (at % WORD_SLOTS));
                 }
                 self.len -= 1;
-                if self.len == 0 {
+                // With a log it becomes empty with each commit.
+                if self.len == 0 && !self.is_logged {
                     self.shrink_if_empty();
                 }
             }
@@ -525,10 +560,11 @@ impl ReorderBuffer {
         }
     }
 
-    /// Frees a large ring that has become empty. Growing it again costs less than filling it did.
+    /// Frees a large ring if it is empty. Growing it again costs less than filling it did.
     #[inline]
-    fn shrink_if_empty(&mut self) {
-        if self.slots.len() > MAX_IDLE_SLOTS {
+    pub fn shrink_if_empty(&mut self) {
+        let max = if self.is_logged { MAX_IDLE_SLOTS_WITH_LOG } else { MAX_IDLE_SLOTS };
+        if self.len == 0 && self.slots.len() > max {
             self.slots = Vec::new();
             self.occupied = Vec::new();
         }

@@ -105,6 +105,16 @@ impl Slot {
         (&self.bytes, usize::from(self.len & !HAS_CHANGED), self.len & HAS_CHANGED != 0)
     }
 
+    /// Writes the line of a compact event, ended by LF, at an offset, and anything behind it: 31 bytes in
+    /// total. Returns the offset of its end.
+    #[inline]
+    pub(super) fn write_line(&self, out: &mut [u8], at: usize) -> usize {
+        let out = &mut out[at..at + PADDED_LINE_BYTES + 1];
+        out[..PADDED_LINE_BYTES].copy_from_slice(&self.bytes);
+        out[usize::from(self.len)] = b'\n';
+        at + usize::from(self.len) + 1
+    }
+
     /// Returns the kind of a compact event.
     #[inline]
     pub(super) fn kind(&self) -> EventKind {

@@ -59,6 +59,10 @@ pub struct Budgets {
     /// Bytes of lines passed to the log and not committed before sources are paused. At 20 bytes per event
     /// the default is 0.8 million events, which a disk writes in a tenth of a second.
     pub in_flight_bytes: usize,
+    /// Bytes of lines that are passed at once to a log that commits within microseconds. With their slots of
+    /// the reorder buffer they stay in a core's private cache until they are applied: at 20 bytes per event
+    /// the default takes 0.4 MB. Each costs two switches between threads where they share a core.
+    pub prompt_batch_bytes: usize,
     /// Sequences passed to the log and not applied before sources are paused. Their slots take 40 bytes
     /// each, in addition to those of the reorder window.
     pub unapplied: u64,
@@ -99,6 +103,7 @@ impl Default for Budgets {
             discarded_bytes_per_client: 16 << 10,
             discarded_bytes: 256 << 10,
             in_flight_bytes: 16 << 20,
+            prompt_batch_bytes: 128 << 10,
             unapplied: 1 << 18,
         }
     }

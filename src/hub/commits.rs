@@ -9,16 +9,35 @@ use crate::hub::budgets::Budgets;
 use crate::protocol::EventDecoder;
 
 /// A log to which ordered events are written before they are applied. Implementations must not block,
-/// because they run in the loop.
+/// because they run in the loop; [`await_committed`](Self::await_committed) may wait for a moment.
 pub trait CommitLog: Debug {
     /// Appends an entry. The entries of one log continue each other.
     fn append(&mut self, entry: LogEntry);
 
-    /// Takes the next entry that was committed. When there is one, the loop has to be woken.
+    /// Takes the next entry that was committed. When there is one, the loop has to be woken: see
+    /// [`set_wakes`](Self::set_wakes).
     fn take_committed(&mut self) -> Option<Committed>;
 
     /// Returns whether [`take_committed`](Self::take_committed) has something.
     fn has_committed(&self) -> bool;
+
+    /// Returns whether commits usually take microseconds, so that it is worth waiting for them within a
+    /// turn.
+    fn is_prompt(&self) -> bool {
+        false
+    }
+
+    /// Waits until a prompt log has committed its first `entries` entries, but not for longer than a fraction
+    /// of a millisecond, and not if the last wait was in vain and the log has not caught up since.
+    fn await_committed(&mut self, entries: u64) {
+        let _ = entries;
+    }
+
+    /// Sets whether the log has to wake the loop once something more is committed. A log that wakes it each
+    /// time may ignore this.
+    fn set_wakes(&self, wakes: bool) {
+        let _ = wakes;
+    }
 
     /// Returns whether others append to the log, too.
     fn is_shared(&self) -> bool {
@@ -126,9 +145,14 @@ enum InFlight {
 ///
 /// Everything that is in order is copied into a batch, and applied once the log has committed it. Without a
 /// log the engine applies everything that is in order.
+///
+/// A *prompt* log gets small batches, and the turn waits for each before it fills the next but one. So what
+/// is applied was received a moment ago and is still in the cache, and what a turn has read leaves in the
+/// same turn, as without a log. Where a wait takes too long, the events are applied in a later turn.
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
     log: Option<Box<dyn CommitLog>>,
+    is_prompt: bool,
     /// The batch that is being filled.
     batch: Batch,
     in_flight: VecDeque<InFlight>,
@@ -156,7 +180,14 @@ impl Commits {
     /// Creates commits to `log`, for an engine that awaits the sequence `awaited`.
     pub(crate) fn new(log: Box<dyn CommitLog>, awaited: u64) -> Commits {
         let decoder = EventDecoder::new(MAX_LINE_BYTES);
-        Commits { log: Some(log), committed_next: awaited, decoder, ..Commits::default() }
+        let is_prompt = log.is_prompt();
+        Commits {
+            log: Some(log),
+            is_prompt,
+            committed_next: awaited,
+            decoder,
+            ..Commits::default()
+        }
     }
 
     /// Returns why nothing is committed at present, if the log knows of a problem.
@@ -206,8 +237,11 @@ impl Commits {
                 return Staged::Some;
             }
             *max -= engine.stage(&mut self.batch, *max);
-            if self.batch.is_full() {
+            let is_prompt_batch =
+                self.is_prompt && self.batch.lines.len() >= budgets.prompt_batch_bytes;
+            if is_prompt_batch || self.batch.is_full() {
                 self.append_batch();
+                self.await_committed(self.in_flight.len().saturating_sub(1));
             }
         }
         match self.is_full(engine, budgets) {
@@ -219,15 +253,51 @@ impl Commits {
     /// Passes the batch to the log at the end of a turn, unless the log is busy: then it is passed when it
     /// is full, or once the log is idle. So the log writes few large batches instead of many small ones.
     pub(crate) fn end_turn(&mut self) {
-        if !self.batch.is_empty() && self.in_flight.is_empty() {
+        if !self.batch.is_empty() && (self.in_flight.is_empty() || self.is_prompt) {
             self.append_batch();
+        }
+    }
+
+    /// Passes the batch to a prompt log, and gives it the time to commit everything. Returns whether
+    /// something is committed.
+    pub(crate) fn await_all_committed(&mut self) -> bool {
+        if !self.is_prompt {
+            return false;
+        }
+        self.end_turn();
+        self.await_committed(self.in_flight.len());
+        self.log.as_ref().is_some_and(|log| log.has_committed())
+    }
+
+    /// Gives a prompt log the time to commit the first `entries` entries in flight.
+    fn await_committed(&mut self, entries: usize) {
+        if let (Some(log), true, 1..) = (&mut self.log, self.is_prompt, entries) {
+            log.await_committed(self.committed + entries as u64);
+        }
+    }
+
+    /// Sets whether the log has to wake the loop once something more is committed.
+    #[inline]
+    pub(crate) fn set_wakes(&self, wakes: bool) {
+        if let Some(log) = &self.log {
+            log.set_wakes(wakes);
         }
     }
 
     fn append_batch(&mut self) {
         let Some(log) = &mut self.log else { return };
-        let lines = log.take_buffer();
-        let batch = std::mem::replace(&mut self.batch, Batch { lines, ..Batch::default() });
+        let batch = match self.batch.is_small() {
+            // In a buffer of its size, because a log may keep entries for long.
+            true => {
+                let batch = self.batch.clone();
+                self.batch.clear();
+                batch
+            }
+            false => {
+                let lines = log.take_buffer();
+                std::mem::replace(&mut self.batch, Batch { lines, ..Batch::default() })
+            }
+        };
         let bytes = batch.lines.len();
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(InFlight::Batch { next: batch.next, bytes });

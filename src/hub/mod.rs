@@ -295,6 +295,11 @@ impl<A: Acceptor> Hub<A> {
         if self.cx.config.busy_poll || self.has_work_left() {
             return NextTurn::Now;
         }
+        self.commits.set_wakes(true);
+        // It may have committed something before it knew that it has to wake the loop.
+        if self.commits.can_advance(&self.engine, &self.cx.budgets) {
+            return NextTurn::Now;
+        }
         let deadlines = [
             self.next_timeout(),
             self.cx.log_limiter.next_report(),
@@ -428,6 +433,7 @@ impl<A: Acceptor> fmt::Debug for Hub<A> {
 impl<A: Acceptor> Hub<A> {
     fn begin_turn(&mut self, now: Instant) {
         self.cx.now = now;
+        self.commits.set_wakes(false);
         self.clients.begin_turn(&self.cx);
         self.outbound.begin_turn();
     }
@@ -530,7 +536,9 @@ impl<A: Acceptor> Hub<A> {
         let Hub { sources, clients, engine, outbound, commits, cx, recorder, .. } = self;
         commits.advance(engine, &cx.budgets);
         let delivery = Delivery { outbound, clients: clients.table_mut(), now: cx.now };
-        sources.apply(&mut Applier::new(engine, delivery, commits, recorder, cx));
+        let mut applier = Applier::new(engine, delivery, commits, recorder, cx);
+        sources.apply(&mut applier);
+        applier.apply_promptly_committed();
     }
 
     fn record_delivery(&mut self) {
@@ -602,6 +610,7 @@ impl<A: Acceptor> Hub<A> {
         if is_idle {
             self.outbound.shrink_pools();
             self.sources.trim_buffers();
+            self.engine.trim();
         }
     }
 

@@ -1,8 +1,9 @@
 //! Writing snapshots and removing what they make superfluous.
 
-use super::chain::{Chain, read_stamp};
+use super::chain::{Chain, Replay, read_stamp};
 use super::error::Error;
 use super::names::{SPARE, SegmentName, SnapshotName};
+use super::record::Header;
 use super::recovery::Recovery;
 use super::snapshot::{SnapshotPoint, write_snapshot};
 use super::storage::{ReadAt, Storage};
@@ -33,6 +34,15 @@ pub struct Maintained {
     pub removed: Vec<String>,
 }
 
+/// Pauses after each record that is replayed.
+struct Pauses<'a, P>(&'a mut P);
+
+impl<P: FnMut()> Replay for Pauses<'_, P> {
+    fn on_record(&mut self, _: &Header, _: &[u8]) {
+        (self.0)();
+    }
+}
+
 /// Writes a snapshot if enough was written since the last one, and removes segments and snapshots that are
 /// no longer needed. Runs beside a [`Writer`](super::Writer) of the same directory, because it only uses
 /// segments that are complete and stamped with their state hash.
@@ -44,14 +54,27 @@ pub struct Maintained {
 /// `retain_bytes` is the size of the segments kept before the newest snapshot. Those after the second newest
 /// one are always kept, because the newest one may turn out damaged.
 ///
+/// `pause` is called after each record that is read or written, which takes at most about a millisecond, so that
+/// the work can give way to more urgent work.
+///
 /// # Errors
 ///
-/// The journal is corrupt, or the storage refused.
-pub fn maintain<S: Storage>(storage: &mut S, retain_bytes: u64) -> Result<Maintained, Error> {
+/// The journal is corrupt, or the storage refused. What is superfluous is removed even if a full disk refuses the
+/// snapshot.
+pub fn maintain<S: Storage>(
+    storage: &mut S,
+    retain_bytes: u64,
+    mut pause: impl FnMut(),
+) -> Result<Maintained, Error> {
     let chain = Chain::load(storage)?;
-    let snapshot = build_snapshot(storage, &chain)?;
+    let snapshot = build_snapshot(storage, &chain, &mut pause);
+    if let Err(error) = &snapshot
+        && error.is_corruption()
+    {
+        return snapshot.map(|_| Maintained::default());
+    }
     let removed = remove_superfluous(storage, retain_bytes)?;
-    Ok(Maintained { snapshot, removed })
+    Ok(Maintained { snapshot: snapshot?, removed })
 }
 
 /// Writes a snapshot of a state that was just recovered and [completed](Recovery::complete), if that took a
@@ -79,12 +102,13 @@ pub fn snapshot_recovered<S: Storage>(
     }
     recovery.append_empty_segment(storage)?;
     let point = SnapshotPoint { generation: end.generation, id: end.id };
-    write_snapshot(storage, &recovery.state, point).map(Some)
+    write_snapshot(storage, &recovery.state, point, || {}).map(Some)
 }
 
 fn build_snapshot<S: Storage>(
     storage: &mut S,
     chain: &Chain,
+    pause: &mut impl FnMut(),
 ) -> Result<Option<(SnapshotName, u64)>, Error> {
     let last = chain.snapshots.first();
     let is_newer = |name: SegmentName| last.is_none_or(|last| name.generation > last.generation);
@@ -102,14 +126,14 @@ fn build_snapshot<S: Storage>(
     if !is_snapshot_due(storage, ends.len(), bytes, last.copied()) {
         return Ok(None);
     }
-    let base = chain.load_base(storage, |_, _| {})?;
+    let base = chain.load_base(storage, |_, _| pause())?;
     let mut state = base.state;
     for index in (target..base.segments).rev() {
         // Compares the hash of the state with the one at the segment's end.
-        chain.replay(storage, index, &mut state, &mut ())?;
+        chain.replay(storage, index, &mut state, &mut Pauses(pause))?;
     }
     let SegmentName { generation, id, .. } = chain.segments[target].name;
-    write_snapshot(storage, &state, SnapshotPoint { generation, id }).map(Some)
+    write_snapshot(storage, &state, SnapshotPoint { generation, id }, pause).map(Some)
 }
 
 fn file_bytes<S: Storage>(storage: &S, name: &str) -> u64 {

@@ -40,8 +40,10 @@ impl SnapshotPoint {
 }
 
 /// Appends records to a file.
-struct Appender<'a, F> {
+struct Appender<'a, F, P> {
     file: &'a mut F,
+    /// Called after each record.
+    pause: P,
     file_id: u64,
     awaited: u64,
     offset: u64,
@@ -49,7 +51,7 @@ struct Appender<'a, F> {
     record: Vec<u8>,
 }
 
-impl<F: StorageFile> Appender<'_, F> {
+impl<F: StorageFile, P: FnMut()> Appender<'_, F, P> {
     fn append(&mut self, kind: Kind, count: u32, payload: &[u8]) -> io::Result<()> {
         self.record.clear();
         let header = Header {
@@ -66,12 +68,13 @@ impl<F: StorageFile> Appender<'_, F> {
         self.checksum = append_record(&mut self.record, header, payload);
         write_once(self.file, self.offset, &self.record)?;
         self.offset += self.record.len() as u64;
+        (self.pause)();
         Ok(())
     }
 }
 
 /// Writes a snapshot of `state`, which was reached at the end of the segment `point`. It gets its name once
-/// it is on the disk. Returns the name and the length in bytes.
+/// on the disk. Returns the name and the length in bytes. Calls `pause` after each record.
 ///
 /// # Errors
 ///
@@ -80,9 +83,10 @@ pub fn write_snapshot<S: Storage>(
     storage: &mut S,
     state: &State,
     point: SnapshotPoint,
+    pause: impl FnMut(),
 ) -> Result<(SnapshotName, u64), Error> {
     let name = SnapshotName { generation: point.generation, awaited: state.awaited };
-    let written = write_unfinished(storage, state, point).and_then(|bytes| {
+    let written = write_unfinished(storage, state, point, pause).and_then(|bytes| {
         storage.rename(UNFINISHED_SNAPSHOT, &name.to_string())?;
         storage.sync()?;
         Ok(bytes)
@@ -101,22 +105,26 @@ fn write_unfinished<S: Storage>(
     storage: &mut S,
     state: &State,
     point: SnapshotPoint,
+    pause: impl FnMut(),
 ) -> io::Result<u64> {
     let mut file = storage.create(UNFINISHED_SNAPSHOT, 0)?;
-    let bytes = write_records(&mut file, storage.random_id(), state, point)?;
+    let bytes = write_records(&mut file, storage.random_id(), state, point, pause)?;
     file.sync()?;
     Ok(bytes)
 }
 
-/// Writes the records of a snapshot in order, with `file_id` in each. Returns their length in bytes.
+/// Writes the records of a snapshot in order, with `file_id` in each. Returns their length in bytes. Calls `pause`
+/// after each of them.
 pub(crate) fn write_records(
     file: &mut impl StorageFile,
     file_id: u64,
     state: &State,
     point: SnapshotPoint,
+    pause: impl FnMut(),
 ) -> io::Result<u64> {
     let mut out = Appender {
         file,
+        pause,
         file_id,
         awaited: state.awaited,
         offset: 0,
@@ -136,7 +144,10 @@ pub(crate) fn write_records(
 }
 
 /// Writes all follows, in groups of one follower each. Returns their number.
-fn write_follows(out: &mut Appender<'_, impl StorageFile>, state: &State) -> io::Result<u64> {
+fn write_follows(
+    out: &mut Appender<'_, impl StorageFile, impl FnMut()>,
+    state: &State,
+) -> io::Result<u64> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
     let (mut total, mut in_chunk) = (0, 0);
     let mut group: Option<(UserId, u32, usize)> = None;

@@ -57,6 +57,20 @@ pub trait StorageFile: ReadAt {
     /// The error of the operating system, as for all other functions.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Starts to write the present content to the disk in the background. Returns `false` if that is not
+    /// possible. No other sync of the file may be started before [`sync_result`](Self::sync_result) has
+    /// returned the result.
+    fn start_sync(&mut self) -> bool {
+        false
+    }
+
+    /// Returns the result of the sync in the background once it has ended, and waits for its end if `waits`.
+    /// `None` if it has not ended, or none was started.
+    fn sync_result(&mut self, waits: bool) -> Option<io::Result<()>> {
+        let _ = waits;
+        None
+    }
+
     /// Writes the content to the disk. After an error it is unknown what of it is there.
     fn sync(&mut self) -> io::Result<()>;
 

@@ -303,7 +303,7 @@ pub fn begin_at<S: Storage>(storage: &mut S, state: &State) -> Result<Position, 
     remove_superseded(storage)?;
     // The segment that led to the state is in the stream, not here.
     let point = SnapshotPoint { generation: next_generation, id: storage.random_id() };
-    write_snapshot(storage, state, point)?;
+    write_snapshot(storage, state, point, || {})?;
     let SnapshotPoint { generation, id } = point;
     let mut position = Position {
         previous: Some(SegmentEnd { generation, id, offset: 0, checksum: 0 }),

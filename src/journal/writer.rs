@@ -66,6 +66,22 @@ struct OpenSegment<F> {
     start: Mark,
     synced: Mark,
     written: Mark,
+    /// The end and the number of entries that a sync in the background covers.
+    syncing: Option<(Mark, u64)>,
+}
+
+impl<F: StorageFile> OpenSegment<F> {
+    /// Returns the result of the sync in the background once it has ended: the number of entries that are
+    /// synced then.
+    fn take_synced(&mut self, waits: bool) -> Option<io::Result<u64>> {
+        let (mark, entries) = self.syncing?;
+        let result = self.file.sync_result(waits)?;
+        self.syncing = None;
+        Some(result.map(|()| {
+            self.synced = mark;
+            entries
+        }))
+    }
 }
 
 /// A segment that is complete except for the state hash.
@@ -158,6 +174,11 @@ impl<S: Storage> Writer<S> {
         Writer { segment_bytes, ..self }
     }
 
+    /// Returns when an entry counts as committed.
+    pub fn commit_point(&self) -> CommitPoint {
+        self.commit_point
+    }
+
     /// Adds an entry, to be written by [`flush`](Self::flush).
     pub fn append(&mut self, entry: LogEntry) {
         self.pending.push_back(Pending::Log(entry));
@@ -189,23 +210,54 @@ impl<S: Storage> Writer<S> {
     ///
     /// The storage refused. The next [`flush`](Self::flush) writes it again, to a new segment.
     pub fn sync(&mut self) -> Result<(), Error> {
+        self.take_background_sync(true)?;
         let Some(segment) = &mut self.segment else { return Ok(()) };
         if segment.synced.offset == segment.written.offset {
             return Ok(());
         }
         if let Err(error) = segment.file.sync() {
-            let name = segment.name.to_string();
-            self.give_up_segment();
-            return Err(Error::io("sync", &name)(error));
+            return Err(self.give_up_after_sync(error));
         }
         segment.synced = segment.written;
-        self.count_synced();
+        self.count_synced(self.written());
         Ok(())
+    }
+
+    /// Starts to do the same in the background, unless that is under way or the storage cannot. Meanwhile
+    /// [`flush`](Self::flush) may write more.
+    pub fn start_sync(&mut self) {
+        let written = self.written();
+        if let Some(segment) = &mut self.segment
+            && segment.syncing.is_none()
+            && segment.synced.offset < segment.written.offset
+            && segment.file.start_sync()
+        {
+            segment.syncing = Some((segment.written, written));
+        }
+    }
+
+    /// Takes the result of a sync in the background if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// It has failed, as described for [`sync`](Self::sync).
+    pub fn poll_sync(&mut self) -> Result<(), Error> {
+        self.take_background_sync(false)
+    }
+
+    /// Returns whether a sync runs in the background.
+    pub fn is_syncing(&self) -> bool {
+        self.segment.as_ref().is_some_and(|segment| segment.syncing.is_some())
     }
 
     /// Returns whether something is written and not synced.
     pub fn has_unsynced(&self) -> bool {
         !self.unsynced.is_empty()
+    }
+
+    /// Returns the number of bytes that are written and not synced.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.segment.as_ref().map_or(0, |it| it.written.offset - it.synced.offset)
     }
 
     /// Returns whether entries are pending.
@@ -259,6 +311,21 @@ impl<S: Storage> Writer<S> {
     /// Removes and returns the buffers of synced entries, emptied.
     pub fn take_free_buffers(&mut self) -> impl Iterator<Item = Vec<u8>> {
         self.free_buffers.drain(..)
+    }
+
+    fn take_background_sync(&mut self, waits: bool) -> Result<(), Error> {
+        match self.segment.as_mut().and_then(|segment| segment.take_synced(waits)) {
+            Some(Ok(entries)) => self.count_synced(entries),
+            Some(Err(error)) => return Err(self.give_up_after_sync(error)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn give_up_after_sync(&mut self, error: io::Error) -> Error {
+        let name = self.segment.as_ref().map_or_else(String::new, |it| it.name.to_string());
+        self.give_up_segment();
+        Error::io("sync", &name)(error)
     }
 
     /// Writes pending entries to the open segment, or to a new one if there is none or the next entry does
@@ -320,7 +387,7 @@ impl<S: Storage> Writer<S> {
             Ok(segment) => {
                 self.segment = Some(segment);
                 self.count_written();
-                self.count_synced();
+                self.count_synced(self.written());
                 if let Some((mut file, end)) = self.given_up.take() {
                     // All after its end is in the new segment now. Without effect where it fails.
                     let _ = file.truncate(end);
@@ -350,8 +417,15 @@ impl<S: Storage> Writer<S> {
         write_once(&mut file, 0, &record)?;
         let offset = record.len() as u64;
         let start = Mark { offset, checksum, awaited: name.first, stream };
-        let mut segment =
-            OpenSegment { file, name, is_named: false, start, synced: start, written: start };
+        let mut segment = OpenSegment {
+            file,
+            name,
+            is_named: false,
+            start,
+            synced: start,
+            written: start,
+            syncing: None,
+        };
         // What was committed has to be in the segment, because the one given up no longer counts.
         loop {
             self.append_group(&mut segment)?;
@@ -416,10 +490,12 @@ impl<S: Storage> Writer<S> {
         }
     }
 
-    fn count_synced(&mut self) {
-        self.synced_entries += self.unsynced.len() as u64;
+    /// Counts the first `entries` entries as synced.
+    fn count_synced(&mut self, entries: u64) {
+        let newly_synced = (entries - self.synced_entries) as usize;
+        self.synced_entries = entries;
         self.committed = self.committed.max(self.synced_entries);
-        for entry in self.unsynced.drain(..) {
+        for entry in self.unsynced.drain(..newly_synced) {
             if let Pending::Log(LogEntry::Batch(Batch { mut lines, .. })) = entry {
                 lines.clear();
                 self.free_buffers.push(lines);

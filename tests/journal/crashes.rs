@@ -20,6 +20,8 @@ fn live(
 ) -> Result<(), (usize, usize, Error)> {
     let from = history.entries.len();
     let mut durable = from;
+    // The number of entries that a sync in the background covers.
+    let mut syncing = None;
     for _ in 0..random.below(60) {
         let result = step(writer, history, disk, random, from);
         let committed = from + writer.committed() as usize;
@@ -29,6 +31,13 @@ fn live(
             durable = history.entries.len();
         }
         result.map_err(|error| (durable, committed, error))?;
+        if !writer.is_syncing() {
+            durable = durable.max(syncing.take().unwrap_or(0));
+            if commit_point == CommitPoint::Written && random.below(3) == 0 {
+                writer.start_sync();
+                syncing = writer.is_syncing().then_some(history.entries.len());
+            }
+        }
     }
     Ok(())
 }
@@ -44,6 +53,7 @@ fn step(
         history.extend(random);
         writer.append(history.entries[history.entries.len() - 1].clone());
     }
+    writer.poll_sync()?;
     writer.flush()?;
     if random.below(4) == 0 {
         writer.sync()?;
@@ -52,7 +62,7 @@ fn step(
         stamp_closed(writer, history, from);
     }
     if random.below(6) == 0 {
-        maintain(&mut disk.clone(), random.below(2) * 2000)?;
+        maintain(&mut disk.clone(), random.below(2) * 2000, || {})?;
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ fn every_flipped_bit_is_harmless_or_noticed() {
             &part,
             0,
         );
-        let maintained = maintain(&mut partial.clone(), u64::MAX).unwrap();
+        let maintained = maintain(&mut partial.clone(), u64::MAX, || {}).unwrap();
         let (name, _) = maintained.snapshot.unwrap();
         disk.clone().create(&name.to_string(), 0).unwrap();
         disk.set_content(&name.to_string(), &partial.content(&name.to_string()));
@@ -149,7 +149,7 @@ fn a_missing_segment_is_named_with_its_sequences() {
 #[test]
 fn a_snapshot_without_the_segments_after_it_is_refused() {
     let (disk, history, ..) = journal(11, 40);
-    maintain(&mut disk.clone(), u64::MAX).unwrap().snapshot.unwrap();
+    maintain(&mut disk.clone(), u64::MAX, || {}).unwrap().snapshot.unwrap();
     let mut names = segments(&disk);
     let newest = names.pop().unwrap();
     disk.clone().remove(&newest).unwrap();
@@ -174,13 +174,13 @@ fn a_wrong_state_hash_is_refused() {
     }
     let message = read(&disk, history.first_sequence).unwrap_err().to_string();
     assert!(message.contains("state hash"), "{message}");
-    assert!(maintain(&mut disk.clone(), 0).unwrap_err().is_corruption());
+    assert!(maintain(&mut disk.clone(), 0, || {}).unwrap_err().is_corruption());
 }
 
 #[test]
 fn a_snapshot_with_another_state_hash_is_not_used() {
     let (disk, history, ..) = journal(11, 30);
-    let (name, _) = maintain(&mut disk.clone(), u64::MAX).unwrap().snapshot.unwrap();
+    let (name, _) = maintain(&mut disk.clone(), u64::MAX, || {}).unwrap().snapshot.unwrap();
     let mut content = disk.content(&name.to_string());
     // The last record: a header, the number of follows, and the hash, with checksums that match.
     let end = content.len() - 24;
@@ -202,7 +202,7 @@ fn a_snapshot_with_another_state_hash_is_not_used() {
 #[test]
 fn another_version_is_refused_by_name() {
     let (disk, history, _, end) = journal(11, 10);
-    maintain(&mut disk.clone(), u64::MAX).unwrap().snapshot.unwrap();
+    maintain(&mut disk.clone(), u64::MAX, || {}).unwrap().snapshot.unwrap();
     for name in disk.list().unwrap() {
         let content = disk.content(&name);
         for version in [0_u16, FORMAT_VERSION + 1] {

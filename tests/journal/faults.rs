@@ -1,6 +1,7 @@
 //! Every operation of the disk fails once, in every way.
 
-use eventserver::journal::{CommitPoint, is_disk_full, maintain};
+use eventserver::engine::{Batch, LogEntry};
+use eventserver::journal::{CommitPoint, Writer, is_disk_full, maintain};
 
 use crate::history::{History, hash_of, read, start, state_of, writer_at};
 use crate::memory_disk::{Fault, MemoryDisk};
@@ -31,18 +32,22 @@ fn run(history: &History, commit_point: CommitPoint, disk: &MemoryDisk, random: 
         let mut writer = writer_at(disk, position, commit_point);
         for index in from..until {
             writer.append(history.entries[index].clone());
+            retry(|| writer.poll_sync());
             retry(|| writer.flush());
             assert_eq!(writer.committed(), (index + 1 - from) as u64);
             assert!(!writer.has_pending());
             while let Some(entries) = writer.unstamped() {
                 writer.stamp(hash_of(&history.states[from + entries as usize]));
             }
+            if commit_point == CommitPoint::Written && index % 3 == 0 {
+                writer.start_sync();
+            }
             if index % 5 == 0 {
                 retry(|| writer.sync());
                 retry(|| writer.flush());
             }
             if index % 7 == 0 {
-                retry(|| maintain(&mut disk.clone(), 2000));
+                retry(|| maintain(&mut disk.clone(), 2000, || {}));
             }
         }
         if life == 1 {
@@ -71,6 +76,56 @@ fn every_operation_may_fail_once_in_every_way() {
             disk.fail(operation, fault);
             run(&history, commit_point, &disk, &mut Prng::new(operation));
         }
+    }
+}
+
+/// Returns a batch of 256 KiB of broadcasts from a sequence on.
+fn large_batch(first: u64) -> Batch {
+    let mut batch = Batch { first, next: first, ..Batch::default() };
+    while !batch.is_full() {
+        batch.lines.extend_from_slice(format!("{}|B\n", batch.next).as_bytes());
+        batch.next += 1;
+        batch.count += 1;
+    }
+    batch
+}
+
+#[test]
+fn all_that_was_committed_of_a_segment_that_is_given_up_is_in_the_next_one() {
+    // More than one write takes.
+    const BATCHES: usize = 10;
+    let committed_and_not_synced = |disk: &MemoryDisk| {
+        let position = start(1);
+        let mut writer = Writer::new(disk.clone(), position, CommitPoint::Written);
+        let mut next = 1;
+        for _ in 0..BATCHES {
+            let batch = large_batch(next);
+            next = batch.next;
+            writer.append(LogEntry::Batch(batch));
+            writer.flush().unwrap();
+        }
+        assert_eq!(writer.committed(), BATCHES as u64);
+        // The sync fails, and the content of the segment is known to the operating system only.
+        disk.fail(0, Fault::Error);
+        writer.sync().unwrap_err();
+        (writer, next)
+    };
+    let disk = MemoryDisk::default();
+    let (mut writer, _) = committed_and_not_synced(&disk);
+    let before = disk.operations();
+    writer.flush().unwrap();
+    let operations = disk.operations() - before;
+    assert!(operations > 5);
+    // The process ends at each operation of the next attempt.
+    for operation in 0..=operations {
+        let disk = MemoryDisk::default();
+        let (mut writer, next) = committed_and_not_synced(&disk);
+        disk.die(operation);
+        // The last operations may fail without an effect.
+        assert!(writer.flush().is_err() || operation > 5);
+        disk.end_process();
+        let recovery = read(&disk, 1).unwrap();
+        assert_eq!(recovery.state.awaited, next, "operation {operation} of {operations}");
     }
 }
 

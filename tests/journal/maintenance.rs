@@ -29,7 +29,7 @@ fn snapshots_bound_the_journal_and_restore_the_state() {
                 stamp_closed(&mut writer, &history, 0);
             }
             if random.below(4) == 0 {
-                maintain(&mut disk.clone(), retain).unwrap();
+                maintain(&mut disk.clone(), retain, || {}).unwrap();
                 assert!(snapshots(&disk).len() <= 2);
             }
             if random.below(10) == 0 {
@@ -135,7 +135,7 @@ fn a_snapshot_of_many_follows_roundtrips() {
     (100..5000).for_each(|id| state.graph.follow(UserId(id), UserId(7)));
     let mut disk = MemoryDisk::default();
     let point = SnapshotPoint { generation: 7, id: 99 };
-    let (name, bytes) = write_snapshot(&mut disk, &state, point).unwrap();
+    let (name, bytes) = write_snapshot(&mut disk, &state, point, || {}).unwrap();
     assert_eq!(name, SnapshotName { generation: 7, awaited: 1_000_000 });
     let content = disk.content(&name.to_string());
     assert_eq!(content.len() as u64, bytes);
@@ -151,7 +151,7 @@ fn a_snapshot_of_many_follows_roundtrips() {
 fn a_snapshot_of_nothing_roundtrips() {
     let mut disk = MemoryDisk::default();
     let point = SnapshotPoint { generation: 1, id: 5 };
-    let (name, _) = write_snapshot(&mut disk, &State::new(0), point).unwrap();
+    let (name, _) = write_snapshot(&mut disk, &State::new(0), point, || {}).unwrap();
     let (read, _) = read_snapshot(&disk.open(&name.to_string()).unwrap(), name, |_| {}).unwrap();
     assert_eq!((read.awaited, read.graph.follows().count()), (0, 0));
 }

@@ -252,7 +252,7 @@ fn snapshots_keep_the_place_in_the_stream() {
     let last = stream.entries.last().unwrap();
     let recovery: Recovery = read(&disk, 1).unwrap();
     assert_eq!((recovery.state.stream, recovery.lines), (Some(last.link), 0));
-    maintain(&mut disk.clone(), 0).unwrap();
+    maintain(&mut disk.clone(), 0, || {}).unwrap();
     assert_eq!(read(&disk, 1).unwrap().state.stream, Some(last.link));
     let position = Position(last.next);
     let part = read_entries(&disk, Some(position.0), usize::MAX).unwrap();

@@ -25,7 +25,7 @@ fn maintained(seed: u64, entries: usize, retain: u64) -> (MemoryDisk, History) {
         writer.flush().unwrap();
         stamp_closed(&mut writer, &history, 0);
         if random.below(5) == 0 {
-            maintain(&mut disk.clone(), retain).unwrap();
+            maintain(&mut disk.clone(), retain, || {}).unwrap();
         }
     }
     writer.finish().unwrap();

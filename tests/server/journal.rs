@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -196,13 +197,14 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Returns a command that runs a program with a small disk in `folder` that only it sees, or `None` where the
-/// system does not allow that.
-fn with_a_small_disk(folder: &Path) -> Option<Command> {
+/// Returns a command that runs a program with a disk of `bytes` in `folder` that only it sees, or `None` where
+/// the system does not allow that.
+fn with_a_small_disk(folder: &Path, bytes: u64) -> Option<Command> {
     let command = || {
         let mut unshare = Command::new("unshare");
         unshare.env("FOLDER", folder).args(["--map-root-user", "--mount", "sh", "-c"]);
-        unshare.arg("mount -t tmpfs -o size=300k none \"$FOLDER\" && exec \"$0\" \"$@\"");
+        let mount = format!("mount -t tmpfs -o size={bytes} none \"$FOLDER\"");
+        unshare.arg(mount + " && exec \"$0\" \"$@\"");
         unshare
     };
     let output = command().arg("true").output().ok()?;
@@ -212,7 +214,7 @@ fn with_a_small_disk(folder: &Path) -> Option<Command> {
 #[test]
 fn a_full_disk_pauses_the_sources_until_it_is_freed() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(wrapper) = with_a_small_disk(folder.path()) else {
+    let Some(wrapper) = with_a_small_disk(folder.path(), 300 << 10) else {
         println!("skipped: the system does not allow mounting a small disk");
         return;
     };
@@ -231,6 +233,95 @@ fn a_full_disk_pauses_the_sources_until_it_is_freed() {
     fs::remove_file(&ballast).unwrap();
     source.waits_for_commit_of(10_000);
     server.logs(&["the disk accepts writes again"]);
+    let response = Http::connect(&server).gets("/readyz");
+    assert!(response.status == 200, "{response:?}");
     client.receives(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// The size of a segment, in bytes.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// The length of the longest line without needless zeros and its LF.
+const LONG_LINE_BYTES: u64 = 65;
+
+/// Returns messages as long as possible, so that few of them fill a segment.
+fn long_lines(sequences: Range<u64>) -> Vec<u8> {
+    let (from, to) = (1, 2);
+    let lines = sequences.map(|it| format!("{it:020}|P|{from:020}|{to:020}\n"));
+    lines.collect::<String>().into_bytes()
+}
+
+/// Sends long lines from a sequence on, until they take `bytes`, and waits for the commit of each MiB. Returns the
+/// next sequence.
+fn send_long_lines(source: &mut SyncSource, first: u64, bytes: u64) -> u64 {
+    let end = first + bytes / LONG_LINE_BYTES;
+    let mut next = first;
+    while next < end {
+        let until = end.min(next + (1 << 20) / LONG_LINE_BYTES);
+        source.source.sends(long_lines(next..until));
+        source.waits_for_commit_of(until - 1);
+        next = until;
+    }
+    end
+}
+
+#[test]
+fn snapshots_are_written_while_the_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let flags = ["--data-dir", data_dir, "--sync", "never"];
+    let mut server = Server::start(&flags);
+    let (mut source, _) = SyncSource::connect(&server);
+    let mut next = 1;
+    for written in 1..=2 {
+        next = send_long_lines(&mut source, next, SEGMENT_BYTES + (1 << 20));
+        server.wait_until("a snapshot is written", || {
+            (files(folder.path(), "snapshot").len() == written).then_some(())
+        });
+    }
+    server.signal(Signal::KILL);
+    assert_eq!(server.exit_status(), None);
+    let server = Server::start(&flags);
+    let (_, awaited) = SyncSource::connect(&server);
+    assert_eq!(awaited, next);
+    let line = server.logs(&["lines replayed in"]);
+    let replayed = line.split(", ").find_map(|part| part.split_once(" lines replayed"));
+    let replayed: u64 = replayed.unwrap().0.parse().unwrap();
+    // What is in the segment after the newest snapshot.
+    assert!(replayed < SEGMENT_BYTES / LONG_LINE_BYTES, "{line}");
+}
+
+#[test]
+fn a_full_disk_is_freed_of_what_is_no_longer_needed() {
+    // Four whole segments, and little more.
+    const DISK_BYTES: u64 = 4 * SEGMENT_BYTES + (8 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    let Some(wrapper) = with_a_small_disk(folder.path(), DISK_BYTES) else {
+        println!("skipped: the system does not allow mounting a small disk");
+        return;
+    };
+    let data_dir = folder.path().to_str().unwrap();
+    let limits = ["--sync", "never", "--journal-retain-bytes", "1TiB", "--admin-listen", "0"];
+    let flags = [&["--data-dir", data_dir][..], &limits].concat();
+    let mut server = Server::start_under(wrapper, &flags);
+    let root = format!("/proc/{}/root{data_dir}", server.process().0.as_raw_nonzero());
+    let (mut source, _) = SyncSource::connect(&server);
+    let mut next = 1;
+    for generation in 1..=3 {
+        next = send_long_lines(&mut source, next, SEGMENT_BYTES);
+        let prefix = format!("{generation:010}-");
+        server.wait_until("a snapshot is written", || {
+            let snapshots = files(Path::new(&root), "snapshot");
+            let newest = snapshots.last()?.file_name()?.to_str()?;
+            newest.starts_with(&prefix).then_some(())
+        });
+    }
+    assert_eq!(files(Path::new(&root), "segment").len(), 4);
+    // Nobody frees the disk but the server, which has two snapshots.
+    send_long_lines(&mut source, next, 2 * SEGMENT_BYTES);
+    server.logs(&["sources are paused, retrying every second"]);
+    server.logs(&["the disk accepts writes again"]);
+    assert_eq!(Http::connect(&server).gets("/readyz").status, 200);
     assert_eq!(server.stop(), Some(0));
 }

@@ -247,6 +247,15 @@ impl<'a, S: Write> Applier<'a, S> {
         }
     }
 
+    /// Applies what a prompt log commits of the turn, within the budget, so that it is flushed in the same
+    /// turn.
+    pub(crate) fn apply_promptly_committed(&mut self) {
+        let may_apply = self.budget.events > 0 && self.delivery.outbound.may_accept();
+        if may_apply && self.commits.await_all_committed() {
+            self.apply_committed();
+        }
+    }
+
     #[inline]
     fn apply_committed(&mut self) -> StopReason {
         if !self.engine.keeps_history() {

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+use std::thread;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -18,7 +20,12 @@ pub(in crate::server) struct Directory {
     handle: File,
     /// How existing files are opened.
     options: OpenOptions,
+    /// Syncs files in the background, if there is a thread for that.
+    background: Option<Sender<SyncJob>>,
 }
+
+/// A file to be synced, and where the result goes.
+type SyncJob = (File, Sender<io::Result<()>>);
 
 impl Directory {
     /// Opens an existing directory.
@@ -32,7 +39,24 @@ impl Directory {
     }
 
     fn with_options(path: &Path, options: &OpenOptions) -> io::Result<Directory> {
-        Ok(Directory { path: path.to_owned(), handle: File::open(path)?, options: options.clone() })
+        Ok(Directory {
+            path: path.to_owned(),
+            handle: File::open(path)?,
+            options: options.clone(),
+            background: None,
+        })
+    }
+
+    /// Starts a thread that syncs the files of this directory in the background. It ends with the directory and
+    /// its open files.
+    pub(super) fn with_sync_thread(self) -> io::Result<Directory> {
+        let (sender, jobs) = channel();
+        thread::Builder::new().name("sync".to_owned()).spawn(move || run_syncs(&jobs))?;
+        Ok(Directory { background: Some(sender), ..self })
+    }
+
+    fn disk_file(&self, file: File) -> DiskFile {
+        DiskFile { file, background: self.background.clone(), running: None }
     }
 }
 
@@ -57,11 +81,11 @@ impl Storage for Directory {
         if bytes > 0 && fallocate(&file, FallocateFlags::empty(), 0, bytes).is_err() {
             file.set_len(0)?;
         }
-        Ok(DiskFile(file))
+        Ok(self.disk_file(file))
     }
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {
-        self.options.open(self.path.join(name)).map(DiskFile)
+        self.options.open(self.path.join(name)).map(|file| self.disk_file(file))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
@@ -82,31 +106,67 @@ impl Storage for Directory {
     }
 }
 
+fn run_syncs(jobs: &Receiver<SyncJob>) {
+    for (file, result) in jobs {
+        // A file that was closed meanwhile waits for no result.
+        let _ = result.send(file.sync_data());
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
-pub(in crate::server) struct DiskFile(File);
+pub(in crate::server) struct DiskFile {
+    file: File,
+    background: Option<Sender<SyncJob>>,
+    /// The result of the sync in the background, if one was started.
+    running: Option<Receiver<io::Result<()>>>,
+}
 
 impl ReadAt for DiskFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        retry_interrupted(|| self.0.read_at(bytes, offset))
+        retry_interrupted(|| self.file.read_at(bytes, offset))
     }
 }
 
 impl StorageFile for DiskFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        retry_interrupted(|| self.0.write_at(bytes, offset))
+        retry_interrupted(|| self.file.write_at(bytes, offset))
+    }
+
+    fn start_sync(&mut self) -> bool {
+        let (Some(background), Ok(file)) = (&self.background, self.file.try_clone()) else {
+            return false;
+        };
+        let (sender, result) = channel();
+        let is_started = background.send((file, sender)).is_ok();
+        self.running = is_started.then_some(result);
+        is_started
+    }
+
+    fn sync_result(&mut self, waits: bool) -> Option<io::Result<()>> {
+        let running = self.running.as_ref()?;
+        let received = match waits {
+            true => running.recv(),
+            false => match running.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => Err(RecvError),
+                Ok(result) => Ok(result),
+            },
+        };
+        self.running = None;
+        Some(received.unwrap_or_else(|RecvError| Err(io::Error::other("the sync was abandoned"))))
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 }
 
@@ -145,6 +205,6 @@ mod tests {
         assert_eq!((recovery.state.awaited, recovery.lines), (1001, 1000));
         recovery.complete(&mut directory).unwrap();
         assert!(file.size().unwrap() < 100_000, "it takes no more space than its content");
-        assert_eq!(maintain(&mut directory, 0).unwrap().snapshot, None);
+        assert_eq!(maintain(&mut directory, 0, || {}).unwrap().snapshot, None);
     }
 }

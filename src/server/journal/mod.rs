@@ -1,7 +1,8 @@
 //! The journal on a real disk: the lock, the recovery, and the threads that write.
 //!
 //! Disk writes and syncs may block, so a thread does them. It writes everything that has arrived while the
-//! last write and sync ran with one write and one sync. A second thread of low priority writes snapshots.
+//! last write and sync ran with one write and one sync. Where commits wait for no sync, a second thread syncs
+//! in the background. Another thread of low priority writes snapshots.
 
 mod directory;
 mod lock;
@@ -165,6 +166,10 @@ impl RecoveredJournal {
             .map_err(unusable(&directory))?;
         // The end of the last run may have left complete segments.
         snapshots.on_segment_complete();
+        let storage = match commit_point {
+            CommitPoint::Written => storage.with_sync_thread().map_err(unusable(&directory))?,
+            CommitPoint::Synced => storage,
+        };
         let writer = journal::Writer::new(storage, recovery.position, commit_point);
         JournalThread::start(writer, sync_interval, snapshots, lock, Arc::clone(waker))
             .map_err(unusable(&directory))

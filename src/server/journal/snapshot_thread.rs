@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
 
@@ -11,7 +12,12 @@ use super::log_snapshot;
 use crate::journal::{Maintained, maintain};
 
 /// The nice value of the thread, so that it takes the time that the loop leaves.
-const NICE: i32 = 15;
+const NICE: i32 = 10;
+
+/// The time after which the thread gives way to others on its core. Whatever its priority, the scheduler lets
+/// a thread run for milliseconds once it runs, and the loop would wait. A thread that gives way waits as if it
+/// had used all of that time, so with this priority it has some two percent of a busy core.
+const MAX_BURST: Duration = Duration::from_micros(500);
 
 /// A reason to look at the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +68,19 @@ fn run(mut directory: Directory, retain_bytes: u64, requests: &Receiver<Request>
     if let Err(error) = setpriority_process(None, NICE) {
         log::debug!("journal: snapshots are written at normal priority: {error}");
     }
+    let mut burst = Instant::now();
+    let mut pause = || {
+        if burst.elapsed() >= MAX_BURST {
+            thread::yield_now();
+            burst = Instant::now();
+        }
+    };
     for request in requests {
         let retain_bytes = match request {
             Request::SegmentComplete => retain_bytes,
             Request::DiskFull => 0,
         };
-        match maintain(&mut directory, retain_bytes) {
+        match maintain(&mut directory, retain_bytes, &mut pause) {
             Ok(Maintained { snapshot, removed }) => {
                 if let Some((name, bytes)) = snapshot {
                     log_snapshot(name, bytes);

@@ -22,6 +22,15 @@ enum Message {
     Stamp(StateHash),
 }
 
+/// What a step of the thread does besides writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    None,
+    /// It starts a sync, which ends with one of the next steps.
+    InBackground,
+    AtOnce,
+}
+
 /// The thread and what it shares with the loop.
 #[derive(Debug)]
 pub(crate) struct DiskThread {
@@ -39,6 +48,10 @@ pub(crate) struct DiskThread {
     streamed: u64,
     /// The number of entries that a power cut must not take.
     pub(crate) durable: u64,
+    /// The number of entries that it must not take once the sync in the background has ended.
+    durable_after_sync: u64,
+    /// The number of waits of the loop. Most of them are long enough.
+    waits: u64,
     commit_point: CommitPoint,
 }
 
@@ -60,14 +73,16 @@ impl SimulatedLog {
             entries: Vec::new(),
             streamed: 0,
             durable: 0,
+            durable_after_sync: 0,
+            waits: 0,
             commit_point,
         })))
     }
 }
 
 impl DiskThread {
-    /// Takes all messages, writes, and tells the loop. Syncs what was committed before if `syncs`.
-    pub(crate) fn step(&mut self, syncs: bool) {
+    /// Takes all messages, writes, and tells the loop. Syncs what was committed before if asked to.
+    pub(crate) fn step(&mut self, sync: Sync) {
         while let Some(message) = self.messages.pop_front() {
             match message {
                 Message::Entry(entry) => self.writer.append(entry),
@@ -76,8 +91,20 @@ impl DiskThread {
             }
         }
         let taken = self.passed();
-        let written = self.writer.flush();
-        let done = written.and_then(|()| if syncs { self.writer.sync() } else { Ok(()) });
+        let was_syncing = self.writer.is_syncing();
+        let polled = self.writer.poll_sync();
+        if was_syncing && polled.is_ok() && !self.writer.is_syncing() {
+            self.durable = self.durable.max(self.durable_after_sync);
+        }
+        let written = polled.and_then(|()| self.writer.flush());
+        let done = written.and_then(|()| match sync {
+            Sync::None => Ok(()),
+            Sync::InBackground => {
+                self.start_sync(taken);
+                Ok(())
+            }
+            Sync::AtOnce => self.writer.sync(),
+        });
         self.problem = done.err().map(|error: Error| error.to_string());
         if self.commit_point == CommitPoint::Synced {
             self.durable = self.writer.committed();
@@ -100,6 +127,13 @@ impl DiskThread {
         self.entries.len() as u64 + self.streamed
     }
 
+    fn start_sync(&mut self, taken: u64) {
+        if !self.writer.is_syncing() {
+            self.writer.start_sync();
+            self.durable_after_sync = taken;
+        }
+    }
+
     pub(crate) fn committed(&self) -> u64 {
         self.committed
     }
@@ -117,17 +151,30 @@ impl CommitLog for SimulatedLog {
         thread.messages.push_back(Message::Entry(entry));
     }
 
-    fn take_committed(&mut self) -> Option<Committed> {
+    fn is_prompt(&self) -> bool {
+        self.0.borrow().commit_point == CommitPoint::Written
+    }
+
+    /// Lets the thread write meanwhile, in three of four waits.
+    fn await_committed(&mut self, _: u64) {
         let mut thread = self.0.borrow_mut();
-        (thread.taken < thread.committed).then(|| {
-            thread.taken += 1;
+        thread.waits += 1;
+        if thread.waits % 4 > 0 {
+            thread.step(Sync::None);
+        }
+    }
+
+    fn take_committed(&mut self) -> Option<Committed> {
+        self.has_committed().then(|| {
+            self.0.borrow_mut().taken += 1;
             Committed::Oldest
         })
     }
 
     fn has_committed(&self) -> bool {
         let thread = self.0.borrow();
-        thread.taken < thread.committed
+        let is_stamp_on_its_way = thread.stamped > 0 && thread.stamp_point == Some(thread.stamped);
+        !is_stamp_on_its_way && thread.taken < thread.committed
     }
 
     fn stamp_point(&self) -> Option<u64> {
@@ -152,6 +199,6 @@ impl CommitLog for SimulatedLog {
     }
 
     fn finish(self: Box<Self>, _: Duration) {
-        self.0.borrow_mut().step(true);
+        self.0.borrow_mut().step(Sync::AtOnce);
     }
 }

@@ -134,6 +134,7 @@ fn random_budgets(random: &mut Random, may_stop_anywhere: bool) -> Budgets {
         // Without effect, because there is no log.
         in_flight_bytes: default.in_flight_bytes,
         unapplied: default.unapplied,
+        prompt_batch_bytes: default.prompt_batch_bytes,
     }
 }
 
