@@ -15,7 +15,7 @@ use eventserver::journal::{self, CommitPoint, read_entries};
 use super::content::Content;
 use super::memory_engine::MemoryEngine;
 use super::stream_log::SimulatedStream;
-use crate::journal::commit_log::SimulatedLog;
+use crate::journal::commit_log::{SimulatedLog, Sync};
 use crate::journal::memory_disk::MemoryDisk;
 use crate::journal::story::Story;
 use crate::sim::Random;
@@ -251,9 +251,9 @@ impl Node {
 /// The journal.
 impl Node {
     /// Lets the thread of the journal, if there is one, write what has arrived.
-    pub(super) fn step_journal(&mut self, syncs: bool) {
+    pub(super) fn step_journal(&mut self, sync: Sync) {
         if let Some(journal) = &self.journal {
-            journal.log.0.borrow_mut().step(syncs);
+            journal.log.0.borrow_mut().step(sync);
         }
     }
 }

@@ -13,6 +13,7 @@ use eventserver::journal::{CommitPoint, Recovery, maintain, snapshot_recovered};
 use super::content::{Content, VARIANTS, line_of};
 use super::memory_engine::MemoryEngine;
 use super::node::{Journal, Lane, Node, Scenario, Step, restore};
+use crate::journal::commit_log::Sync;
 use crate::journal::memory_disk::{Fault, MemoryDisk};
 use crate::journal::story::{Line, Story};
 use crate::sim::Random;
@@ -202,8 +203,9 @@ impl World {
         }
         let server = self.random.below(SERVERS);
         if self.random.one_in(2) {
-            let syncs = self.random.one_in(4);
-            self.with_node(server, |node, _| node.step_journal(syncs));
+            let sync =
+                *self.random.pick(&[Sync::None, Sync::None, Sync::InBackground, Sync::AtOnce]);
+            self.with_node(server, |node, _| node.step_journal(sync));
         }
         match self.random.below(201) {
             0..70 => self.step_connection(server),
@@ -517,7 +519,7 @@ impl World {
         if self.random.one_in(2) {
             disk.end_faults();
             disk.die(self.random.below(8) as u64);
-            node.step_journal(true);
+            node.step_journal(Sync::AtOnce);
         }
         if self.end_disk(&disk) && !is_synced {
             self.disks[server].as_mut().unwrap().floor = self.first();
@@ -554,7 +556,7 @@ impl World {
             Losses::Repairable => u64::MAX,
             _ => *self.random.pick(&[0, 3000]),
         };
-        if let Err(error) = maintain(&mut disk.disk.clone(), retain_bytes) {
+        if let Err(error) = maintain(&mut disk.disk.clone(), retain_bytes, || {}) {
             assert!(!error.is_corruption(), "{error}");
         }
     }
@@ -747,7 +749,7 @@ impl World {
                 }
                 let now = self.clock + Duration::from_millis(self.now);
                 if let Some(node) = &mut self.servers[server] {
-                    node.step_journal(true);
+                    node.step_journal(Sync::AtOnce);
                     node.clients_read(usize::MAX);
                     self.turns += node.turn_until_idle(now);
                     let mut kernel = node.kernel.borrow_mut();
