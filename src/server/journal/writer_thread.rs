@@ -279,13 +279,14 @@ impl WriterThread {
 
     fn on_error(&mut self, error: &Error) {
         let problem = error.to_string();
+        // Before the log tells of it.
+        self.shared.set_problem(Some(problem.clone()));
         if self.problem.as_ref().is_none_or(|(last, _)| kind_of(last) != kind_of(&problem)) {
             log::error!("journal: {problem}; sources are paused, retrying every second");
         }
         if is_disk_full(error) {
             self.snapshots.on_disk_full();
         }
-        self.shared.set_problem(Some(problem.clone()));
         self.problem = Some((problem, Instant::now()));
     }
 
