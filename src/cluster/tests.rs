@@ -265,6 +265,30 @@ fn after_a_failover_all_kept_entries_are_compared() {
 }
 
 #[test]
+fn a_batch_that_was_appended_again_after_others_is_not_what_was_read() {
+    for has_others in [false, true] {
+        let mut server = Server::that_has_read(3);
+        // The last entry, of two sequences, is all that is in memory.
+        let batch = Batch { first: 4, next: 6, count: 1, lines: b"4|B\n".to_vec() };
+        let (base, _) = server.replica.newest();
+        let newest = Entry::encode(Origin { server: 2, nonce: 9, base }, &batch);
+        let mut history = History::starting_at(base, server.entries[3].fingerprint);
+        history.admit(&newest).unwrap();
+        let between = server.entry_of_another(4, "S|1");
+        server.replica = Replica::new(1, history, VecDeque::from([newest.clone()]), 1);
+        server.entries.push(newest.clone());
+        server.loses_its_connections();
+        server.tail_reads_from(2);
+        let found = if has_others { vec![&between, &newest] } else { vec![&newest] };
+        assert_eq!(server.tail_gets(entries(&found)), Request::Read(Position(4)));
+        match has_others {
+            true => server.has_diverged(),
+            false => assert_eq!(server.replica.tail_trouble(), None),
+        }
+    }
+}
+
+#[test]
 fn a_base_that_contradicts_what_was_read_makes_the_server_compare() {
     for is_replaced in [false, true] {
         let mut server = Server::that_has_read(3);

@@ -58,6 +58,8 @@ struct ServerDisk {
     content: Content,
     /// The sequence before which the journal must have everything.
     floor: u64,
+    /// Whether the journal has all entries of the stream, from the first one on.
+    is_whole: bool,
 }
 
 /// What the engine may do to its servers.
@@ -109,7 +111,12 @@ impl World {
         let scenario = Scenario {
             config: Config {
                 first_sequence: *random.pick(&[1, 0, 1000]),
-                reorder_window: *random.pick(&[3, 20, 200]),
+                // Nothing waits behind as many holes as a window has sequences.
+                reorder_window: *random.pick(if story.has_holes {
+                    &[20, 200]
+                } else {
+                    &[3, 20, 200]
+                }),
                 gap_timeout: story.has_holes.then_some(Duration::from_millis(GAP_TIMEOUT)),
                 stall_timeout: Duration::from_secs(100_000),
                 ..Config::default()
@@ -150,6 +157,7 @@ impl World {
                 commit_point: *random.pick(&[CommitPoint::Synced, CommitPoint::Written]),
                 content: Content::new(first),
                 floor: first,
+                is_whole: false,
             })
         });
         let mut world = World {
@@ -316,12 +324,20 @@ impl World {
         }
     }
 
+    /// Returns whether a server has all that it has read in memory or in its journal, or need not have.
+    fn has_everything(&self, server: usize) -> bool {
+        self.scenario.max_retained_bytes >= 1 << 26
+            || self.disks[server].as_ref().is_some_and(|disk| disk.is_whole)
+    }
+
     /// Checks that a server reports nothing that cannot have happened.
     fn check_trouble(&self, server: usize) {
         let node = self.servers[server].as_ref().unwrap();
         match node.replica.borrow().trouble() {
             None
             | Some(Trouble::Unreachable(_) | Trouble::Journal(_) | Trouble::Trimmed { .. }) => {}
+            // It waits for a server that has kept what it has not.
+            Some(Trouble::Lost { .. }) if !self.has_everything(server) => {}
             Some(trouble) => assert!(
                 self.may_have_diverged,
                 "server {server} at {} of {} in {:?}: {trouble}",
@@ -358,8 +374,10 @@ impl World {
     /// Returns whether a server is in reach that has read all that any server has, from the genesis on.
     fn can_repair(&self) -> bool {
         self.calm_until <= self.now
-            && self.servers.iter().flatten().any(|node| {
+            && self.servers.iter().enumerate().any(|(server, node)| {
+                let Some(node) = node else { return false };
                 node.content.next() >= self.committed.next()
+                    && self.has_everything(server)
                     && !node.is_cut
                     && node.stands_still_until <= self.now
                     && node.replica.borrow().trouble().is_none()
@@ -379,10 +397,11 @@ impl World {
             self.engine.fail_in = Some(self.random.below(20) as u64);
         }
         let (first, id) = (self.first(), self.random.next());
-        let published = publish(&mut self.engine, first, id);
+        // It may be published though the call fails.
+        let _ = publish(&mut self.engine, first, id);
         self.engine.fail_in = None;
         // A server that repairs the stream needs what is older than the snapshot, too.
-        if published.is_ok() && self.losses == Losses::Repairable {
+        if self.losses == Losses::Repairable {
             self.engine.replicate();
         }
     }
@@ -431,7 +450,7 @@ impl World {
     /// Recovers the journal, and goes on where it ends, or begins it anew.
     fn start_with_journal(&mut self, server: usize, create: Option<u64>) -> Option<Started> {
         let first = self.first();
-        let ServerDisk { disk, commit_point, content, floor } =
+        let ServerDisk { disk, commit_point, content, floor, .. } =
             self.disks[server].as_ref().unwrap();
         let (disk, point, floor) = (disk.clone(), *commit_point, *floor);
         let mut entries = JournaledEntries::default();
@@ -452,7 +471,9 @@ impl World {
             }
             Ok(Some(mut restored)) => {
                 let content = self.content_at(restored.state.awaited)?;
-                self.disks[server].as_mut().unwrap().floor = first;
+                let is_whole = content.next() == first && restored.snapshot.is_none();
+                let kept = self.disks[server].as_mut().unwrap();
+                (kept.floor, kept.is_whole) = (first, is_whole);
                 if self.random.one_in(4) {
                     disk.die(self.random.below(20) as u64);
                 }
@@ -485,6 +506,7 @@ impl World {
         if let Some(disk) = &mut self.disks[server] {
             (disk.disk, disk.content, disk.floor) =
                 (MemoryDisk::default(), Content::new(first), first);
+            disk.is_whole = false;
         }
     }
 
@@ -509,7 +531,7 @@ impl World {
 
     /// Ends the process of a server, or cuts its power.
     fn end_journal(&mut self, server: usize, node: &mut Node) {
-        let Some(ServerDisk { disk, commit_point, content, floor }) = &mut self.disks[server]
+        let Some(ServerDisk { disk, commit_point, content, floor, .. }) = &mut self.disks[server]
         else {
             return;
         };
@@ -828,6 +850,12 @@ impl World {
             })
         });
         let servers: Vec<_> = servers.collect();
-        format!("target {target}, the stream is at {}: {servers:?}", self.truth.next())
+        let is_hole = |it: &u64| line_of(self.scenario.story, 0, *it) == Line::Hole;
+        let holes: Vec<u64> = (self.truth.next()..target).filter(is_hole).collect();
+        format!(
+            "target {target}, the stream is at {}, nobody sends {holes:?}, the window is {}: {servers:?}",
+            self.truth.next(),
+            self.scenario.config.reorder_window
+        )
     }
 }
