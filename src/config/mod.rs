@@ -245,7 +245,7 @@ settings! {
     /// malformed.
     resume_events: usize = 0,
         Queues, Restart, "resume-events" "N",
-        "how many of the newest events are kept for clients that come back with ID|SEQUENCE, about 60 bytes \
+        "how many of the newest events are kept for clients that come back with ID|SEQUENCE, 5 to 12 bytes \
          each; 0 for none",
         "resumeEvents" => Integer(0..=1 << 26);
 }

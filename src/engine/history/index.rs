@@ -42,7 +42,15 @@ struct Posting {
     /// The key of the user, which it may share with others.
     user: u32,
     role: Role,
-    place: Place,
+    /// The fields of the [`Place`], which alone has padding.
+    delta: u32,
+    offset: u16,
+}
+
+impl Posting {
+    fn place(&self) -> Place {
+        Place { delta: self.delta, offset: self.offset }
+    }
 }
 
 /// A broadcast.
@@ -77,7 +85,10 @@ impl Index {
         for (offset, record) in chunk.records() {
             let delta = (record.sequence - chunk.first()) as u32;
             let place = Place { delta, offset: offset as u16 };
-            let mut post = |user, role| postings.push(Posting { user: key_of(user), role, place });
+            let mut post = |user, role| {
+                let Place { delta, offset } = place;
+                postings.push(Posting { user: key_of(user), role, delta, offset });
+            };
             match record.kind() {
                 EventKind::Broadcast => {
                     text.extend_from_slice(record.wire_line().as_bytes());
@@ -121,7 +132,7 @@ impl Index {
         self.postings[start..]
             .iter()
             .take_while(move |posting| (posting.user, posting.role) == (user, role))
-            .map(|posting| posting.place)
+            .map(Posting::place)
     }
 
     /// Returns the event at a place.
@@ -178,5 +189,15 @@ impl<'a> Broadcasts<'a> {
     /// Returns the place of the first one.
     pub(in crate::engine) fn first(&self) -> Option<Place> {
         self.index.broadcasts[self.start..self.end].first().map(|broadcast| broadcast.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_small() {
+        assert_eq!((size_of::<Posting>(), size_of::<Broadcast>()), (12, 12));
     }
 }
