@@ -143,7 +143,7 @@ impl CommitLog for SimulatedLog {
     fn await_committed(&mut self, _: u64) {
         let mut thread = self.0.borrow_mut();
         thread.waits += 1;
-        if thread.waits % 4 > 0 {
+        if !thread.waits.is_multiple_of(4) {
             thread.step(Sync::None);
         }
     }
