@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # What the journal costs: throughput and latency with each --sync beside those without a journal, in turn
 # on the same cores; the speed of a recovery from segments and from a snapshot; the waiting times while snapshots are
-# written; the size of the journal. Ends with the targets, and whether each is met. Takes about seven minutes.
+# written; the size of the journal. Ends with the targets, and whether each is met. Takes about fifteen minutes.
 #
 #   perf/journal.sh [--runs N] [--events N] [--seconds N] [--recovery-events N] [--follows N] [--dir DIR]
 #                   [--name NAME]
 #
 #   --runs N             runs of each, medians count (5)
-#   --events N           events of a run of throughput (4000000)
+#   --events N           events of a run of throughput (10000000), four times as many in private: a run has to be
+#                        long beside its start and to fill several segments
 #   --seconds N          length of a run of latency (5)
 #   --recovery-events N  events of the journal that is recovered (20000000)
 #   --follows N          follows of the snapshot that is loaded (10000000)
@@ -20,7 +21,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-runs=5 events=4000000 seconds=5 recovery_events=20000000 follows=10000000 dir="" name=""
+runs=5 events=10000000 seconds=5 recovery_events=20000000 follows=10000000 dir="" name=""
 while [ $# -gt 0 ]; do
     case $1 in
         --runs) runs=$(value_of "$@"); shift 2 ;;
@@ -70,11 +71,12 @@ keep_runs() { # SUFFIX JSON...: the results as one file
 }
 
 throughput() { # MIX
-    local mix=$1 run mode
+    local mix=$1 run mode count=$events
+    [ "$mix" != private ] || count=$((4 * events))
     for run in $(seq "$runs"); do
         for mode in "${MODES[@]}"; do
             server_flags "$mode"
-            loadgen "$SCRATCH/$mix-$mode-$run.json" verify --mix "$mix" --total-events "$events"
+            loadgen "$SCRATCH/$mix-$mode-$run.json" verify --mix "$mix" --total-events "$count"
         done
     done
     local base=""

@@ -213,12 +213,19 @@ fn with_a_small_disk(folder: &Path, bytes: u64) -> Option<Command> {
 
 #[test]
 fn a_full_disk_pauses_the_sources_until_it_is_freed() {
+    for sync in ["always", "never"] {
+        pauses_while_its_disk_is_full(sync);
+    }
+}
+
+fn pauses_while_its_disk_is_full(sync: &str) {
     let folder = tempfile::tempdir().unwrap();
     let Some(wrapper) = with_a_small_disk(folder.path(), 300 << 10) else {
         println!("skipped: the system does not allow mounting a small disk");
         return;
     };
-    let flags = ["--data-dir", folder.path().to_str().unwrap(), "--admin-listen", "0"];
+    let data_dir = folder.path().to_str().unwrap();
+    let flags = ["--data-dir", data_dir, "--sync", sync, "--admin-listen", "0"];
     let mut server = Server::start_under(wrapper, &flags);
     let root = format!("/proc/{}/root", server.process().0.as_raw_nonzero());
     let ballast = format!("{root}{}/ballast", folder.path().display());
