@@ -474,7 +474,7 @@ fn events_that_others_have_committed_do_not_replace_applied_ones_before_they_are
 fn a_step_of_a_walk_over_indexes_is_bounded_too() {
     let mut world = World::new(1, 6400);
     (0..6201).for_each(|_| world.apply(('P', 1, 2)));
-    let mut steps_of = |user| {
+    let steps_of = |user| {
         let mut resume = Resume::after(Sequence::new(0).unwrap(), UserId(user));
         let mut rounds = 0;
         while resume.advance(&world.engine, &mut 100, 9, |_| Ok(())) != ResumeProgress::CaughtUp {

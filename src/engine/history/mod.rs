@@ -30,7 +30,7 @@ const LONG_RECORD_BYTES: usize = 24;
 /// keeps at most a sixteenth more events than it has to. Its memory grows with use. A chunk that several clients
 /// pass gets an index for the next ones, of 12 to 25 bytes per event, until it is recycled.
 ///
-/// The ring consists of chunks with consecutive numbers, which go on across a [reset](Self::clear). A [`Cursor`] is
+/// The ring consists of chunks with consecutive numbers, which go on across a [reset](Self::clear). A `Cursor` is
 /// a position in it.
 #[derive(Debug)]
 pub struct History {
