@@ -10,9 +10,10 @@ use crate::protocol::UserId;
 /// system commits only the pages in use, each for 1,024 ids.
 const DENSE_IDS: u64 = 1 << 20;
 
-/// The ids per page of memory, and the least length of the dense array. It doubles as larger ids come: a server
-/// of few users does not clear 4 MiB after each reset, which an allocator that reuses freed memory has to.
-const DENSE_PAGE: usize = 1024;
+/// The length of the array until a larger id comes. An allocator that reuses freed memory has to clear it: 64 KiB
+/// rather than 4 MiB after each reset of a server of few users. Between the two there is none, because glibc keeps
+/// memory of sizes of which it once got back a larger piece.
+const FEW_DENSE_IDS: usize = 1 << 14;
 
 /// The number of insertions after which memory without ids is freed. An id that is inserted and removed
 /// again and again therefore does not cost an allocation each time.
@@ -34,8 +35,8 @@ const MAX_SMALL_TABLE_BUCKETS: usize = 512;
 /// returns the id of the user with a key.
 #[derive(Debug, Default)]
 pub(super) struct UserIndex {
-    /// `key + 1`, or 0 for absent, so that a zeroed allocation is committed lazily, page by page. As long as the
-    /// largest dense id so far needs, in powers of two.
+    /// `key + 1`, or 0 for absent, so that a zeroed allocation is committed lazily, page by page. Empty until the
+    /// first dense id, and short until the first that is not small.
     dense: Vec<u32>,
     dense_ids: IdCount,
     /// Empty until the first sparse id.
@@ -107,16 +108,12 @@ impl UserIndex {
         self.sparse_ids.add();
     }
 
-    /// Makes the dense array long enough for `index`. Copies the pages in use into a zeroed allocation, so that no
-    /// others are committed.
+    /// Makes the dense array long enough for `index`.
     #[cold]
     fn grow_dense(&mut self, index: usize) {
-        let mut longer = vec![0; (index + 1).next_power_of_two().max(DENSE_PAGE)];
-        for (page, copy) in self.dense.chunks(DENSE_PAGE).zip(longer.chunks_mut(DENSE_PAGE)) {
-            if page.iter().any(|&key_plus_one| key_plus_one != 0) {
-                copy.copy_from_slice(page);
-            }
-        }
+        let len = if index < FEW_DENSE_IDS { FEW_DENSE_IDS } else { DENSE_IDS as usize };
+        let mut longer = vec![0; len];
+        longer[..self.dense.len()].copy_from_slice(&self.dense);
         self.dense = longer;
     }
 

@@ -13,6 +13,7 @@
 
 mod admin;
 mod cluster;
+mod corpus;
 mod engine;
 mod gaps;
 mod harness;
@@ -20,6 +21,8 @@ mod journal;
 mod limits;
 mod resumes;
 mod sim;
+#[path = "../fuzz/targets/mod.rs"]
+mod targets;
 mod turns;
 
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! The engine under arbitrary operations, against its reference.
 
 use super::input::FuzzInput;
-use super::sim::{Differential, LineTemplate, Operation};
+use crate::sim::{Differential, LineTemplate, Operation};
 
 /// Takes the first sequence and the window from the first two bytes, and operations from the rest.
 pub fn check(bytes: &[u8]) {

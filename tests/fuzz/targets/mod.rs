@@ -1,9 +1,9 @@
 //! The fuzz targets. Each takes arbitrary bytes, and panics on a wrong result. Most compare the
 //! code with a simple reference implementation.
 //!
-//! The fuzzer's binaries call these functions, and `tests/fuzz_corpus.rs` runs the corpus through
-//! them.
-#![allow(unreachable_pub, reason = "the fuzzer's binaries have this as a library")]
+//! The fuzzer's binaries call these functions, and `tests/simulation/corpus.rs` runs the corpus through
+//! them. The crate around them has the simulation as `sim`.
+#![allow(unreachable_pub, reason = "the fuzzer's binaries have them in a library")]
 
 pub mod admin;
 pub mod config;
@@ -14,8 +14,6 @@ mod input;
 pub mod journal;
 pub mod lines;
 pub mod server;
-#[path = "../../simulation/sim/mod.rs"]
-mod sim;
 
 /// The function of a target.
 pub type Target = fn(&[u8]);

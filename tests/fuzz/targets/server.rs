@@ -1,6 +1,6 @@
 //! The whole server in the simulation, with the bytes instead of a seed for its choices.
 
-use super::sim::{Random, Simulation};
+use crate::sim::{Random, Simulation};
 
 /// The seed of the choices after the end of the bytes.
 const SEED: u64 = 0;

@@ -1,12 +1,9 @@
 //! The fuzzer's corpus as a test: runs every file of `tests/fuzz/corpus` through its target.
 
-#[path = "fuzz/targets/mod.rs"]
-mod targets;
-
 use std::path::{Path, PathBuf};
 use std::{fs, panic};
 
-use targets::TARGETS;
+use crate::targets::TARGETS;
 
 #[test]
 fn every_file_of_the_corpus_passes_its_target() {
