@@ -54,7 +54,16 @@ fn verify_detects_every_bug_with_clients_that_come_back() {
     for bug in ResumeBug::ALL {
         let (right, text) = run_bug(bug);
         assert!(!right, "{bug:?} went unnoticed");
-        assert_eq!(text.contains("--resume-events"), bug == ResumeBug::Gap, "{text}");
+        // A busy machine may make another difference the first one that is told, which has the advice.
+        match bug {
+            ResumeBug::Gap => {
+                assert!(text.contains("got `gap "), "{text}");
+                let first = text.lines().find(|line| line.contains(" got ")).unwrap_or_default();
+                let is_advised = text.contains("--resume-events");
+                assert!(is_advised || !first.contains("got `gap "), "{text}");
+            }
+            _ => assert!(!text.contains("--resume-events"), "{text}"),
+        }
     }
 }
 
