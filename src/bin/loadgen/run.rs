@@ -386,7 +386,8 @@ impl Recorder {
     /// Adds the time of the current segment, and the server's CPU time since its start.
     fn add_time(&mut self, time: Duration) {
         let cpu_after = self.monitor.and_then(Monitor::cpu_time);
-        let used = cpu_after.zip(self.cpu_before).map(|(after, before)| after - before);
+        let used =
+            cpu_after.zip(self.cpu_before).map(|(after, before)| after.saturating_sub(before));
         self.cpu = self.cpu.zip(used).map(|(sum, used)| sum + used);
         self.measured += time;
         let first = self.span.map_or(self.segment_start, |(first, _)| first);

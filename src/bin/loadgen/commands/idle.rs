@@ -243,7 +243,7 @@ fn steady_memory(monitor: Monitor) -> io::Result<Option<u64>> {
 fn cpu_at_rest(monitor: Monitor) -> io::Result<Option<f64>> {
     let before = monitor.cpu_time();
     interrupt::sleep(IDLE_SAMPLE)?;
-    let used = monitor.cpu_time().zip(before).map(|(after, before)| after - before);
+    let used = monitor.cpu_time().zip(before).map(|(after, before)| after.saturating_sub(before));
     Ok(used.map(|used| used.as_secs_f64()))
 }
 

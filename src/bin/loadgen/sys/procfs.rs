@@ -14,7 +14,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Returns the CPU time of its threads, in nanoseconds where the kernel counts them; `None` if
-    /// it has ended.
+    /// it has ended. It is less than before where a thread has ended since.
     pub(crate) fn cpu_time(self) -> Option<Duration> {
         self.sum_of_schedstat(0)
     }
