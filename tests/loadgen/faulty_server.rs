@@ -129,9 +129,9 @@ pub(crate) fn start_resuming(
     };
     let (registered, registrations) = channel();
     thread::spawn(move || {
-        for client in users.incoming().flatten() {
+        for (number, client) in users.incoming().flatten().enumerate() {
             let registered = registered.clone();
-            thread::spawn(move || register(client, &registered));
+            thread::spawn(move || register(client, number, &registered));
         }
     });
     thread::spawn(move || {
@@ -142,11 +142,12 @@ pub(crate) fn start_resuming(
     ports
 }
 
-/// A user, the sequence up to which it has everything if it comes back, and its connection.
-type Registration = (u64, Option<u64>, TcpStream);
+/// A user, the sequence up to which it has everything if it comes back, its connection, and the number of that in
+/// the order of accepting: threads may register two connections of a user the other way round.
+type Registration = (u64, Option<u64>, TcpStream, usize);
 
 /// Ignores a client that disconnects before sending its id.
-fn register(client: TcpStream, registered: &Sender<Registration>) {
+fn register(client: TcpStream, number: usize, registered: &Sender<Registration>) {
     let mut id = String::new();
     let read = BufReader::new(&client).read_line(&mut id);
     if read.is_ok_and(|bytes| bytes > 0) {
@@ -155,7 +156,7 @@ fn register(client: TcpStream, registered: &Sender<Registration>) {
             None => (id.trim(), None),
         };
         // The run may have ended.
-        let _ = registered.send((id.parse().unwrap(), after, client));
+        let _ = registered.send((id.parse().unwrap(), after, client, number));
     }
 }
 
@@ -193,6 +194,8 @@ pub(crate) fn start_answering(line: &'static str, first_user: u64) -> Ports {
 struct Server {
     registrations: Receiver<Registration>,
     clients: HashMap<u64, TcpStream>,
+    /// The number of each user's newest connection.
+    newest: HashMap<u64, usize>,
     followers: HashMap<u64, BTreeSet<u64>>,
     events: Option<u64>,
     bug: InjectedBug,
@@ -219,12 +222,17 @@ impl Server {
         bug: InjectedBug,
     ) -> Server {
         let first = registrations.iter().take(count);
-        let clients: HashMap<u64, TcpStream> = first.map(|(id, _, client)| (id, client)).collect();
+        let (mut clients, mut newest) = (HashMap::new(), HashMap::new());
+        for (id, _, client, number) in first {
+            clients.insert(id, client);
+            newest.insert(id, number);
+        }
         let middle = (count as u64).saturating_mul(events.unwrap_or(u64::MAX)) / 2;
         Server {
             victim: *clients.keys().min().unwrap(),
             registrations,
             clients,
+            newest,
             followers: HashMap::new(),
             events,
             bug,
@@ -287,7 +295,11 @@ impl Server {
 
     fn take_registrations(&mut self) {
         let arrived: Vec<Registration> = self.registrations.try_iter().collect();
-        for (user, after, client) in arrived {
+        for (user, after, client, number) in arrived {
+            if self.newest.get(&user).is_some_and(|&newest| newest > number) {
+                continue;
+            }
+            self.newest.insert(user, number);
             self.flush();
             let mut client = client;
             let lines = self.history.get(&user).map_or(&[][..], Vec::as_slice);
