@@ -208,7 +208,7 @@ impl Replica {
 
     /// Returns the first sequence of the entries in memory.
     fn first_kept(&self) -> u64 {
-        self.retained.front().map_or(self.position().0, |entry| entry.first)
+        self.retained.oldest().map_or(self.position().0, |entry| entry.first)
     }
 
     /// Returns the trouble of a stream whose lost entries this server has not kept, except those from the

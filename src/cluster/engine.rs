@@ -64,12 +64,6 @@ impl EngineError {
     pub fn lasting(reason: impl Into<String>) -> EngineError {
         EngineError { reason: reason.into(), is_final: true }
     }
-
-    /// Returns whether the same call may succeed later.
-    #[must_use]
-    pub fn may_pass(&self) -> bool {
-        !self.is_final
-    }
 }
 
 /// The pointer to a published snapshot.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::engine::Position;
 use super::history::Link;
 use crate::engine::{Batch, Remainder};
-use crate::journal::{HEADER_BYTES, Header, Kind, MAX_PAYLOAD_BYTES, append_record};
+use crate::journal::{HEADER_BYTES, Header, Kind, MAX_PAYLOAD_BYTES, append_record, lines_from};
 
 /// The length of an [`Origin`], in bytes.
 const ORIGIN_BYTES: usize = 32;
@@ -48,17 +48,7 @@ impl Entry {
         let mut bytes = Vec::with_capacity(ORIGIN_BYTES + HEADER_BYTES + batch.lines.len());
         let words = [origin.server, origin.nonce, origin.base.position.0, origin.base.chain];
         bytes.extend_from_slice(words.map(u64::to_le_bytes).as_flattened());
-        let header = Header {
-            kind: Kind::Batch,
-            file_id: 0,
-            first: batch.first,
-            next: batch.next,
-            count: batch.count,
-            bytes: 0,
-            synced: 0,
-            payload_checksum: 0,
-            previous: 0,
-        };
+        let header = Header::new(Kind::Batch, 0, (batch.first, batch.next), batch.count);
         append_record(&mut bytes, header, &batch.lines);
         let fingerprint = fingerprint(&bytes);
         let (first, next) = (batch.first, Position(batch.next));
@@ -130,25 +120,13 @@ impl Entry {
     #[must_use]
     pub fn remainder(&self, awaited: u64) -> Remainder {
         let first = self.first.max(awaited);
-        let mut start = 0;
-        let lines = self.lines();
-        if awaited > self.first {
-            while let Some(line) = lines.get(start..).filter(|rest| !rest.is_empty())
-                && sequence_of(line) < awaited
-            {
-                start += memchr::memchr(b'\n', line).map_or(line.len(), |end| end + 1);
-            }
-        }
-        let offset = ORIGIN_BYTES + HEADER_BYTES;
-        let lines = offset + start..self.bytes.len();
-        Remainder::new(first, self.next.0, Arc::clone(&self.bytes), lines)
+        let lines = match awaited > self.first {
+            true => lines_from(self.lines(), awaited).len(),
+            false => self.lines().len(),
+        };
+        let end = self.bytes.len();
+        Remainder::new(first, self.next.0, Arc::clone(&self.bytes), end - lines..end)
     }
-}
-
-/// Returns the sequence at the start of a line of an entry.
-fn sequence_of(line: &[u8]) -> u64 {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number, &digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
 }
 
 /// Returns a fingerprint of all bytes of an entry. The header contains the checksum of the lines.

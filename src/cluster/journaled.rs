@@ -1,12 +1,12 @@
 //! The start of a server that keeps what it has read in a journal of its own.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::engine::{EngineError, Position, StreamEngine, StreamInfo};
 use super::entry::Entry;
 use super::history::{History, Link};
 use super::replica::MAX_RETAINED_BYTES;
+use super::retained::Retained;
 use super::snapshot::{Progress, RestoreError, Restored, restore};
 use crate::journal::{
     self, EntryPayload, Header, Kind, Recovery, Replay, Storage, StreamEntry, StreamLink, begin_at,
@@ -17,8 +17,7 @@ use crate::journal::{
 #[derive(Debug, Default)]
 pub struct JournaledEntries {
     history: Option<History>,
-    kept: VecDeque<Entry>,
-    kept_bytes: usize,
+    kept: Retained,
     /// Why a record is not an entry that continues those before it.
     bad: Option<String>,
 }
@@ -65,13 +64,8 @@ impl JournaledEntries {
         if (chain, entry.fingerprint) != (Some(payload.chain), payload.fingerprint) {
             return Err(format!("the entry at {position} is not the one that was read"));
         }
-        self.kept_bytes += entry.bytes.len();
-        self.kept.push_back(entry);
-        while self.kept_bytes > MAX_RETAINED_BYTES
-            && let Some(oldest) = self.kept.pop_front()
-        {
-            self.kept_bytes -= oldest.bytes.len();
-        }
+        self.kept.push(entry);
+        self.kept.trim(MAX_RETAINED_BYTES, |_| true);
         Ok(())
     }
 
@@ -161,7 +155,7 @@ pub fn begin_journal<S: Storage>(
 ) -> Result<journal::Position, journal::Error> {
     let link = restored.link();
     restored.state.stream = Some(link);
-    match restored.kept.front() {
+    match restored.kept.oldest() {
         Some(genesis) if is_new(genesis, restored) && position.previous.is_none() => {
             let before = StreamLink { chain: 0, fingerprint: 0, ..link };
             let entry = StreamEntry {

@@ -57,6 +57,7 @@ mod entry;
 mod history;
 mod journaled;
 mod replica;
+mod retained;
 mod snapshot;
 mod tail_lane;
 #[cfg(test)]
@@ -71,7 +72,8 @@ pub use history::{History, Link, Remembered};
 pub use journaled::{JournaledEntries, begin_journal, resume};
 pub use replica::{
     Commit, GRACE, MAX_RETAINED_BYTES, MAX_UNTAKEN_BYTES, Next, READ_WAIT, RECALL_BYTES, Replica,
-    ReplicaStatus, Request, Response, TROUBLES, Trouble,
+    Request, Response, TROUBLES, Trouble,
 };
+pub use retained::Retained;
 pub use snapshot::{Progress, Published, RestoreError, Restored, publish, restore};
 pub use tail_lane::TailLane;

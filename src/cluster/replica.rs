@@ -9,8 +9,9 @@ use super::append_lane::AppendLane;
 use super::engine::{Appended, EngineError, Position, StreamEngine, StreamInfo};
 use super::entry::{Entry, Origin};
 use super::history::{History, Link};
+use super::retained::Retained;
 use super::tail_lane::TailLane;
-use crate::engine::{Batch, Remainder};
+use crate::engine::{Batch, Remainder, StreamStatus};
 use crate::journal::{StreamEntry, StreamLink};
 
 /// The maximum number of bytes of entries that are kept to be appended again, if the engine loses them.
@@ -234,29 +235,6 @@ pub(super) enum Content {
     Entry(Entry),
 }
 
-/// What an operator sees of the stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplicaStatus {
-    /// The last position that was read.
-    pub position: u64,
-    /// The last position of the stream, as far as it is known.
-    pub end: u64,
-    /// Own entries that were read back.
-    pub own_entries: u64,
-    /// Entries of other servers that were read.
-    pub other_entries: u64,
-    /// Own batches that others had covered when they were appended.
-    pub covered_batches: u64,
-    /// Entries that were appended again, because the engine had lost them.
-    pub repaired_entries: u64,
-    /// The number of connections that were dropped after an error.
-    pub errors: u64,
-    /// Bytes of entries that are kept to be appended again.
-    pub retained_bytes: u64,
-    /// Why this server does not follow the stream at present: the name of its [`Trouble`].
-    pub trouble: Option<&'static str>,
-}
-
 /// The entries that were read and not passed to the journal.
 #[derive(Debug)]
 struct JournalFeed {
@@ -276,8 +254,7 @@ pub struct Replica {
     next_nonce: u64,
     pub(super) history: History,
     /// The newest entries that were read, the oldest first.
-    pub(super) retained: VecDeque<Entry>,
-    retained_bytes: usize,
+    pub(super) retained: Retained,
     max_retained_bytes: usize,
     /// What is to be journaled, if this server has a journal.
     journal: Option<JournalFeed>,
@@ -291,22 +268,20 @@ pub struct Replica {
     pub(super) end: Position,
     pub(super) append: AppendLane,
     pub(super) tail: TailLane,
-    pub(super) status: ReplicaStatus,
+    pub(super) status: StreamStatus,
 }
 
 impl Replica {
     /// Creates the state of a server with a random ID that has read the stream as `history` says, in this
     /// epoch of the engine. `kept` are the newest entries, as far as they are known.
     #[must_use]
-    pub fn new(id: u64, history: History, kept: VecDeque<Entry>, epoch: u64) -> Replica {
+    pub fn new(id: u64, history: History, kept: Retained, epoch: u64) -> Replica {
         let end = history.newest().link.position;
-        let retained_bytes = kept.iter().map(|entry| entry.bytes.len()).sum();
         let mut replica = Replica {
             id,
             next_nonce: 1,
             history,
             retained: kept,
-            retained_bytes,
             max_retained_bytes: MAX_RETAINED_BYTES,
             journal: None,
             recalled: VecDeque::new(),
@@ -317,7 +292,7 @@ impl Replica {
             end,
             append: AppendLane::default(),
             tail: TailLane::new(epoch),
-            status: ReplicaStatus::default(),
+            status: StreamStatus::default(),
         };
         replica.forget_old();
         replica
@@ -460,11 +435,11 @@ impl Replica {
 
     /// Returns what an operator sees.
     #[must_use]
-    pub fn status(&self) -> ReplicaStatus {
-        ReplicaStatus {
+    pub fn status(&self) -> StreamStatus {
+        StreamStatus {
             position: self.position().0,
             end: self.end.0.max(self.position().0),
-            retained_bytes: self.retained_bytes as u64,
+            retained_bytes: self.retained.bytes() as u64,
             trouble: self.trouble().map(Trouble::name),
             ..self.status.clone()
         }
@@ -530,8 +505,7 @@ impl Replica {
             }
         }
         self.end = self.end.max(position);
-        self.retained_bytes += entry.bytes.len();
-        self.retained.push_back(entry);
+        self.retained.push(entry);
         self.forget_old();
         Ok(())
     }
@@ -548,7 +522,7 @@ impl Replica {
         entries.push_back(StreamEntry {
             first: remainder.first,
             next: remainder.next,
-            count: memchr::memchr_iter(b'\n', remainder.lines()).count() as u32,
+            count: remainder.count(),
             link,
             bytes: Arc::clone(&entry.bytes),
         });
@@ -569,18 +543,12 @@ impl Replica {
         is_own
     }
 
+    /// Forgets the oldest entries that are kept, as far as they are in the journal, if there is one.
     fn forget_old(&mut self) {
-        while self.retained_bytes > self.max_retained_bytes
-            && self.retained.front().is_some_and(|oldest| self.is_journaled(oldest))
-            && let Some(entry) = self.retained.pop_front()
-        {
-            self.retained_bytes -= entry.bytes.len();
-        }
-    }
-
-    /// Returns whether an entry is in the journal, if there is one.
-    fn is_journaled(&self, entry: &Entry) -> bool {
-        self.journal.as_ref().is_none_or(|journal| entry.next <= journal.committed)
+        let journal = self.journal.as_ref();
+        self.retained.trim(self.max_retained_bytes, |entry| {
+            journal.is_none_or(|journal| entry.next <= journal.committed)
+        });
     }
 
     fn recycle(&mut self, mut lines: Vec<u8>) {

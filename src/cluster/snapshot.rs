@@ -1,7 +1,6 @@
 //! Snapshots in the engine, and the start from them.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngi
 use super::entry::{BadEntry, Entry};
 use super::history::{History, Link};
 use super::replica::{MAX_RETAINED_BYTES, Trouble};
+use super::retained::Retained;
 use crate::journal::{
     Header, Kind, ReadAt, SnapshotError, SnapshotName, SnapshotPoint, State, StorageFile,
     read_snapshot, write_records,
@@ -105,7 +105,7 @@ impl RestoreError {
     /// Returns whether the same attempt may succeed later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, RestoreError::Engine(error) if error.may_pass())
+        matches!(self, RestoreError::Engine(error) if !error.is_final)
     }
 }
 
@@ -117,14 +117,13 @@ pub struct Restored {
     /// The entries that were read.
     pub history: History,
     /// The newest entries, to be appended again if the engine loses them.
-    pub kept: VecDeque<Entry>,
+    pub kept: Retained,
     /// The snapshot from which it was restored.
     pub snapshot: Option<SnapshotPointer>,
     /// The epoch of the engine in which the stream contained these entries.
     pub epoch: u64,
     /// The random ID of the stream. 0 if it is not known.
     pub stream: u64,
-    kept_bytes: usize,
 }
 
 /// The progress of a start.
@@ -268,8 +267,7 @@ impl Restored {
         snapshot: Option<SnapshotPointer>,
         stream: u64,
     ) -> Restored {
-        let kept = VecDeque::new();
-        Restored { state, history, kept, snapshot, epoch: 0, stream, kept_bytes: 0 }
+        Restored { state, history, kept: Retained::default(), snapshot, epoch: 0, stream }
     }
 
     /// Checks that the stream starts with the configured first sequence.
@@ -288,16 +286,10 @@ impl Restored {
         let remainder = entry.remainder(self.position().0);
         self.history.admit(&entry).map_err(|trouble| RestoreError::Trouble(Box::new(trouble)))?;
         let lines = remainder.lines();
+        let range = (remainder.first, remainder.next);
         let header = Header {
-            kind: Kind::Batch,
-            file_id: 0,
-            first: remainder.first,
-            next: remainder.next,
-            count: memchr::memchr_iter(b'\n', lines).count() as u32,
             bytes: lines.len() as u32,
-            synced: 0,
-            payload_checksum: 0,
-            previous: 0,
+            ..Header::new(Kind::Batch, 0, range, remainder.count())
         };
         self.state.apply(&header, lines).map_err(|reason| {
             RestoreError::Trouble(Box::new(Trouble::Diverged {
@@ -311,13 +303,8 @@ impl Restored {
     }
 
     fn keep(&mut self, entry: Entry) {
-        self.kept_bytes += entry.bytes.len();
-        self.kept.push_back(entry);
-        while self.kept_bytes > MAX_RETAINED_BYTES
-            && let Some(oldest) = self.kept.pop_front()
-        {
-            self.kept_bytes -= oldest.bytes.len();
-        }
+        self.kept.push(entry);
+        self.kept.trim(MAX_RETAINED_BYTES, |_| true);
     }
 }
 

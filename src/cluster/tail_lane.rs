@@ -197,7 +197,7 @@ impl Replica {
     /// Compares the entries that this server has kept with the stream.
     fn audit(&mut self, epoch: u64, excuses: Option<Position>) {
         // The oldest one with what is before it: a server may have appended the same batch again after others.
-        let after = self.retained.front().map_or(self.position(), |oldest| {
+        let after = self.retained.oldest().map_or(self.position(), |oldest| {
             let before = self.history.predecessor(oldest.next);
             before.map_or(oldest.next, |before| before.link.position)
         });

@@ -1,6 +1,5 @@
 //! Rules that the simulation breaks too rarely: what the two connections of a server ask for, answer by answer.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::*;
@@ -22,7 +21,7 @@ impl Server {
         let genesis = Entry::genesis(1, 7);
         let link = Link::default().then(genesis.next, genesis.fingerprint);
         let history = History::starting_at(link, genesis.fingerprint);
-        let kept = VecDeque::from([genesis.clone()]);
+        let kept = Retained::from_iter([genesis.clone()]);
         let mut server = Server {
             replica: Replica::new(1, history, kept, 1),
             now: Duration::ZERO,
@@ -275,7 +274,7 @@ fn a_batch_that_was_appended_again_after_others_is_not_what_was_read() {
         let mut history = History::starting_at(base, server.entries[3].fingerprint);
         history.admit(&newest).unwrap();
         let between = server.entry_of_another(4, "S|1");
-        server.replica = Replica::new(1, history, VecDeque::from([newest.clone()]), 1);
+        server.replica = Replica::new(1, history, Retained::from_iter([newest.clone()]), 1);
         server.entries.push(newest.clone());
         server.loses_its_connections();
         server.tail_reads_from(2);
@@ -400,7 +399,7 @@ fn an_end_before_what_is_remembered_is_compared_with_the_journal() {
         // A restart that has loaded a snapshot remembers the newest entry alone.
         let (link, fingerprint) = server.replica.newest();
         let history = History::starting_at(link, fingerprint);
-        server.replica = Replica::new(1, history, VecDeque::new(), 1).with_journal(7);
+        server.replica = Replica::new(1, history, Retained::default(), 1).with_journal(7);
         server.append_gets(info(Position(2), 2, false));
         let other = server.entry_of_another(1, "S|1");
         let found = if is_replaced { &other } else { &server.entries[1] };

@@ -78,6 +78,12 @@ impl Remainder {
     pub fn lines(&self) -> &[u8] {
         self.bytes.get(self.lines.clone()).unwrap_or_default()
     }
+
+    /// Returns the number of lines.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        memchr::memchr_iter(b'\n', self.lines()).count() as u32
+    }
 }
 
 /// One change of the state.

@@ -24,6 +24,7 @@ mod resume_tests;
 mod sets;
 mod slot;
 mod state_hash;
+mod stream_status;
 #[cfg(test)]
 mod tests;
 mod user_index;
@@ -36,6 +37,7 @@ pub use log_entry::{Batch, LogEntry, Remainder};
 pub use reorder::{Head, InsertOutcome, ReorderBuffer};
 pub use resume::{Missed, Resume, ResumeProgress};
 pub use state_hash::StateHash;
+pub use stream_status::StreamStatus;
 
 use crate::protocol::{
     CompactEvent, Decoded, Event, EventDecoder, EventKind, Line, Sequence, UserId,

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::engine::{Batch, Engine, FollowerGraph, History, LogEntry, Remainder, StateHash};
+use crate::engine::{
+    Batch, Engine, FollowerGraph, History, LogEntry, Remainder, StateHash, StreamStatus,
+};
 use crate::hub::budgets::Budgets;
 use crate::protocol::EventDecoder;
 
@@ -75,29 +77,6 @@ pub trait CommitLog: Debug {
 
     /// Completes the log, within `timeout`.
     fn finish(self: Box<Self>, timeout: Duration);
-}
-
-/// What operators see of a log that several servers share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamStatus {
-    /// The last position that was read.
-    pub position: u64,
-    /// The last position of the stream, as far as it is known.
-    pub end: u64,
-    /// Own entries that were read back.
-    pub own_entries: u64,
-    /// Entries of other servers that were read.
-    pub other_entries: u64,
-    /// Own batches that others had covered when they were appended.
-    pub covered_batches: u64,
-    /// Entries that were appended again, because the engine had lost them.
-    pub repaired_entries: u64,
-    /// The number of connections that were dropped after an error.
-    pub errors: u64,
-    /// Bytes of entries that are kept to be appended again.
-    pub retained_bytes: u64,
-    /// Why this server does not follow the stream at present: a short name.
-    pub trouble: Option<&'static str>,
 }
 
 /// A log, and the state that its entries lead to.

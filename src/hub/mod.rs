@@ -50,7 +50,7 @@ mod transport;
 pub use budgets::Budgets;
 pub use capacity::Capacity;
 pub use close_reason::CloseReason;
-pub use commits::{CommitLog, Committed, RestoredLog, StreamStatus};
+pub use commits::{CommitLog, Committed, RestoredLog};
 pub(crate) use listener::Listener;
 pub use outbound::QueuedClient;
 pub use readiness::{NextTurn, Readiness};
@@ -76,7 +76,7 @@ use self::shutdown::Shutdown;
 use self::sources::{Applier, SourceWork, Sources};
 use self::token::Target;
 use crate::config::{Config, OnSourceDisconnect};
-use crate::engine::{Engine, History, Recipient, StateHash};
+use crate::engine::{Engine, History, Recipient, StateHash, StreamStatus};
 use crate::protocol::Sequence;
 
 /// The complete server state.

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::record::{Header, Kind};
 use super::state::State;
 use super::storage::Storage;
-use super::stream::applied_lines;
+use super::stream::{applied_lines, sequence_of};
 
 /// What a dump contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,10 +170,4 @@ impl<W: io::Write> Replay for Printer<'_, W> {
             self.print_batch(header, applied_lines(header, payload));
         }
     }
-}
-
-/// Returns the number before the first `|`.
-fn sequence_of(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|&byte| byte == b'|').next()?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -67,14 +67,13 @@ pub fn maintain<S: Storage>(
     mut pause: impl FnMut(),
 ) -> Result<Maintained, Error> {
     let chain = Chain::load(storage)?;
-    let snapshot = build_snapshot(storage, &chain, &mut pause);
-    if let Err(error) = &snapshot
-        && error.is_corruption()
-    {
-        return snapshot.map(|_| Maintained::default());
+    match build_snapshot(storage, &chain, &mut pause) {
+        Err(error) if error.is_corruption() => Err(error),
+        snapshot => {
+            let removed = remove_superfluous(storage, retain_bytes)?;
+            Ok(Maintained { snapshot: snapshot?, removed })
+        }
     }
-    let removed = remove_superfluous(storage, retain_bytes)?;
-    Ok(Maintained { snapshot: snapshot?, removed })
 }
 
 /// Writes a snapshot of a state that was just recovered and [completed](Recovery::complete), if that took a

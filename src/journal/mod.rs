@@ -39,6 +39,7 @@ pub(crate) use snapshot::write_records;
 pub use snapshot::{SnapshotError, SnapshotPoint, read_snapshot, write_snapshot};
 pub use state::State;
 pub use storage::{ReadAt, Storage, StorageFile};
+pub(crate) use stream::lines_from;
 pub use stream::{
     EntryPayload, StreamEntry, StreamLink, StreamPart, begin_at, begin_with, read_entries,
 };

@@ -129,6 +129,23 @@ impl fmt::Display for HeaderError {
 }
 
 impl Header {
+    /// Creates the header of a record that leads from the first awaited sequence to the second one. Its payload is
+    /// not known yet, it is the first of its file, and nothing of that is known to be on the disk.
+    #[must_use]
+    pub fn new(kind: Kind, file_id: u64, (first, next): (u64, u64), count: u32) -> Header {
+        Header {
+            kind,
+            file_id,
+            first,
+            next,
+            count,
+            bytes: 0,
+            synced: 0,
+            payload_checksum: 0,
+            previous: 0,
+        }
+    }
+
     /// Encodes the header. Returns it and its checksum, which the next header contains.
     #[must_use]
     pub fn encode(&self) -> ([u8; HEADER_BYTES], u32) {
@@ -191,15 +208,22 @@ impl Header {
 /// Appends a record to `out`: the header, whose fields for the payload are filled in, and the payload.
 /// Returns the checksum of the header.
 pub(crate) fn append_record(out: &mut Vec<u8>, header: Header, payload: &[u8]) -> u32 {
+    append_record_of(out, header, &[payload])
+}
+
+/// The same with a payload in several parts.
+pub(super) fn append_record_of(out: &mut Vec<u8>, header: Header, payload: &[&[u8]]) -> u32 {
+    let mut payload_checksum = crc32fast::Hasher::new();
+    payload.iter().for_each(|part| payload_checksum.update(part));
     let header = Header {
-        // A payload has at most MAX_PAYLOAD_BYTES.
-        bytes: payload.len() as u32,
-        payload_checksum: crc32fast::hash(payload),
+        // A payload has at most MAX_RECORD_PAYLOAD_BYTES.
+        bytes: payload.iter().map(|part| part.len()).sum::<usize>() as u32,
+        payload_checksum: payload_checksum.finalize(),
         ..header
     };
     let (bytes, checksum) = header.encode();
     out.extend_from_slice(&bytes);
-    out.extend_from_slice(payload);
+    payload.iter().for_each(|part| out.extend_from_slice(part));
     checksum
 }
 

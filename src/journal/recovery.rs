@@ -319,7 +319,8 @@ pub(super) fn append_segment<S: Storage>(
     let start = SegmentStart { name, first_sequence, previous };
     let mut checksum = start.append_with_link(&mut record, stream);
     if let Some(entry) = entry {
-        checksum = entry.append_to(&mut record, name.id, checksum);
+        checksum =
+            entry.append_to(&mut record, Header { previous: checksum, ..entry.header(name.id) });
         (position.awaited, position.stream) = (entry.next, Some(entry.link));
     }
     let offset = record.len() as u64;
@@ -339,15 +340,9 @@ pub(super) fn append_segment<S: Storage>(
 /// Appends the hash of the state to which a segment leads, and cuts off what follows.
 fn append_hash(file: &mut impl StorageFile, end: SegmentEnd, state: &State) -> io::Result<()> {
     let header = Header {
-        kind: Kind::SegmentEnd,
-        file_id: end.id,
-        first: state.awaited,
-        next: state.awaited,
-        count: 0,
-        bytes: 0,
         synced: end.offset,
-        payload_checksum: 0,
         previous: end.checksum,
+        ..Header::new(Kind::SegmentEnd, end.id, (state.awaited, state.awaited), 0)
     };
     let mut record = Vec::new();
     append_record(&mut record, header, &state.hash().0.to_le_bytes());

@@ -43,17 +43,7 @@ impl SegmentStart {
             [name.generation, first_sequence, previous.generation, previous.id, previous.offset];
         numbers.iter().for_each(|number| payload.extend_from_slice(&number.to_le_bytes()));
         payload.extend_from_slice(&previous.checksum.to_le_bytes());
-        let header = Header {
-            kind: Kind::SegmentStart,
-            file_id: name.id,
-            first: name.first,
-            next: name.first,
-            count: 0,
-            bytes: 0,
-            synced: 0,
-            payload_checksum: 0,
-            previous: 0,
-        };
+        let header = Header::new(Kind::SegmentStart, name.id, (name.first, name.first), 0);
         append_record(out, header, &payload)
     }
 

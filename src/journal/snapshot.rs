@@ -55,15 +55,8 @@ impl<F: StorageFile, P: FnMut()> Appender<'_, F, P> {
     fn append(&mut self, kind: Kind, count: u32, payload: &[u8]) -> io::Result<()> {
         self.record.clear();
         let header = Header {
-            kind,
-            file_id: self.file_id,
-            first: self.awaited,
-            next: self.awaited,
-            count,
-            bytes: 0,
-            synced: 0,
-            payload_checksum: 0,
             previous: self.checksum,
+            ..Header::new(kind, self.file_id, (self.awaited, self.awaited), count)
         };
         self.checksum = append_record(&mut self.record, header, payload);
         write_once(self.file, self.offset, &self.record)?;

@@ -115,9 +115,7 @@ impl State {
             kind => Err(format!("a record of the kind {kind:?} does not belong here")),
         }
     }
-}
 
-impl State {
     fn apply_lines(&mut self, header: &Header, lines: &[u8]) -> Result<(), String> {
         let State { graph, history, decoder, .. } = self;
         for_each_event(decoder, header, lines, |event, line| {

@@ -6,13 +6,14 @@ use super::chain::Chain;
 use super::error::Error;
 use super::names::{SUPERSEDED, SegmentName, SnapshotName};
 use super::reader::{RecordReader, Step};
-use super::record::{Header, Kind, append_record, read_u64};
+use super::record::{Header, Kind, append_record, append_record_of, read_u64};
 use super::recovery::append_segment;
 use super::segment::SegmentEnd;
 use super::snapshot::{SnapshotPoint, write_snapshot};
 use super::state::State;
 use super::storage::{Storage, StorageFile};
 use super::writer::Position;
+use crate::protocol::split_sequence;
 
 /// The length of a [`StreamLink`], in bytes.
 const LINK_BYTES: usize = 32;
@@ -85,17 +86,8 @@ impl StreamLink {
         awaited: u64,
         previous: u32,
     ) -> u32 {
-        let header = Header {
-            kind: Kind::Stream,
-            file_id,
-            first: awaited,
-            next: awaited,
-            count: 0,
-            bytes: 0,
-            synced: 0,
-            payload_checksum: 0,
-            previous,
-        };
+        let header =
+            Header { previous, ..Header::new(Kind::Stream, file_id, (awaited, awaited), 0) };
         append_record(out, header, &self.encode())
     }
 }
@@ -106,29 +98,16 @@ impl StreamEntry {
         ENTRY_LINK_BYTES + self.bytes.len()
     }
 
-    /// Appends its record to that of the file with an ID. Returns the checksum of its header.
-    pub(super) fn append_to(&self, out: &mut Vec<u8>, file_id: u64, previous: u32) -> u32 {
-        let mut payload = Vec::with_capacity(self.payload_bytes());
-        self.append_payload(&mut payload);
-        let header = Header {
-            kind: Kind::Entry,
-            file_id,
-            first: self.first,
-            next: self.next,
-            count: self.count,
-            bytes: 0,
-            synced: 0,
-            payload_checksum: 0,
-            previous,
-        };
-        append_record(out, header, &payload)
+    /// Appends its record with this header. Returns the checksum of the header.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>, header: Header) -> u32 {
+        let StreamLink { epoch, chain, fingerprint, .. } = self.link;
+        let link = [epoch, chain, fingerprint].map(u64::to_le_bytes);
+        append_record_of(out, header, &[link.as_flattened(), &self.bytes])
     }
 
-    /// Appends its payload.
-    pub(super) fn append_payload(&self, out: &mut Vec<u8>) {
-        let StreamLink { epoch, chain, fingerprint, .. } = self.link;
-        out.extend_from_slice([epoch, chain, fingerprint].map(u64::to_le_bytes).as_flattened());
-        out.extend_from_slice(&self.bytes);
+    /// Returns the header of its record, in the file with an ID.
+    pub(super) fn header(&self, file_id: u64) -> Header {
+        Header::new(Kind::Entry, file_id, (self.first, self.next), self.count)
     }
 }
 
@@ -160,13 +139,17 @@ impl<'a> EntryPayload<'a> {
 
     /// Returns the lines that are applied after the sequences before `awaited`.
     pub(super) fn lines_from(self, awaited: u64) -> &'a [u8] {
-        let mut lines = self.bytes.get(ENTRY_PREFIX_BYTES..).unwrap_or_default();
-        while !lines.is_empty() && sequence_of(lines) < awaited {
-            let end = memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
-            lines = &lines[end..];
-        }
-        lines
+        lines_from(self.bytes.get(ENTRY_PREFIX_BYTES..).unwrap_or_default(), awaited)
     }
+}
+
+/// Returns the lines, of those in order, that come after the sequences before `awaited`.
+pub(crate) fn lines_from(mut lines: &[u8], awaited: u64) -> &[u8] {
+    while !lines.is_empty() && sequence_of(lines).is_none_or(|sequence| sequence < awaited) {
+        let end = memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
+        lines = &lines[end..];
+    }
+    lines
 }
 
 /// Returns the lines that a batch or an entry applies.
@@ -181,9 +164,8 @@ pub(super) fn applied_lines<'a>(header: &Header, payload: &'a [u8]) -> &'a [u8] 
 }
 
 /// Returns the sequence at the start of a line.
-fn sequence_of(line: &[u8]) -> u64 {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number, &digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+pub(super) fn sequence_of(line: &[u8]) -> Option<u64> {
+    split_sequence(line).map(|(sequence, _)| sequence.get())
 }
 
 /// Consecutive entries of a stream that were read from a journal.

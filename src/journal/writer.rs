@@ -285,7 +285,7 @@ impl<S: Storage> Writer<S> {
         let header = Header {
             synced: end.offset,
             previous: end.checksum,
-            ..header(Kind::SegmentEnd, id, (end.awaited, end.awaited), 0)
+            ..Header::new(Kind::SegmentEnd, id, (end.awaited, end.awaited), 0)
         };
         let mut record = Vec::new();
         append_record(&mut record, header, &hash.0.to_le_bytes());
@@ -522,41 +522,29 @@ fn append_entry<F>(
     segment: &OpenSegment<F>,
     end: Mark,
 ) -> Mark {
-    let id = segment.name.id;
-    let mut payload = Vec::new();
-    let (header, payload, stream) = match entry {
-        Pending::Log(log @ LogEntry::Batch(batch)) => {
-            (header(Kind::Batch, id, log.range(), batch.count), &batch.lines[..], end.stream)
-        }
-        Pending::Log(log @ LogEntry::Reset { .. }) => {
-            (header(Kind::Reset, id, log.range(), 0), &[][..], end.stream)
-        }
-        Pending::Stream(entry) => {
-            entry.append_payload(&mut payload);
-            let range = (entry.first, entry.next);
-            (header(Kind::Entry, id, range, entry.count), &payload[..], Some(entry.link))
-        }
-    };
     // An unnamed segment is synced before it can be found.
     let synced = if segment.is_named { segment.synced.offset } else { end.offset };
-    let header = Header { synced, previous: end.checksum, ..header };
-    let checksum = append_record(out, header, payload);
+    let header = |kind, (first, next), count| Header {
+        synced,
+        previous: end.checksum,
+        ..Header::new(kind, segment.name.id, (first, next), count)
+    };
+    let (checksum, awaited, stream) = match entry {
+        Pending::Log(log) => {
+            let (kind, count, lines) = match log {
+                LogEntry::Batch(batch) => (Kind::Batch, batch.count, &batch.lines[..]),
+                LogEntry::Reset { .. } => (Kind::Reset, 0, &[][..]),
+            };
+            let (first, next) = log.range();
+            (append_record(out, header(kind, (first, next), count), lines), next, end.stream)
+        }
+        Pending::Stream(entry) => {
+            let header = header(Kind::Entry, (entry.first, entry.next), entry.count);
+            (entry.append_to(out, header), entry.next, Some(entry.link))
+        }
+    };
     let offset = end.offset + entry.record_bytes();
-    Mark { offset, checksum, awaited: header.next, stream }
-}
-
-fn header(kind: Kind, file_id: u64, (first, next): (u64, u64), count: u32) -> Header {
-    Header {
-        kind,
-        file_id,
-        first,
-        next,
-        count,
-        bytes: 0,
-        synced: 0,
-        payload_checksum: 0,
-        previous: 0,
-    }
+    Mark { offset, checksum, awaited, stream }
 }
 
 /// Returns whether the error is that of a full disk.

@@ -207,7 +207,7 @@ fn next_user(fields: &[u8]) -> Result<(UserId, &[u8]), ParseErrorKind> {
 }
 
 /// Splits a line after its sequence. The returned rest starts with `|` or is empty.
-pub(super) fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
+pub(crate) fn split_sequence(line: &[u8]) -> Option<(Sequence, &[u8])> {
     match split_number(line)? {
         (number, rest @ ([] | [b'|', ..])) => Some((Sequence::new(number)?, rest)),
         _ => None,

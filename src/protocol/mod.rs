@@ -9,6 +9,7 @@ mod line;
 mod line_buffer;
 
 pub use decoder::{Decoded, EventDecoder};
+pub(crate) use event::split_sequence;
 pub use event::{Event, EventKind, ParseError, ParseErrorKind, Sequence, UserId};
 pub use fast_path::{CompactEvent, EventTag};
 pub use http::{is_host_field, is_http_request_line};

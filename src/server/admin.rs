@@ -21,8 +21,8 @@ use crate::admin::status::{
 };
 use crate::admin::{ADMIN_LISTENER, AdminServer, MAX_CONNECTIONS, Monitored};
 use crate::config::Config;
-use crate::engine::StateHash;
-use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats, StreamStatus};
+use crate::engine::{StateHash, StreamStatus};
+use crate::hub::{ClosedConnection, Details, Hub, NextTurn, Readiness, Side, Stats};
 
 /// The time for which a peer of the admin port may be unreachable. Its requests time out before.
 const PEER_TIMEOUT: Duration = Duration::from_secs(60);

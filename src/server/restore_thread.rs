@@ -1,4 +1,5 @@
-//! The thread that restores the state from the journal or the stream, while the loop serves operators and waits for signals.
+//! The thread that restores the state from the journal or the stream, while the loop serves operators and waits
+//! for signals.
 
 use std::fmt;
 use std::io;
@@ -74,9 +75,7 @@ impl Progress {
             _ => None,
         }
     }
-}
 
-impl Progress {
     /// Returns whether the start waits for something else, as long as it takes.
     pub(super) fn is_waiting(&self) -> bool {
         match self {

@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -11,7 +10,7 @@ use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::redis::Redis;
 use crate::refusals::fails;
-use crate::verification::Verification;
+use crate::verification::passes_while_each_is_killed;
 use crate::{
     are_in_one_state, commit, follows, start_servers, stream_flags, unfollows, wait_until,
 };
@@ -23,6 +22,14 @@ const EVENTS: u64 = 4_000_000;
 fn start_with_journal(engine: &str, directory: &Path) -> Node {
     let [stream, create, level] = stream_flags(engine);
     Node::start(&[&stream, &create, &level, "--data-dir", directory.to_str().unwrap()])
+}
+
+/// Runs `eventserver journal TOOL DIRECTORY`, which has to succeed. Returns its output.
+fn journal_tool(tool: &str, directory: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eventserver"));
+    let output = command.args(["journal", tool]).arg(directory).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Returns the position at which the stream ends.
@@ -65,20 +72,12 @@ fn servers_with_journals_that_are_killed_and_come_back() {
         .iter()
         .map(|folder| start_with_journal(&redis.to_string(), folder.path()))
         .collect();
-    let mut verification = Verification::start(&nodes.iter().collect::<Vec<_>>(), EVENTS);
-    let mut kills = 0;
-    while verification.is_running() {
-        thread::sleep(Duration::from_millis(300));
-        let node = &mut nodes[kills % 3];
+    passes_while_each_is_killed(&mut nodes, EVENTS, |node, _| {
         let awaited = node.awaited();
         node.kill();
         node.restart();
         assert!(node.awaited() >= awaited, "the journal has forgotten events");
-        kills += 1;
-    }
-    verification.passes();
-    assert!(kills >= 3, "only {kills} kills");
-    are_in_one_state(&nodes.iter().collect::<Vec<_>>());
+    });
 }
 
 #[test]
@@ -161,13 +160,8 @@ fn a_journal_that_is_too_far_behind_begins_again_at_the_newest_snapshot() {
     assert!(journaled.awaited() >= 200_101);
     are_in_one_state(&[&journaled, &other]);
     assert_eq!(journaled.stop(), Some(0));
-    let verified = std::process::Command::new(env!("CARGO_BIN_EXE_eventserver"))
-        .args(["journal", "verify"])
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&verified.stdout);
-    assert!(verified.status.success() && said.contains("200101"), "{said}");
+    let said = journal_tool("verify", folder.path());
+    assert!(said.contains("200101"), "{said}");
 }
 
 #[test]
@@ -196,12 +190,7 @@ fn a_journal_that_has_diverged_is_not_continued() {
     fs::rename(&data_dir, &away).unwrap();
     journaled.restart();
     are_in_one_state(&[&journaled, &other]);
-    let dumped = std::process::Command::new(env!("CARGO_BIN_EXE_eventserver"))
-        .args(["journal", "dump"])
-        .arg(&away)
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8(dumped.stdout).unwrap(), follows(1..301));
+    assert_eq!(journal_tool("dump", &away), follows(1..301));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::node::Node;
 use crate::redis::Redis;
-use crate::verification::Verification;
+use crate::verification::{Verification, passes_while_each_is_killed};
 use crate::{are_in_one_state, commit, follows, start_servers, stream_flags};
 
 /// Events of a verification with faults: several seconds.
@@ -45,20 +45,12 @@ fn sources_at_several_servers_share_the_sequence() {
 fn servers_that_are_killed_and_come_back() {
     let redis = Redis::start_durable();
     let mut nodes = start_servers(3, &redis.to_string());
-    let mut verification = Verification::start(&nodes.iter().collect::<Vec<_>>(), EVENTS);
-    let mut kills = 0;
-    while verification.is_running() {
-        thread::sleep(Duration::from_millis(300));
-        let node = &mut nodes[kills % 3];
+    passes_while_each_is_killed(&mut nodes, EVENTS, |node, kills| {
         node.kill();
         // Its clients go to another server, or wait for it.
         thread::sleep(Duration::from_millis(if kills.is_multiple_of(2) { 0 } else { 100 }));
         node.restart();
-        kills += 1;
-    }
-    verification.passes();
-    assert!(kills >= 3, "only {kills} kills");
-    are_in_one_state(&nodes.iter().collect::<Vec<_>>());
+    });
 }
 
 #[test]

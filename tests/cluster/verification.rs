@@ -1,6 +1,9 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use crate::are_in_one_state;
 use crate::node::Node;
 use crate::support::Log;
 
@@ -43,4 +46,23 @@ impl Verification {
         assert!(status.success() && is_right, "{said}{}", self.log.whole());
         println!("{said}");
     }
+}
+
+/// Runs a verification of the servers while `kill_and_restart` does so with each in turn, and gets the number of kills
+/// before.
+pub(crate) fn passes_while_each_is_killed(
+    nodes: &mut [Node],
+    events: u64,
+    kill_and_restart: impl Fn(&mut Node, usize),
+) {
+    let mut verification = Verification::start(&nodes.iter().collect::<Vec<_>>(), events);
+    let mut kills = 0;
+    while verification.is_running() {
+        thread::sleep(Duration::from_millis(300));
+        kill_and_restart(&mut nodes[kills % nodes.len()], kills);
+        kills += 1;
+    }
+    verification.passes();
+    assert!(kills >= 3, "only {kills} kills");
+    are_in_one_state(&nodes.iter().collect::<Vec<_>>());
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::threads::Shared;
 use crate::cluster::Commit;
-use crate::engine::{LogEntry, StateHash};
-use crate::hub::{CommitLog, Committed, StreamStatus};
+use crate::engine::{LogEntry, StateHash, StreamStatus};
+use crate::hub::{CommitLog, Committed};
 use crate::server::journal::JournalThread;
 
 /// The time between two looks whether everything was read back, at the end.
@@ -102,18 +102,7 @@ impl CommitLog for StreamLog {
     }
 
     fn stream_status(&self) -> Option<StreamStatus> {
-        let status = self.shared.replica().status();
-        Some(StreamStatus {
-            position: status.position,
-            end: status.end,
-            own_entries: status.own_entries,
-            other_entries: status.other_entries,
-            covered_batches: status.covered_batches,
-            repaired_entries: status.repaired_entries,
-            errors: status.errors,
-            retained_bytes: status.retained_bytes,
-            trouble: status.trouble,
-        })
+        Some(self.shared.replica().status())
     }
 
     /// Waits until everything was read back.
