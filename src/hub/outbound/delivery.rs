@@ -152,7 +152,7 @@ impl<S: Write> Delivery<'_, S> {
         }
         if let Some(output) = self.clients.output_mut(key) {
             output.queue.clear(&mut self.outbound.pool);
-            self.outbound.dropped.push((key, queued));
+            *self.outbound.dropped.entry(key).or_default() += queued;
         }
         self.clients.schedule_close(key, CloseReason::QueueFull);
     }

@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::time::Instant;
 
+use hashbrown::HashMap;
 use log::Level;
 
 use self::backlog::Backlog;
@@ -73,7 +74,7 @@ pub(crate) struct Outbound {
     /// Clients that were disconnected for their queues and are not unregistered in the engine yet.
     departed: Vec<ClientKey>,
     /// The bytes of queues that were dropped before their clients are closed, in the same turn.
-    dropped: Vec<(ClientKey, u64)>,
+    dropped: HashMap<ClientKey, u64>,
     backlog: Backlog,
     queued_total: u64,
     /// The part of `queued_total` that is in send queues.
@@ -106,7 +107,7 @@ impl Outbound {
             backpressure: Backpressure::new(config),
             was_paused: false,
             departed: Vec::new(),
-            dropped: Vec::new(),
+            dropped: HashMap::new(),
             backlog: Backlog::default(),
             queued_total: 0,
             send_queued: 0,
@@ -226,8 +227,8 @@ impl Outbound {
     /// Frees the queue of a client that is about to be closed. Returns the number of its bytes that
     /// were never written.
     pub(crate) fn release(&mut self, key: ClientKey, output: &mut ClientOutput) -> u64 {
-        let dropped = self.dropped.extract_if(.., |&mut (dropped, _)| dropped == key);
-        let unwritten = dropped.map(|(_, bytes)| bytes).sum::<u64>() + output.queue.len() as u64;
+        let dropped = self.dropped.remove(&key).unwrap_or_default();
+        let unwritten = dropped + output.queue.len() as u64;
         output.queue.clear(&mut self.pool);
         unwritten
     }
