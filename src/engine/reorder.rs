@@ -439,7 +439,7 @@ impl ReorderBuffer {
     /// Returns whether the next sequence empties a large ring, which [`advance`](Self::advance) then frees.
     #[inline]
     pub(super) fn is_about_to_shrink(&self) -> bool {
-        self.len == 1 && self.slots.len() > MAX_IDLE_SLOTS
+        self.len == 1 && !self.is_logged && self.slots.len() > MAX_IDLE_SLOTS
     }
 
     /// Returns the missing sequences before the first buffered one, or `None` if nothing is missing or

@@ -11,8 +11,8 @@ use crate::protocol::UserId;
 const DENSE_IDS: u64 = 1 << 20;
 
 /// The length of the array until a larger id comes. An allocator that reuses freed memory has to clear it: 64 KiB
-/// rather than 4 MiB after each reset of a server of few users. Between the two there is none, because glibc keeps
-/// memory of sizes of which it once got back a larger piece.
+/// rather than 4 MiB after each reset of a server of few users. There is no length in between: once glibc has got
+/// back a piece that it had mapped, it keeps all smaller ones that it gets back.
 const FEW_DENSE_IDS: usize = 1 << 14;
 
 /// The number of insertions after which memory without ids is freed. An id that is inserted and removed

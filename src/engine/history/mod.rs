@@ -17,7 +17,8 @@ use super::slot::Slot;
 const MAX_CHUNK_BYTES: usize = 32 << 10;
 const _: () = assert!(MAX_CHUNK_BYTES <= Index::MAX_CHUNK_BYTES);
 
-/// A ring keeps up to two parts of so many more events than it has to, because it drops whole chunks.
+/// The minimum number of chunks of a ring. It keeps up to two chunks of events more than it has to, because it
+/// drops whole ones.
 const CHUNKS_PER_RING: usize = 32;
 
 /// The length of a record for which a chunk of few events has space.

@@ -12,12 +12,13 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that may linger even if open clients use all descriptors; they use the reserve.
 const MIN_LINGERING: usize = 4;
 
-/// A connection whose sending side is shut down. Its input is still read, because closing a socket
-/// with unread bytes resets the connection and loses bytes in flight.
+/// A closed connection whose descriptor is still open. Its sending side is shut down, and its input still read,
+/// because closing a socket with unread bytes resets the connection and loses bytes in flight; or only its close
+/// was [put off](super::put_off).
 #[derive(Debug)]
 pub(super) struct Lingering<S> {
     pub(super) stream: S,
-    /// When the sending side was shut down.
+    /// When the connection was closed.
     pub(super) since: Instant,
     /// Its key is in the list of clients to read.
     pub(super) in_read_list: bool,

@@ -319,17 +319,11 @@ impl Resumes {
             assert_eq!(self.client_of(session.user), Some(key));
             let Some(output) = clients.output(key) else { panic!("{key:?} is of a client") };
             assert!(output.is_replaying(), "{key:?} gets no live events");
-            let listed = self.ready.get(&session.number) == Some(&key);
-            assert_eq!(
-                listed,
-                session.state == State::Ready,
-                "{key:?} is listed if it can be served"
-            );
-            match session.state {
-                State::Ready => {}
-                State::Blocked => assert!(!output.is_empty(), "{key:?} waits for its socket"),
-                State::Ahead => {}
-            }
+            let is_ready = session.state == State::Ready;
+            let is_listed = self.ready.get(&session.number) == Some(&key);
+            assert_eq!(is_listed, is_ready, "{key:?} is listed if it can be served");
+            let is_blocked = session.state == State::Blocked;
+            assert!(!is_blocked || !output.is_empty(), "{key:?} waits for its socket");
         }
     }
 }
