@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -14,6 +15,8 @@ use crate::workload::handshake::Handshake;
 
 /// Bytes per read: about a tenth of a millisecond.
 const READ_BYTES: usize = 256 * 1024;
+/// IDs per step. A thousand at once would be a pause of this program of more than the bound of the waits.
+const IDS_PER_STEP: usize = 4;
 /// The last bytes of a client that are kept: more than two lines.
 const TAIL_BYTES: usize = 160;
 
@@ -29,14 +32,18 @@ pub(super) struct CrowdOutcome {
     pub(super) time: Duration,
 }
 
-/// Connected clients, which send their IDs at once.
+/// Connected clients, which send their IDs one right after the other.
 pub(super) struct Crowd {
     clients: Vec<Returning>,
+    /// The clients that are about to send their IDs.
+    coming_back: Range<usize>,
     first_token: usize,
     readable: VecDeque<usize>,
     buffer: Box<[u8]>,
-    /// When the IDs were sent.
+    /// When the first ID was sent.
     since: Option<Instant>,
+    /// The clients have everything up to this sequence.
+    after: u64,
     /// A client that has got this sequence or a later one has caught up.
     target: u64,
     outcome: CrowdOutcome,
@@ -44,8 +51,6 @@ pub(super) struct Crowd {
 
 struct Returning {
     stream: TcpStream,
-    /// It has everything up to this sequence.
-    after: u64,
     user: u64,
     /// The first bytes, up to the end of the first line.
     head: Vec<u8>,
@@ -74,7 +79,6 @@ impl Crowd {
             registry.register(&mut stream, Token(first_token + index), Interest::READABLE)?;
             clients.push(Returning {
                 stream,
-                after: 0,
                 user: first_user + index as u64,
                 head: Vec::new(),
                 tail: Vec::new(),
@@ -85,28 +89,22 @@ impl Crowd {
         Ok(Crowd {
             outcome: CrowdOutcome { clients: count, ..CrowdOutcome::default() },
             clients,
+            coming_back: 0..0,
             first_token,
             readable: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             since: None,
+            after: 0,
             target: 0,
         })
     }
 
-    /// Sends the IDs: all have everything up to `after`, and `next` is the next sequence to be sent.
-    ///
-    /// # Errors
-    ///
-    /// A connection fails.
-    pub(super) fn come_back(&mut self, after: u64, next: u64) -> io::Result<()> {
-        self.target = next;
+    /// Lets all clients send their IDs in the next steps: they have everything up to `after`, and `next` is the
+    /// next sequence to be sent.
+    pub(super) fn come_back(&mut self, after: u64, next: u64) {
+        (self.after, self.target) = (after, next);
         self.since = Some(Instant::now());
-        for client in &mut self.clients {
-            client.after = after;
-            let handshake = Handshake::of_returning_user(client.user, after);
-            client.stream.write_all(&handshake.text)?;
-        }
-        Ok(())
+        self.coming_back = 0..self.clients.len();
     }
 
     /// Applies readiness; returns whether the token belongs to a client.
@@ -119,17 +117,22 @@ impl Crowd {
         true
     }
 
-    /// Returns whether a client may have something to read.
+    /// Returns whether a client may have something to read, or is about to send its ID.
     pub(super) fn has_work(&self) -> bool {
-        !self.readable.is_empty()
+        !self.readable.is_empty() || !self.coming_back.is_empty()
     }
 
-    /// Reads once from one client.
+    /// Sends a few IDs, and reads once from one client.
     ///
     /// # Errors
     ///
     /// A client was closed, or got something else than later events or a gap first.
     pub(super) fn step(&mut self) -> io::Result<()> {
+        for index in self.coming_back.by_ref().take(IDS_PER_STEP) {
+            let client = &mut self.clients[index];
+            let handshake = Handshake::of_returning_user(client.user, self.after);
+            client.stream.write_all(&handshake.text)?;
+        }
         let Some(index) = self.readable.pop_front() else { return Ok(()) };
         let client = &mut self.clients[index];
         let Some(count) = read_some(&mut client.stream, &mut self.buffer)? else {
@@ -143,7 +146,7 @@ impl Crowd {
             )));
         }
         self.readable.push_back(index);
-        self.outcome.gaps += usize::from(client.check_head(&self.buffer[..count])?);
+        self.outcome.gaps += usize::from(client.check_head(&self.buffer[..count], self.after)?);
         if !client.has_caught_up && client.last_sequence(&self.buffer[..count]) >= Some(self.target)
         {
             client.has_caught_up = true;
@@ -160,8 +163,8 @@ impl Crowd {
 }
 
 impl Returning {
-    /// Checks the first line. Returns whether it is a gap, once.
-    fn check_head(&mut self, received: &[u8]) -> io::Result<bool> {
+    /// Checks the first line of a client that has everything up to `after`. Returns whether it is a gap, once.
+    fn check_head(&mut self, received: &[u8], after: u64) -> io::Result<bool> {
         if self.head.ends_with(b"\n") {
             return Ok(false);
         }
@@ -174,15 +177,14 @@ impl Returning {
         let first =
             gap.map_or_else(|| number_before(&self.head, b'|'), |gap| number_before(gap, b' '));
         let is_due = match gap {
-            Some(_) => first == Some(self.after + 1),
-            None => first > Some(self.after),
+            Some(_) => first == Some(after + 1),
+            None => first > Some(after),
         };
         match is_due {
             true => Ok(gap.is_some()),
             false => Err(io::Error::other(format!(
-                "user {}, who came back with everything up to {}, got `{}` first",
+                "user {}, who came back with everything up to {after}, got `{}` first",
                 self.user,
-                self.after,
                 self.head.escape_ascii()
             ))),
         }

@@ -192,7 +192,7 @@ pub(crate) fn measure(experiment: &Experiment, mut server: Server) -> io::Result
     let busy_before = server.monitor.and_then(Monitor::cpu_time);
     let waiting_before = server.monitor.and_then(Monitor::run_delay);
     let (start, first) = (Instant::now(), run.flood.next_sequence());
-    run.let_crowd_come_back()?;
+    run.let_crowd_come_back();
     unless_interrupted(run.connect_clients_until(start + experiment.duration))?;
     let (time, sent) = (start.elapsed().as_secs_f64(), run.flood.next_sequence() - first);
     let busy_after = server.monitor.and_then(Monitor::cpu_time);
@@ -288,10 +288,12 @@ impl<'a> FairnessRun<'a> {
     }
 
     /// Lets the connected clients come back, for up to [`MISSED_EVENTS`].
-    fn let_crowd_come_back(&mut self) -> io::Result<()> {
+    fn let_crowd_come_back(&mut self) {
         let next = self.flood.next_sequence();
         let after = next.saturating_sub(MISSED_EVENTS + 1);
-        self.crowd.as_mut().map_or(Ok(()), |crowd| crowd.come_back(after, next))
+        if let Some(crowd) = &mut self.crowd {
+            crowd.come_back(after, next);
+        }
     }
 
     /// Floods and connects new clients at the given interval.
