@@ -3,9 +3,9 @@
 mod admission;
 mod client;
 mod handshake;
+mod identity;
 mod ip_limiter;
 mod lingering;
-mod peer;
 mod put_off;
 mod read_list;
 mod table;
@@ -166,8 +166,10 @@ impl<A: Acceptor> Clients<A> {
         let Some(client) = self.table.get_mut(key) else { return };
         let input = &mut client.input;
         // A client that is already listed is listed again when its end becomes known.
-        let has_news = !input.in_read_list || (read_closed && !input.peer_closed);
-        input.peer_closed |= read_closed;
+        let has_news = !input.in_read_list || (read_closed && !input.has_ended());
+        if read_closed {
+            input.announce_end();
+        }
         if readable && has_news {
             input.in_read_list = true;
             self.read_list.push(key);
@@ -251,7 +253,7 @@ impl<A: Acceptor> Clients<A> {
         if client.is_closing {
             return false;
         }
-        let (peer, is_peer_closed) = (client.peer(), client.input.peer_closed);
+        let (peer, is_peer_closed) = (client.peer(), client.input.has_ended());
         match id {
             Some(id) if registry.has_capacity_for(id.user) => {
                 registry.register(&mut self.table, key, id);
@@ -334,7 +336,7 @@ impl<A: Acceptor> Clients<A> {
         match client.discard_input(share, &mut self.read_list.discard_budget) {
             DiscardOutcome::Drained => {}
             // The end of the stream follows input that would only be discarded.
-            DiscardOutcome::BudgetExhausted if client.input.peer_closed => {
+            DiscardOutcome::BudgetExhausted if client.input.has_ended() => {
                 self.on_disconnected(key, CloseReason::ClosedByPeer.into(), registry);
             }
             DiscardOutcome::BudgetExhausted => {
@@ -355,7 +357,7 @@ impl<A: Acceptor> Clients<A> {
                 return true;
             }
             // The peer is gone, so registering it is pointless.
-            Some(Ok(_)) if client.input.peer_closed => {
+            Some(Ok(_)) if client.input.has_ended() => {
                 self.table.schedule_close(key, CloseReason::ClosedByPeer);
             }
             Some(Ok(id)) => self.await_admission(Candidate { key, id: Some(id) }),
@@ -447,7 +449,7 @@ impl<A: Acceptor> Clients<A> {
         let unwritten = registry.outbound.release(key, client.output_mut());
         log_closed(&client, end, unwritten, registry.cx);
         let may_linger =
-            client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end;
+            client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end();
         if may_linger {
             self.linger(key, client.stream, registry.cx);
         } else if self.put_off_closes.take_from_budget() {
