@@ -39,7 +39,7 @@ impl Identity {
     /// Returns the client's address.
     pub(super) fn peer(&self) -> SocketAddr {
         match self {
-            &Identity::AwaitingId(peer, _) | &Identity::Identified(peer, _) => peer.into(),
+            &(Identity::AwaitingId(peer, _) | Identity::Identified(peer, _)) => peer.into(),
             Identity::V6(identity) => identity.peer.into(),
         }
     }
@@ -73,7 +73,7 @@ impl Identity {
     /// Records the user ID, and frees the handshake.
     pub(super) fn identify(&mut self, user: UserId) {
         match self {
-            &mut Identity::AwaitingId(peer, _) | &mut Identity::Identified(peer, _) => {
+            &mut (Identity::AwaitingId(peer, _) | Identity::Identified(peer, _)) => {
                 *self = Identity::Identified(peer, user);
             }
             Identity::V6(identity) => identity.state = Ok(user),

@@ -80,7 +80,10 @@ impl Backlog {
         for (index, key) in self.0.iter().enumerate() {
             let output = clients.output(*key);
             let stored = output.and_then(ClientOutput::backlog_index);
-            assert!(has_bytes(&key) && stored == Some(index as u32), "{key:?} is listed at {index}");
+            assert!(
+                has_bytes(&key) && stored == Some(index as u32),
+                "{key:?} is listed at {index}"
+            );
         }
     }
 }

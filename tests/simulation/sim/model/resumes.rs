@@ -33,8 +33,8 @@ pub(crate) struct Replay {
     /// What it must receive, by sequence and whether that is one of an earlier stream. Gaps have the sequence after
     /// their last.
     pieces: Vec<(u64, bool, Vec<u8>)>,
-    /// The awaited sequence before the last reset.
-    before_reset: Option<u64>,
+    /// The awaited sequences before the resets since its registration that it was told no gap for.
+    before_resets: Vec<u64>,
     gaps: u32,
 }
 
@@ -76,7 +76,7 @@ impl Model {
             ahead_since: None,
             extended_since: None,
             pieces: Vec::new(),
-            before_reset: None,
+            before_resets: Vec::new(),
             gaps: 0,
         };
         for event in self.history.iter().filter(|event| event.concerns(user)) {
@@ -125,7 +125,7 @@ impl Model {
                 continue;
             };
             replay.pieces.iter_mut().for_each(|(_, is_old, _)| *is_old = true);
-            replay.before_reset = Some(awaited);
+            replay.before_resets.push(awaited);
             replay.next = first;
         }
     }
@@ -154,7 +154,8 @@ impl Model {
             assert!(replay.pieces.is_empty());
             replay.pieces.push((first, is_before_reset, gap));
             replay.next = if is_before_reset { stream_start } else { first };
-        } else if replay.before_reset.take_if(|awaited| *awaited == last + 1).is_some() {
+        } else if let Some(index) = replay.before_resets.iter().position(|&it| it == last + 1) {
+            replay.before_resets.remove(index);
             let at =
                 replay.pieces.partition_point(|&(sequence, is_old, _)| is_old && sequence < first);
             replay.pieces.retain(|&(sequence, is_old, _)| !is_old || sequence < first);
