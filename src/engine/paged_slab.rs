@@ -88,7 +88,10 @@ impl<T> PagedSlab<T> {
     /// Iterates over all keys and values in ascending order of the keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let entries = self.pages.iter().zip(0..).flat_map(|(page, number)| {
-            page.entries.iter().zip(0..).map(move |(entry, index)| (number << PAGE_BITS | index, entry))
+            page.entries
+                .iter()
+                .zip(0..)
+                .map(move |(entry, index)| (number << PAGE_BITS | index, entry))
         });
         entries.filter_map(|(key, entry)| match entry {
             Entry::Occupied(value) => Some((key, value)),

@@ -51,6 +51,7 @@ impl Scenario {
             budgets: random_budgets(
                 random,
                 may_stop_anywhere,
+                kernel_config.fault_rate,
                 may_put_off_closes(&config, capacity),
             ),
             steps: *random.pick(&[20, 60, 150, 300]),
@@ -111,6 +112,7 @@ fn may_put_off_closes(config: &Config, capacity: Capacity) -> bool {
 fn random_budgets(
     random: &mut Random,
     may_stop_anywhere: bool,
+    fault_rate: usize,
     may_put_off_closes: bool,
 ) -> Budgets {
     let default = Budgets::default();
@@ -148,8 +150,11 @@ fn random_budgets(
         prompt_batch_bytes: default.prompt_batch_bytes,
         ..default
     };
-    // Small together with others, so that scripts of runs keep their meaning.
-    budgets.identifies = budgets.accepts.min(default.identifies);
+    // Small together with others, so that scripts of runs keep their meaning. Spurious readiness lists as many clients
+    // in each turn as a small budget reads.
+    if fault_rate == 0 {
+        budgets.identifies = budgets.accepts.min(default.identifies);
+    }
     budgets.freed_bytes = 1000 * budgets.index_steps;
     if may_put_off_closes {
         budgets.closes = budgets.flush_writes.min(default.closes);

@@ -43,9 +43,12 @@ impl Replay {
         self.next > awaited
     }
 
-    /// Returns since when a timeout certainly runs.
-    pub(super) fn waits_since(&self, awaited: u64) -> Option<u64> {
-        self.extended_since.or(self.ahead_since).filter(|_| self.is_ahead(awaited))
+    /// Returns when a timeout has certainly expired, at the latest.
+    pub(super) fn due_at(&self, awaited: u64, timeout: u64, now: u64) -> Option<u64> {
+        let since = self.extended_since.or(self.ahead_since).filter(|_| self.is_ahead(awaited))?;
+        // It may have waited since its registration, and have got the timeout once more at any time since that was over.
+        let is_extended = self.extended_since.is_none() && now >= self.since + timeout;
+        Some(timeout + if is_extended { now } else { since })
     }
 
     fn bytes(&self) -> Vec<u8> {
