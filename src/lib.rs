@@ -39,11 +39,13 @@
 //! 2. If bytes arrived or a timeout is due, poll again without waiting. Then accept and read clients until
 //!    the kernel holds nothing more on that side. Every client whose id line was in the kernel when the source bytes were read is registered now.
 //!    Before a limit rejects a connection, the pending disconnects are read. A turn accepts a limited number of
-//!    clients. If more wait, step 5 is left out until all are accepted.
+//!    clients, and reads a limited number of ID lines. If more wait, step 5 is left out until all are accepted and read,
+//!    and for ID lines step 1, too.
 //! 3. Close clients that are gone, were taken over, or did not identify themselves in time. No readiness of
 //!    this turn can reach a new connection that reuses the key, because all readiness has been recorded and
 //!    no connection is accepted any more.
-//! 4. Bring lists of followers up to date, within a budget, for users that were registered or unregistered.
+//! 4. Bring lists of followers up to date, within a budget, for users that were registered or unregistered. Free
+//!    some of the memory of a stream that was reset.
 //! 5. Apply the events that are in order, within a budget, into the fan-out batch.
 //! 6. Flush clients that have something pending, with one write each: a limited number, newcomers and then
 //!    those that have waited longest. The others wait for the next turn, which may queue more for them. Writability is

@@ -1,4 +1,4 @@
-//! Resident memory of the follower graph and the reorder buffer.
+//! Resident memory of the follower graph, of the reorder buffer, and of clients that receive nothing.
 //!
 //! Resident memory is a property of a process, and memory that was freed earlier hides what is
 //! allocated now. So each test runs itself again in a separate process, and measures there; the
@@ -12,10 +12,16 @@ mod prng;
 #[allow(dead_code, reason = "other targets use the rest")]
 mod process;
 
+use std::cell::{Cell, RefCell};
 use std::env;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Instant;
 
+use eventserver::config::Config;
 use eventserver::engine::{FollowerGraph, Head, InsertOutcome, ReorderBuffer};
+use eventserver::hub::{Acceptor, Capacity, Hub, NextTurn, Stream};
 use eventserver::protocol::{Event, Line, Sequence, UserId};
 
 use prng::Prng;
@@ -189,6 +195,80 @@ fn a_window_of_the_worst_size_takes_96_bytes_an_event_and_gives_them_back() {
     );
 }
 
+/// The limit per client that receives nothing: what the table, the batch, the graph and their indexes keep for it.
+const MAX_BYTES_PER_IDLE_CLIENT: u64 = 190;
+
+#[test]
+fn an_idle_client_takes_190_bytes_at_most() {
+    in_own_process("an_idle_client_takes_190_bytes_at_most", || {
+        const CLIENTS: u32 = 19_000;
+        SENT.with_borrow_mut(|sent| sent.resize(CLIENTS as usize, false));
+        let clients = Arrivals { left: Cell::new(CLIENTS) };
+        let (start, config) = (Instant::now(), Config::default());
+        let capacity = Capacity::for_clients(CLIENTS as usize);
+        let sources = Arrivals { left: Cell::new(0) };
+        let mut hub = Hub::new(config, capacity, sources, clients, start);
+        let taken = resident_growth(|| {
+            while hub.next_turn() == NextTurn::Now {
+                hub.turn(start, &[], |_| false);
+            }
+        });
+        assert_eq!(hub.totals().clients_connected(), CLIENTS as usize);
+        assert_bytes_each(taken, u64::from(CLIENTS), MAX_BYTES_PER_IDLE_CLIENT, "idle client");
+    });
+}
+
+thread_local! {
+    /// Whether each client has sent its ID line.
+    static SENT: RefCell<Vec<bool>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A listener on which so many connections wait.
+struct Arrivals {
+    left: Cell<u32>,
+}
+
+/// A connection that takes as much memory as a descriptor. It sends its number as its ID line, and nothing else.
+struct IdleStream(u32);
+
+impl Acceptor for Arrivals {
+    type Stream = IdleStream;
+
+    fn accept(&mut self, _: usize) -> io::Result<(IdleStream, SocketAddr)> {
+        let number = self.left.get().checked_sub(1).ok_or(ErrorKind::WouldBlock)?;
+        self.left.set(number);
+        Ok((IdleStream(number), SocketAddr::from(([127, 0, 0, 1], 9))))
+    }
+}
+
+impl Read for IdleStream {
+    fn read(&mut self, mut buffer: &mut [u8]) -> io::Result<usize> {
+        let has_sent = |sent: &mut Vec<bool>| std::mem::replace(&mut sent[self.0 as usize], true);
+        if SENT.with_borrow_mut(has_sent) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let before = buffer.len();
+        writeln!(buffer, "{}", self.0)?;
+        Ok(before - buffer.len())
+    }
+}
+
+impl Write for IdleStream {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        unreachable!("an idle client receives nothing")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for IdleStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn follow_at_random(graph: &mut FollowerGraph, follows: u64) {
     let mut random = Prng::new(9);
     for _ in 0..follows {
@@ -251,6 +331,9 @@ fn fill_and_drain_lines(arriving: &[u64], line: impl Fn(u64) -> String, max_byte
         let Head::Event(_, next) = buffer.head() else { panic!("{number} is missing") };
         assert_eq!(next.as_bytes(), line(number).as_bytes());
         buffer.advance();
+    }
+    while !buffer.is_freed() {
+        buffer.free_some(1 << 20);
     }
     let kept = resident_bytes().saturating_sub(before);
     assert!(kept <= MAX_KEPT_BYTES, "{kept} bytes are left of {taken}");

@@ -48,6 +48,17 @@ impl LineStore {
         }
     }
 
+    /// Returns whether no line is stored.
+    pub(super) fn is_empty(&self) -> bool {
+        self.typical.is_empty() && self.longer.is_empty()
+    }
+
+    /// Frees lines of about so many bytes, of each kind. Meant for a store that is not used any more.
+    pub(super) fn free_some(&mut self, bytes: usize) {
+        self.typical.free_some(bytes / TYPICAL_LINE_BYTES);
+        self.longer.free_some(bytes / TYPICAL_LINE_BYTES);
+    }
+
     /// Removes a stored line.
     pub(super) fn remove(&mut self, at: LineKey) {
         match at.is_typical() {

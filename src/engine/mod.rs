@@ -21,6 +21,7 @@ mod reorder;
 mod resume;
 #[cfg(test)]
 mod resume_tests;
+mod retired_ring;
 mod sets;
 mod slot;
 mod state_hash;
@@ -278,6 +279,20 @@ impl Engine {
         self.reorder.shrink_if_empty();
     }
 
+    /// Frees about so many bytes of memory that is no longer used, of each kind.
+    pub fn free_some(&mut self, bytes: usize) {
+        self.reorder.free_some(bytes);
+        if let Some(history) = &mut self.history {
+            history.free_some(bytes);
+        }
+    }
+
+    /// Returns whether [`free_some`](Self::free_some) has nothing left to do.
+    #[must_use]
+    pub fn is_freed(&self) -> bool {
+        self.reorder.is_freed() && self.history.as_ref().is_none_or(|history| history.is_freed())
+    }
+
     /// Returns whether [`stage`](Self::stage) has something to append.
     #[must_use]
     pub fn has_unstaged(&self) -> bool {
@@ -456,7 +471,7 @@ impl Engine {
     }
 
     /// Resets order and graph. Registered users stay registered. Returns the number of buffered events,
-    /// which are lost.
+    /// which are lost. [`free_some`](Self::free_some) frees their memory later.
     pub fn reset(&mut self) -> usize {
         let lost = self.reorder.reset(self.first);
         self.unkept = self.awaited();

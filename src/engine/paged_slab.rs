@@ -85,12 +85,23 @@ impl<T> PagedSlab<T> {
         value
     }
 
-    /// Iterates over all values in ascending order of their keys.
-    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flat_map(|page| &page.entries).filter_map(|entry| match entry {
-            Entry::Occupied(value) => Some(value),
+    /// Iterates over all keys and values in ascending order of the keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let entries = self.pages.iter().zip(0..).flat_map(|(page, number)| {
+            page.entries
+                .iter()
+                .zip(0..)
+                .map(move |(entry, index)| (number << PAGE_BITS | index, entry))
+        });
+        entries.filter_map(|(key, entry)| match entry {
+            Entry::Occupied(value) => Some((key, value)),
             Entry::Vacant(_) => None,
         })
+    }
+
+    /// Iterates over all values in ascending order of their keys.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.iter().map(|(_, value)| value)
     }
 
     /// Returns whether there is no value.
@@ -246,7 +257,7 @@ mod tests {
                 let used: BTreeSet<u32> = reference.keys().map(|key| key >> PAGE_BITS).collect();
                 prop_assert!(slab.pages_with_memory() <= used.len() + 1, "at most one idle page");
             }
-            prop_assert!(slab.values().eq(reference.values()));
+            prop_assert!(slab.iter().eq(reference.iter().map(|(&key, value)| (key, value))));
         }
     }
 

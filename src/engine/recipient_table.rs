@@ -1,26 +1,38 @@
 //! Recipient numbers, and which of them still have to be added to or removed from lists of followers.
 
-use slab::Slab;
+use std::num::NonZero;
 
 use super::graph::Recipient;
+use super::paged_slab::PagedSlab;
 use super::sets::SmallIndexSet;
 
 /// The table of recipients. Each is registered, or unregistered but still in lists of its followees.
 #[derive(Debug, Default)]
 pub(super) struct RecipientTable {
-    entries: Slab<Entry>,
+    entries: PagedSlab<Entry>,
     /// Registered recipients that may be missing from lists of their followees.
     unindexed: SmallIndexSet,
     /// Unregistered recipients that may still be in lists.
     stale: SmallIndexSet,
 }
 
+/// A recipient, in 8 bytes.
 #[derive(Debug)]
 struct Entry {
-    /// The user's key in the graph.
-    user: u32,
+    /// The user's key in the graph, which is below 2³²−1, plus one: so a vacant entry takes no memory of its own.
+    user_plus_one: NonZero<u32>,
     /// The position of the walk over the user's followees, of whom there are less than 2³².
     cursor: u32,
+}
+
+impl Entry {
+    fn new(user: u32) -> Entry {
+        Entry { user_plus_one: NonZero::<u32>::MIN.saturating_add(user), cursor: 0 }
+    }
+
+    fn user(&self) -> u32 {
+        self.user_plus_one.get() - 1
+    }
 }
 
 /// A walk over the followees of one recipient, which updates their lists.
@@ -43,9 +55,7 @@ pub(super) enum WalkTask {
 impl RecipientTable {
     /// Adds a recipient for a user without one.
     pub(super) fn add(&mut self, user: u32) -> Recipient {
-        let number = self.entries.insert(Entry { user, cursor: 0 });
-        // There are at most as many recipients as users.
-        Recipient(number as u32)
+        Recipient(self.entries.insert(Entry::new(user)))
     }
 
     /// Schedules adding a registered recipient to the lists of its followees.
@@ -70,7 +80,7 @@ impl RecipientTable {
     /// Returns the registered recipients that may be missing from lists, with the keys of their users.
     pub(super) fn unindexed(&self) -> impl ExactSizeIterator<Item = (u32, u32)> {
         let numbers = self.unindexed.as_slice().iter();
-        numbers.map(|&number| (number, self.entries[number as usize].user))
+        numbers.map(|&number| (number, self.entries[number as usize].user()))
     }
 
     pub(super) fn is_any_unindexed(&self) -> bool {
@@ -88,13 +98,14 @@ impl RecipientTable {
             WalkTask::Unindex => &self.stale,
         };
         let &number = waiting.as_slice().first()?;
-        let &Entry { user, cursor } = &self.entries[number as usize];
-        Some(Walk { recipient: Recipient(number), user, cursor: cursor as usize })
+        let entry = &self.entries[number as usize];
+        let (user, cursor) = (entry.user(), entry.cursor as usize);
+        Some(Walk { recipient: Recipient(number), user, cursor })
     }
 
     /// Iterates over all recipients and the keys of their users.
     pub(super) fn users(&self) -> impl Iterator<Item = (Recipient, u32)> {
-        self.entries.iter().map(|(number, entry)| (Recipient(number as u32), entry.user))
+        self.entries.iter().map(|(number, entry)| (Recipient(number), entry.user()))
     }
 
     /// Returns the number of recipients.
@@ -106,7 +117,7 @@ impl RecipientTable {
     /// Returns the key of a recipient's user.
     #[cfg(test)]
     pub(super) fn user(&self, recipient: Recipient) -> u32 {
-        self.entries[recipient.0 as usize].user
+        self.entries[recipient.0 as usize].user()
     }
 
     /// Saves the position of an unfinished walk.
@@ -128,19 +139,29 @@ impl RecipientTable {
     pub(super) fn remove(&mut self, recipient: Recipient) {
         self.stale.remove(recipient.0);
         self.unindexed.remove(recipient.0);
-        self.entries.remove(recipient.0 as usize);
+        self.entries.remove(recipient.0);
     }
 
     /// Resets the table after all lists were cleared. `registered` holds the registered recipients with the
     /// new keys of their users.
     pub(super) fn reset(&mut self, registered: impl IntoIterator<Item = (Recipient, u32)>) {
         for &number in self.stale.as_slice() {
-            self.entries.remove(number as usize);
+            self.entries.remove(number);
         }
         self.stale = SmallIndexSet::default();
         self.unindexed = SmallIndexSet::default();
         for (recipient, user) in registered {
-            self.entries[recipient.0 as usize].user = user;
+            self.entries[recipient.0 as usize] = Entry::new(user);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipient_takes_8_bytes() {
+        assert_eq!(PagedSlab::<Entry>::ENTRY_BYTES, 8);
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::line_store::LineStore;
 use super::log_entry::Batch;
+use super::retired_ring::RetiredRing;
 use super::slot::{Slot, State};
 use crate::protocol::{CompactEvent, Event, EventKind, Line, PADDED_LINE_BYTES, Sequence};
 
@@ -53,8 +54,8 @@ pub enum Head<'a> {
 /// A ring of slots for the sequences of the window, indexed by `sequence & mask`. The window starts at the
 /// awaited sequence.
 ///
-/// The ring doubles up to the power of two that holds the window. A large ring is freed once it is empty, with
-/// a log by [`shrink_if_empty`](Self::shrink_if_empty) only.
+/// The ring doubles up to the power of two that holds the window. A large ring is no longer used once it is empty,
+/// with a log by [`shrink_if_empty`](Self::shrink_if_empty) only; [`free_some`](Self::free_some) frees it.
 /// A slot takes 40 bytes, so a ring that is at least half full costs at most 80 bytes per event, in any
 /// order of arrival. A line of more than 30 bytes, or with a user id of more than 32 bits, takes 68 further
 /// bytes. A line of more than 64 bytes takes an allocation of its length and 16 bytes instead.
@@ -91,6 +92,8 @@ pub struct ReorderBuffer {
     /// The number of voids among them.
     voids: usize,
     max_len: usize,
+    /// The last ring that was no longer used, which is freed a few slots at a time.
+    retired: RetiredRing,
 }
 
 impl ReorderBuffer {
@@ -112,6 +115,7 @@ impl ReorderBuffer {
             len: 0,
             voids: 0,
             max_len: 0,
+            retired: RetiredRing::default(),
         }
     }
 
@@ -487,12 +491,11 @@ impl ReorderBuffer {
     }
 
     /// Clears the buffer and awaits `first`. Returns the number of discarded events, without voids.
+    /// [`free_some`](Self::free_some) frees their memory later.
     pub fn reset(&mut self, first: Sequence) -> usize {
         let lost = self.len - self.voids;
-        self.slots = Vec::new();
-        self.occupied = Vec::new();
+        self.retire_ring();
         self.voids = 0;
-        self.long_lines = LineStore::default();
         self.len = 0;
         self.awaited = first.get();
         if self.is_logged {
@@ -560,14 +563,38 @@ impl ReorderBuffer {
         }
     }
 
-    /// Frees a large ring if it is empty. Growing it again costs less than filling it did.
+    /// Stops using a large ring if it is empty. Growing it again costs less than filling it did.
     #[inline]
     pub fn shrink_if_empty(&mut self) {
         let max = if self.is_logged { MAX_IDLE_SLOTS_WITH_LOG } else { MAX_IDLE_SLOTS };
         if self.len == 0 && self.slots.len() > max {
-            self.slots = Vec::new();
-            self.occupied = Vec::new();
+            self.retire_ring();
         }
+    }
+
+    /// Begins without a ring. Slots of a ring without bits are freed at once: that takes at most 0.3 ms. So is what is
+    /// left of another one that was not used any more, so that memory stays bounded.
+    #[cold]
+    fn retire_ring(&mut self) {
+        let mut slots = std::mem::take(&mut self.slots);
+        if self.occupied.is_empty() {
+            slots = Vec::new();
+        }
+        self.occupied = Vec::new();
+        self.retired = RetiredRing::new(slots, std::mem::take(&mut self.long_lines));
+    }
+
+    /// Frees about so many bytes of a ring that is no longer used.
+    pub fn free_some(&mut self, bytes: usize) {
+        if !self.is_freed() {
+            self.retired.free_some(bytes);
+        }
+    }
+
+    /// Returns whether [`free_some`](Self::free_some) has nothing left to do.
+    #[must_use]
+    pub fn is_freed(&self) -> bool {
+        self.retired.is_empty()
     }
 }
 
@@ -648,6 +675,33 @@ mod tests {
                 }
             }
             buffer.advance();
+        }
+    }
+
+    #[test]
+    fn a_large_ring_is_freed_later_and_a_small_one_at_once() {
+        for (window, is_large) in [(MAX_SLOTS_WITHOUT_BITS, false), (8192, true)] {
+            for resets in [false, true] {
+                let mut buffer = buffer(1, window as u32);
+                insert(&mut buffer, window as u64, b"x");
+                insert_line(&mut buffer, 2, Line::Slice(&[b'x'; 64]));
+                match resets {
+                    true => assert_eq!(buffer.reset(sequence(1)), 2),
+                    false => drop(buffer.skip_gap()),
+                }
+                if !resets {
+                    buffer.advance();
+                    buffer.skip_gap();
+                    buffer.advance();
+                }
+                assert!(buffer.is_empty());
+                assert_eq!(buffer.is_freed(), !is_large && !resets, "{window}, resets: {resets}");
+                while !buffer.is_freed() {
+                    let slots = buffer.retired.slots();
+                    buffer.free_some(1 << 16);
+                    assert!(slots - buffer.retired.slots() <= (1 << 16) / size_of::<Slot>());
+                }
+            }
         }
     }
 

@@ -36,9 +36,17 @@ pub struct Budgets {
     pub flush_writes: usize,
     /// Bytes written before flushing ends.
     pub flush_bytes: u64,
+    /// Bytes freed of the memory of a stream that was reset or of a reorder buffer that has become empty, for each of
+    /// slots, lines and kept events. The system takes some 0.1 ms to take back a MiB. More than a turn fills
+    /// with the default budget of events, so that the memory of one stream is freed before the next one needs as much.
+    pub freed_bytes: usize,
     /// Clients accepted. A connection takes some 20 µs. Events are not applied before all connections are
     /// accepted that wait, or as many as a backlog holds, in however many turns.
     pub accepts: usize,
+    /// ID lines read, complete or not. Reading one and registering the client takes some 4 µs. The others wait for the
+    /// following turns, in which sources are not read and events not applied before those are done that waited
+    /// when the sources were read.
+    pub identifies: usize,
     /// Connections closed. Closing one takes some 8 µs; the rest of what the end of a client does takes little,
     /// and is done at once. The others are closed in the following turns.
     pub closes: usize,
@@ -95,7 +103,9 @@ impl Default for Budgets {
             batch_bytes: 1 << 20,
             flush_writes: 1024,
             flush_bytes: 16 << 20,
+            freed_bytes: 12 << 20,
             accepts: 256,
+            identifies: 512,
             closes: 512,
             index_steps: 8192,
             resume_steps: 1 << 20,

@@ -241,6 +241,7 @@ impl<A: Acceptor> Hub<A> {
         self.clients.expire_handshakes(now);
         self.close_clients();
         self.engine.index_some(self.cx.budgets.index_steps);
+        self.engine.free_some(self.cx.budgets.freed_bytes);
         self.resume_clients();
         if is_client_side_drained {
             self.apply();
@@ -479,11 +480,11 @@ impl<A: Acceptor> Hub<A> {
         self.commits.is_full(&self.engine, &self.cx.budgets)
     }
 
-    /// Accepts sources, and reads them unless applying or the log is paused. Returns whether any bytes
-    /// arrived.
+    /// Accepts sources, and reads them unless applying or the log is paused, or clients wait to be registered before
+    /// what was read. Returns whether any bytes arrived.
     fn read_sources(&mut self) -> bool {
         self.sources.accept(&mut self.cx);
-        let is_paused = self.outbound.is_paused() || self.is_log_full();
+        let is_paused = self.outbound.is_paused() || self.is_log_full() || self.clients.owes_ids();
         !is_paused && self.sources.read(&mut self.cx)
     }
 
@@ -501,7 +502,7 @@ impl<A: Acceptor> Hub<A> {
                 break;
             }
             self.poll_again_for_readiness(poll_again);
-            self.read_clients();
+            self.read_ends_of_clients();
             self.close_clients();
             let (clients, mut registry) = self.clients_and_registry();
             clients.decide(candidates, &mut registry);
@@ -512,6 +513,11 @@ impl<A: Acceptor> Hub<A> {
     fn read_clients(&mut self) {
         let (clients, mut registry) = self.clients_and_registry();
         clients.read(&mut registry);
+    }
+
+    fn read_ends_of_clients(&mut self) {
+        let (clients, mut registry) = self.clients_and_registry();
+        clients.read_ends(&mut registry);
     }
 
     fn close_clients(&mut self) {
@@ -644,6 +650,7 @@ impl<A: Acceptor> Hub<A> {
             || self.outbound.has_pending_flush()
             || self.clients.has_work_left()
             || !self.engine.graph().is_index_complete()
+            || !self.engine.is_freed()
             || self.is_stopped()
     }
 }

@@ -35,6 +35,11 @@ impl<T> TimeoutQueue<T> {
         self.queue.push_back((now, entry));
     }
 
+    /// Returns whether an entry whose timeout started at `since` has expired.
+    pub(crate) fn has_expired(&self, since: Instant, now: Instant) -> bool {
+        since + self.timeout <= now
+    }
+
     /// Returns when the first entry expires.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.queue.front().map(|&(since, _)| since + self.timeout)
@@ -63,7 +68,7 @@ impl<T> TimeoutQueue<T> {
             self.compact_at = MIN_COMPACT_LEN.max(2 * self.queue.len());
         }
         let &(since, ref entry) = self.queue.front()?;
-        if since + self.timeout > now && !is_stale(entry) {
+        if !self.has_expired(since, now) && !is_stale(entry) {
             return None;
         }
         self.queue.pop_front().map(|(_, entry)| entry)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use eventserver::config::Config;
-use eventserver::hub::Budgets;
+use eventserver::config::{Config, OnSourceDisconnect};
+use eventserver::hub::{Budgets, NextTurn};
 
 use crate::harness::Harness;
 use crate::sim::kernel::{Call, SocketId};
@@ -234,6 +234,160 @@ fn a_turn_accepts_no_more_clients_than_its_budget_and_nothing_is_applied_before_
         harness.client_reads(client);
         assert_eq!(harness.received(client), b"1|B\r\n");
     }
+}
+
+/// Returns a harness that reads so many ID lines a turn, with connected clients that have sent nothing.
+fn harness_that_identifies(
+    identifies: usize,
+    clients: usize,
+    config: Config,
+) -> (Harness, Vec<SocketId>) {
+    let budgets = Budgets { identifies, ..Budgets::default() };
+    let mut harness = Harness::new(config).with_budgets(budgets);
+    let clients = (0..clients).map(|_| {
+        let client = harness.client_sends(b"");
+        harness.run_until_idle_at(0);
+        client
+    });
+    let clients = clients.collect();
+    harness.take_calls();
+    (harness, clients)
+}
+
+fn registered(calls: &[Call]) -> Vec<SocketId> {
+    let registered = calls.iter().filter_map(|call| match call {
+        Call::Registered(id, _) => Some(*id),
+        _ => None,
+    });
+    registered.collect()
+}
+
+#[test]
+fn a_turn_reads_no_more_id_lines_than_its_budget_and_nothing_is_read_or_applied_before_all_are_read()
+ {
+    let (mut harness, clients) = harness_that_identifies(2, 5, Config::default());
+    let source = harness.source_sends(b"1|B\n");
+    for (&client, user) in clients.iter().zip(1..) {
+        harness.send(client, format!("{user}\n").as_bytes());
+    }
+    let mut all = Vec::new();
+    for (turn, count, awaited) in [(0, 2, 1), (1, 2, 1), (2, 1, 2), (3, 0, 3)] {
+        harness.turn_at(1);
+        let calls = harness.take_calls();
+        let now = registered(&calls);
+        assert_eq!((now.len(), harness.awaited()), (count, awaited), "in turn {turn}");
+        all.extend(now);
+        let is_read = |call: &Call| matches!(call, Call::Read(id, _) if *id == source);
+        let may_be_read = turn == 0 || turn == 3;
+        assert_eq!(calls.iter().any(is_read), may_be_read, "in turn {turn}");
+        if turn == 0 {
+            harness.send(source, b"2|B\n");
+        }
+    }
+    all.sort_unstable();
+    assert_eq!(all, clients);
+    harness.run_until_idle_at(1);
+    for client in clients {
+        harness.client_reads(client);
+        assert_eq!(harness.received(client), b"1|B\r\n2|B\r\n");
+    }
+}
+
+#[test]
+fn clients_that_send_their_id_lines_byte_by_byte_do_not_stop_the_stream() {
+    const CLIENTS: usize = 4;
+    let (mut harness, clients) = harness_that_identifies(1, CLIENTS, Config::default());
+    let source = harness.source_sends(b"");
+    for turn in 1..=40 {
+        for &client in &clients {
+            harness.send(client, b"0");
+        }
+        harness.send(source, format!("{turn}|B\n").as_bytes());
+        harness.turn_at(1);
+        // Each drain reads the ID lines of all clients once.
+        let least = (turn / CLIENTS as u64).saturating_sub(1) * CLIENTS as u64;
+        assert!(harness.awaited() >= least, "{} is awaited in turn {turn}", harness.awaited());
+    }
+}
+
+#[test]
+fn an_id_line_that_arrives_in_time_is_read_in_time_whatever_the_budget() {
+    let identify_timeout = Duration::from_millis(10);
+    let config = Config { identify_timeout, ..Config::default() };
+    let (mut harness, clients) = harness_that_identifies(1, 5, config);
+    for (&client, user) in clients[..4].iter().zip(1..) {
+        harness.send(client, format!("{user}\n").as_bytes());
+    }
+    harness.turn_at(9);
+    assert_eq!(harness.hub.totals().clients_connected(), 5);
+    harness.turn_at(10);
+    assert_eq!(harness.hub.totals().clients_connected(), 4);
+    let calls = harness.take_calls();
+    let mut all = registered(&calls);
+    all.sort_unstable();
+    assert_eq!(all, clients[..4]);
+    assert!(calls.iter().any(|call| matches!(call, Call::Closed(id) if *id == clients[4])));
+}
+
+#[test]
+fn ends_make_room_though_the_id_lines_before_them_are_put_off() {
+    // All that may be open at once.
+    let (mut harness, clients) = harness_that_identifies(1, 32, Config::default());
+    clients[10..13].iter().for_each(|&client| harness.ends(client));
+    for (&client, user) in clients[..5].iter().zip(1..) {
+        harness.send(client, format!("{user}\n").as_bytes());
+    }
+    let newcomers = [(); 3].map(|()| harness.client_sends(b""));
+    harness.run_until_idle_at(1);
+    let calls = harness.take_calls();
+    let is_closed =
+        |id: &SocketId| calls.iter().any(|call| matches!(call, Call::Closed(it) if it == id));
+    assert!(!newcomers.iter().any(is_closed), "nobody is rejected");
+    assert_eq!(harness.hub.totals().clients_connected(), 32);
+    assert_eq!(registered(&calls).len(), 5);
+}
+
+#[test]
+fn a_stop_closes_clients_whose_id_lines_are_put_off() {
+    let (mut harness, clients) = harness_that_identifies(1, 5, Config::default());
+    for (&client, user) in clients.iter().zip(1..) {
+        harness.send(client, format!("{user}\n").as_bytes());
+    }
+    harness.turn_at(1);
+    harness.stop_at(1);
+    clients.iter().for_each(|&client| harness.ends(client));
+    harness.run_until_idle_at(1);
+    assert!(harness.hub.is_stopped());
+    assert_eq!(registered(&harness.take_calls()).len(), 1);
+}
+
+#[test]
+fn a_reset_frees_a_long_ring_a_few_bytes_a_turn_and_the_stream_goes_on_meanwhile() {
+    const SLOTS: u64 = 1 << 18;
+    const FREED_BYTES: usize = 1 << 20;
+    let config = Config {
+        on_source_disconnect: OnSourceDisconnect::Reset,
+        reorder_window: SLOTS as u32,
+        ..Config::default()
+    };
+    let budgets = Budgets { freed_bytes: FREED_BYTES, ..Budgets::default() };
+    let mut harness = Harness::new(config).with_budgets(budgets);
+    let client = harness.client_sends(b"1\n");
+    let source = harness.source_sends(format!("{SLOTS}|B\n").as_bytes());
+    harness.run_until_idle_at(0);
+    harness.ends(source);
+    harness.turn_at(1);
+    assert_eq!(harness.hub.totals().buffered_events(), 0);
+    harness.source_sends(b"1|B\n");
+    let mut turns = 0;
+    while harness.hub.next_turn() == NextTurn::Now {
+        harness.turn_at(1);
+        turns += 1;
+    }
+    let expected = (SLOTS as usize * 40).div_ceil(FREED_BYTES);
+    assert!((expected..expected + 3).contains(&turns), "{turns} turns, {expected} for the slots");
+    harness.client_reads(client);
+    assert_eq!(harness.received(client), b"1|B\r\n");
 }
 
 /// Returns a harness that closes so many connections a turn, with registered clients of the users 1 to `clients`.

@@ -46,6 +46,8 @@ pub struct History {
     oldest: u64,
     /// The first sequence from which on no event is missing.
     covered_from: u64,
+    /// The chunks before the last reset, which are freed a few at a time.
+    retired: VecDeque<Chunk>,
 }
 
 /// A position in a [`History`]: before a record, or at the end of a chunk.
@@ -75,6 +77,7 @@ impl History {
             max_events: max_events as u64,
             oldest: 0,
             covered_from,
+            retired: VecDeque::new(),
         }
     }
 
@@ -123,13 +126,30 @@ impl History {
         self.newest.take_memory(free);
     }
 
-    /// Removes all events, because the stream starts again at its first sequence.
+    /// Removes all events, because the stream starts again at its first sequence. [`free_some`](Self::free_some)
+    /// frees their memory later. What is left of an earlier reset is freed at once, so that memory stays bounded.
     pub fn clear(&mut self) {
         self.oldest = self.newest_number() + 1;
         let mut empty = self.newest.without_memory();
         empty.take_memory(None);
         self.newest = empty;
-        (self.full, self.full_events, self.covered_from) = (VecDeque::new(), 0, 0);
+        self.retired = std::mem::take(&mut self.full);
+        (self.full_events, self.covered_from) = (0, 0);
+    }
+
+    /// Frees about so many bytes of events that were removed, and at least one chunk.
+    pub fn free_some(&mut self, bytes: usize) {
+        let chunks = (bytes / MAX_CHUNK_BYTES).max(1);
+        self.retired.truncate(self.retired.len().saturating_sub(chunks));
+        if self.retired.is_empty() {
+            self.retired = VecDeque::new();
+        }
+    }
+
+    /// Returns whether [`free_some`](Self::free_some) has nothing left to do.
+    #[must_use]
+    pub fn is_freed(&self) -> bool {
+        self.retired.is_empty()
     }
 
     /// Returns the number of kept events.
@@ -338,6 +358,21 @@ mod tests {
         assert!(history.chunk(end.chunk).is_none(), "positions do not come again");
         push_broadcast(&mut history, 1);
         assert_eq!(sequences(&history), [1]);
+    }
+
+    #[test]
+    fn a_reset_frees_a_few_chunks_at_a_time() {
+        let mut history = History::new(64, 0);
+        (1..=20).for_each(|sequence| push_broadcast(&mut history, sequence));
+        history.clear();
+        let chunks = history.retired.len();
+        assert!(chunks > 5, "of two events each");
+        for left in (0..chunks).rev() {
+            assert!(!history.is_freed());
+            history.free_some(1);
+            assert_eq!(history.retired.len(), left);
+        }
+        assert!(history.is_freed());
     }
 
     #[test]

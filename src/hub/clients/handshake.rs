@@ -20,11 +20,18 @@ pub(super) struct Handshake {
     lines: LineBuffer,
     /// When the client connected.
     since: Instant,
+    /// The client was not read yet.
+    is_new: bool,
 }
 
 impl Handshake {
     pub(super) fn new(since: Instant) -> Handshake {
-        Handshake { lines: LineBuffer::new(MAX_ID_LINE_BYTES), since }
+        Handshake { lines: LineBuffer::new(MAX_ID_LINE_BYTES), since, is_new: true }
+    }
+
+    /// Returns whether the client was not read yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Returns whether the client connected at this time.
@@ -44,6 +51,7 @@ impl Handshake {
         stream: &mut impl Read,
         may_resume: bool,
     ) -> Option<Result<IdLine, Disconnect>> {
+        self.is_new = false;
         loop {
             match try_read(stream, self.lines.unfilled_mut(MAX_ID_LINE_BYTES + 2)) {
                 ReadOutcome::Data(bytes) => self.lines.advance(bytes),
@@ -120,6 +128,11 @@ impl HandshakeTimeouts {
         for (key, _) in self.queue.take_expired(now, is_stale) {
             clients.schedule_close(key, CloseReason::IdentifyTimeout);
         }
+    }
+
+    /// Returns whether the time of a client is over.
+    pub(super) fn is_over(&self, handshake: &Handshake, now: Instant) -> bool {
+        self.queue.has_expired(handshake.since, now)
     }
 
     /// Returns when the next timeout may expire, if ever.

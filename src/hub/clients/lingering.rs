@@ -20,6 +20,8 @@ pub(super) struct Lingering<S> {
     pub(super) stream: S,
     /// When the connection was closed.
     pub(super) since: Instant,
+    /// Only its close was put off.
+    pub(super) is_put_off: bool,
     /// Its key is in the list of clients to read.
     pub(super) in_read_list: bool,
 }
@@ -96,7 +98,8 @@ mod tests {
             let key = clients.insert(TestStream::default(), peer, start);
             clients.take(key);
             let stream = TestStream::default();
-            clients.linger(key, Lingering { stream, since, in_read_list: false });
+            clients
+                .linger(key, Lingering { stream, since, is_put_off: false, in_read_list: false });
             timeouts.start(key, since);
         }
         (clients, timeouts)

@@ -3,10 +3,11 @@
 mod admission;
 mod client;
 mod handshake;
+mod identity;
 mod ip_limiter;
 mod lingering;
-mod peer;
 mod put_off;
+mod put_off_ids;
 mod read_list;
 mod table;
 
@@ -23,6 +24,7 @@ use self::admission::{Admission, Candidate};
 use self::handshake::{Handshake, HandshakeTimeouts};
 use self::lingering::{LingerTimeouts, Lingering};
 use self::put_off::PutOffCloses;
+use self::put_off_ids::PutOffIds;
 use self::read_list::ReadList;
 use super::Readiness;
 use crate::config::Config;
@@ -59,6 +61,7 @@ pub(super) struct Clients<A: Acceptor> {
     /// Clients over a limit, until the disconnects known to the kernel have been read.
     candidates: Vec<Candidate>,
     read_list: ReadList,
+    put_off_ids: PutOffIds,
     /// Connections that may still be accepted in this turn.
     accepts_left: usize,
     /// Connections that may still be accepted until events are applied.
@@ -76,6 +79,7 @@ impl<A: Acceptor> Clients<A> {
             admission: Admission::new(config.max_clients_per_address),
             candidates: Vec::new(),
             read_list: ReadList::default(),
+            put_off_ids: PutOffIds::default(),
             accepts_left: 0,
             accepts_left_in_drain: MAX_ACCEPTS_IN_DRAIN,
             handshake_timeouts: HandshakeTimeouts::new(config.identify_timeout),
@@ -121,7 +125,15 @@ impl<A: Acceptor> Clients<A> {
 
     /// Returns whether another turn has clients to accept, to read or to close without new readiness.
     pub(super) fn has_work_left(&self) -> bool {
-        !self.read_list.is_empty() || self.listener.is_ready() || !self.put_off_closes.is_empty()
+        !self.read_list.is_empty()
+            || !self.put_off_ids.is_empty()
+            || self.listener.is_ready()
+            || !self.put_off_closes.is_empty()
+    }
+
+    /// Returns whether, at the beginning of the turn, ID lines had to be read before anything more is read from sources.
+    pub(super) fn owes_ids(&self) -> bool {
+        self.put_off_ids.is_continued()
     }
 
     /// Returns when the next timeout of a client may expire, if ever.
@@ -166,8 +178,10 @@ impl<A: Acceptor> Clients<A> {
         let Some(client) = self.table.get_mut(key) else { return };
         let input = &mut client.input;
         // A client that is already listed is listed again when its end becomes known.
-        let has_news = !input.in_read_list || (read_closed && !input.peer_closed);
-        input.peer_closed |= read_closed;
+        let has_news = !input.in_read_list || (read_closed && !input.has_ended());
+        if read_closed {
+            input.announce_end();
+        }
         if readable && has_news {
             input.in_read_list = true;
             self.read_list.push(key);
@@ -182,6 +196,7 @@ impl<A: Acceptor> Clients<A> {
         self.put_off_closes.begin_turn(&mut self.table, cx.budgets.closes);
         self.accepts_left = cx.budgets.accepts.min(self.accepts_left_in_drain);
         self.read_list.discard_budget = cx.budgets.discarded_bytes;
+        self.put_off_ids.begin_turn(cx.budgets.identifies);
     }
 
     /// Accepts clients until none is pending, or until as many as possible await a decision.
@@ -236,7 +251,7 @@ impl<A: Acceptor> Clients<A> {
         candidates.sort_by_key(|candidate| candidate.id.is_none());
         for candidate in candidates {
             if self.decide_on(candidate, registry) {
-                self.read(registry);
+                self.read_ends(registry);
             }
             self.close_pending(registry);
         }
@@ -251,7 +266,7 @@ impl<A: Acceptor> Clients<A> {
         if client.is_closing {
             return false;
         }
-        let (peer, is_peer_closed) = (client.peer(), client.input.peer_closed);
+        let (peer, is_peer_closed) = (client.peer(), client.input.has_ended());
         match id {
             Some(id) if registry.has_capacity_for(id.user) => {
                 registry.register(&mut self.table, key, id);
@@ -288,23 +303,71 @@ impl<A: Acceptor> Clients<A> {
 
 /// Reading.
 impl<A: Acceptor> Clients<A> {
-    /// Reads the listed connections: id lines, and input that is discarded. After
+    /// Reads the listed connections: id lines within their budget, and input that is discarded. After
     /// [`stop`](Self::stop) only lingering connections are read.
     pub(super) fn read(&mut self, registry: &mut Registry<'_>) {
+        self.read_late(registry);
+        while let Some(key) = self.put_off_ids.pop() {
+            self.read_if_open(key, registry, Self::read_client);
+        }
         for key in self.read_list.take() {
-            if self.table.lingering_mut(key).is_some() {
-                self.read_lingering(key, registry.cx);
-            } else if !self.listener.is_closed() {
-                self.read_client(key, registry);
-            }
+            self.read_if_open(key, registry, Self::read_client);
+        }
+    }
+
+    /// Reads clients that were put off and whose time is over, because their ID lines may have arrived in time.
+    fn read_late(&mut self, registry: &mut Registry<'_>) {
+        let now = registry.cx.now;
+        if self.handshake_timeouts.next_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let is_late = |key| {
+            let handshake = self.table.get(key).and_then(Client::handshake);
+            handshake.is_some_and(|handshake| self.handshake_timeouts.is_over(handshake, now))
+        };
+        for key in self.put_off_ids.take(is_late) {
+            self.read_if_open(key, registry, Self::read_to_end);
+        }
+    }
+
+    /// Reads the listed connections, and those with known ends though the budget of ID lines is used up: an end may
+    /// make room for a client over a limit.
+    pub(super) fn read_ends(&mut self, registry: &mut Registry<'_>) {
+        let has_ended =
+            |key| self.table.get(key).is_some_and(|client: &Client<_>| client.input.has_ended());
+        for key in self.put_off_ids.take_ended(has_ended) {
+            self.read_if_open(key, registry, Self::read_to_end);
+        }
+        for key in self.read_list.take() {
+            let read = match self.table.get(key) {
+                Some(client) if client.input.has_ended() => Self::read_to_end,
+                _ => Self::read_client,
+            };
+            self.read_if_open(key, registry, read);
+        }
+    }
+
+    /// Reads a connection that lingers, or with `read` one of a client.
+    fn read_if_open(
+        &mut self,
+        key: ClientKey,
+        registry: &mut Registry<'_>,
+        read: fn(&mut Self, ClientKey, &mut Registry<'_>),
+    ) {
+        if self.table.lingering_mut(key).is_some() {
+            self.read_lingering(key, registry.cx);
+        } else if !self.listener.is_closed() {
+            read(self, key, registry);
         }
     }
 
     /// Ends reading for this turn: what is left is read in the next one. Returns whether events may be applied:
-    /// the kernel holds no more connections, or a backlog of them was accepted since that was last so.
+    /// the kernel holds no more connections, or a backlog of them was accepted since that was last so; and the ID lines
+    /// were read that had arrived when sources were last read.
     pub(super) fn end_reading(&mut self) -> bool {
         self.read_list.end_turn();
-        let is_drained = !self.listener.is_ready() || self.accepts_left_in_drain == 0;
+        let is_accepted = !self.listener.is_ready() || self.accepts_left_in_drain == 0;
+        let is_drained = is_accepted && !self.put_off_ids.is_any_owed();
         if is_drained {
             self.accepts_left_in_drain = MAX_ACCEPTS_IN_DRAIN;
         }
@@ -318,8 +381,26 @@ impl<A: Acceptor> Clients<A> {
         }
     }
 
-    /// Reads the input of a client. If more may follow, lists the client for the next turn.
+    /// Reads the input of a client, or puts it off if it is an ID line beyond the budget. A client whose time is over is
+    /// read all the same.
     fn read_client(&mut self, key: ClientKey, registry: &mut Registry<'_>) {
+        let Some(client) = self.table.get_mut(key) else { return };
+        if let Some(handshake) = client.handshake()
+            && !client.is_closing
+            && !client.input.awaits_admission
+            && !self.handshake_timeouts.is_over(handshake, registry.cx.now)
+            && !self.put_off_ids.take_from_budget()
+        {
+            let (is_new, has_ended) = (handshake.is_new(), client.input.has_ended());
+            client.input.in_read_list = true;
+            self.put_off_ids.push(key, is_new, has_ended);
+            return;
+        }
+        self.read_to_end(key, registry);
+    }
+
+    /// Reads the input of a client. If more may follow, lists the client for the next turn.
+    fn read_to_end(&mut self, key: ClientKey, registry: &mut Registry<'_>) {
         let Some(client) = self.table.get_mut(key) else { return };
         client.input.in_read_list = false;
         if client.is_closing || client.input.awaits_admission {
@@ -328,13 +409,18 @@ impl<A: Acceptor> Clients<A> {
         if client.handshake().is_some() && !self.identify(key, registry) {
             return;
         }
+        self.discard_input(key, registry);
+    }
+
+    /// Discards the input of an identified client, within its budget.
+    fn discard_input(&mut self, key: ClientKey, registry: &mut Registry<'_>) {
         let is_deferred = self.read_list.discard_budget == 0;
         let share = registry.cx.budgets.discarded_bytes_per_client;
         let Some(client) = self.table.get_mut(key) else { return };
         match client.discard_input(share, &mut self.read_list.discard_budget) {
             DiscardOutcome::Drained => {}
             // The end of the stream follows input that would only be discarded.
-            DiscardOutcome::BudgetExhausted if client.input.peer_closed => {
+            DiscardOutcome::BudgetExhausted if client.input.has_ended() => {
                 self.on_disconnected(key, CloseReason::ClosedByPeer.into(), registry);
             }
             DiscardOutcome::BudgetExhausted => {
@@ -355,7 +441,7 @@ impl<A: Acceptor> Clients<A> {
                 return true;
             }
             // The peer is gone, so registering it is pointless.
-            Some(Ok(_)) if client.input.peer_closed => {
+            Some(Ok(_)) if client.input.has_ended() => {
                 self.table.schedule_close(key, CloseReason::ClosedByPeer);
             }
             Some(Ok(id)) => self.await_admission(Candidate { key, id: Some(id) }),
@@ -447,7 +533,7 @@ impl<A: Acceptor> Clients<A> {
         let unwritten = registry.outbound.release(key, client.output_mut());
         log_closed(&client, end, unwritten, registry.cx);
         let may_linger =
-            client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end;
+            client.user().is_some() && end.error.is_none() && !client.input.is_read_to_end();
         if may_linger {
             self.linger(key, client.stream, registry.cx);
         } else if self.put_off_closes.take_from_budget() {
@@ -465,7 +551,10 @@ impl<A: Acceptor> Clients<A> {
             self.table.remove(key);
             return;
         }
-        self.table.linger(key, Lingering { stream, since: cx.now, in_read_list: true });
+        self.table.linger(
+            key,
+            Lingering { stream, since: cx.now, is_put_off: false, in_read_list: true },
+        );
         self.linger_timeouts.start(key, cx.now);
         self.read_list.push(key);
         self.evict_lingering(cx.capacity);

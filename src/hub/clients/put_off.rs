@@ -11,8 +11,9 @@ use crate::hub::token::ClientKey;
 /// Connections that are closed but for their descriptors, in the order of their ends. In the table they linger.
 #[derive(Debug, Default)]
 pub(super) struct PutOffCloses {
-    /// An entry is stale once its connection no longer lingers since that time.
-    queue: VecDeque<(ClientKey, Instant)>,
+    /// An entry is stale once its connection is closed. It may then name another one that was put off later, which is
+    /// closed earlier.
+    queue: VecDeque<ClientKey>,
     /// Connections that may still be closed in this turn.
     left: usize,
 }
@@ -41,8 +42,9 @@ impl PutOffCloses {
         stream: S,
         now: Instant,
     ) {
-        clients.linger(key, Lingering { stream, since: now, in_read_list: false });
-        self.queue.push_back((key, now));
+        let lingering = Lingering { stream, since: now, is_put_off: true, in_read_list: false };
+        clients.linger(key, lingering);
+        self.queue.push_back(key);
     }
 
     /// Closes connections until at most `max` linger, or none is put off.
@@ -56,11 +58,13 @@ impl PutOffCloses {
 
     /// Closes the first connection. Returns whether there was one.
     fn close_first<S>(&mut self, clients: &mut ClientTable<S>) -> bool {
-        let Some((key, since)) = self.queue.pop_front() else { return false };
-        if clients.is_lingering_since(key, since) {
-            clients.remove(key);
+        while let Some(key) = self.queue.pop_front() {
+            if clients.is_put_off(key) {
+                clients.remove(key);
+                return true;
+            }
         }
-        true
+        false
     }
 }
 

@@ -136,6 +136,11 @@ impl<S> ClientTable<S> {
         )
     }
 
+    /// Returns whether the close of the connection with this key was put off.
+    pub(super) fn is_put_off(&self, key: ClientKey) -> bool {
+        matches!(self.slots.get(key.index()), Some(Slot::Lingering(lingering)) if lingering.is_put_off)
+    }
+
     /// Returns the number of lingering connections.
     pub(super) fn lingering(&self) -> usize {
         self.lingering
@@ -166,7 +171,9 @@ mod tests {
         let key = clients.insert((), peer, now);
         assert!(clients.take(key).is_some() && clients.take(key).is_none());
         assert_ne!(clients.vacant_key(), key, "it is reserved");
-        clients.linger(key, Lingering { stream: (), since: now, in_read_list: false });
+        let lingering =
+            Lingering { stream: (), since: now, is_put_off: false, in_read_list: false };
+        clients.linger(key, lingering);
         assert!(clients.get(key).is_none() && clients.lingering_mut(key).is_some());
         assert!(clients.is_lingering_since(key, now));
         assert_eq!((clients.lingering(), clients.iter().count(), clients.len()), (1, 0, 1));

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 
-use super::output::{ClientOutput, NOT_LISTED};
+use super::output::ClientOutput;
 use crate::hub::clients::{Client, ClientTable};
 use crate::hub::token::ClientKey;
 use crate::protocol::UserId;
@@ -33,8 +33,8 @@ impl Backlog {
         let Some(output) = clients.output_mut(key) else { return };
         if output.is_empty() {
             self.remove(clients, key);
-        } else if output.backlog_index == NOT_LISTED {
-            output.backlog_index = self.0.len() as u32;
+        } else if output.backlog_index().is_none() {
+            output.set_backlog_index(self.0.len() as u32);
             self.0.push(key);
         }
     }
@@ -42,15 +42,12 @@ impl Backlog {
     /// Removes a client, if it is listed.
     pub(super) fn remove<S>(&mut self, clients: &mut ClientTable<S>, key: ClientKey) {
         let Some(output) = clients.output_mut(key) else { return };
-        let index = std::mem::replace(&mut output.backlog_index, NOT_LISTED);
-        if index == NOT_LISTED {
-            return;
-        }
+        let Some(index) = output.take_backlog_index() else { return };
         self.0.swap_remove(index as usize);
         if let Some(&moved) = self.0.get(index as usize)
             && let Some(output) = clients.output_mut(moved)
         {
-            output.backlog_index = index;
+            output.set_backlog_index(index);
         }
     }
 
@@ -62,7 +59,7 @@ impl Backlog {
             Some(QueuedClient {
                 user: client.user(),
                 peer: client.peer(),
-                queued_bytes: client.output().queue.len() as u64,
+                queued_bytes: client.output().unsent_bytes() as u64,
             })
         };
         let mut longest: Vec<QueuedClient> =
@@ -82,8 +79,11 @@ impl Backlog {
         assert_eq!(self.0.len(), registered.iter().filter(has_bytes).count(), "all are listed");
         for (index, key) in self.0.iter().enumerate() {
             let output = clients.output(*key);
-            let stored = output.map(|output| output.backlog_index as usize);
-            assert!(has_bytes(&key) && stored == Some(index), "{key:?} is listed at {index}");
+            let stored = output.and_then(ClientOutput::backlog_index);
+            assert!(
+                has_bytes(&key) && stored == Some(index as u32),
+                "{key:?} is listed at {index}"
+            );
         }
     }
 }

@@ -163,7 +163,7 @@ impl Backpressure {
         size: u64,
         now: Instant,
     ) {
-        debug_assert!(output.stall.is_none(), "nothing is applied during a stall");
+        debug_assert!(output.stall().is_none(), "nothing is applied during a stall");
         let low_watermark = low_watermark(self.client_limit, size);
         self.start_stall(key, output, StallCause::OwnQueue, low_watermark, now);
         self.stalled_clients += 1;
@@ -178,7 +178,7 @@ impl Backpressure {
         low_watermark: u64,
         now: Instant,
     ) {
-        match &mut output.stall {
+        match output.stall_mut() {
             Some(stall) => stall.low_watermark = low_watermark,
             None => self.start_stall(key, output, StallCause::TotalQueue, low_watermark, now),
         }
@@ -192,13 +192,13 @@ impl Backpressure {
         low_watermark: u64,
         now: Instant,
     ) {
-        output.stall = Some(Box::new(Stall { since: now, low_watermark, cause }));
+        output.set_stall(Stall { since: now, low_watermark, cause });
         self.stalls.push(now, (key, now));
     }
 
     /// Ends the stall of a client, if there is one.
     pub(super) fn end_stall(&mut self, output: &mut ClientOutput) {
-        if output.stall.take().is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
+        if output.take_stall().is_some_and(|stall| stall.cause == StallCause::OwnQueue) {
             self.stalled_clients -= 1;
         }
     }
@@ -224,7 +224,7 @@ impl Backpressure {
 
 impl ClientOutput {
     fn is_stalled_since(&self, since: Instant) -> bool {
-        self.stall.as_ref().is_some_and(|stall| stall.since == since)
+        self.stall().is_some_and(|stall| stall.since == since)
     }
 
     /// Returns whether the client is stalled for its own queue.
@@ -238,13 +238,13 @@ impl ClientOutput {
     }
 
     fn has_stall(&self, cause: StallCause) -> bool {
-        self.stall.as_ref().is_some_and(|stall| stall.cause == cause)
+        self.stall().is_some_and(|stall| stall.cause == cause)
     }
 
     /// Returns whether the queue has fallen to the low watermark of its stall.
     #[inline]
     pub(super) fn is_stall_over(&self) -> bool {
-        self.stall.as_ref().is_some_and(|stall| self.queue.len() as u64 <= stall.low_watermark)
+        self.stall().is_some_and(|stall| self.unsent_bytes() as u64 <= stall.low_watermark)
     }
 }
 

@@ -151,7 +151,7 @@ impl<S: Write> Delivery<'_, S> {
             self.outbound.departed.push(key);
         }
         if let Some(output) = self.clients.output_mut(key) {
-            output.queue.clear(&mut self.outbound.pool);
+            output.clear_queue(&mut self.outbound.pool);
             *self.outbound.dropped.entry(key).or_default() += queued;
         }
         self.clients.schedule_close(key, CloseReason::QueueFull);

@@ -34,7 +34,7 @@ use log::Level;
 
 use self::backlog::Backlog;
 use self::backpressure::Backpressure;
-use self::output::{NOT_LISTED, REPLAYING, Registered};
+use self::output::{REPLAYING, Registered};
 use crate::config::Config;
 use crate::engine::{Recipient, Recipients};
 use crate::hub::budgets::Budgets;
@@ -167,9 +167,9 @@ impl Outbound {
         let Some(output) = clients.output_mut(key) else { return false };
         let Some(registered) = output.registration.take() else { return false };
         let (index, recipient) = (registered.index(), registered.recipient);
-        self.queued_total -= (output.queue.len() + self.batch.queued(recipient)) as u64;
+        self.queued_total -= (output.unsent_bytes() + self.batch.queued(recipient)) as u64;
         self.replaying -= usize::from(recipient == REPLAYING);
-        self.send_queued -= output.queue.len() as u64;
+        self.send_queued -= output.unsent_bytes() as u64;
         self.batch.unregister(recipient);
         self.backpressure.end_stall(output);
         self.backlog.remove(clients, key);
@@ -228,8 +228,8 @@ impl Outbound {
     /// were never written.
     pub(crate) fn release(&mut self, key: ClientKey, output: &mut ClientOutput) -> u64 {
         let dropped = self.dropped.remove(&key).unwrap_or_default();
-        let unwritten = dropped + output.queue.len() as u64;
-        output.queue.clear(&mut self.pool);
+        let unwritten = dropped + output.unsent_bytes() as u64;
+        output.clear_queue(&mut self.pool);
         unwritten
     }
 }
@@ -348,7 +348,7 @@ impl Outbound {
     fn queued<S>(&self, clients: &ClientTable<S>, key: ClientKey) -> u64 {
         let Some(output) = clients.output(key) else { return 0 };
         let in_batch = output.recipient().map_or(0, |recipient| self.batch.queued(recipient));
-        (output.queue.len() + in_batch) as u64
+        (output.unsent_bytes() + in_batch) as u64
     }
 
     /// Iterates over the clients that get live events.
@@ -455,11 +455,12 @@ impl Outbound {
         let is_closing = client.is_closing();
         let (stream, output) = client.stream_and_output();
         let Some(recipient) = output.recipient() else { return Ok(false) };
-        let send_queued = output.queue.len();
+        let send_queued = output.unsent_bytes();
         let before = send_queued + self.batch.queued(recipient);
         if before == 0 {
             return Ok(false);
         }
+        let mut queue = output.take_queue();
         let mut outcome = match is_closing || !output.writable {
             true => Ok(FlushOutcome::WouldBlock),
             false => Ok(FlushOutcome::Complete),
@@ -471,9 +472,9 @@ impl Outbound {
             let tail = Tail(self.staging.as_slice(), rest);
             match outcome {
                 Ok(FlushOutcome::Complete) => {
-                    outcome = output.queue.flush(tail, &mut self.pool, stream);
+                    outcome = queue.flush(tail, &mut self.pool, stream);
                 }
-                Ok(FlushOutcome::WouldBlock) | Err(_) => output.queue.extend(tail, &mut self.pool),
+                Ok(FlushOutcome::WouldBlock) | Err(_) => queue.extend(tail, &mut self.pool),
             }
             if is_last {
                 break;
@@ -481,14 +482,15 @@ impl Outbound {
         }
         self.batch.mark_broadcasts_sent(recipient);
         output.writable &= !matches!(outcome, Ok(FlushOutcome::WouldBlock));
-        let written = (before - output.queue.len()) as u64;
+        let written = (before - queue.len()) as u64;
         self.queued_total -= written;
-        self.send_queued = self.send_queued - send_queued as u64 + output.queue.len() as u64;
+        self.send_queued = self.send_queued - send_queued as u64 + queue.len() as u64;
         self.bytes_written += written;
+        output.put_queue(queue);
         if output.is_stall_over() {
             self.backpressure.end_stall(output);
         }
-        if output.is_empty() == (output.backlog_index != NOT_LISTED) {
+        if output.is_empty() == output.backlog_index().is_some() {
             self.backlog.update(clients, key);
         }
         outcome.map(|_| true)
@@ -626,9 +628,9 @@ impl Outbound {
             "the total is the sum over the registered clients"
         );
         let send_queues = self.registered.iter().filter_map(|&key| clients.output(key));
-        let send_queued: usize = send_queues.map(|output| output.queue.len()).sum();
+        let send_queued: usize = send_queues.map(ClientOutput::unsent_bytes).sum();
         assert_eq!(self.send_queued, send_queued as u64, "the total of the send queues");
-        let queues = clients.iter().map(|(_, client)| client.output().queue.blocks());
+        let queues = clients.iter().map(|(_, client)| client.output().blocks());
         let blocks: usize = queues.sum();
         assert_eq!(self.pool.used_blocks(), blocks, "each block in use is of a queue");
         let live = self.live_clients(clients).map(|key| self.queued(clients, key));

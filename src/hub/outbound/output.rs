@@ -3,22 +3,42 @@
 use std::num::NonZero;
 
 use super::backpressure::Stall;
+use super::block_pool::BlockPool;
 use super::send_queue::SendQueue;
 
-/// The send queue of a client, the writability of its socket, and its registration for events.
+/// The writability of a client's socket, its registration for events, and its send queue.
 #[derive(Debug)]
 pub(crate) struct ClientOutput {
-    pub(super) queue: SendQueue,
+    /// What only a client needs whose socket has refused bytes. `None` for most.
+    unsent: Option<Box<Unsent>>,
+    pub(super) registration: Option<Registered>,
     /// The socket has not returned `WouldBlock` since it was last reported writable.
     pub(super) writable: bool,
-    pub(super) registration: Option<Registered>,
-    pub(super) stall: Option<Box<Stall>>,
+}
+
+/// The bytes that a socket has refused, and the stall of their client.
+#[derive(Debug)]
+struct Unsent {
+    queue: SendQueue,
+    stall: Option<Box<Stall>>,
     /// The index in the list of clients with queued bytes, or [`NOT_LISTED`].
-    pub(super) backlog_index: u32,
+    backlog_index: u32,
+}
+
+impl Default for Unsent {
+    fn default() -> Unsent {
+        Unsent { queue: SendQueue::default(), stall: None, backlog_index: NOT_LISTED }
+    }
+}
+
+impl Unsent {
+    fn is_unused(&self) -> bool {
+        self.queue.is_empty() && self.stall.is_none() && self.backlog_index == NOT_LISTED
+    }
 }
 
 /// The index of a client that is not in the list.
-pub(super) const NOT_LISTED: u32 = u32::MAX;
+const NOT_LISTED: u32 = u32::MAX;
 
 /// Stands for the recipient number of a client that gets no live events yet. No fan-out batch has it.
 pub(super) const REPLAYING: u32 = u32::MAX;
@@ -50,13 +70,7 @@ impl Registered {
 
 impl Default for ClientOutput {
     fn default() -> ClientOutput {
-        ClientOutput {
-            queue: SendQueue::default(),
-            writable: true,
-            registration: None,
-            stall: None,
-            backlog_index: NOT_LISTED,
-        }
+        ClientOutput { unsent: None, registration: None, writable: true }
     }
 }
 
@@ -72,13 +86,96 @@ impl ClientOutput {
         self.recipient() == Some(REPLAYING)
     }
 
+    /// Returns the number of bytes that wait for the socket.
+    #[inline]
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent.as_ref().map_or(0, |unsent| unsent.queue.len())
+    }
+
     /// Returns whether no bytes wait for the socket.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.unsent_bytes() == 0
     }
 
     /// Returns whether bytes wait although the socket may accept some.
     pub(crate) fn is_flush_missing(&self) -> bool {
-        !self.queue.is_empty() && self.writable
+        !self.is_empty() && self.writable
+    }
+
+    /// Returns the number of blocks of the send queue.
+    pub(super) fn blocks(&self) -> usize {
+        self.unsent.as_ref().map_or(0, |unsent| unsent.queue.blocks())
+    }
+
+    /// Takes the send queue out. The caller puts it back.
+    #[inline]
+    pub(super) fn take_queue(&mut self) -> SendQueue {
+        self.unsent.as_mut().map(|unsent| std::mem::take(&mut unsent.queue)).unwrap_or_default()
+    }
+
+    /// Puts a send queue back. An empty one takes no memory.
+    #[inline]
+    pub(super) fn put_queue(&mut self, queue: SendQueue) {
+        if !queue.is_empty() {
+            self.unsent_mut().queue = queue;
+        }
+    }
+
+    /// Frees the send queue with its bytes.
+    pub(super) fn clear_queue(&mut self, pool: &mut BlockPool) {
+        self.take_queue().clear(pool);
+        self.free_if_unused();
+    }
+
+    /// Returns the stall of the client, if there is one.
+    #[inline]
+    pub(super) fn stall(&self) -> Option<&Stall> {
+        self.unsent.as_ref()?.stall.as_deref()
+    }
+
+    pub(super) fn stall_mut(&mut self) -> Option<&mut Stall> {
+        self.unsent.as_mut()?.stall.as_deref_mut()
+    }
+
+    pub(super) fn set_stall(&mut self, stall: Stall) {
+        self.unsent_mut().stall = Some(Box::new(stall));
+    }
+
+    /// Ends the stall of the client, and returns it, if there is one.
+    pub(super) fn take_stall(&mut self) -> Option<Box<Stall>> {
+        let stall = self.unsent.as_mut()?.stall.take();
+        self.free_if_unused();
+        stall
+    }
+
+    /// Returns the index in the list of clients with queued bytes, if the client is listed.
+    #[inline]
+    pub(super) fn backlog_index(&self) -> Option<u32> {
+        let index = self.unsent.as_ref().map_or(NOT_LISTED, |unsent| unsent.backlog_index);
+        (index != NOT_LISTED).then_some(index)
+    }
+
+    pub(super) fn set_backlog_index(&mut self, index: u32) {
+        self.unsent_mut().backlog_index = index;
+    }
+
+    /// Returns the index in the list of clients with queued bytes, and forgets it, because the client is removed
+    /// from that list.
+    pub(super) fn take_backlog_index(&mut self) -> Option<u32> {
+        let index = self.backlog_index()?;
+        self.unsent_mut().backlog_index = NOT_LISTED;
+        self.free_if_unused();
+        Some(index)
+    }
+
+    fn unsent_mut(&mut self) -> &mut Unsent {
+        self.unsent.get_or_insert_default()
+    }
+
+    fn free_if_unused(&mut self) {
+        if self.unsent.as_ref().is_some_and(|unsent| unsent.is_unused()) {
+            self.unsent = None;
+        }
     }
 }

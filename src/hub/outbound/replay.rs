@@ -67,7 +67,7 @@ impl Outbound {
         {
             registered.recipient = recipient;
             self.replaying -= 1;
-            self.max_queue_bound = self.max_queue_bound.max(output.queue.len() as u64);
+            self.max_queue_bound = self.max_queue_bound.max(output.unsent_bytes() as u64);
             self.batch.register(recipient, key);
         }
     }
@@ -110,7 +110,9 @@ impl Outbound {
         lines: u64,
     ) {
         let Some(output) = clients.output_mut(key).filter(|_| !bytes.is_empty()) else { return };
-        output.queue.extend(Tail(bytes, &[]), &mut self.pool);
+        let mut queue = output.take_queue();
+        queue.extend(Tail(bytes, &[]), &mut self.pool);
+        output.put_queue(queue);
         self.queued_total += bytes.len() as u64;
         self.send_queued += bytes.len() as u64;
         self.lines_queued += lines;

@@ -68,7 +68,7 @@ impl Simulation {
             start,
         )
         .with_budgets(scenario.budgets);
-        let limits = Limits::new(&scenario.config, scenario.capacity);
+        let limits = Limits::new(&scenario.config, scenario.capacity, scenario.budgets.closes);
         let mut peers = Peers::new(&scenario, &mut random);
         peers.is_tracing = is_tracing;
         Simulation {
@@ -287,6 +287,7 @@ impl Simulation {
         assert!(self.model.clients.is_empty(), "clients are left");
         assert_eq!(self.model.open_sources().count(), 0, "sources are left");
         assert!(self.model.lingering.is_empty(), "closed clients are left");
+        assert!(self.model.put_off.is_empty(), "clients whose close was put off are left");
         let mut kernel = self.kernel.borrow_mut();
         for (&id, (reason, client)) in &self.model.closed_clients {
             let socket = &mut kernel.sockets[id];

@@ -159,7 +159,7 @@ impl Model {
         let since = self.lingering[&id];
         let is_late = self.now >= since + LINGER_TIMEOUT || self.is_drain_over();
         let capacity = self.limits.capacity;
-        let is_crowded = self.clients.len() + self.lingering.len()
+        let is_crowded = self.clients.len() + self.lingering.len() + self.put_off.len()
             > capacity.max_clients + capacity.max_awaiting_id;
         let is_over = kernel.sockets[id].is_closed_by_peer();
         assert!(is_over || is_late || is_crowded, "{id} is closed before the linger timeout");

@@ -15,6 +15,30 @@ impl Model {
         }
     }
 
+    /// Adds clients to those closed in this turn whose close is put off: they must be closed without lingering, and
+    /// the turn has closed as many as its budget. Checks that of those put off before no more are left than that.
+    pub(super) fn put_off_closes(&mut self, closed: &mut Vec<SocketId>) {
+        let is_exhausted = self.closes >= self.limits.closes;
+        assert!(
+            self.put_off.is_empty() || is_exhausted,
+            "of {:?} more could be closed",
+            self.put_off
+        );
+        if !is_exhausted {
+            return;
+        }
+        let is_put_off = |(id, client): &(&SocketId, &Client)| {
+            let is_late = self.now >= client.since + self.limits.identify_timeout;
+            let has_expired = client.user.is_none() && (is_late || self.is_draining());
+            let lingers = client.user.is_some() && !client.is_read_to_end && !client.is_broken;
+            !closed.contains(id) && !lingers && (client.expected_close.is_some() || has_expired)
+        };
+        let put_off: Vec<SocketId> =
+            self.clients.iter().filter(is_put_off).map(|(&id, _)| id).collect();
+        self.put_off.extend(&put_off);
+        closed.extend(put_off);
+    }
+
     /// Records the connections closed in this turn; each must have a reason.
     pub(super) fn close(&mut self, closed: &[SocketId]) {
         for &id in closed {
@@ -106,6 +130,11 @@ impl Model {
     /// Checks that every connection that must close was closed in the same turn.
     pub(super) fn check_closed(&self, snapshot: &TurnSnapshot) {
         let now = snapshot.now;
+        assert!(
+            self.put_off.is_empty() || !(snapshot.is_idle || self.is_drain_over()),
+            "the server sleeps or has stopped, and {:?} are still open",
+            self.put_off
+        );
         for (&id, client) in &self.clients {
             assert_eq!(client.expected_close, None, "client {id} is still open");
             let is_late = now >= client.since + self.limits.identify_timeout;

@@ -64,10 +64,12 @@ pub(crate) struct Limits {
     resets: bool,
     pauses: bool,
     resume_events: usize,
+    /// Connections closed in a turn before others are put off.
+    closes: usize,
 }
 
 impl Limits {
-    pub(crate) fn new(config: &Config, capacity: Capacity) -> Limits {
+    pub(crate) fn new(config: &Config, capacity: Capacity, closes: usize) -> Limits {
         Limits {
             capacity,
             max_clients_per_address: config.max_clients_per_address,
@@ -80,6 +82,7 @@ impl Limits {
             resets: config.on_source_disconnect == OnSourceDisconnect::Reset,
             pauses: config.slow_client == SlowClient::Pause,
             resume_events: config.resume_events,
+            closes,
         }
     }
 }
@@ -109,6 +112,12 @@ pub(crate) struct Model {
     ended: BTreeSet<SocketId>,
     /// Connections that the server has shut down, with the time.
     pub(crate) lingering: BTreeMap<SocketId, u64>,
+    /// Connections that count as closed and are still open, because their turn has closed as many as its budget.
+    pub(crate) put_off: BTreeSet<SocketId>,
+    /// Clients closed in this turn.
+    closes: usize,
+    /// Whether the next observation is of a stop between two turns.
+    is_stop: bool,
     /// Pairs of follower and followed.
     follows: Rc<BTreeSet<(u64, u64)>>,
     /// The applied events of the current stream.
@@ -160,6 +169,9 @@ impl Model {
             candidates: Vec::new(),
             ended: BTreeSet::new(),
             lingering: BTreeMap::new(),
+            put_off: BTreeSet::new(),
+            closes: 0,
+            is_stop: false,
             follows: Rc::default(),
             history: Vec::new(),
             before_reset: None,
@@ -185,6 +197,7 @@ impl Model {
     /// Records a shutdown with this deadline.
     pub(crate) fn stop(&mut self, deadline: u64) {
         self.drain_deadline.get_or_insert(deadline);
+        self.is_stop = true;
         self.backoff_until = [None; 2];
         self.gap = None;
     }
@@ -197,10 +210,14 @@ impl Model {
         self.has_write_failed = calls.iter().any(|call| matches!(call, Call::WriteFailed(_)));
         self.refused.clear();
         let was_paused = self.is_surely_paused();
+        if !std::mem::take(&mut self.is_stop) {
+            self.closes = 0;
+        }
         let mut closed = Vec::new();
         for call in &calls {
             self.on_call(call, was_paused, &mut closed, kernel);
         }
+        self.put_off_closes(&mut closed);
         self.check_candidates(&closed);
         self.check_limits(&closed);
         // Accepting may take several turns. Nothing is applied meanwhile, and the server does not sleep.
@@ -288,7 +305,7 @@ impl Model {
             | Call::ReadWouldBlock(id)
             | Call::ReadEnd(id)
             | Call::ReadFailed(id)
-                if self.lingering.contains_key(id) => {}
+                if self.lingering.contains_key(id) || self.put_off.contains(id) => {}
             Call::Read(id, bytes) => self.on_id_bytes(*id, bytes),
             Call::ReadWouldBlock(id) => {
                 if let Some(source) = self.sources.get_mut(id) {
@@ -325,7 +342,9 @@ impl Model {
                 closed.push(*id);
             }
             Call::Closed(id) if self.lingering.contains_key(id) => self.end_lingering(*id, kernel),
+            Call::Closed(id) if self.put_off.remove(id) => self.closes += 1,
             Call::Closed(id) => {
+                self.closes += usize::from(self.clients.contains_key(id));
                 self.check_unread_input(*id);
                 self.reject(*id);
                 closed.push(*id);

@@ -186,10 +186,14 @@ impl Model {
         let lingering = self.lingering.values().map(|since| since + LINGER_TIMEOUT);
         let (timeout, awaited) = (self.limits.identify_timeout, self.sequencer.awaited());
         let resumes = self.clients.values().filter_map(|client| client.replay.as_ref());
-        let ahead = resumes.filter_map(|replay| Some(replay.waits_since(awaited)? + timeout));
-        let first = identify.chain(stall).chain(lingering).chain(ahead).chain(others).min();
+        let ahead = resumes.filter_map(|replay| replay.due_at(awaited, timeout, self.now));
+        let of = |what: &'static str| move |at: u64| (at, what);
+        let clients = identify.map(of("identification")).chain(stall.map(of("stall")));
+        let closed = lingering.map(of("lingering"));
+        let others = ahead.map(of("resume")).chain(others.map(of("gap, shutdown or back-off")));
+        let first = clients.chain(closed).chain(others).min();
         let wakes_in_time =
-            first.is_none_or(|first| snapshot.wakes_at.is_some_and(|at| at <= first));
+            first.is_none_or(|(first, _)| snapshot.wakes_at.is_some_and(|at| at <= first));
         assert!(wakes_in_time, "sleeps until {:?}, past {first:?}", snapshot.wakes_at);
     }
 }

@@ -33,8 +33,8 @@ pub(crate) struct Replay {
     /// What it must receive, by sequence and whether that is one of an earlier stream. Gaps have the sequence after
     /// their last.
     pieces: Vec<(u64, bool, Vec<u8>)>,
-    /// The awaited sequence before the last reset.
-    before_reset: Option<u64>,
+    /// The awaited sequences before the resets since its registration that it was told no gap for.
+    before_resets: Vec<u64>,
     gaps: u32,
 }
 
@@ -43,9 +43,12 @@ impl Replay {
         self.next > awaited
     }
 
-    /// Returns since when a timeout certainly runs.
-    pub(super) fn waits_since(&self, awaited: u64) -> Option<u64> {
-        self.extended_since.or(self.ahead_since).filter(|_| self.is_ahead(awaited))
+    /// Returns when a timeout has certainly expired, at the latest.
+    pub(super) fn due_at(&self, awaited: u64, timeout: u64, now: u64) -> Option<u64> {
+        let since = self.extended_since.or(self.ahead_since).filter(|_| self.is_ahead(awaited))?;
+        // It may have waited since its registration, and have got the timeout once more at any time since that was over.
+        let is_extended = self.extended_since.is_none() && now >= self.since + timeout;
+        Some(timeout + if is_extended { now } else { since })
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -76,7 +79,7 @@ impl Model {
             ahead_since: None,
             extended_since: None,
             pieces: Vec::new(),
-            before_reset: None,
+            before_resets: Vec::new(),
             gaps: 0,
         };
         for event in self.history.iter().filter(|event| event.concerns(user)) {
@@ -125,7 +128,7 @@ impl Model {
                 continue;
             };
             replay.pieces.iter_mut().for_each(|(_, is_old, _)| *is_old = true);
-            replay.before_reset = Some(awaited);
+            replay.before_resets.push(awaited);
             replay.next = first;
         }
     }
@@ -154,7 +157,8 @@ impl Model {
             assert!(replay.pieces.is_empty());
             replay.pieces.push((first, is_before_reset, gap));
             replay.next = if is_before_reset { stream_start } else { first };
-        } else if replay.before_reset.take_if(|awaited| *awaited == last + 1).is_some() {
+        } else if let Some(index) = replay.before_resets.iter().position(|&it| it == last + 1) {
+            replay.before_resets.remove(index);
             let at =
                 replay.pieces.partition_point(|&(sequence, is_old, _)| is_old && sequence < first);
             replay.pieces.retain(|&(sequence, is_old, _)| !is_old || sequence < first);
