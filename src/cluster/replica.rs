@@ -540,6 +540,9 @@ impl Replica {
                 self.recycle(batch.lines);
             }
         }
+        if self.pending.is_empty() {
+            self.append.on_idle();
+        }
         is_own
     }
 

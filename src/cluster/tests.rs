@@ -225,6 +225,24 @@ fn an_own_batch_whose_answer_was_lost_is_appended_again() {
 }
 
 #[test]
+fn an_engine_that_answers_counts_as_reachable_once_others_have_covered_what_it_refused() {
+    let mut server = Server::that_has_read(2);
+    server.submits();
+    let end = server.end();
+    server.append_gets(info(end, 1, true));
+    let request = server.append_calls();
+    server.replica.on_appended(&request, Err(EngineError::passing("READONLY")), server.now, 0);
+    server.now += 2 * SECOND;
+    server.append_gets(info(end, 1, true));
+    assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("unreachable"));
+    // Before the next attempt.
+    let entry = server.entry_of_another(end.0, "B");
+    server.reads(&entry);
+    assert_eq!(server.append_gets(info(server.end(), 1, true)), Request::Info);
+    assert_eq!(server.replica.trouble(), None);
+}
+
+#[test]
 fn a_stream_that_ends_with_another_entry_is_not_repaired() {
     let mut server = Server::that_has_read(3);
     let other = server.entry_of_another(1, "S|1");
