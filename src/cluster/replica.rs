@@ -434,6 +434,13 @@ impl Replica {
         format!("{trouble}; {way_out}")
     }
 
+    /// Returns whether it is uncertain that the stream contains what this server has read, which is compared or
+    /// appended again.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.tail.is_in_doubt()
+    }
+
     /// Returns how far the stream is ahead of this server, in sequences.
     #[must_use]
     pub fn lag(&self) -> u64 {

@@ -48,6 +48,8 @@ pub struct TailLane {
     epoch: Option<u64>,
     /// The last place up to which that was found in this epoch.
     proven: Link,
+    /// Whether it is uncertain that the stream contains what this server has read.
+    is_in_doubt: bool,
     /// The newest snapshot that a read has shown. The stream may be trimmed up to there.
     snapshot: Option<Position>,
     /// The entry that was not found in the stream, which may just have been trimmed.
@@ -85,6 +87,11 @@ impl TailLane {
         let is_stuck =
             self.trouble.as_ref().is_some_and(|it| !matches!(it, Trouble::Unreachable(_)));
         self.epoch == epoch && (is_reading || self.is_unreachable()) && !is_stuck
+    }
+
+    /// Returns whether it is uncertain that the stream contains what was read.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
     }
 
     fn is_unreachable(&self) -> bool {
@@ -179,6 +186,7 @@ impl Replica {
             // The other connection appends again what is missing.
             _ => {
                 self.append.doubt();
+                self.tail.is_in_doubt = true;
                 self.tail.retry(now + RECHECK, None);
             }
         }
@@ -226,7 +234,10 @@ impl Replica {
                 let trouble = trouble.clone();
                 self.tail.retry(now + RECHECK, Some(trouble));
             }
-            (Ok(()), _) => self.tail.phase = Phase::Anchoring(info.epoch),
+            (Ok(()), _) => {
+                self.tail.is_in_doubt = true;
+                self.tail.phase = Phase::Anchoring(info.epoch);
+            }
             (Err(Trouble::Diverged { .. }), _)
                 if self.tail.missed.replace(position) != Some(position) =>
             {
@@ -240,6 +251,7 @@ impl Replica {
         self.tail.epoch = Some(epoch);
         self.tail.trouble = None;
         self.tail.missed = None;
+        self.tail.is_in_doubt = false;
         if self.append.epoch() != Some(epoch) {
             self.append.doubt();
         }
@@ -256,6 +268,7 @@ impl Replica {
     }
 
     fn begin_audit(&mut self, mut audit: Audit, cause: Cause, now: Duration) {
+        self.tail.is_in_doubt = true;
         let verdict = audit.judge(&self.history);
         self.on_verdict(audit, cause, verdict, now);
     }
@@ -295,6 +308,7 @@ impl Replica {
         self.tail.proven = self.history.newest().link;
         self.tail.mismatch = None;
         self.tail.refuted = None;
+        self.tail.is_in_doubt = false;
     }
 
     /// Checks that the stream contains the newest entry that this server has read.

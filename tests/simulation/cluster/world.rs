@@ -734,6 +734,12 @@ impl World {
         let lossy = std::mem::replace(&mut self.is_lossy, false);
         // Servers that have diverged must have noticed it before they are restarted.
         self.run_quietly(200, self.sent);
+        for _ in 0..20 {
+            if !self.servers.iter().flatten().any(|node| node.replica.borrow().is_in_doubt()) {
+                break;
+            }
+            self.run_quietly(5, self.sent);
+        }
         self.check_divergence();
         self.restart_troubled();
         let target = self.sent + 3;
