@@ -72,6 +72,14 @@ impl AppendLane {
         self.sent = self.sent.saturating_sub(1);
     }
 
+    /// Notes that nothing is left to be appended. Without it, that an append was refused tells nothing of the
+    /// engine.
+    pub(super) fn on_idle(&mut self) {
+        if matches!(self.trouble, Some(Trouble::Unreachable(_))) {
+            self.doubt();
+        }
+    }
+
     /// Looks at the stream again before anything else is appended.
     pub(super) fn doubt(&mut self) {
         match self.phase {

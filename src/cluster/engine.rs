@@ -9,6 +9,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
+impl Position {
+    /// Returns the position to read after so that the entry at this one comes first. `None`: from the oldest
+    /// one on.
+    #[must_use]
+    pub fn before(self) -> Option<Position> {
+        self.0.checked_sub(1).map(Position)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -27,6 +36,16 @@ pub struct StreamInfo {
     pub epoch: u64,
     /// Whether servers have [settled](StreamEngine::settle) in this epoch.
     pub is_settled: bool,
+}
+
+/// What a read has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The entries, the oldest first.
+    pub entries: Vec<(Position, Vec<u8>)>,
+    /// The position of the newest published snapshot, looked at after the entries. What comes after it was not
+    /// trimmed.
+    pub snapshot: Option<Position>,
 }
 
 /// What became of an entry that was appended.
@@ -117,16 +136,12 @@ pub trait StreamEngine {
     fn create(&mut self, position: Position, entry: &[u8]) -> Result<Appended, EngineError>;
 
     /// Returns the oldest entries after a position, or all from the oldest on if it is `None`. Waits up to
-    /// `wait` for the first one. Returns few enough that they take a few MiB.
+    /// `wait` for the first one. Returns few enough that they take a few MiB, but two if there are as many.
     ///
     /// # Errors
     ///
     /// See [`info`](Self::info).
-    fn read(
-        &mut self,
-        after: Option<Position>,
-        wait: Duration,
-    ) -> Result<Vec<(Position, Vec<u8>)>, EngineError>;
+    fn read(&mut self, after: Option<Position>, wait: Duration) -> Result<Found, EngineError>;
 
     /// Notes that servers begin to wait for others that have what the engine may have lost before this epoch,
     /// or (`is_complete`) that they have waited for long enough.

@@ -18,13 +18,19 @@
 //! # What a reader checks
 //!
 //! - An entry that begins after the awaited sequence leaves a hole. The reader has diverged.
-//! - After each connection the newest entry that was read must still be in the stream. After a restart or a
-//!   failover of the engine (a new *epoch*) all entries that are kept are compared with the stream: others may
-//!   have appended something else instead of what was lost.
-//! - Each entry names the last entry that its server had read, and a fingerprint of everything up to it (a
-//!   [`Link`]). A reader that has read something else there compares what it has kept with the stream. If that
-//!   is in order, the other server is the one that has diverged, and its entry counts as it is: the stream is
-//!   the arbiter.
+//! - An entry that begins at the awaited sequence or before may still follow others that the reader lacks, because
+//!   they were trimmed. So a reader that is behind the newest snapshot reads the entry at its position once more with what
+//!   follows: as long as that one is there, nothing after it was trimmed. The same holds for a start.
+//! - After each connection the newest entry that was read must still be in the stream.
+//! - After a restart or a failover of the engine (a new *epoch*) everything that was read is compared with the stream,
+//!   because others may have appended something else instead of what was lost, and then the same batch again: equal
+//!   entries at equal positions do not tell. What tells is the chain of the fingerprints of all entries up to one (a
+//!   [`Link`]). The newest snapshot names the stream's own, as its publisher has read it; without a snapshot the
+//!   stream has its first entry. From there the entries must lead to the chain of the reader, or from the reader's
+//!   to that of a snapshot that is ahead of it. This reads as much as a restart does.
+//! - Each entry names the last entry that its server had read, with its link. A reader that has read something
+//!   else there compares, from the last place on that is proven in this epoch. If that is in order, the other server is
+//!   the one that has diverged, and its entry counts as it is: the stream is the arbiter.
 //!
 //! # After a loss
 //!
@@ -51,6 +57,7 @@
 //! its [`Next`] call, makes it, and passes the answer back.
 
 mod append_lane;
+mod audit;
 mod backoff;
 mod engine;
 mod entry;
@@ -66,7 +73,9 @@ mod tests;
 pub use append_lane::AppendLane;
 #[cfg(feature = "cluster")]
 pub(crate) use backoff::Backoff;
-pub use engine::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
+pub use engine::{
+    Appended, EngineError, Found, Position, SnapshotPointer, StreamEngine, StreamInfo,
+};
 pub use entry::{BadEntry, Entry, Origin};
 pub use history::{History, Link, Remembered};
 pub use journaled::{JournaledEntries, begin_journal, resume};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::append_lane::AppendLane;
-use super::engine::{Appended, EngineError, Position, StreamEngine, StreamInfo};
+use super::engine::{
+    Appended, EngineError, Found, Position, SnapshotPointer, StreamEngine, StreamInfo,
+};
 use super::entry::{Entry, Origin};
 use super::history::{History, Link};
 use super::retained::Retained;
@@ -45,7 +47,9 @@ pub enum Request {
     /// See [`StreamEngine::create`].
     Create(Entry),
     /// See [`StreamEngine::read`].
-    Read(Position),
+    Read(Option<Position>),
+    /// See [`StreamEngine::newest_snapshot`].
+    NewestSnapshot,
     /// See [`StreamEngine::settle`].
     Settle(u64, bool),
 }
@@ -60,7 +64,9 @@ pub enum Response {
     /// The answer to [`Request::Append`] and [`Request::Create`].
     Appended(Appended),
     /// The answer to [`Request::Read`].
-    Entries(Vec<(Position, Vec<u8>)>),
+    Found(Found),
+    /// The answer to [`Request::NewestSnapshot`].
+    Snapshot(Option<SnapshotPointer>),
     /// The answer to [`Request::Settle`].
     Settled,
 }
@@ -91,7 +97,8 @@ impl Request {
             Request::EntryAt(position) => Response::EntryAt(engine.entry_at(*position)?),
             Request::Append(entry) => Response::Appended(engine.append(entry.next, &entry.bytes)?),
             Request::Create(entry) => Response::Appended(engine.create(entry.next, &entry.bytes)?),
-            Request::Read(after) => Response::Entries(engine.read(Some(*after), READ_WAIT)?),
+            Request::Read(after) => Response::Found(engine.read(*after, READ_WAIT)?),
+            Request::NewestSnapshot => Response::Snapshot(engine.newest_snapshot()?),
             Request::Settle(epoch, is_complete) => {
                 engine.settle(*epoch, *is_complete)?;
                 Response::Settled
@@ -276,7 +283,7 @@ impl Replica {
     /// epoch of the engine. `kept` are the newest entries, as far as they are known.
     #[must_use]
     pub fn new(id: u64, history: History, kept: Retained, epoch: u64) -> Replica {
-        let end = history.newest().link.position;
+        let newest = history.newest().link;
         let mut replica = Replica {
             id,
             next_nonce: 1,
@@ -289,9 +296,9 @@ impl Replica {
             commits: VecDeque::new(),
             untaken_bytes: 0,
             free_buffers: Vec::new(),
-            end,
+            end: newest.position,
             append: AppendLane::default(),
-            tail: TailLane::new(epoch),
+            tail: TailLane::new(epoch, newest),
             status: StreamStatus::default(),
         };
         replica.forget_old();
@@ -427,6 +434,13 @@ impl Replica {
         format!("{trouble}; {way_out}")
     }
 
+    /// Returns whether it is uncertain that the stream contains what this server has read, which is compared or
+    /// appended again.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.tail.is_in_doubt()
+    }
+
     /// Returns how far the stream is ahead of this server, in sequences.
     #[must_use]
     pub fn lag(&self) -> u64 {
@@ -539,6 +553,9 @@ impl Replica {
             if let Content::Batch(batch) = pending.content {
                 self.recycle(batch.lines);
             }
+        }
+        if self.pending.is_empty() {
+            self.append.on_idle();
         }
         is_own
     }

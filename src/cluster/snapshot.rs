@@ -171,25 +171,23 @@ pub fn restore(
     max_events: usize,
     mut progress: impl FnMut(Progress),
 ) -> Result<Restored, RestoreError> {
-    let info = open_or_create(engine, first_sequence, create, &mut progress)?;
-    let end = info.end;
-    let mut restored = base(engine, first_sequence)?.with_first_sequence(first_sequence)?;
-    restored.epoch = info.epoch;
-    restored.state.keep_history(max_events);
-    if let Some(SnapshotPointer { position, .. }) = restored.snapshot {
-        progress(Progress::Loaded { position });
-    }
-    while restored.position() < end {
-        let entries = engine.read(Some(restored.position()), Duration::ZERO)?;
-        if entries.is_empty() {
-            break;
+    for attempt in 1.. {
+        let info = open_or_create(engine, first_sequence, create, &mut progress)?;
+        let mut restored = base(engine, first_sequence)?.with_first_sequence(first_sequence)?;
+        restored.epoch = info.epoch;
+        restored.state.keep_history(max_events);
+        if let Some(SnapshotPointer { position, .. }) = restored.snapshot {
+            progress(Progress::Loaded { position });
         }
-        for (position, bytes) in entries {
-            restored.apply(Entry::decode(position, bytes)?)?;
+        match restored.read_on(engine, info.end, &mut progress) {
+            Ok(()) => return Ok(restored),
+            // The stream was trimmed while it was read.
+            Err(RestoreError::NoSnapshot { .. })
+                if attempt < MAX_LOADS && engine.newest_snapshot()? != restored.snapshot => {}
+            Err(error) => return Err(error),
         }
-        progress(Progress::Read { position: restored.position(), end });
     }
-    Ok(restored)
+    Err(EngineError::passing("the stream changes too fast").into())
 }
 
 /// Returns what is known of the stream. Creates one that does not exist, with the random number `create` as its
@@ -231,7 +229,7 @@ fn base(engine: &mut impl StreamEngine, first_sequence: u64) -> Result<Restored,
             Err(error) => return Err(error),
         }
     }
-    let genesis = match engine.read(None, Duration::ZERO)?.into_iter().next() {
+    let genesis = match engine.read(None, Duration::ZERO)?.entries.into_iter().next() {
         Some((position, bytes)) => Entry::decode(position, bytes)?,
         None => return Err(RestoreError::Missing { first_sequence }),
     };
@@ -280,6 +278,32 @@ impl Restored {
 
     pub(super) fn position(&self) -> Position {
         self.history.newest().link.position
+    }
+
+    /// Reads the entries up to the end of the stream. Reads the newest one each time once more: as long as it is
+    /// there, nothing after it was trimmed.
+    fn read_on(
+        &mut self,
+        engine: &mut impl StreamEngine,
+        end: Position,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), RestoreError> {
+        while self.position() < end {
+            let newest = self.position();
+            let entries = engine.read(newest.before(), Duration::ZERO)?.entries;
+            let oldest = entries.first().map_or(end, |&(oldest, _)| oldest);
+            match entries.len() {
+                _ if oldest != newest => return Err(RestoreError::NoSnapshot { oldest }),
+                // Its end was removed by hand.
+                1 => break,
+                _ => {}
+            }
+            for (position, bytes) in entries.into_iter().skip(1) {
+                self.apply(Entry::decode(position, bytes)?)?;
+            }
+            progress(Progress::Read { position: self.position(), end });
+        }
+        Ok(())
     }
 
     fn apply(&mut self, entry: Entry) -> Result<(), RestoreError> {

@@ -125,8 +125,30 @@ impl Server {
     fn reads(&mut self, entry: &Entry) {
         let end = self.end();
         let request = self.tail_gets(entries(&[entry]));
-        assert_eq!(request, Request::Read(end));
+        assert_eq!(request, Request::Read(Some(end)));
         self.entries.push(entry.clone());
+    }
+
+    /// Lets the reading connection find the newest entry in a new epoch of the engine, and the newest snapshot.
+    #[track_caller]
+    fn tail_finds_snapshot(&mut self, epoch: u64, snapshot: Option<Link>) {
+        self.tail_reads_from(epoch);
+        let pointer = snapshot.map(|Link { position, chain }| SnapshotPointer {
+            position,
+            id: 1,
+            chunks: 1,
+            chain,
+            fingerprint: 0,
+            stream: 7,
+        });
+        let request = self.tail_gets(Response::Snapshot(pointer));
+        assert_eq!(request, Request::NewestSnapshot);
+    }
+
+    /// Returns the link after an entry that the stream contains now.
+    fn link_after(stream: &[&Entry]) -> Link {
+        let links = stream.iter();
+        links.fold(Link::default(), |link, entry| link.then(entry.next, entry.fingerprint))
     }
 
     /// Submits the next batch of this server.
@@ -148,7 +170,7 @@ fn info(end: Position, epoch: u64, is_settled: bool) -> Response {
 
 fn entries(entries: &[&Entry]) -> Response {
     let entries = entries.iter().map(|entry| (entry.next, entry.bytes.to_vec()));
-    Response::Entries(entries.collect())
+    Response::Found(Found { entries: entries.collect(), snapshot: None })
 }
 
 #[test]
@@ -194,9 +216,9 @@ fn an_own_batch_that_was_accepted_and_lost_is_appended_again() {
     server.loses_its_connections();
     server.tail_gets(info(end, 2, true));
     server.tail_gets(Response::EntryAt(Some(server.entries[2].bytes.to_vec())));
-    let kept: Vec<&Entry> = server.entries[1..].iter().collect();
-    let kept = entries(&kept);
-    server.tail_gets(kept);
+    server.tail_gets(Response::Snapshot(None));
+    let all = entries(&server.entries.iter().collect::<Vec<_>>());
+    server.tail_gets(all);
     server.append_gets(info(end, 2, true));
     assert_eq!(server.append_calls(), Request::Append(entry), "the same bytes");
 }
@@ -225,6 +247,24 @@ fn an_own_batch_whose_answer_was_lost_is_appended_again() {
 }
 
 #[test]
+fn an_engine_that_answers_counts_as_reachable_once_others_have_covered_what_it_refused() {
+    let mut server = Server::that_has_read(2);
+    server.submits();
+    let end = server.end();
+    server.append_gets(info(end, 1, true));
+    let request = server.append_calls();
+    server.replica.on_appended(&request, Err(EngineError::passing("READONLY")), server.now, 0);
+    server.now += 2 * SECOND;
+    server.append_gets(info(end, 1, true));
+    assert_eq!(server.replica.append_trouble().map(Trouble::name), Some("unreachable"));
+    // Before the next attempt.
+    let entry = server.entry_of_another(end.0, "B");
+    server.reads(&entry);
+    assert_eq!(server.append_gets(info(server.end(), 1, true)), Request::Info);
+    assert_eq!(server.replica.trouble(), None);
+}
+
+#[test]
 fn a_stream_that_ends_with_another_entry_is_not_repaired() {
     let mut server = Server::that_has_read(3);
     let other = server.entry_of_another(1, "S|1");
@@ -243,43 +283,99 @@ fn a_stream_that_ends_with_another_entry_is_not_repaired() {
 }
 
 #[test]
-fn after_a_failover_all_kept_entries_are_compared() {
-    for is_replaced in [false, true] {
+fn after_a_failover_everything_is_compared_from_the_start_or_the_newest_snapshot() {
+    for (is_replaced, snapshot) in [(false, 0), (true, 0), (false, 1), (true, 1), (false, 3)] {
         let mut server = Server::that_has_read(3);
+        // Nothing that was read is kept.
+        server.replica = server.replica.with_max_retained_bytes(0);
         server.loses_its_connections();
-        server.tail_reads_from(2);
         // The newest entry is there, but something else may be before it.
+        let entries_now = server.entries.clone();
         let other = server.entry_of_another(2, "S|1");
-        let second = if is_replaced { &other } else { &server.entries[2] };
-        let found = entries(&[&server.entries[1], second, &server.entries[3]]);
-        assert_eq!(server.tail_gets(found), Request::Read(Position(1)), "from the oldest on");
+        let mut stream: Vec<&Entry> = entries_now.iter().collect();
+        if is_replaced {
+            stream[2] = &other;
+        }
+        // A trim while it is read looks the same at first.
+        for _ in 0..=usize::from(is_replaced) {
+            let link = (snapshot > 0).then(|| Server::link_after(&stream[..=snapshot]));
+            server.tail_finds_snapshot(2, link);
+            if snapshot < 3 {
+                let from = if snapshot == 0 { 0 } else { snapshot + 1 };
+                let request = server.tail_gets(entries(&stream[from..]));
+                assert_eq!(request, Request::Read(link.map(|link| link.position)));
+            }
+        }
         match is_replaced {
-            true => server.has_diverged(),
+            true => {
+                server.has_diverged();
+                // It is not compared again before the next failover.
+                server.now += SECOND;
+                server.tail_reads_from(2);
+                server.has_diverged();
+                server.now += SECOND;
+                server.tail_finds_snapshot(3, None);
+            }
             false => {
                 assert_eq!(server.replica.tail_trouble(), None);
-                assert_eq!(server.tail_calls(), Request::Read(server.end()));
+                assert_eq!(server.tail_calls(), Request::Read(Some(server.end())));
             }
         }
     }
 }
 
+/// Returns a server that has loaded a snapshot after an entry of two sequences, and this entry, the stream before
+/// it, and what others may have appended between.
+fn loaded_from_a_snapshot() -> (Server, Entry, Entry) {
+    let mut server = Server::that_has_read(3);
+    let batch = Batch { first: 4, next: 6, count: 1, lines: b"4|B\n".to_vec() };
+    let (base, _) = server.replica.newest();
+    let newest = Entry::encode(Origin { server: 2, nonce: 9, base }, &batch);
+    let link = base.then(newest.next, newest.fingerprint);
+    let between = server.entry_of_another(4, "S|1");
+    let history = History::starting_at(link, newest.fingerprint);
+    server.replica = Replica::new(1, history, Retained::default(), 1);
+    server.entries.push(newest.clone());
+    (server, newest, between)
+}
+
 #[test]
 fn a_batch_that_was_appended_again_after_others_is_not_what_was_read() {
     for has_others in [false, true] {
-        let mut server = Server::that_has_read(3);
-        // The last entry, of two sequences, is all that is in memory.
-        let batch = Batch { first: 4, next: 6, count: 1, lines: b"4|B\n".to_vec() };
-        let (base, _) = server.replica.newest();
-        let newest = Entry::encode(Origin { server: 2, nonce: 9, base }, &batch);
-        let mut history = History::starting_at(base, server.entries[3].fingerprint);
-        history.admit(&newest).unwrap();
-        let between = server.entry_of_another(4, "S|1");
-        server.replica = Replica::new(1, history, Retained::from_iter([newest.clone()]), 1);
-        server.entries.push(newest.clone());
-        server.loses_its_connections();
-        server.tail_reads_from(2);
+        let (mut server, newest, between) = loaded_from_a_snapshot();
+        let before = server.entries[..4].to_vec();
+        let before: Vec<&Entry> = before.iter().collect();
         let found = if has_others { vec![&between, &newest] } else { vec![&newest] };
-        assert_eq!(server.tail_gets(entries(&found)), Request::Read(Position(4)));
+        server.loses_its_connections();
+        for _ in 0..=usize::from(has_others) {
+            // The failover has lost the newer snapshot, from which the server has started.
+            server.tail_finds_snapshot(2, Some(Server::link_after(&before)));
+            assert_eq!(server.tail_gets(entries(&found)), Request::Read(Some(Position(4))));
+        }
+        match has_others {
+            true => server.has_diverged(),
+            false => assert_eq!(server.replica.tail_trouble(), None),
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_ahead_of_what_was_read_tells_whether_that_is_in_the_stream() {
+    for has_others in [false, true] {
+        let (mut server, newest, between) = loaded_from_a_snapshot();
+        let next = server.entry_of_another(6, "B");
+        let before = server.entries[..4].to_vec();
+        let mut stream: Vec<&Entry> = before.iter().collect();
+        if has_others {
+            stream.push(&between);
+        }
+        stream.extend([&newest, &next]);
+        server.loses_its_connections();
+        for _ in 0..=usize::from(has_others) {
+            server.tail_finds_snapshot(2, Some(Server::link_after(&stream)));
+            assert_eq!(server.tail_gets(entries(&[&next])), Request::Read(Some(Position(6))));
+        }
+        assert_eq!(server.end(), Position(6), "it is not applied before");
         match has_others {
             true => server.has_diverged(),
             false => assert_eq!(server.replica.tail_trouble(), None),
@@ -295,19 +391,76 @@ fn a_base_that_contradicts_what_was_read_makes_the_server_compare() {
         base.chain ^= 1;
         let entry = server.entry_with_base(4, "B", base);
         let end = server.end();
-        assert_eq!(server.tail_gets(entries(&[&entry])), Request::Read(end));
+        assert_eq!(server.tail_gets(entries(&[&entry])), Request::Read(Some(end)));
         assert_eq!(server.end(), end, "it is not applied before");
         let other = server.entry_of_another(2, "S|1");
-        let second = if is_replaced { &other } else { &server.entries[2] };
-        let found = entries(&[&server.entries[1], second, &server.entries[3]]);
-        assert_eq!(server.tail_gets(found), Request::Read(Position(1)), "from the oldest on");
+        let all = server.entries.clone();
+        let mut stream: Vec<&Entry> = all.iter().collect();
         if is_replaced {
+            stream[2] = &other;
+        }
+        let request = server.tail_gets(entries(&stream[1..]));
+        assert_eq!(request, Request::Read(Some(Position(1))), "since its start");
+        if is_replaced {
+            // Then everything is compared, as after a failover.
+            for _ in 0..2 {
+                server.tail_finds_snapshot(1, None);
+                assert_eq!(server.tail_gets(entries(&stream)), Request::Read(None));
+            }
             server.has_diverged();
             continue;
         }
         // The other server is the one that has diverged, and its entry counts as it is.
         server.reads(&entry);
         assert_eq!((server.end(), server.replica.trouble()), (Position(5), None));
+        // What was compared is not compared again.
+        let entry = server.entry_with_base(5, "B", base);
+        assert_eq!(server.tail_gets(entries(&[&entry])), Request::Read(Some(Position(5))));
+        let newest = server.entries[4].clone();
+        assert_eq!(server.tail_gets(entries(&[&newest])), Request::Read(Some(Position(4))));
+        server.reads(&entry);
+    }
+}
+
+/// Returns what a read has found in a stream whose newest snapshot is at a position.
+fn entries_before_snapshot(found: &[&Entry], snapshot: u64) -> Response {
+    match entries(found) {
+        Response::Found(found) => {
+            Response::Found(Found { snapshot: Some(Position(snapshot)), ..found })
+        }
+        response => response,
+    }
+}
+
+#[test]
+fn an_entry_that_covers_trimmed_ones_is_not_applied_in_their_place() {
+    for is_trimmed in [false, true] {
+        let mut server = Server::that_has_read(3);
+        let trimmed = server.entry_of_another(4, "S|1");
+        let batch = Batch { first: 4, next: 6, count: 1, lines: b"4|B\n".to_vec() };
+        let (base, _) = server.replica.newest();
+        let oldest = Entry::encode(Origin { server: 2, nonce: 9, base }, &batch);
+        let found = if is_trimmed { vec![&oldest] } else { vec![&trimmed, &oldest] };
+        // Nothing is wrong with the entry: it begins where this server has got to.
+        let request = server.tail_gets(entries_before_snapshot(&found, 6));
+        assert_eq!(request, Request::Read(Some(Position(4))));
+        assert_eq!(server.end(), Position(4), "it may follow trimmed ones");
+        // As long as the newest entry that was read is there, nothing after it was trimmed.
+        let newest = server.entries[3].clone();
+        let found = if is_trimmed { vec![&oldest] } else { vec![&newest, &trimmed, &oldest] };
+        let request = server.tail_gets(entries_before_snapshot(&found, 6));
+        assert_eq!(request, Request::Read(Some(Position(3))));
+        if !is_trimmed {
+            assert_eq!(server.end(), Position(6));
+            assert_eq!(server.tail_calls(), Request::Read(Some(Position(6))));
+            continue;
+        }
+        let (end, oldest) = (Position(6), Some(Position(6)));
+        let info = StreamInfo { end, oldest, epoch: 1, is_settled: true };
+        server.tail_gets(Response::Info(Some(info)));
+        server.tail_gets(Response::EntryAt(None));
+        assert_eq!(server.replica.trouble().map(Trouble::name), Some("trimmed"));
+        assert_eq!(server.end(), Position(4));
     }
 }
 
@@ -418,12 +571,22 @@ fn an_end_before_what_is_remembered_is_compared_with_the_journal() {
 }
 
 /// An engine that holds some entries, and can only be read.
-struct Engine<'a>(&'a [Entry]);
+struct Engine<'a> {
+    entries: &'a [Entry],
+    /// The number of oldest entries that are trimmed after the next read.
+    to_trim: usize,
+}
+
+impl Engine<'_> {
+    fn holding(entries: &[Entry]) -> Engine<'_> {
+        Engine { entries, to_trim: 0 }
+    }
+}
 
 impl StreamEngine for Engine<'_> {
     fn info(&mut self) -> Result<Option<StreamInfo>, EngineError> {
-        let oldest = self.0.first().map(|entry| entry.next);
-        Ok(self.0.last().map(|newest| StreamInfo {
+        let oldest = self.entries.first().map(|entry| entry.next);
+        Ok(self.entries.last().map(|newest| StreamInfo {
             end: newest.next,
             oldest,
             epoch: 3,
@@ -432,17 +595,15 @@ impl StreamEngine for Engine<'_> {
     }
 
     fn entry_at(&mut self, position: Position) -> Result<Option<Vec<u8>>, EngineError> {
-        let found = self.0.iter().find(|entry| entry.next == position);
+        let found = self.entries.iter().find(|entry| entry.next == position);
         Ok(found.map(|entry| entry.bytes.to_vec()))
     }
 
-    fn read(
-        &mut self,
-        after: Option<Position>,
-        _: Duration,
-    ) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
-        let entries = self.0.iter().filter(|entry| Some(entry.next) > after);
-        Ok(entries.map(|entry| (entry.next, entry.bytes.to_vec())).collect())
+    fn read(&mut self, after: Option<Position>, _: Duration) -> Result<Found, EngineError> {
+        let entries = self.entries.iter().filter(|entry| Some(entry.next) > after);
+        let entries = entries.map(|entry| (entry.next, entry.bytes.to_vec())).take(2).collect();
+        self.entries = &self.entries[std::mem::take(&mut self.to_trim)..];
+        Ok(Found { entries, snapshot: None })
     }
 
     fn newest_snapshot(&mut self) -> Result<Option<SnapshotPointer>, EngineError> {
@@ -493,7 +654,7 @@ fn resumed(server: &Server, stream: &[Entry]) -> Result<Option<Restored>, Restor
     state.awaited = link.position.0;
     let history = History::starting_at(link, fingerprint);
     let journaled = Restored::new(state, history, None, 7);
-    resume(&mut Engine(stream), 1, None, 0, Some(&journaled), |_| {})
+    resume(&mut Engine::holding(stream), 1, None, 0, Some(&journaled), |_| {})
 }
 
 #[test]
@@ -527,5 +688,23 @@ fn a_start_with_a_journal_refuses_a_stream_that_says_something_else() {
     for stream in [&entries[..1], &entries[..3], &entries[..]] {
         let error = resumed(&server, stream).unwrap_err();
         assert!(matches!(error, RestoreError::OtherStream), "{error}");
+    }
+}
+
+#[test]
+fn a_start_refuses_an_entry_that_covers_what_was_trimmed_while_it_read() {
+    let server = Server::that_has_read(3);
+    let mut stream = server.entries.clone();
+    // It begins where the entry before the trimmed one has ended.
+    let batch = Batch { first: 1, next: 5, count: 1, lines: b"1|B\n".to_vec() };
+    let base = Server::link_after(&[&stream[0]]);
+    stream.push(Entry::encode(Origin { server: 2, nonce: 9, base }, &batch));
+    for to_trim in [0, 4] {
+        let mut engine = Engine { entries: &stream, to_trim };
+        match (to_trim, restore(&mut engine, 1, None, 0, |_| {})) {
+            (0, Ok(restored)) => assert_eq!(restored.position(), Position(5)),
+            (_, Err(RestoreError::NoSnapshot { oldest })) => assert_eq!(oldest, Position(5)),
+            (_, result) => panic!("{result:?}"),
+        }
     }
 }

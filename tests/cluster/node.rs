@@ -120,6 +120,12 @@ impl Node {
     #[track_caller]
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
+        self.exit_status()
+    }
+
+    /// Waits for its end, and returns its exit status.
+    #[track_caller]
+    pub(crate) fn exit_status(&mut self) -> Option<i32> {
         wait_until("the server exits", || self.child.try_wait().unwrap()).code()
     }
 

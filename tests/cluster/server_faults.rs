@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::node::Node;
 use crate::redis::Redis;
+use crate::support::{activation, listener};
 use crate::verification::{Verification, passes_while_each_is_killed};
 use crate::{are_in_one_state, commit, follows, start_servers, stream_flags};
 
@@ -109,6 +110,25 @@ fn a_server_that_stops_has_committed_what_it_has_read() {
     are_in_one_state(&nodes.iter().collect::<Vec<_>>());
 }
 
+/// Suspends a server until the stream is trimmed beyond it, and lets it go on. `already` is how often the stream
+/// was trimmed of what it has read. Returns the end of the stream.
+#[track_caller]
+fn outrun(busy: &Node, late: &Node, start: u64, already: usize) -> u64 {
+    late.suspend();
+    let (middle, end) = (start + 100_000, start + 200_000);
+    let published = || busy.log().matches("published a snapshot").count();
+    let removed = || busy.log().matches("removed the entries before").count();
+    let (published_before, removed_before) = (published(), removed());
+    commit(busy, &follows(start..middle), middle);
+    crate::wait_until("a snapshot is published", || (published() > published_before).then_some(()));
+    commit(busy, &follows(middle..end), end);
+    crate::wait_until("entries are removed", || {
+        (removed() > removed_before.max(already)).then_some(())
+    });
+    late.signal(Signal::CONT);
+    end
+}
+
 #[test]
 #[ignore = "needs redis-server"]
 fn a_server_beyond_which_the_stream_was_trimmed_starts_again_by_itself() {
@@ -131,20 +151,7 @@ fn a_server_beyond_which_the_stream_was_trimmed_starts_again_by_itself() {
         crate::wait_until("the client is registered", || {
             (late.status("/clients/connected") == 1).then_some(())
         });
-        late.suspend();
-        let (middle, end) = (start + 100_000, start + 200_000);
-        let published = |node: &Node| node.log().matches("published a snapshot").count();
-        let removed = |node: &Node| node.log().matches("removed the entries before").count();
-        let (published_before, removed_before) = (published(&busy), removed(&busy));
-        commit(&busy, &follows(start..middle), middle);
-        crate::wait_until("a snapshot is published", || {
-            (published(&busy) > published_before).then_some(())
-        });
-        commit(&busy, &follows(middle..end), end);
-        crate::wait_until("entries are removed", || {
-            (removed(&busy) > removed_before.max(usize::from(!first))).then_some(())
-        });
-        late.signal(Signal::CONT);
+        let end = outrun(&busy, &late, start, usize::from(!first));
         late.logs(&["starting again", "too far behind"]);
         // Its client is not left without what is missing: it is closed.
         client.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
@@ -160,4 +167,45 @@ fn a_server_beyond_which_the_stream_was_trimmed_starts_again_by_itself() {
         are_in_one_state(&[&busy, &late]);
         assert_eq!(late.stop(), Some(0));
     }
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_server_on_sockets_of_a_service_manager_leaves_the_new_start_to_it() {
+    let redis = Redis::start_durable();
+    let [stream, create, level] = stream_flags(&redis.to_string());
+    let busy = Node::start(&[&stream, &create, &level, "--stream-max-bytes", "1MiB"]);
+    let (events, clients) = (listener(), listener());
+    let start = || {
+        let command = || {
+            let mut shell = activation(&[&events, &clients], "events:clients", "$$");
+            shell.arg(env!("CARGO_BIN_EXE_eventserver"));
+            shell
+        };
+        Node::start_at("127.0.0.1", command, &[&stream, &level])
+    };
+    let mut late = start();
+    assert_eq!(late.client_address, clients.local_addr().unwrap());
+    late.awaits(1);
+    let end = outrun(&busy, &late, 1, 0);
+    // A manager with Restart=on-failure starts it again.
+    assert_eq!(late.exit_status(), Some(1));
+    late.logs(&["too far behind"]);
+    late.logs(&[
+        "eventserver: only a new start",
+        "the service manager is left to pass its sockets",
+    ]);
+    // Nobody is refused meanwhile.
+    let mut client = TcpStream::connect(late.client_address).unwrap();
+    client.write_all(b"1\n").unwrap();
+    let next = start();
+    are_in_one_state(&[&busy, &next]);
+    crate::wait_until("the client is registered", || {
+        (next.status("/clients/connected") == 1).then_some(())
+    });
+    commit(&busy, &format!("{end}|B\n"), end + 1);
+    client.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+    let mut received = vec![0; format!("{end}|B\r\n").len()];
+    client.read_exact(&mut received).unwrap();
+    assert_eq!(received, format!("{end}|B\r\n").into_bytes());
 }

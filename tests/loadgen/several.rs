@@ -42,6 +42,12 @@ fn connections_that_are_lost() {
 }
 
 #[test]
+fn a_server_that_comes_back_when_the_states_are_compared() {
+    let (right, text) = verify(SharedBug::ComeBackAtEnd, 3);
+    assert!(right && text.contains(" at all servers"), "{text}");
+}
+
+#[test]
 fn what_one_of_the_servers_does_wrong() {
     for (bug, words) in [
         (SharedBug::LoseFirstLine, "instead of `"),

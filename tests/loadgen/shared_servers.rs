@@ -37,6 +37,9 @@ pub(crate) enum SharedBug {
     OtherHash,
     /// Shows no state hash.
     NoHash,
+    /// No bug: when its state is compared, it answers nothing, and then as in a start, before it answers as it
+    /// should.
+    ComeBackAtEnd,
     /// Delivers a line that was never sent, at the end.
     ExtraAtEnd,
 }
@@ -97,6 +100,8 @@ struct State {
     returned: BTreeSet<u64>,
     unwritten: HashMap<u64, String>,
     has_struck: bool,
+    /// The number of requests for its status since it has applied something.
+    requests: usize,
 }
 
 /// Starts `count` servers. Returns the flags of `loadgen` that name them.
@@ -190,18 +195,26 @@ impl Server {
     fn show_status(&self, mut operator: &TcpStream) {
         let mut request = [0; 4096];
         let _ = operator.read(&mut request);
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let (awaited, bug) = (state.awaited, self.bug);
+        // At the start it is asked, too.
+        state.requests += usize::from(awaited > 1);
+        let is_back = bug != SharedBug::ComeBackAtEnd || !(1..=2).contains(&state.requests);
+        if !is_back && state.requests == 1 {
+            return;
+        }
         let mut hash = format!("{:032x}", 7 * awaited);
         if bug == SharedBug::OtherHash {
             hash.replace_range(..1, "f");
         }
         let clients = json!({ "connected": state.clients.len(), "max": 1000 });
         let status = json!({
-            "server": { "version": "0", "pid": 1, "uptime_seconds": 1.0, "state": "running" },
+            "server": { "version": "0", "pid": 1, "uptime_seconds": 1.0,
+                "state": if is_back { "running" } else { "replaying" },
+            },
             "sequence": {
                 "awaited": awaited, "buffered_events": 0,
-                "state_hash": (bug != SharedBug::NoHash).then_some(hash),
+                "state_hash": (is_back && bug != SharedBug::NoHash).then_some(hash),
             },
             "events": {
                 "applied": awaited - 1, "malformed": 0, "void": 0, "duplicate": 0, "late": 0, "lost": 0,

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Http, Server, Source, command, run_to_exit};
+use crate::support::{Client, Http, Server, Source, command, command_on_free_ports, run_to_exit};
 
 /// Number of times that the server is killed.
 const KILLS: u64 = 10;
@@ -131,7 +131,7 @@ fn a_directory_in_use_is_refused_and_the_process_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["--data-dir", folder.path().to_str().unwrap()];
     let server = Server::start(&flags);
-    let (status, log) = run_to_exit(command(&flags));
+    let (status, log) = run_to_exit(command_on_free_ports(&flags));
     let process = format!("in use by the process {}", server.process().0.as_raw_nonzero());
     assert!(status == Some(1) && log.contains(&process), "{status:?}: {log}");
 }
@@ -147,7 +147,7 @@ fn a_corrupt_journal_and_another_first_sequence_are_refused() {
         source.waits_for_commit_of(awaited);
         assert_eq!(server.stop(), Some(0));
     }
-    let (status, log) = run_to_exit(command(&flags[..2]));
+    let (status, log) = run_to_exit(command_on_free_ports(&flags[..2]));
     let names_both = log.contains("sequence 5") && log.contains("first_sequence is 1");
     assert!(status == Some(1) && names_both, "{status:?}: {log}");
     // Without a snapshot the first segment is needed.
@@ -159,7 +159,7 @@ fn a_corrupt_journal_and_another_first_sequence_are_refused() {
     let last = content.len() - 100;
     content[last] ^= 1;
     fs::write(&segment, content).unwrap();
-    let (status, log) = run_to_exit(command(&flags));
+    let (status, log) = run_to_exit(command_on_free_ports(&flags));
     let name = segment.file_name().unwrap().to_str().unwrap();
     let says_where = log.contains(name) && log.contains("corrupt at offset");
     assert!(status == Some(3) && says_where, "{status:?}: {log}");

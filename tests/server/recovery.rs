@@ -13,8 +13,8 @@ use eventserver::journal::{
 };
 use rustix::process::Signal;
 
-use crate::service::{Manager, activation, listener};
-use crate::support::{Client, Http, Log, Prng, Server, Source};
+use crate::service::Manager;
+use crate::support::{Client, Http, Log, Prng, Server, Source, activation, listener};
 
 /// The sizes of journals, in bytes. A test that sees no replay, because the machine is too fast for it, takes the
 /// next one.

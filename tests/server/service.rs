@@ -1,16 +1,15 @@
 //! The service manager: what it is told, and listeners that it keeps open.
 
 use std::fs;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::Signal;
 
-use crate::support::{Client, DEADLINE, Http, Server, Source, command, run_to_exit};
+use crate::support::{
+    Client, DEADLINE, Http, Server, Source, activation, command, listener, run_to_exit,
+};
 
 /// The socket of a service manager.
 pub(crate) struct Manager {
@@ -141,25 +140,6 @@ fn a_watchdog_of_another_process_is_none() {
     server.signal(Signal::TERM);
     assert!(manager.receives().starts_with("STOPPING=1\n"));
     assert_eq!(server.exit_status(), Some(0));
-}
-
-/// A shell that executes a program with these sockets and names, as a service manager does.
-pub(crate) fn activation(sockets: &[&TcpListener], names: &str, pid: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", &format!("LISTEN_PID={pid} exec \"$0\" \"$@\"")])
-        .env("LISTEN_FDS", sockets.len().to_string())
-        .env("LISTEN_FDNAMES", names);
-    let mapping = |(index, socket): (usize, &&TcpListener)| FdMapping {
-        parent_fd: OwnedFd::from(socket.try_clone().unwrap()),
-        child_fd: 3 + index as i32,
-    };
-    shell.fd_mappings(sockets.iter().enumerate().map(mapping).collect()).unwrap();
-    shell
-}
-
-pub(crate) fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{Client, DEADLINE, INTERVAL, Server, Source, command, run_to_exit};
+use crate::support::{
+    Client, DEADLINE, INTERVAL, Server, Source, command_on_free_ports, run_to_exit,
+};
 
 /// A Redis server on a free port, without files.
 struct Redis {
@@ -40,7 +42,7 @@ impl Drop for Redis {
 fn two_servers_share_a_stream_and_a_third_starts_from_it() {
     let redis = Redis::start();
     let flags = ["--stream", &redis.url];
-    let (status, log) = run_to_exit(command(&flags));
+    let (status, log) = run_to_exit(command_on_free_ports(&flags));
     assert_eq!(status, Some(1), "{log}");
     assert!(log.contains("--stream-create"), "{log}");
     let first = Server::start(&[&flags[..], &["--stream-create"]].concat());

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use redis::{Client, Cmd, Connection, ErrorKind, RedisError, Value, cmd};
+use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value, cmd, pipe};
 
-use crate::cluster::{Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo};
+use crate::cluster::{
+    Appended, EngineError, Found, Position, SnapshotPointer, StreamEngine, StreamInfo,
+};
 use crate::config::StreamUrl;
 
 /// The timeout for connecting, with authentication.
@@ -56,16 +58,25 @@ impl RedisEngine {
     }
 
     /// Runs a command that waits up to `wait`. Drops the connection after an error.
-    fn query(&mut self, command: &Cmd, wait: Duration) -> Result<Value, RedisError> {
+    fn query(&mut self, command: &Cmd, wait: Duration) -> RedisResult<Value> {
+        self.on_connection(wait, |connection| command.query(connection))
+    }
+
+    /// Makes a call that waits up to `wait`. Drops the connection after an error.
+    fn on_connection<T>(
+        &mut self,
+        wait: Duration,
+        call: impl FnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.client.get_connection_with_timeout(CONNECT_TIMEOUT)?,
         };
         connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         connection.set_read_timeout(Some(ANSWER_TIMEOUT + wait))?;
-        let value = command.query(&mut connection)?;
+        let answer = call(&mut connection)?;
         self.connection = Some(connection);
-        Ok(value)
+        Ok(answer)
     }
 
     fn call(&mut self, command: &Cmd) -> Result<Value, EngineError> {
@@ -166,11 +177,7 @@ impl StreamEngine for RedisEngine {
         self.append_with(None, position, entry)
     }
 
-    fn read(
-        &mut self,
-        after: Option<Position>,
-        wait: Duration,
-    ) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
+    fn read(&mut self, after: Option<Position>, wait: Duration) -> Result<Found, EngineError> {
         let mut command = cmd("XREAD");
         command.arg("COUNT").arg(self.read_entries);
         if !wait.is_zero() {
@@ -178,10 +185,22 @@ impl StreamEngine for RedisEngine {
         }
         let after = after.map_or_else(|| "0-0".to_owned(), id_of);
         command.arg("STREAMS").arg(self.url.stream()).arg(after);
-        let read = self.query(&command, wait).map_err(|error| describe(&self.url, &error))?;
+        // The newest snapshot comes in the same round trip.
+        let key = self.key_beside("snapshot");
+        let mut commands = pipe();
+        commands.add_command(command).cmd("GET").arg(&key).ignore_errors();
+        let answers = self.on_connection(wait, |connection| {
+            let answers: Vec<RedisResult<Value>> = commands.query(connection)?;
+            answers.into_iter().collect::<RedisResult<Vec<Value>>>()
+        });
+        let answers = answers.map_err(|error| describe(&self.url, &error))?;
+        let Ok([read, pointer]) = <[Value; 2]>::try_from(answers) else {
+            return Err(EngineError::passing("the engine did not answer each command"));
+        };
+        let snapshot = pointer_of(&key, &pointer)?.map(|pointer| pointer.position);
         // The entries of one stream, with its name: [[name, entries]], or {name: entries}.
         let entries = match read {
-            Value::Nil => return Ok(Vec::new()),
+            Value::Nil => None,
             Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
             Value::Array(streams) => match streams.into_iter().next() {
                 Some(Value::Array(mut stream)) => stream.pop(),
@@ -195,7 +214,7 @@ impl StreamEngine for RedisEngine {
             let fitting = READ_BYTES / average.max(1);
             self.read_entries = fitting.clamp(MIN_READ_ENTRIES, MAX_READ_ENTRIES);
         }
-        Ok(entries)
+        Ok(Found { entries, snapshot })
     }
 
     fn settle(&mut self, epoch: u64, is_complete: bool) -> Result<(), EngineError> {
@@ -263,22 +282,24 @@ impl StreamEngine for RedisEngine {
 
     fn newest_snapshot(&mut self) -> Result<Option<SnapshotPointer>, EngineError> {
         let key = self.key_beside("snapshot");
-        match self.call(cmd("GET").arg(&key))? {
-            Value::Nil => Ok(None),
-            value => {
-                let text = text_of(&value);
-                let pointer = parse_pointer(&text);
-                pointer
-                    .map(Some)
-                    .ok_or_else(|| EngineError::lasting(format!("{key} holds {text:.100}")))
-            }
-        }
+        let pointer = self.call(cmd("GET").arg(&key))?;
+        pointer_of(&key, &pointer)
     }
 }
 
 /// Returns what is stored about an epoch in which servers wait, or have waited.
 fn settled_text(epoch: u64, is_complete: bool) -> String {
     format!("{epoch:016x} {}", u8::from(is_complete))
+}
+
+/// Returns the pointer that a key holds, if there is one.
+fn pointer_of(key: &str, value: &Value) -> Result<Option<SnapshotPointer>, EngineError> {
+    if *value == Value::Nil {
+        return Ok(None);
+    }
+    let text = text_of(value);
+    let pointer = parse_pointer(&text);
+    pointer.map(Some).ok_or_else(|| EngineError::lasting(format!("{key} holds {text:.100}")))
 }
 
 fn parse_pointer(text: &str) -> Option<SnapshotPointer> {

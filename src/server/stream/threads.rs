@@ -112,7 +112,8 @@ impl Shared {
 
     /// Tells the loop and the other thread what an answer has changed.
     fn publish(&self, replica: &Replica) {
-        let is_behind = replica.trouble().is_some() || replica.lag() > MAX_LAG;
+        let is_behind =
+            replica.trouble().is_some() || replica.is_in_doubt() || replica.lag() > MAX_LAG;
         self.is_behind.store(is_behind, Ordering::Release);
         self.append_wakeup.notify_one();
         let is_outrun = matches!(replica.trouble(), Some(Trouble::Trimmed { .. }));

@@ -1,5 +1,6 @@
 //! Servers, sources and clients with methods that read as sentences.
 
+mod activation;
 mod browser;
 mod client;
 mod descriptors;
@@ -18,6 +19,7 @@ mod terminal;
 
 use std::time::Duration;
 
+pub(crate) use activation::{activation, listener};
 pub(crate) use browser::Browser;
 pub(crate) use client::Client;
 pub(crate) use descriptors::raise_descriptor_limit;
@@ -25,7 +27,7 @@ pub(crate) use http::Http;
 pub(crate) use log::Log;
 pub(crate) use pipes::full_pipe;
 pub(crate) use prng::Prng;
-pub(crate) use server::{Server, command, run_to_exit};
+pub(crate) use server::{Server, command, command_on_free_ports, run_to_exit};
 pub(crate) use source::Source;
 pub(crate) use streams::{MESSAGE_BYTES, broadcasts, delivered, messages};
 pub(crate) use terminal::terminal;

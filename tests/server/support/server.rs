@@ -27,6 +27,11 @@ fn piped(mut command: Command, flags: &[&str]) -> Command {
     command
 }
 
+/// Returns a command that runs a server on free ports, if it gets that far.
+pub(crate) fn command_on_free_ports(flags: &[&str]) -> Command {
+    command(&[&FREE_PORTS, flags].concat())
+}
+
 /// Runs a program until it exits; returns its exit status and what it wrote to standard error.
 #[track_caller]
 pub(crate) fn run_to_exit(mut command: Command) -> (Option<i32>, String) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use eventserver::cluster::{
-    Appended, EngineError, Position, SnapshotPointer, StreamEngine, StreamInfo,
+    Appended, EngineError, Found, Position, SnapshotPointer, StreamEngine, StreamInfo,
 };
 
 /// What an engine keeps.
@@ -126,15 +126,13 @@ impl StreamEngine for MemoryEngine {
         self.append(position, entry)
     }
 
-    fn read(
-        &mut self,
-        after: Option<Position>,
-        _: Duration,
-    ) -> Result<Vec<(Position, Vec<u8>)>, EngineError> {
+    fn read(&mut self, after: Option<Position>, _: Duration) -> Result<Found, EngineError> {
         self.call()?;
         let entries = self.content.entries.iter();
         let entries = entries.filter(|(at, _)| after.is_none_or(|after| **at > after));
-        Ok(entries.take(self.read_entries).map(|(&at, it)| (at, it.clone())).collect())
+        let entries = entries.take(self.read_entries).map(|(&at, it)| (at, it.clone())).collect();
+        let snapshot = self.content.snapshot.map(|pointer| pointer.position);
+        Ok(Found { entries, snapshot })
     }
 
     fn settle(&mut self, epoch: u64, is_complete: bool) -> Result<(), EngineError> {

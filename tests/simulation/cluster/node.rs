@@ -220,7 +220,7 @@ impl Node {
             }
             Call::Answered(request, response) => {
                 let entries = match &response {
-                    Ok(Response::Entries(entries)) => entries.clone(),
+                    Ok(Response::Found(found)) => found.entries.clone(),
                     _ => Vec::new(),
                 };
                 let mut replica = self.replica.borrow_mut();

@@ -48,7 +48,8 @@ impl CommitLog for SimulatedStream {
     }
 
     fn is_behind(&self) -> bool {
-        self.replica.borrow().trouble().is_some()
+        let replica = self.replica.borrow();
+        replica.trouble().is_some() || replica.is_in_doubt()
     }
 
     fn stamp_point(&self) -> Option<u64> {

@@ -56,10 +56,14 @@ struct ServerDisk {
     commit_point: CommitPoint,
     /// What the last life had read.
     content: Content,
+    /// What a start that has failed to begin the journal had read. It may have begun it all the same.
+    begun: Option<Content>,
     /// The sequence before which the journal must have everything.
     floor: u64,
     /// Whether the journal has all entries of the stream, from the first one on.
     is_whole: bool,
+    /// Whether the present life has begun it, and has read more of the stream, from the snapshot on.
+    is_new: bool,
 }
 
 /// What the engine may do to its servers.
@@ -156,13 +160,15 @@ impl World {
                 disk: MemoryDisk::default(),
                 commit_point: *random.pick(&[CommitPoint::Synced, CommitPoint::Written]),
                 content: Content::new(first),
+                begun: None,
                 floor: first,
                 is_whole: false,
+                is_new: false,
             })
         });
         let mut world = World {
             is_lossy: random.one_in(2),
-            engine: MemoryEngine::new(*random.pick(&[1, 3, 100])),
+            engine: MemoryEngine::new(*random.pick(&[2, 3, 100])),
             random,
             scenario,
             losses,
@@ -326,8 +332,10 @@ impl World {
 
     /// Returns whether a server has all that it has read in memory or in its journal, or need not have.
     fn has_everything(&self, server: usize) -> bool {
-        self.scenario.max_retained_bytes >= 1 << 26
-            || self.disks[server].as_ref().is_some_and(|disk| disk.is_whole)
+        let keeps_all = self.scenario.max_retained_bytes >= 1 << 26;
+        self.disks[server]
+            .as_ref()
+            .map_or(keeps_all, |disk| disk.is_whole || keeps_all && disk.is_new)
     }
 
     /// Checks that a server reports nothing that cannot have happened.
@@ -450,7 +458,7 @@ impl World {
     /// Recovers the journal, and goes on where it ends, or begins it anew.
     fn start_with_journal(&mut self, server: usize, create: Option<u64>) -> Option<Started> {
         let first = self.first();
-        let ServerDisk { disk, commit_point, content, floor, .. } =
+        let ServerDisk { disk, commit_point, content, begun, floor, .. } =
             self.disks[server].as_ref().unwrap();
         let (disk, point, floor) = (disk.clone(), *commit_point, *floor);
         let mut entries = JournaledEntries::default();
@@ -461,11 +469,13 @@ impl World {
         snapshot_recovered(&mut disk.clone(), &mut recovery, min_bytes).unwrap();
         let awaited = recovery.state.awaited;
         assert!(awaited >= floor, "the journal of {server} ends at {awaited}, not {floor}");
-        let mut content = content.clone();
+        let begun = begun.as_ref().filter(|_| awaited > content.next());
+        let mut content = begun.unwrap_or(content).clone();
         let journaled = entries.restored(&mut recovery).unwrap();
         match resume(&mut self.engine, first, create, 0, journaled.as_ref(), |_| {}) {
             Ok(None) => {
                 content.truncate(awaited);
+                self.disks[server].as_mut().unwrap().is_new = false;
                 let journal = Journal::at(disk, recovery.position, point);
                 Some((journaled.unwrap(), content, Some(journal)))
             }
@@ -473,13 +483,14 @@ impl World {
                 let content = self.content_at(restored.state.awaited)?;
                 let is_whole = content.next() == first && restored.snapshot.is_none();
                 let kept = self.disks[server].as_mut().unwrap();
-                (kept.floor, kept.is_whole) = (first, is_whole);
+                (kept.floor, kept.is_whole, kept.is_new) = (first, is_whole, true);
                 if self.random.one_in(4) {
                     disk.die(self.random.below(20) as u64);
                 }
                 let position = begin_journal(&mut disk.clone(), recovery.position, &mut restored);
                 let Ok(position) = position else {
                     self.end_disk(&disk);
+                    self.disks[server].as_mut().unwrap().begun = Some(content);
                     return None;
                 };
                 disk.end_faults();
@@ -723,6 +734,12 @@ impl World {
         let lossy = std::mem::replace(&mut self.is_lossy, false);
         // Servers that have diverged must have noticed it before they are restarted.
         self.run_quietly(200, self.sent);
+        for _ in 0..20 {
+            if !self.servers.iter().flatten().any(|node| node.replica.borrow().is_in_doubt()) {
+                break;
+            }
+            self.run_quietly(5, self.sent);
+        }
         self.check_divergence();
         self.restart_troubled();
         let target = self.sent + 3;

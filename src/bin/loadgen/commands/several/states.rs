@@ -9,13 +9,15 @@ use crate::target::admin::{AdminPort, Sequence};
 /// Time between two looks at a server that is behind.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// The state of a server that does not listen to sources and clients yet.
+const STARTING: &str = "replaying";
+
 /// Waits until all servers await `sequence`, and compares their state hashes. Returns the hash; `None`
 /// without servers.
 ///
 /// # Errors
 ///
-/// A server does not answer, does not get there within `timeout`, is further on, keeps no hash, or has
-/// another one.
+/// A server does not answer or get there within `timeout`, is further on, keeps no hash, or has another one.
 pub(crate) fn compare_states(
     servers: &[AdminPort],
     sequence: u64,
@@ -39,25 +41,48 @@ pub(crate) fn compare_states(
     Ok(first.map(|(_, hash)| hash))
 }
 
-/// Waits until a server awaits `sequence`, and returns its state hash then.
+/// Waits until a server awaits `sequence`, and returns its state hash then. A server that does not answer may be
+/// on its way back.
 fn state_hash(server: AdminPort, sequence: u64, timeout: Duration) -> io::Result<String> {
     let deadline = Instant::now() + timeout;
     loop {
-        let status = server.status()?;
-        let Sequence { awaited, state_hash, .. } = status.sequence;
-        if awaited == sequence {
-            return state_hash.ok_or_else(|| {
-                io::Error::other(format!("http://{}/status shows no state_hash", server.0))
-            });
-        }
-        if awaited > sequence || Instant::now() > deadline {
-            let why = status.server.unready_reason;
-            let why = why.map_or_else(String::new, |why| format!(" ({why})"));
-            return Err(io::Error::other(format!(
-                "http://{}/status shows {awaited} as the awaited sequence, not {sequence}{why}",
-                server.0
-            )));
+        match look(server, sequence) {
+            Look::Hash(hash) => return Ok(hash),
+            Look::NotYet(reason) if Instant::now() <= deadline => drop(reason),
+            Look::NotYet(reason) | Look::Never(reason) => return Err(reason),
         }
         interrupt::sleep(POLL_INTERVAL)?;
+    }
+}
+
+/// What one look at a server has shown.
+enum Look {
+    Hash(String),
+    /// The hash may come.
+    NotYet(io::Error),
+    Never(io::Error),
+}
+
+fn look(server: AdminPort, sequence: u64) -> Look {
+    let status = match server.status() {
+        Ok(status) => status,
+        Err(error) => return Look::NotYet(error),
+    };
+    let Sequence { awaited, state_hash, .. } = status.sequence;
+    if awaited != sequence {
+        let why = status.server.unready_reason;
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        let reason = io::Error::other(format!(
+            "http://{}/status shows {awaited} as the awaited sequence, not {sequence}{why}",
+            server.0
+        ));
+        return if awaited > sequence { Look::Never(reason) } else { Look::NotYet(reason) };
+    }
+    let reason = || io::Error::other(format!("http://{}/status shows no state_hash", server.0));
+    match state_hash {
+        Some(hash) => Look::Hash(hash),
+        // A start shows how far it is, and has no state before its end.
+        None if status.server.state == STARTING => Look::NotYet(reason()),
+        None => Look::Never(reason()),
     }
 }
