@@ -49,7 +49,7 @@ fn verify(bug: InjectedBug, seed: u64) -> (bool, String) {
         format!("--concurrency-level {CLIENTS}"),
         format!("--number-of-users {USERS}"),
         format!("--random-seed {seed}"),
-        timeout_for(bug == InjectedBug::Nothing).to_owned(),
+        timeout_for(bug != InjectedBug::StopDelivering).to_owned(),
         "--mix 3:1:1:3:6".to_owned(),
     ];
     run(&arguments.join(" "))

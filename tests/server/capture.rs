@@ -29,7 +29,7 @@ fn every_accepted_line_is_captured_in_the_order_of_arrival_and_no_other() {
     let mut client = Client::connect(&server, 1);
     source.sends("3|B\n1|P|2|1\r\n3|B\nnonsense\n2|X\n1|B\n4|S|0001\n");
     client.receives(&["1|P|2|1", "3|B"]);
-    server.stop();
+    server.stop_with((source, client));
     assert_eq!(fs::read_to_string(&file).unwrap(), "3|B\n1|P|2|1\n2|X\n4|S|0001\n");
     let times = fs::read_to_string(folder.path().join("stream.events.times")).unwrap();
     let last: Vec<&str> = times.lines().last().unwrap().split(' ').collect();
@@ -50,7 +50,7 @@ fn a_full_disk_ends_the_capture_with_one_error_and_not_the_server() {
         client.receives(&[&format!("{sequence}|B")]);
     }
     server.logs(&["capture to", "stopped", "No space left on device"]);
-    assert_eq!(server.stop(), Some(0));
+    assert_eq!(server.stop_with((source, client)), Some(0));
     let errors = server.log_lines().into_iter().filter(|line| line.contains("capture to")).count();
     assert_eq!(errors, 1);
 }

@@ -56,7 +56,7 @@ fn each_client_is_served(limit: &str) {
         let line = format!("{number}|P|1|{number}");
         source.sends_lines(&[&line]);
         client.receives(&[&line]);
-        client.ends(&server);
+        client.ends();
     }
     assert_eq!(
         server.stat("clients_closed.too_many_clients")

@@ -183,7 +183,7 @@ fn suppressed_lines_are_told_at_a_stop_too() {
     let mut source = Source::connect(&server);
     source.sends("1|B\n".repeat(501));
     server.assert_stat_reaches("late", 500);
-    assert_eq!(server.stop(), Some(0));
+    assert_eq!(server.stop_with(source), Some(0));
     let last = server.final_totals();
     let lines = server.log_lines();
     let told = shown(&lines, "late event from source")

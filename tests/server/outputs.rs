@@ -33,8 +33,10 @@ fn serves_without_ready_line(mut server: Server) {
         client.receives(&[&line]);
         server.signal(Signal::USR1);
     }
-    assert_eq!(server.stop(), Some(0));
+    server.signal(Signal::TERM);
     client.is_closed();
+    drop((source, client));
+    assert_eq!(server.exit_status(), Some(0));
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn a_capture_that_reaches_the_limit_of_file_sizes_ends_alone() {
         client.receives(&[&line]);
     }
     server.logs(&["ERROR", "capture to", "stopped", "File too large"]);
-    assert_eq!(server.stop(), Some(0));
+    assert_eq!(server.stop_with((source, client)), Some(0));
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn a_log_that_reaches_the_limit_of_file_sizes_is_no_reason_to_die() {
         source.sends_lines(&[&line]);
         client.receives(&[&line]);
     }
-    assert_eq!(server.stop(), Some(0));
+    assert_eq!(server.stop_with((source, client)), Some(0));
     let logged = std::fs::metadata(file).unwrap().len();
     assert!((1000..=2048).contains(&logged), "{logged} bytes are logged");
 }

@@ -388,7 +388,7 @@ fn a_file_that_cannot_be_read_to_its_end_holds_nothing_up() {
     // The pipe is read twice, because the second request came during the first reading.
     finish(open_for_writing(&configured), 11, 2);
     configured.server.signal(Signal::HUP);
-    assert_eq!(configured.server.stop(), Some(0));
+    assert_eq!(configured.server.stop_with((source, client)), Some(0));
 }
 
 #[test]

@@ -130,6 +130,7 @@ fn a_stop_delivers_what_was_missed_first() {
     server.signal(Signal::TERM);
     ahead.is_closed();
     assert!(client.receives_until_closed() == delivered(&broadcasts(1..EVENTS)));
+    drop((source, ahead, client));
     assert_eq!(server.exit_status(), Some(0));
 }
 

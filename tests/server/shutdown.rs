@@ -102,6 +102,7 @@ fn lines_read_before_a_stop_are_applied_within_the_queue_limits() {
     let applied = server.stat("events");
     server.signal(Signal::TERM);
     let received = client.receives_until_closed();
+    drop(client);
     assert_eq!(server.exit_status(), Some(0));
     assert!(delivered(&stream).starts_with(&received), "a line is missing or foreign");
     let count = received.len() as u64 / MESSAGE_BYTES;
@@ -117,7 +118,7 @@ fn lines_read_before_a_stop_are_applied_within_the_queue_limits() {
 
 #[test]
 fn an_idle_client_is_closed_at_once_by_a_stop_while_others_drain() {
-    let (mut server, mut slow, _source, stream) =
+    let (mut server, mut slow, source, stream) =
         with_a_full_queue(&["--drain-timeout-ms", "3600000"]);
     let mut idle = Client::connect(&server, 8);
     let mut unknown = Client::connect_unidentified(&server);
@@ -127,12 +128,13 @@ fn an_idle_client_is_closed_at_once_by_a_stop_while_others_drain() {
     unknown.is_closed();
     slow.receives_bytes(&delivered(&stream));
     slow.is_closed();
+    drop((idle, unknown, slow, source));
     assert_eq!(server.exit_status(), Some(0));
 }
 
 #[test]
 fn a_stop_closes_the_listeners_while_it_drains() {
-    let (mut server, mut client, _source, stream) = with_a_full_queue(&[]);
+    let (mut server, mut client, source, stream) = with_a_full_queue(&[]);
     server.signal(Signal::TERM);
     for address in [server.client_address, server.event_address] {
         server.wait_until("the listeners are closed", || {
@@ -140,6 +142,7 @@ fn a_stop_closes_the_listeners_while_it_drains() {
         });
     }
     client.receives_bytes(&delivered(&stream));
+    drop((client, source));
     assert_eq!(server.exit_status(), Some(0));
 }
 
@@ -164,7 +167,7 @@ fn a_second_signal_a_second_later_ends_at_once_and_the_exit_status_is_1() {
 
 #[test]
 fn signals_that_come_together_are_one_request() {
-    let (mut server, mut client, _source, stream) = with_a_full_queue(&[]);
+    let (mut server, mut client, source, stream) = with_a_full_queue(&[]);
     server.while_suspended(|| {
         server.signal(Signal::INT);
         server.signal(Signal::TERM);
@@ -172,6 +175,7 @@ fn signals_that_come_together_are_one_request() {
     server.logs(&["stopping"]);
     client.receives_bytes(&delivered(&stream));
     client.is_closed();
+    drop((client, source));
     assert_eq!(server.exit_status(), Some(0));
 }
 
@@ -185,7 +189,7 @@ fn a_hangup_reloads_the_settings_and_signals_of_failed_writes_are_ignored() {
     let mut client = Client::connect(&server, 1);
     Source::connect(&server).sends_lines(&["1|B"]);
     client.receives(&["1|B"]);
-    assert_eq!(server.stop(), Some(0));
+    assert_eq!(server.stop_with(client), Some(0));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
 use crate::support::{Client, Server, Source, delivered};
@@ -41,10 +42,12 @@ fn every_user_receives_exactly_its_bytes(flags: &[&str], send: impl FnOnce(&mut 
     assert_eq!(clients.len(), 100);
     send(&mut source);
     server.assert_stat_reaches("events", 20_000);
-    assert_eq!(server.stop(), Some(0));
+    server.signal(Signal::TERM);
     for ((user, client), expected) in clients.iter_mut().zip(EXPECTED.lines()) {
         assert_eq!(summary(user, &client.receives_until_closed()), expected);
     }
+    drop((source, clients));
+    assert_eq!(server.exit_status(), Some(0));
     let totals = server.final_totals();
     assert!(totals.contains("malformed=0 void=0 duplicate=0 late=0 lost=0"), "{totals}");
 }

@@ -14,6 +14,7 @@
 mod admin;
 mod cluster;
 mod corpus;
+mod disk;
 mod engine;
 mod gaps;
 mod harness;

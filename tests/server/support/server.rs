@@ -170,6 +170,14 @@ impl Server {
         self.exit_status()
     }
 
+    /// Stops the server while its peers end their connections, for which it would wait two seconds otherwise.
+    #[track_caller]
+    pub(crate) fn stop_with<P>(&mut self, peers: P) -> Option<i32> {
+        self.signal(Signal::TERM);
+        drop(peers);
+        self.exit_status()
+    }
+
     /// Sends a signal repeatedly until the server has exited.
     #[track_caller]
     pub(crate) fn signal_until_exit(&mut self, signal: Signal) -> Option<i32> {

@@ -5,8 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic on anything unexpected")]
 
 pub(crate) mod commit_log;
-#[path = "../../support/memory_disk.rs"]
-#[allow(dead_code, reason = "other targets use the rest")]
 pub(crate) mod memory_disk;
 pub(crate) mod story;
 mod world;

@@ -9,9 +9,9 @@ use eventserver::journal::{
     begin_with, dump, inspect, maintain, plan_repair, read_entries, snapshot_recovered,
 };
 
-use crate::history::{read, start, writer_at};
-use crate::memory_disk::{Fault, MemoryDisk};
-use crate::prng::Prng;
+use super::history::{read, start, writer_at};
+use crate::journal::memory_disk::{Fault, MemoryDisk};
+use crate::sim::prng::Prng;
 
 /// The entries of a stream, as a server has read them.
 struct Stream {

@@ -6,11 +6,6 @@ mod damage;
 mod faults;
 mod history;
 mod maintenance;
-#[path = "../support/memory_disk.rs"]
-mod memory_disk;
-#[path = "../support/prng.rs"]
-#[allow(dead_code, reason = "other targets use the rest")]
-mod prng;
 mod recovery;
 mod streams;
 mod tools;

@@ -2,11 +2,11 @@
 
 use eventserver::journal::{CommitPoint, Error, Recovery, Storage};
 
-use crate::history::{
+use super::history::{
     History, read, segments, stamp_closed, start, state_of, write_all, writer_at,
 };
-use crate::memory_disk::MemoryDisk;
-use crate::prng::Prng;
+use crate::journal::memory_disk::MemoryDisk;
+use crate::sim::prng::Prng;
 
 #[test]
 fn an_empty_directory_is_an_empty_journal() {

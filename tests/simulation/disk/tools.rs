@@ -8,11 +8,11 @@ use eventserver::journal::{
     inspect, maintain, plan_repair,
 };
 
-use crate::history::{
+use super::history::{
     History, ModelState, hash_of, read, segments, stamp_closed, start, state_of, writer_at,
 };
-use crate::memory_disk::{Fault, MemoryDisk};
-use crate::prng::Prng;
+use crate::journal::memory_disk::{Fault, MemoryDisk};
+use crate::sim::prng::Prng;
 
 /// Returns a journal with maintenance in between, so that it has snapshots.
 fn maintained(seed: u64, entries: usize, retain: u64) -> (MemoryDisk, History) {

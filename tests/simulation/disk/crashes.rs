@@ -2,9 +2,9 @@
 
 use eventserver::journal::{CommitPoint, Error, Writer, maintain, snapshot_recovered};
 
-use crate::history::{History, read, stamp_closed, start, state_of, writer_at};
-use crate::memory_disk::MemoryDisk;
-use crate::prng::Prng;
+use super::history::{History, read, stamp_closed, start, state_of, writer_at};
+use crate::journal::memory_disk::MemoryDisk;
+use crate::sim::prng::Prng;
 
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 400 };
 const LIVES: usize = 6;

@@ -3,9 +3,9 @@
 use eventserver::engine::{Batch, LogEntry};
 use eventserver::journal::{CommitPoint, Writer, is_disk_full, maintain};
 
-use crate::history::{History, hash_of, read, start, state_of, writer_at};
-use crate::memory_disk::{Fault, MemoryDisk};
-use crate::prng::Prng;
+use super::history::{History, hash_of, read, start, state_of, writer_at};
+use crate::journal::memory_disk::{Fault, MemoryDisk};
+use crate::sim::prng::Prng;
 
 const FAULTS: [Fault; 3] = [Fault::Error, Fault::Full, Fault::ShortWrite];
 

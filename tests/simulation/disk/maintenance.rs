@@ -6,9 +6,9 @@ use eventserver::journal::{
 };
 use eventserver::protocol::UserId;
 
-use crate::history::{History, read, segments, stamp_closed, start, state_of, writer_at};
-use crate::memory_disk::MemoryDisk;
-use crate::prng::Prng;
+use super::history::{History, read, segments, stamp_closed, start, state_of, writer_at};
+use crate::journal::memory_disk::MemoryDisk;
+use crate::sim::prng::Prng;
 
 fn snapshots(disk: &MemoryDisk) -> Vec<SnapshotName> {
     disk.list().unwrap().iter().filter_map(|name| SnapshotName::parse(name)).collect()

@@ -4,9 +4,9 @@ use eventserver::journal::{
     CommitPoint, Error, FORMAT_VERSION, HEADER_BYTES, Notice, Recovery, Storage, maintain,
 };
 
-use crate::history::{History, hash_of, read, segments, start, state_of, write_all, writer_at};
-use crate::memory_disk::MemoryDisk;
-use crate::prng::Prng;
+use super::history::{History, hash_of, read, segments, start, state_of, write_all, writer_at};
+use crate::journal::memory_disk::MemoryDisk;
+use crate::sim::prng::Prng;
 
 /// Returns a journal of several segments, the offset of the last record in the last one, and the end.
 fn journal(seed: u64, entries: usize) -> (MemoryDisk, History, usize, usize) {

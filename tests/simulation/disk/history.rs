@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use eventserver::engine::{Batch, LogEntry};
 use eventserver::journal::{CommitPoint, Notice, Position, Recovery, Storage, Writer};
 
-use crate::memory_disk::MemoryDisk;
-use crate::prng::Prng;
+use crate::journal::memory_disk::MemoryDisk;
+use crate::sim::prng::Prng;
 
 /// The size of segments in tests, in bytes: a few entries.
 pub(crate) const SEGMENT_BYTES: u64 = 1000;
