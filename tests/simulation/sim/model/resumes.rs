@@ -55,6 +55,17 @@ impl Replay {
         self.pieces.iter().flat_map(|(_, _, bytes)| bytes).copied().collect()
     }
 
+    /// Returns the index of the reset that a gap up to `last` is told for. Where an earlier gap ends with the last
+    /// event before the reset, it may be told alone: the sequences after it were void or lost.
+    fn gap_of_reset(&self, last: u64, is_any_dropped: bool) -> Option<usize> {
+        let is_last = !self.pieces.iter().any(|&(sequence, is_old, _)| is_old && sequence > last);
+        let up_to_reset = self.before_resets.iter().position(|&it| it == last + 1);
+        up_to_reset.or_else(|| {
+            let mut resets = self.before_resets.iter();
+            resets.position(|&it| it > last && is_last && !is_any_dropped)
+        })
+    }
+
     /// Appends the line of an event that concerns the user, unless the client has it.
     fn push(&mut self, sequence: u64, line: &[u8]) {
         if sequence >= self.next {
@@ -157,7 +168,7 @@ impl Model {
             assert!(replay.pieces.is_empty());
             replay.pieces.push((first, is_before_reset, gap));
             replay.next = if is_before_reset { stream_start } else { first };
-        } else if let Some(index) = replay.before_resets.iter().position(|&it| it == last + 1) {
+        } else if let Some(index) = replay.gap_of_reset(last, is_any_dropped) {
             replay.before_resets.remove(index);
             let at =
                 replay.pieces.partition_point(|&(sequence, is_old, _)| is_old && sequence < first);
