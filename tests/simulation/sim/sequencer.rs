@@ -51,6 +51,15 @@ impl Counts {
             lost: engine.lost,
         }
     }
+
+    /// Returns the number of applied events.
+    pub(crate) fn applied(&self) -> u64 {
+        self.follows
+            + self.unfollows
+            + self.broadcasts
+            + self.private_messages
+            + self.status_updates
+    }
 }
 
 /// Puts lines in the order of their sequences, one small step at a time.

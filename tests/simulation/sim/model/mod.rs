@@ -220,8 +220,10 @@ impl Model {
         self.put_off_closes(&mut closed);
         self.check_candidates(&closed);
         self.check_limits(&closed);
-        // Accepting may take several turns. Nothing is applied meanwhile, and the server does not sleep.
-        if snapshot.is_idle || Counts::of(&snapshot.totals) != self.sequencer.counts() {
+        // Accepting may take several turns. Nothing is applied meanwhile, though a source may be closed and the stream
+        // reset, and the server does not sleep.
+        let applied = Counts::of(&snapshot.totals).applied();
+        if snapshot.is_idle || applied != self.sequencer.counts().applied() {
             self.check_registered(&std::mem::take(&mut kernel.to_be_registered), kernel);
         }
         let was_paused = self.is_surely_paused();

@@ -48,7 +48,9 @@ impl Model {
         let (full, size, count) = self.full_clients();
         let (queued, limit) = (self.queued_total(), self.limits.total_queue);
         let added = size * count as u64;
-        let is_stale = std::mem::take(&mut self.is_total_stall_stale);
+        // The event may not have been tried again until the server sleeps.
+        let is_stale = self.is_total_stall_stale;
+        self.is_total_stall_stale &= !snapshot.is_idle;
         if let Some(stall) = self.total_stall.as_mut().filter(|_| is_stale) {
             stall.low_watermark = low_watermark(limit, added);
         }
