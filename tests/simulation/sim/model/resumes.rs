@@ -30,11 +30,12 @@ pub(crate) struct Replay {
     ahead_since: Option<u64>,
     /// Since when the timeout is over and it waits once more.
     extended_since: Option<u64>,
-    /// What it must receive, by sequence and whether that is one of an earlier stream. Gaps have the sequence after
-    /// their last.
-    pieces: Vec<(u64, bool, Vec<u8>)>,
-    /// The awaited sequences before the resets since its registration that it was told no gap for.
-    before_resets: Vec<u64>,
+    /// The number of resets since its registration.
+    stream: u64,
+    /// What it must receive, in order, with the stream and the sequence. Gaps have the sequence after their last.
+    pieces: Vec<(u64, u64, Vec<u8>)>,
+    /// The streams that it was told no gap at the end of, and the sequences that were awaited at their resets.
+    before_resets: Vec<(u64, u64)>,
     gaps: u32,
 }
 
@@ -58,18 +59,19 @@ impl Replay {
     /// Returns the index of the reset that a gap up to `last` is told for. Where an earlier gap ends with the last
     /// event before the reset, it may be told alone: the sequences after it were void or lost.
     fn gap_of_reset(&self, last: u64, is_any_dropped: bool) -> Option<usize> {
-        let is_last = !self.pieces.iter().any(|&(sequence, is_old, _)| is_old && sequence > last);
-        let up_to_reset = self.before_resets.iter().position(|&it| it == last + 1);
+        let is_last_of =
+            |stream| !self.pieces.iter().any(|&(of, sequence, _)| of == stream && sequence > last);
+        let up_to_reset = self.before_resets.iter().position(|&(_, awaited)| awaited == last + 1);
         up_to_reset.or_else(|| {
-            let mut resets = self.before_resets.iter();
-            resets.position(|&it| it > last && is_last && !is_any_dropped)
+            let mut resets = self.before_resets.iter().filter(|_| !is_any_dropped);
+            resets.position(|&(stream, awaited)| awaited > last && is_last_of(stream))
         })
     }
 
     /// Appends the line of an event that concerns the user, unless the client has it.
     fn push(&mut self, sequence: u64, line: &[u8]) {
         if sequence >= self.next {
-            self.pieces.push((sequence, false, [line, TERMINATOR].concat()));
+            self.pieces.push((self.stream, sequence, [line, TERMINATOR].concat()));
         }
     }
 }
@@ -89,6 +91,7 @@ impl Model {
             turn: self.turns,
             ahead_since: None,
             extended_since: None,
+            stream: 0,
             pieces: Vec::new(),
             before_resets: Vec::new(),
             gaps: 0,
@@ -138,8 +141,8 @@ impl Model {
             let Some(replay) = client.replay.as_mut().filter(|it| !it.is_ahead(awaited)) else {
                 continue;
             };
-            replay.pieces.iter_mut().for_each(|(_, is_old, _)| *is_old = true);
-            replay.before_resets.push(awaited);
+            replay.before_resets.push((replay.stream, awaited));
+            replay.stream += 1;
             replay.next = first;
         }
     }
@@ -171,18 +174,20 @@ impl Model {
             assert_eq!(last, replay.next - 1, "the gap ends with what it has");
             assert!(now >= replay.since + timeout, "client {id} did not wait long enough");
             assert!(replay.pieces.is_empty());
-            replay.pieces.push((first, is_before_reset, gap));
+            replay.pieces.push((replay.stream, first, gap));
+            replay.stream += u64::from(is_before_reset);
             replay.next = if is_before_reset { stream_start } else { first };
             if !is_before_reset {
                 kept.iter().for_each(|(sequence, line)| replay.push(*sequence, line));
             }
             deliveries = replay.pieces.len() as u64;
         } else if let Some(index) = replay.gap_of_reset(last, is_any_dropped) {
-            replay.before_resets.remove(index);
-            let at =
-                replay.pieces.partition_point(|&(sequence, is_old, _)| is_old && sequence < first);
-            replay.pieces.retain(|&(sequence, is_old, _)| !is_old || sequence < first);
-            replay.pieces.insert(at, (last + 1, true, gap));
+            let (stream, _) = replay.before_resets.remove(index);
+            let is_before =
+                |&(of, sequence, _): &(u64, u64, Vec<u8>)| (of, sequence) < (stream, first);
+            let at = replay.pieces.partition_point(is_before);
+            replay.pieces.retain(|piece| piece.0 != stream || is_before(piece));
+            replay.pieces.insert(at, (stream, last + 1, gap));
         } else {
             assert!(is_any_dropped, "the server has all events from {first} to {last}");
             assert!(first >= replay.next, "the client has {first}");
@@ -196,13 +201,15 @@ impl Model {
                 );
             }
             replay.gaps += 1;
-            let is_hidden = |&(sequence, is_old, _): &(u64, bool, Vec<u8>)| {
-                !is_old && sequence >= first && sequence <= last
+            let stream = replay.stream;
+            let is_hidden = |&(of, sequence, _): &(u64, u64, Vec<u8>)| {
+                of == stream && (first..=last).contains(&sequence)
             };
-            let at =
-                replay.pieces.partition_point(|&(sequence, is_old, _)| is_old || sequence < first);
+            let is_before =
+                |&(of, sequence, _): &(u64, u64, Vec<u8>)| (of, sequence) < (stream, first);
+            let at = replay.pieces.partition_point(is_before);
             replay.pieces.retain(|piece| !is_hidden(piece));
-            replay.pieces.insert(at, (last, false, gap));
+            replay.pieces.insert(at, (stream, last, gap));
         }
         client.expected = replay.bytes();
         assert!(client.expected.len() >= written, "what was written is no gap");
