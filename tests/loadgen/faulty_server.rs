@@ -194,6 +194,8 @@ pub(crate) fn start_answering(line: &'static str, first_user: u64) -> Ports {
 struct Server {
     registrations: Receiver<Registration>,
     clients: HashMap<u64, TcpStream>,
+    /// The clients that registered before the first event: a run checks everything that these receive.
+    first: BTreeSet<u64>,
     /// The number of each user's newest connection.
     newest: HashMap<u64, usize>,
     followers: HashMap<u64, BTreeSet<u64>>,
@@ -205,6 +207,7 @@ struct Server {
     /// The client concerned by bugs at the end: one of the first to register.
     victim: u64,
     faulty_delivery: u64,
+    /// Deliveries to the first clients.
     deliveries: u64,
     /// The line held back by [`InjectedBug::Swap`], and its user.
     held: Option<(u64, String)>,
@@ -231,6 +234,7 @@ impl Server {
         Server {
             victim: *clients.keys().min().unwrap(),
             registrations,
+            first: clients.keys().copied().collect(),
             clients,
             newest,
             followers: HashMap::new(),
@@ -375,11 +379,12 @@ impl Server {
         if !self.clients.contains_key(&user) {
             return;
         }
-        self.deliveries += 1;
+        let is_first = self.first.contains(&user);
+        self.deliveries += u64::from(is_first);
         let sequence = line.split('|').next().unwrap().parse().unwrap();
         let line = format!("{line}\r\n");
         self.history.entry(user).or_default().push((sequence, line.clone()));
-        let faulty = self.deliveries == self.faulty_delivery;
+        let faulty = is_first && self.deliveries == self.faulty_delivery;
         match self.bug {
             InjectedBug::Lose if faulty => {}
             InjectedBug::Swap if faulty => self.held = Some((user, line)),
