@@ -115,14 +115,6 @@ impl History {
         index.ok().and_then(|index| self.older.get(index))
     }
 
-    /// Returns the first entry after a position, if it is remembered.
-    #[must_use]
-    pub fn successor(&self, position: Position) -> Option<&Remembered> {
-        let index = self.older.partition_point(|known| known.link.position <= position);
-        let newest = (self.newest.link.position > position).then_some(&self.newest);
-        self.older.get(index).or(newest)
-    }
-
     /// Returns the last entry before a position, if it is remembered.
     #[must_use]
     pub fn predecessor(&self, position: Position) -> Option<&Remembered> {

@@ -340,23 +340,21 @@ impl Replica {
         Trouble::Diverged {
             first: first.map_or(position.0, |entry| entry.first),
             next: end.0.max(position.0),
-            reason: format!(
-                "the engine has lost the entry at {position}, which this server has applied, and others \
-                 have appended something else"
-            ),
+            reason: replaced(&format!("the entry at {position}")),
         }
     }
 
     /// Returns the trouble of a stream that contains something else than this server has read, somewhere between
     /// two positions.
     fn replaced_between(&self, agreed: Position, at: Position) -> Trouble {
-        Trouble::Diverged {
-            first: agreed.0,
-            next: at.min(self.position()).0,
-            reason:
-                "the engine has lost entries there, which this server has applied, and others have \
-                     appended something else"
-                    .to_owned(),
-        }
+        let next = at.min(self.position()).0;
+        Trouble::Diverged { first: agreed.0, next, reason: replaced("entries there") }
     }
+}
+
+/// Returns what has happened to what an engine has lost.
+fn replaced(lost: &str) -> String {
+    format!(
+        "the engine has lost {lost}, which this server has applied, and others have appended something else"
+    )
 }

@@ -524,23 +524,19 @@ fn append_entry<F>(
 ) -> Mark {
     // An unnamed segment is synced before it can be found.
     let synced = if segment.is_named { segment.synced.offset } else { end.offset };
-    let header = |kind, (first, next), count| Header {
-        synced,
-        previous: end.checksum,
-        ..Header::new(kind, segment.name.id, (first, next), count)
-    };
+    let id = segment.name.id;
+    let continued = |header| Header { synced, previous: end.checksum, ..header };
     let (checksum, awaited, stream) = match entry {
         Pending::Log(log) => {
             let (kind, count, lines) = match log {
                 LogEntry::Batch(batch) => (Kind::Batch, batch.count, &batch.lines[..]),
                 LogEntry::Reset { .. } => (Kind::Reset, 0, &[][..]),
             };
-            let (first, next) = log.range();
-            (append_record(out, header(kind, (first, next), count), lines), next, end.stream)
+            let header = continued(Header::new(kind, id, log.range(), count));
+            (append_record(out, header, lines), header.next, end.stream)
         }
         Pending::Stream(entry) => {
-            let header = header(Kind::Entry, (entry.first, entry.next), entry.count);
-            (entry.append_to(out, header), entry.next, Some(entry.link))
+            (entry.append_to(out, continued(entry.header(id))), entry.next, Some(entry.link))
         }
     };
     let offset = end.offset + entry.record_bytes();

@@ -17,28 +17,19 @@ pub(crate) struct ClientOutput {
 }
 
 /// The bytes that a socket has refused, and the stall of their client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Unsent {
     queue: SendQueue,
-    stall: Option<Box<Stall>>,
-    /// The index in the list of clients with queued bytes, or [`NOT_LISTED`].
-    backlog_index: u32,
-}
-
-impl Default for Unsent {
-    fn default() -> Unsent {
-        Unsent { queue: SendQueue::default(), stall: None, backlog_index: NOT_LISTED }
-    }
+    stall: Option<Stall>,
+    /// The index in the list of clients with queued bytes.
+    backlog_index: Option<u32>,
 }
 
 impl Unsent {
     fn is_unused(&self) -> bool {
-        self.queue.is_empty() && self.stall.is_none() && self.backlog_index == NOT_LISTED
+        self.queue.is_empty() && self.stall.is_none() && self.backlog_index.is_none()
     }
 }
-
-/// The index of a client that is not in the list.
-const NOT_LISTED: u32 = u32::MAX;
 
 /// Stands for the recipient number of a client that gets no live events yet. No fan-out batch has it.
 pub(super) const REPLAYING: u32 = u32::MAX;
@@ -131,19 +122,19 @@ impl ClientOutput {
     /// Returns the stall of the client, if there is one.
     #[inline]
     pub(super) fn stall(&self) -> Option<&Stall> {
-        self.unsent.as_ref()?.stall.as_deref()
+        self.unsent.as_ref()?.stall.as_ref()
     }
 
     pub(super) fn stall_mut(&mut self) -> Option<&mut Stall> {
-        self.unsent.as_mut()?.stall.as_deref_mut()
+        self.unsent.as_mut()?.stall.as_mut()
     }
 
     pub(super) fn set_stall(&mut self, stall: Stall) {
-        self.unsent_mut().stall = Some(Box::new(stall));
+        self.unsent_mut().stall = Some(stall);
     }
 
     /// Ends the stall of the client, and returns it, if there is one.
-    pub(super) fn take_stall(&mut self) -> Option<Box<Stall>> {
+    pub(super) fn take_stall(&mut self) -> Option<Stall> {
         let stall = self.unsent.as_mut()?.stall.take();
         self.free_if_unused();
         stall
@@ -152,21 +143,19 @@ impl ClientOutput {
     /// Returns the index in the list of clients with queued bytes, if the client is listed.
     #[inline]
     pub(super) fn backlog_index(&self) -> Option<u32> {
-        let index = self.unsent.as_ref().map_or(NOT_LISTED, |unsent| unsent.backlog_index);
-        (index != NOT_LISTED).then_some(index)
+        self.unsent.as_ref()?.backlog_index
     }
 
     pub(super) fn set_backlog_index(&mut self, index: u32) {
-        self.unsent_mut().backlog_index = index;
+        self.unsent_mut().backlog_index = Some(index);
     }
 
     /// Returns the index in the list of clients with queued bytes, and forgets it, because the client is removed
     /// from that list.
     pub(super) fn take_backlog_index(&mut self) -> Option<u32> {
-        let index = self.backlog_index()?;
-        self.unsent_mut().backlog_index = NOT_LISTED;
+        let index = self.unsent.as_mut()?.backlog_index.take();
         self.free_if_unused();
-        Some(index)
+        index
     }
 
     fn unsent_mut(&mut self) -> &mut Unsent {

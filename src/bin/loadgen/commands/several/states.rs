@@ -48,7 +48,7 @@ fn state_hash(server: AdminPort, sequence: u64, timeout: Duration) -> io::Result
     loop {
         match look(server, sequence) {
             Look::Hash(hash) => return Ok(hash),
-            Look::NotYet(reason) if Instant::now() <= deadline => drop(reason),
+            Look::NotYet(_) if Instant::now() <= deadline => {}
             Look::NotYet(reason) | Look::Never(reason) => return Err(reason),
         }
         interrupt::sleep(POLL_INTERVAL)?;
