@@ -32,9 +32,9 @@ const CLIENTS: usize = 20;
 const USERS: usize = 40;
 const EVENTS: u64 = 5000;
 
-/// The time that a server has: a right one may be slow on a busy machine, and what a wrong one owes does not come.
-fn timeout_for(is_right: bool) -> &'static str {
-    if is_right { "--timeout 30000" } else { "--timeout 1000" }
+/// The time that a server has: one that is awaited may be slow on a busy machine, and what others owe does not come.
+fn timeout_for(is_awaited: bool) -> &'static str {
+    if is_awaited { "--timeout 30000" } else { "--timeout 1000" }
 }
 
 /// Runs `loadgen verify` against a faulty server, with a seed per test.

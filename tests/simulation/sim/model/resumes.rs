@@ -32,7 +32,7 @@ pub(crate) struct Replay {
     extended_since: Option<u64>,
     /// The number of resets since its registration.
     stream: u64,
-    /// What it must receive, in order, with the stream and the sequence. Gaps have the sequence after their last.
+    /// What it must receive, in order, with the stream and the sequence. A gap stands before what it does not hide.
     pieces: Vec<(u64, u64, Vec<u8>)>,
     /// The streams that it was told no gap at the end of, and the sequences that were awaited at their resets.
     before_resets: Vec<(u64, u64)>,
@@ -66,6 +66,14 @@ impl Replay {
             let mut resets = self.before_resets.iter().filter(|_| !is_any_dropped);
             resets.position(|&(stream, awaited)| awaited > last && is_last_of(stream))
         })
+    }
+
+    /// Replaces what is within a gap by the gap.
+    fn hide(&mut self, stream: u64, (first, last): (u64, u64), gap: Vec<u8>) {
+        let at = self.pieces.partition_point(|&(of, sequence, _)| (of, sequence) < (stream, first));
+        let is_within = |sequence: u64| (first..=last).contains(&sequence);
+        self.pieces.retain(|&(of, sequence, _)| of != stream || !is_within(sequence));
+        self.pieces.insert(at, (stream, last, gap));
     }
 
     /// Appends the line of an event that concerns the user, unless the client has it.
@@ -183,11 +191,7 @@ impl Model {
             deliveries = replay.pieces.len() as u64;
         } else if let Some(index) = replay.gap_of_reset(last, is_any_dropped) {
             let (stream, _) = replay.before_resets.remove(index);
-            let is_before =
-                |&(of, sequence, _): &(u64, u64, Vec<u8>)| (of, sequence) < (stream, first);
-            let at = replay.pieces.partition_point(is_before);
-            replay.pieces.retain(|piece| piece.0 != stream || is_before(piece));
-            replay.pieces.insert(at, (stream, last + 1, gap));
+            replay.hide(stream, (first, last), gap);
         } else {
             assert!(is_any_dropped, "the server has all events from {first} to {last}");
             assert!(first >= replay.next, "the client has {first}");
@@ -201,15 +205,7 @@ impl Model {
                 );
             }
             replay.gaps += 1;
-            let stream = replay.stream;
-            let is_hidden = |&(of, sequence, _): &(u64, u64, Vec<u8>)| {
-                of == stream && (first..=last).contains(&sequence)
-            };
-            let is_before =
-                |&(of, sequence, _): &(u64, u64, Vec<u8>)| (of, sequence) < (stream, first);
-            let at = replay.pieces.partition_point(is_before);
-            replay.pieces.retain(|piece| !is_hidden(piece));
-            replay.pieces.insert(at, (stream, last, gap));
+            replay.hide(replay.stream, (first, last), gap);
         }
         client.expected = replay.bytes();
         assert!(client.expected.len() >= written, "what was written is no gap");
